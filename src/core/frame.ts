@@ -1,0 +1,101 @@
+import { createHash } from 'node:crypto';
+
+/** Samples of an image: 8 bit, 16 bit, or floating point. */
+export type Samples = Uint8Array | Uint16Array | Float32Array;
+
+/**
+ * The pixels of one image.
+ *
+ * Layout: row-major, channels last (H × W × C), without padding. Range: 0–255 for `Uint8Array`,
+ * 0–65535 for `Uint16Array` (the full range, whatever the number of stored bits was), free for
+ * `Float32Array`. Grey images have one channel, coloured ones three (R, G, B).
+ */
+export interface Image {
+  readonly width: number;
+  readonly height: number;
+  readonly channels: 1 | 3;
+  readonly data: Samples;
+}
+
+/** Where a frame came from. */
+export interface Origin {
+  /** The id of the source in the graph. */
+  readonly source: string;
+  /** The path inside the source, with forward slashes: `ward-3/film.png`. */
+  readonly name: string;
+  /** The absolute path of the file. */
+  readonly path: string;
+  /** Size of the encoded file in bytes. */
+  readonly size: number;
+  /** Modification time in milliseconds since 1970. */
+  readonly mtimeMs: number;
+  /** SHA-256 of the file's bytes, in hexadecimal. */
+  readonly sha256: string;
+  /** When the file was admitted: ISO 8601, UTC. */
+  readonly receivedAt: string;
+}
+
+/** What a classifier says of a film. */
+export interface Classification {
+  readonly kind: 'classification';
+  /** The most probable label. */
+  readonly label: string;
+  /** Its probability, 0–1. */
+  readonly probability: number;
+  /** Softmax over all labels, in the bundle's order. Sums to 1. */
+  readonly probabilities: Readonly<Record<string, number>>;
+  /** The best `topK` labels, most probable first. */
+  readonly topK: readonly { readonly label: string; readonly probability: number }[];
+}
+
+/** What an anomaly stage says of a film. */
+export interface Anomaly {
+  readonly kind: 'anomaly';
+  /** Mean form of the score: higher is more anomalous, comparable between image sizes. */
+  readonly anomalyScore: number;
+  /** The sums of the paper and of the original project. */
+  readonly rawSum: number;
+  /** 0–100 against the normal films held out in training; null where the bundle has no reference. */
+  readonly percentile: number | null;
+  readonly [detail: string]: unknown;
+}
+
+/** What a stage found out about a frame: plain data (and images), so that it crosses threads and expressions can read it. */
+export type StageResult =
+  Classification | Anomaly | { readonly kind: string; readonly [field: string]: unknown };
+
+/**
+ * One image on its way through the graph, with everything known about it. Immutable: a stage returns
+ * a new frame (`{ ...frame, image }`).
+ */
+export interface Frame {
+  /** Stable over restarts, different for two files with the same bytes, new when a file is overwritten. */
+  readonly id: string;
+  readonly origin: Origin;
+  /** The encoded file, until a stage has decoded it. */
+  readonly encoded?: Uint8Array;
+  /** The pixels, once decoded. */
+  readonly image?: Image;
+  /** What the decoder and other stages learnt of the image: `format`, `bits`, `modality`, … No patient data. */
+  readonly meta: Readonly<Record<string, unknown>>;
+  /** One result per stage that has any, by stage id. */
+  readonly results: Readonly<Record<string, StageResult>>;
+}
+
+/** The frame id: 32 hexadecimal digits of SHA-256 over source, name and content hash. */
+export function frameId(source: string, name: string, sha256: string): string {
+  return createHash('sha256').update(`${source}\0${name}\0${sha256}`).digest('hex').slice(0, 32);
+}
+
+/** The frame's image, or an error that says which stage is missing. */
+export function imageOf(frame: Frame): Image {
+  if (frame.image === undefined) {
+    throw new Error(`${frame.origin.name} has no pixels yet: put a decoding stage before this one`);
+  }
+  return frame.image;
+}
+
+/** Bytes that a frame holds in memory: its encoded file and its pixels. */
+export function frameBytes(frame: Frame): number {
+  return (frame.encoded?.byteLength ?? 0) + (frame.image?.data.byteLength ?? 0);
+}

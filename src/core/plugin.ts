@@ -1,0 +1,200 @@
+import type { Observable, OperatorFunction } from 'rxjs';
+import type { ServiceIdentifier } from 'inversify';
+import type { z } from 'zod';
+import type { Frame } from './frame.js';
+
+/** The plugin contract that this host speaks. A plugin built for another major version is refused. */
+export const CONTRACT_VERSION = 1;
+
+/** A logger in the manner of pino: fields first, message second. Never log patient data or file contents. */
+export interface Log {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+/** What the host hands to every plugin when it is created. */
+export interface Services {
+  /** The id of this entry in the graph. */
+  readonly id: string;
+  readonly log: Log;
+  /** The folder of the YAML file: relative paths in options are relative to it. */
+  readonly baseDir: string;
+  /** The folder in which the program keeps its own state (journal, dead letter, cache). */
+  readonly stateDir: string;
+  /** Aborted when the graph is being torn down. */
+  readonly signal: AbortSignal;
+  /** Resolves a path option against {@link baseDir}. */
+  resolve(path: string): string;
+  /**
+   * A service of the process, by its inversify identifier (the engine, for example). Only for plugins
+   * that run on the main thread; in a worker thread it throws.
+   */
+  get<T>(service: ServiceIdentifier<T>): T;
+}
+
+/** An example for the docs, the linter's tests and `rxray plugins NAME`. */
+export interface Example {
+  readonly title: string;
+  /** The contents of `with:`. */
+  readonly with: Record<string, unknown>;
+}
+
+type Options = z.ZodObject;
+
+interface Definition<O extends Options> {
+  /** Kebab-case; what stands after `use:`. */
+  readonly name: string;
+  /** One sentence. */
+  readonly summary: string;
+  /** Strict schema of `with:`; every field has a `.describe()`, and a default where one makes sense. */
+  readonly options: O;
+  readonly examples?: readonly Example[];
+  /** The plugin's own version; built-in ones carry rxray's. */
+  readonly version?: string;
+  /** The range of host versions it works with, as in npm: `^0.1.0`. */
+  readonly rxray?: string;
+}
+
+// ── sources ───────────────────────────────────────────────────────────────────────────────────────
+
+/** A file that a source offers. It is a path, not pixels: what waits costs nothing. */
+export interface Candidate {
+  readonly path: string;
+  /** The path inside the source, with forward slashes. */
+  readonly name: string;
+  readonly size: number;
+  readonly mtimeMs: number;
+}
+
+/** What became of a frame. */
+export type Outcome = 'done' | 'failed';
+
+export interface SourceInstance {
+  /**
+   * Everything there is to take, as it becomes available; may offer the same file again (the journal
+   * decides). Completes only when nothing will ever come again: with `once`, after one full scan.
+   */
+  readonly candidates$: Observable<Candidate>;
+  /** Called when a frame is done or has failed and the journal says so: keep, move or delete the file. */
+  settle?(candidate: Candidate, outcome: Outcome): Promise<void>;
+  dispose?(): Promise<void> | void;
+}
+
+export interface SourceServices extends Services {
+  /** True when the run ends as soon as everything that is there has been processed. */
+  readonly once: boolean;
+  /** Of these, the ones that the journal has not settled yet in the same size and mtime. */
+  unsettled(candidates: readonly Candidate[]): Promise<Candidate[]>;
+}
+
+export interface SourceDefinition<O extends Options = Options> extends Definition<O> {
+  create(settings: z.output<O>, services: SourceServices): SourceInstance | Promise<SourceInstance>;
+}
+
+// ── stages ────────────────────────────────────────────────────────────────────────────────────────
+
+/** A column that a stage offers to tabular sinks: read `path` inside the stage's result. */
+export interface Column {
+  readonly name: string;
+  readonly path: readonly string[];
+}
+
+interface StageCommon {
+  /** What tabular sinks write of this stage by default, as `<stage id>.<name>`. */
+  readonly columns?: readonly Column[];
+  dispose?(): Promise<void> | void;
+}
+
+/** One frame in, one frame out. Throwing fails this frame alone. */
+export interface FrameStage extends StageCommon {
+  process(frame: Frame): Frame | Promise<Frame>;
+}
+
+/**
+ * Several frames in, as many out, in the same order. All have images of one size, channel count and
+ * sample type. When it throws, the host halves the batch until only the guilty frame fails.
+ */
+export interface BatchStage extends StageCommon {
+  processBatch(frames: readonly Frame[]): Promise<readonly Frame[]>;
+  /** The device that does the work: while it is idle, no batch waits for more frames. */
+  readonly device?: Device;
+}
+
+/** Whatever executes batches. */
+export interface Device {
+  readonly idle: boolean;
+  /** Emits each time it becomes idle. */
+  readonly idle$: Observable<unknown>;
+}
+
+/**
+ * A whole RxJS operator: must emit every frame exactly once, recognisable by its id, in any order.
+ * When it errors, the host subscribes it anew and runs the frames that were inside one by one, so
+ * that only the guilty one fails.
+ */
+export interface OperatorStage extends StageCommon {
+  readonly operator: OperatorFunction<Frame, Frame>;
+}
+
+export type StageInstance = FrameStage | BatchStage | OperatorStage;
+
+export interface StageDefinition<O extends Options = Options> extends Definition<O> {
+  /**
+   * `worker` (the default): created in each worker thread, off the main thread; only frame stages.
+   * `main`: for stages that mostly wait for something else (the engine, the network).
+   */
+  readonly runsIn?: 'worker' | 'main';
+  create(settings: z.output<O>, services: Services): StageInstance | Promise<StageInstance>;
+}
+
+// ── sinks ─────────────────────────────────────────────────────────────────────────────────────────
+
+export interface SinkInstance {
+  /**
+   * Takes frames in order and resolves when they are durably delivered: only then are they confirmed.
+   * Must be idempotent by frame id: a replay after a crash delivers the same frame again. A rejection
+   * fails the whole batch, which the host then delivers one by one.
+   */
+  write(frames: readonly Frame[]): Promise<void>;
+  /** Flushes and closes. */
+  dispose?(): Promise<void> | void;
+}
+
+export interface SinkServices extends Services {
+  /** The columns of the stages in the graph, in graph order: what tabular sinks write by default. */
+  readonly columns: readonly { readonly stage: string; readonly column: Column }[];
+  /** Compiles an expression (CEL) over `file`, `id`, `origin`, `meta` and `results`; throws with its position when it does not parse. */
+  expression(text: string): (frame: Frame) => unknown;
+}
+
+export interface SinkDefinition<O extends Options = Options> extends Definition<O> {
+  /** How many frames one `write` may take. Default 1. */
+  readonly maxBatch?: number;
+  create(settings: z.output<O>, services: SinkServices): SinkInstance | Promise<SinkInstance>;
+}
+
+// ── definers ──────────────────────────────────────────────────────────────────────────────────────
+
+export type Kind = 'source' | 'stage' | 'sink';
+export type Plugin =
+  | ({ readonly kind: 'source'; readonly contract: number } & SourceDefinition)
+  | ({ readonly kind: 'stage'; readonly contract: number } & StageDefinition)
+  | ({ readonly kind: 'sink'; readonly contract: number } & SinkDefinition);
+export type PluginOf<K extends Kind> = Extract<Plugin, { kind: K }>;
+
+/** Declares a source. Export it as the module's default. */
+export function defineSource<O extends Options>(definition: SourceDefinition<O>): PluginOf<'source'> {
+  return { kind: 'source', contract: CONTRACT_VERSION, ...definition } as unknown as PluginOf<'source'>;
+}
+
+/** Declares a stage. Export it as the module's default. */
+export function defineStage<O extends Options>(definition: StageDefinition<O>): PluginOf<'stage'> {
+  return { kind: 'stage', contract: CONTRACT_VERSION, ...definition } as unknown as PluginOf<'stage'>;
+}
+
+/** Declares a sink. Export it as the module's default. */
+export function defineSink<O extends Options>(definition: SinkDefinition<O>): PluginOf<'sink'> {
+  return { kind: 'sink', contract: CONTRACT_VERSION, ...definition } as unknown as PluginOf<'sink'>;
+}

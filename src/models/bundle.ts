@@ -1,0 +1,150 @@
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+
+/** One stage of a preprocessing chain, as it stands in YAML. */
+const step = z.strictObject({ use: z.string(), with: z.record(z.string(), z.unknown()).default({}) });
+export type PreprocessingStep = z.output<typeof step>;
+
+const file = z.strictObject({ path: z.string(), sha256: z.string() });
+
+/**
+ * `bundle.json`: everything that is needed to use a trained model as it was trained.
+ *
+ * A network's input is N × H × W × C float32, made of the image's samples as
+ * `(sample × scale − mean) ÷ std`, where `scale` is 1/255 for 8-bit and 1/65535 for 16-bit images.
+ */
+export const bundleSchema = z.strictObject({
+  format: z.literal(1),
+  kind: z.enum(['classifier', 'anogan']),
+  name: z.string(),
+  architecture: z
+    .record(z.string(), z.unknown())
+    .describe('What rebuilds the network in TensorFlow.js: name and options.'),
+  createdAt: z.string(),
+  rxray: z.string().describe('The version that wrote it.'),
+  license: z.string().describe('Licence of the weights (SPDX).'),
+  input: z.strictObject({
+    width: z.int().positive(),
+    height: z.int().positive(),
+    channels: z.union([z.literal(1), z.literal(3)]),
+    layout: z.enum(['NHWC', 'NCHW']).default('NHWC'),
+    mean: z.array(z.number()).default([0]),
+    std: z.array(z.number()).default([1]),
+  }),
+  preprocessing: z.array(step).describe('The stages before the model, as in the pipeline YAML.'),
+  labels: z.array(z.string()).default([]),
+  files: z
+    .record(z.string(), file)
+    .describe('By role: `model`; or `search`, `features`, `generator`, `discriminator`.'),
+  /** Anomaly scores of the normal films held out in training, ascending: percentiles are read off it. */
+  reference: z
+    .strictObject({ scores: z.array(z.number()), search: z.record(z.string(), z.unknown()) })
+    .optional(),
+  metrics: z.record(z.string(), z.unknown()).default({}),
+  data: z.strictObject({
+    name: z.string(),
+    license: z.string(),
+    source: z.string(),
+    fingerprint: z.string().describe('SHA-256 over the sorted (path, SHA-256, class, split) of all films.'),
+    counts: z.record(z.string(), z.record(z.string(), z.number())).describe('Films by split and class.'),
+  }),
+  training: z
+    .record(z.string(), z.unknown())
+    .describe('Seed, epochs, schedule, augmentation: what repeats it.'),
+});
+export type Bundle = z.output<typeof bundleSchema>;
+
+/** What is wrong with a bundle; the caller knows which entry of the graph wanted it. */
+export class BundleError extends Error {
+  constructor(
+    readonly reason: 'missing' | 'damaged',
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+    this.name = 'BundleError';
+  }
+}
+
+/** Reads and checks `bundle.json` in `dir`. Throws {@link BundleError}. */
+export async function readBundle(dir: string): Promise<Bundle> {
+  const path = join(dir, 'bundle.json');
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (cause) {
+    throw new BundleError('missing', `no model bundle at ${dir}: ${path} cannot be read`, { cause });
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new BundleError('damaged', `${path} is not valid JSON`, { cause });
+  }
+  const parsed = bundleSchema.safeParse(json);
+  if (!parsed.success) {
+    throw new BundleError(
+      'damaged',
+      `${path} is not a bundle of this version: ${z.prettifyError(parsed.error)}`,
+    );
+  }
+  return parsed.data;
+}
+
+/** The bytes of one of the bundle's files, checked against its recorded SHA-256. Throws {@link BundleError}. */
+export async function readBundleFile(dir: string, bundle: Bundle, role: string): Promise<Uint8Array> {
+  const entry = bundle.files[role];
+  if (entry === undefined) {
+    throw new BundleError(
+      'damaged',
+      `the bundle at ${dir} has no file for "${role}", only ${Object.keys(bundle.files).join(', ')}`,
+    );
+  }
+  const path = join(dir, entry.path);
+  let bytes: Uint8Array;
+  try {
+    bytes = await readFile(path);
+  } catch (cause) {
+    throw new BundleError('missing', `${path}, named by bundle.json, cannot be read`, { cause });
+  }
+  const found = sha256(bytes);
+  if (found !== entry.sha256) {
+    throw new BundleError(
+      'damaged',
+      `${path} is damaged: its SHA-256 is ${found}, bundle.json says ${entry.sha256}`,
+    );
+  }
+  return bytes;
+}
+
+/**
+ * Writes a bundle beside its place and renames it there, so that a reader never sees half of one.
+ * `files` maps roles to bytes; each becomes `<role>.onnx`. `card` becomes `README.md`.
+ */
+export async function writeBundle(
+  dir: string,
+  bundle: Omit<Bundle, 'files'>,
+  files: Readonly<Record<string, Uint8Array>>,
+  card: string,
+): Promise<Bundle> {
+  const part = `${dir}.part-${process.pid}`;
+  await rm(part, { recursive: true, force: true });
+  await mkdir(part, { recursive: true });
+  const whole: Bundle = { ...bundle, files: {} };
+  for (const [role, bytes] of Object.entries(files)) {
+    const path = `${role}.onnx`;
+    await writeFile(join(part, path), bytes);
+    whole.files[role] = { path, sha256: sha256(bytes) };
+  }
+  await writeFile(join(part, 'bundle.json'), `${JSON.stringify(bundleSchema.parse(whole), null, 2)}\n`);
+  await writeFile(join(part, 'README.md'), card);
+  await rm(dir, { recursive: true, force: true });
+  await rename(part, dir);
+  return whole;
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}
