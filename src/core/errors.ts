@@ -16,6 +16,8 @@ export const ERROR_CODES = {
   CONFIG_CYCLE: 'The graph runs in a circle.',
   CONFIG_EXPRESSION: 'An expression does not parse.',
   CONFIG_ENV_MISSING: 'An environment variable is not set and has no default.',
+  CONFIG_UNUSED: 'A stage whose output reaches no sink (a warning).',
+  CONFIG_REFUSED: 'A plugin found fault with its settings or its place in the graph.',
   CONFIG_CREATE: 'A plugin refused its settings when it was created.',
   // frames: the file goes to the dead letter, the run goes on, exit code 1
   FRAME_UNREADABLE: 'The file cannot be read.',

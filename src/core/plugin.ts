@@ -1,6 +1,7 @@
 import type { Observable, OperatorFunction } from 'rxjs';
 import type { ServiceIdentifier } from 'inversify';
 import type { z } from 'zod';
+import type { ErrorCode } from './errors.js';
 import type { Frame } from './frame.js';
 
 /** The plugin contract that this host speaks. A plugin built for another major version is refused. */
@@ -140,12 +141,36 @@ export interface OperatorStage extends StageCommon {
 
 export type StageInstance = FrameStage | BatchStage | OperatorStage;
 
+export interface LintContext {
+  /** The folder of the YAML file. */
+  readonly baseDir: string;
+  /**
+   * The stages that a frame passes before this one, first to last, with their parsed settings. Empty
+   * before a join, where there is more than one way.
+   */
+  readonly preceding: readonly { readonly use: string; readonly with: unknown }[];
+}
+
+export interface LintMessage {
+  readonly severity: 'error' | 'warning';
+  /** Default: CONFIG_REFUSED. */
+  readonly code?: ErrorCode;
+  /** The path of the option inside `with:`; empty for the entry as a whole. */
+  readonly option: readonly string[];
+  readonly message: string;
+}
+
 export interface StageDefinition<O extends Options = Options> extends Definition<O> {
   /**
    * `worker` (the default): created in each worker thread, off the main thread; only frame stages.
    * `main`: for stages that mostly wait for something else (the engine, the network).
    */
   readonly runsIn?: 'worker' | 'main';
+  /**
+   * What is wrong or suspicious about these settings at this place of the graph (a missing model
+   * bundle, another preprocessing than in training). Asked by `rxray lint` and before a run starts.
+   */
+  lint?(settings: z.output<O>, context: LintContext): readonly LintMessage[] | Promise<readonly LintMessage[]>;
   create(settings: z.output<O>, services: Services): StageInstance | Promise<StageInstance>;
 }
 

@@ -1,0 +1,76 @@
+import type { ErrorCode, Location } from '../errors.js';
+import type { Kind, PluginOf } from '../plugin.js';
+
+/** A graph as it runs: every plugin loaded, every setting parsed, every name resolved. */
+export interface Pipeline {
+  /** The absolute path of the YAML file. */
+  readonly file: string;
+  /** Its folder: relative paths in options are relative to it. */
+  readonly baseDir: string;
+  /** The folder of the journal, the dead letter and the cache (absolute). */
+  readonly stateDir: string;
+  /** `name:`, or the file's name without its ending. */
+  readonly name: string;
+  readonly limits: Limits;
+  readonly sources: readonly SourceNode[];
+  /** Sorted so that a stage comes after everything it takes from. */
+  readonly stages: readonly StageNode[];
+  readonly sinks: readonly SinkNode[];
+  /** SHA-256 of the resolved graph, in hexadecimal: it changes when what happens to a frame may change. */
+  readonly hash: string;
+}
+
+/** Bounds on the frames in flight, together. */
+export interface Limits {
+  readonly frames: number;
+  readonly bytes: number;
+}
+
+interface Node<K extends Kind> {
+  /** Unique in the graph. */
+  readonly id: string;
+  /** As written: a built-in name, a file, or a package. */
+  readonly use: string;
+  readonly plugin: PluginOf<K>;
+  /** The module that exports the plugin: what a worker thread loads. */
+  readonly url: string;
+  /** The contents of `with:`, parsed by the plugin's schema. */
+  readonly settings: unknown;
+  /** Where the entry stands in the file. */
+  readonly location: Location;
+}
+
+export type SourceNode = Node<'source'>;
+
+export interface StageNode extends Node<'stage'> {
+  /** The ids it takes frames from. Several are a join by frame identity, unless all are sources. */
+  readonly from: readonly string[];
+  /** A CEL expression: only frames for which it is true enter this stage. */
+  readonly when?: string;
+  readonly batch?: Batch;
+  readonly concurrency?: number;
+}
+
+export interface SinkNode extends Node<'sink'> {
+  readonly from: readonly string[];
+  /** A CEL expression: frames for which it is false are not delivered here. */
+  readonly when?: string;
+}
+
+/** Frames are handed on together when there are `size` of them, or after `waitMs` milliseconds. */
+export interface Batch {
+  readonly size: number;
+  readonly waitMs: number;
+}
+
+/** Something that is wrong, or looks wrong, with a pipeline file. */
+export interface Issue {
+  readonly severity: 'error' | 'warning';
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly location?: Location;
+  /** How many characters from {@link location} the caret underlines. Default 1. */
+  readonly length?: number;
+  /** The id of the entry, once it has one. */
+  readonly component?: string;
+}
