@@ -30,10 +30,11 @@ export const ERROR_CODES = {
   FRAME_STAGE: 'A stage failed on the frame.',
   FRAME_EXPRESSION: 'An expression failed on the frame.',
   FRAME_SINK: 'A sink refused the frame.',
-  // fatal: the run ends, exit code 3
+  // models: exit code 2 when found before the start, a failed frame when found on a frame
   BUNDLE_NOT_FOUND: 'The model bundle does not exist.',
   BUNDLE_DAMAGED: 'A file of the bundle is damaged or does not fit the others.',
   BUNDLE_SHAPE: 'The image does not have the size that the bundle was trained on.',
+  // fatal: the run ends, exit code 3
   STATE_UNWRITABLE: 'The folder for the journal and the dead letter cannot be written.',
   STATE_LOCKED: 'Another process is using the same journal.',
   OUTPUT_UNWRITABLE: 'A sink cannot write its output.',

@@ -80,6 +80,8 @@ export interface Frame {
   readonly meta: Readonly<Record<string, unknown>>;
   /** One result per stage that has any, by stage id. */
   readonly results: Readonly<Record<string, StageResult>>;
+  /** When the last stage was through with it: ISO 8601, UTC. Set by the host on the way to the sinks. */
+  readonly completedAt?: string;
 }
 
 /** The frame id: 32 hexadecimal digits of SHA-256 over source, name and content hash. */
