@@ -34,6 +34,9 @@ export const ERROR_CODES = {
   BUNDLE_NOT_FOUND: 'The model bundle does not exist.',
   BUNDLE_DAMAGED: 'A file of the bundle is damaged or does not fit the others.',
   BUNDLE_SHAPE: 'The image does not have the size that the bundle was trained on.',
+  // training: exit code 2
+  TRAINING_DATA: 'The films for training cannot be used.',
+  TRAINING_RESUME: 'The checkpoint does not belong to this training.',
   // fatal: the run ends, exit code 3
   STATE_UNWRITABLE: 'The folder for the journal and the dead letter cannot be written.',
   STATE_LOCKED: 'Another process is using the same journal.',
