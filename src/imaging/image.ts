@@ -1,0 +1,47 @@
+import type { Image, Samples } from '../core/frame.js';
+
+/** A rectangle in pixels. */
+export interface Box {
+  readonly x: number;
+  readonly y: number;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** What white is: 255, 65535, or 1 for floating point. */
+export function fullScale(samples: Samples): number {
+  return samples instanceof Uint8Array ? 255 : samples instanceof Uint16Array ? 65535 : 1;
+}
+
+/** `length` zeros of the same type as `samples`. */
+export function blankLike<S extends Samples>(samples: S, length: number): S {
+  return new (samples.constructor as new (length: number) => S)(length);
+}
+
+/** The pixels inside `box`, which must lie inside the image. */
+export function cropTo(image: Image, box: Box): Image {
+  const { x, y, width, height } = box;
+  if (x < 0 || y < 0 || width < 1 || height < 1 || x + width > image.width || y + height > image.height) {
+    throw new Error(
+      `cannot crop ${width} × ${height} pixels at (${x}, ${y}) out of an image of ${image.width} × ${image.height}`,
+    );
+  }
+  const row = width * image.channels;
+  const data = blankLike(image.data, row * height);
+  for (let line = 0; line < height; line++) {
+    const start = ((y + line) * image.width + x) * image.channels;
+    data.set(image.data.subarray(start, start + row), line * row);
+  }
+  return { width, height, channels: image.channels, data };
+}
+
+/** A canvas of one grey level (in samples) with `image` at (x, y). */
+export function padTo(image: Image, canvas: Box, level: number): Image {
+  const { x, y, width, height } = canvas;
+  const row = image.width * image.channels;
+  const data = blankLike(image.data, width * height * image.channels).fill(level);
+  for (let line = 0; line < image.height; line++) {
+    data.set(image.data.subarray(line * row, (line + 1) * row), ((y + line) * width + x) * image.channels);
+  }
+  return { width, height, channels: image.channels, data };
+}

@@ -1,0 +1,60 @@
+import { z } from 'zod';
+import { type Image, imageOf } from '../core/frame.js';
+import { defineStage } from '../core/plugin.js';
+import { cropTo, fullScale, padTo } from '../imaging/image.js';
+import { INTERPOLATIONS, resize } from '../imaging/opencv.js';
+
+const options = z.strictObject({
+  width: z.int().min(1).max(16384).describe('Width of the result in pixels.'),
+  height: z.int().min(1).max(16384).describe('Height of the result in pixels.'),
+  fit: z
+    .enum(['stretch', 'contain', 'cover'])
+    .default('stretch')
+    .describe(
+      '`stretch` ignores the proportions; `contain` keeps them and pads; `cover` keeps them and cuts off what is too much, evenly.',
+    ),
+  background: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0)
+    .describe('Grey level of the padding for `contain`: 0 is black, 1 is white.'),
+  interpolation: z
+    .enum(INTERPOLATIONS)
+    .default('area')
+    .describe(
+      "OpenCV's: `area` averages, best for shrinking; `linear`, `cubic` and `lanczos4` alias when they shrink much; `nearest` invents no grey level.",
+    ),
+});
+export type ResizeOptions = z.output<typeof options>;
+
+export default defineStage({
+  name: 'resize',
+  summary: 'Brings every image to one size, as OpenCV does.',
+  options,
+  examples: [
+    { title: 'For a model', with: { width: 224, height: 224 } },
+    { title: 'Proportions kept, padded with black', with: { width: 512, height: 512, fit: 'contain' } },
+  ],
+  create: (settings) => ({
+    process: (frame) => ({ ...frame, image: fitTo(imageOf(frame), settings) }),
+  }),
+});
+
+/** The image at exactly `width` × `height`; sample type and channels are kept. */
+export function fitTo(image: Image, { width, height, fit, background, interpolation }: ResizeOptions): Image {
+  if (fit === 'stretch') return resize(image, width, height, interpolation);
+  if (fit === 'contain') {
+    const scale = Math.min(width / image.width, height / image.height);
+    const w = Math.max(1, Math.round(image.width * scale));
+    const h = Math.max(1, Math.round(image.height * scale));
+    const canvas = { x: (width - w) >> 1, y: (height - h) >> 1, width, height };
+    return padTo(resize(image, w, h, interpolation), canvas, background * fullScale(image.data));
+  }
+  // The part that shows is cut out first: whole pixels, and none is computed to be thrown away.
+  const scale = Math.max(width / image.width, height / image.height);
+  const w = Math.max(1, Math.min(image.width, Math.round(width / scale)));
+  const h = Math.max(1, Math.min(image.height, Math.round(height / scale)));
+  const part = cropTo(image, { x: (image.width - w) >> 1, y: (image.height - h) >> 1, width: w, height: h });
+  return resize(part, width, height, interpolation);
+}
