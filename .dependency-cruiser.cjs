@@ -1,0 +1,30 @@
+// The arrows of the layout: who may import whom. Everything else of ours is refused.
+const ALLOWED = {
+  core: ['core'],
+  engine: ['engine'],
+  imaging: ['imaging', 'core/frame'],
+  models: ['models', 'engine'],
+  plugins: ['plugins', 'core', 'engine', 'models', 'imaging'],
+  sinks: ['sinks', 'core', 'engine', 'models', 'imaging'],
+  training: ['training', 'core', 'engine', 'models', 'imaging'],
+};
+
+module.exports = {
+  forbidden: [
+    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true } },
+    { name: 'resolvable', severity: 'error', from: {}, to: { couldNotResolve: true } },
+    ...Object.entries(ALLOWED).map(([folder, may]) => ({
+      name: `${folder}-imports`,
+      comment: `src/${folder} may import ${may.join(', ')}`,
+      severity: 'error',
+      from: { path: `^src/${folder}/` },
+      to: { path: '^src/', pathNot: may.map((name) => `^src/${name}[/.]`) },
+    })),
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'types'] },
+  },
+};
