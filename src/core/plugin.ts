@@ -2,6 +2,7 @@ import type { Observable, OperatorFunction } from 'rxjs';
 import type { ServiceIdentifier } from 'inversify';
 import type { z } from 'zod';
 import type { ErrorCode } from './errors.js';
+import type { RxrayError } from './errors.js';
 import type { Frame } from './frame.js';
 
 /** The plugin contract that this host speaks. A plugin built for another major version is refused. */
@@ -67,6 +68,8 @@ export interface Candidate {
   readonly name: string;
   readonly size: number;
   readonly mtimeMs: number;
+  /** Why it must not be read (a link out of the folder, say): the host fails it without opening it. */
+  readonly error?: RxrayError;
 }
 
 /** What became of a frame. */
