@@ -36,6 +36,8 @@ interface Node<K extends Kind> {
   readonly url: string;
   /** The contents of `with:`, parsed by the plugin's schema. */
   readonly settings: unknown;
+  /** The contents of `with:` as they stand in the file, before the environment was substituted: holds no secret of it. */
+  readonly written: Readonly<Record<string, unknown>>;
   /** Where the entry stands in the file. */
   readonly location: Location;
 }
@@ -43,9 +45,9 @@ interface Node<K extends Kind> {
 export type SourceNode = Node<'source'>;
 
 export interface StageNode extends Node<'stage'> {
-  /** The ids it takes frames from. Several are a join by frame identity, unless all are sources. */
+  /** The ids it takes frames from. Several are joined by frame identity, the first's pixels win. */
   readonly from: readonly string[];
-  /** A CEL expression: only frames for which it is true enter this stage. */
+  /** A CEL expression: only frames for which it is true enter, and go on from here. */
   readonly when?: string;
   readonly batch?: Batch;
   readonly concurrency?: number;

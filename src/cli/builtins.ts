@@ -1,0 +1,23 @@
+import { extname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { PluginRegistry } from '../core/plugins/registry.js';
+import type { BuiltIns } from '../core/plugins/registry.js';
+
+const EXTENSION = extname(fileURLToPath(import.meta.url));
+
+function modules(folder: string, names: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    names.map((name) => [name, new URL(`../${folder}/${name}${EXTENSION}`, import.meta.url).href]),
+  );
+}
+
+/** The plugins that come with the program: one file each, loaded only when a graph uses them. */
+export const builtIns: BuiltIns = {
+  source: modules('plugins', ['watch']),
+  stage: modules('plugins', ['decode', 'clahe', 'resize', 'normalize', 'crop', 'join', 'resnet', 'anogan']),
+  sink: modules('sinks', ['csv', 'webhook', 'console']),
+};
+
+export function builtInRegistry(): PluginRegistry {
+  return new PluginRegistry(builtIns);
+}

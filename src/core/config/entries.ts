@@ -1,0 +1,110 @@
+import { basename, extname } from 'node:path';
+import type { z } from 'zod';
+import { RxrayError } from '../errors.js';
+import type { Kind, Plugin } from '../plugin.js';
+import type { PluginRegistry } from '../plugins/registry.js';
+import type { Path, Place, YamlFile } from './document.js';
+import type { Issue } from './pipeline.js';
+import { schemaIssues } from './problems.js';
+import type { stageSchema } from './schema.js';
+
+type Host = Partial<z.output<typeof stageSchema>>;
+
+/** An entry of the file: as much of it as could be understood, so that everything wrong is found at once. */
+export interface Entry {
+  readonly kind: Kind;
+  readonly path: Path;
+  readonly place: Place;
+  readonly id: string;
+  /** Where the id comes from: its own `id:`, or the plugin's name. */
+  readonly idPlace: Place;
+  readonly named: boolean;
+  readonly use: string;
+  /** What belongs to the host. */
+  readonly host: Host;
+  readonly plugin?: Plugin;
+  readonly url?: string;
+  /** Parsed by the plugin's schema; absent where that failed. */
+  readonly settings?: unknown;
+  readonly written: Readonly<Record<string, unknown>>;
+  /** Filled when the graph is drawn. */
+  from: readonly string[];
+}
+
+/** Reads the entries of `sources`, `stages` and `sinks`: host part, plugin, options. */
+export class EntryReader {
+  constructor(
+    private readonly yaml: YamlFile,
+    private readonly registry: PluginRegistry,
+    private readonly baseDir: string,
+    private readonly issues: Issue[],
+  ) {}
+
+  async read(kind: Kind, schema: z.ZodObject, list: string, first?: object): Promise<Entry[]> {
+    const raw: unknown = (this.yaml.data as Record<string, unknown> | null)?.[list];
+    if (!Array.isArray(raw)) return [];
+    const entries = raw.map((item, index) =>
+      this.#entry(kind, schema, item, [list, index], index === 0 ? first : undefined),
+    );
+    return Promise.all(entries);
+  }
+
+  async #entry(kind: Kind, schema: z.ZodObject, raw: unknown, path: Path, override?: object): Promise<Entry> {
+    const parsed = schema.safeParse(raw);
+    if (!parsed.success) this.issues.push(...schemaIssues(this.yaml, path, schema, parsed.error));
+    const host = (parsed.success ? parsed.data : understood(schema, raw)) as Host;
+
+    const use = host.use ?? '';
+    const loaded = use === '' ? undefined : await this.#plugin(kind, use, path);
+    const { plugin } = loaded ?? {};
+    const id = host.id ?? identifier(plugin?.name ?? basename(use, extname(use)));
+    const named = host.id !== undefined;
+    const idPlace = this.yaml.place([...path, named ? 'id' : 'use']);
+    const options = { ...host.with, ...override };
+    const settings =
+      plugin === undefined ? undefined : this.#settings(plugin, options, [...path, 'with'], id);
+    const written = (valueAt(this.yaml.written, [...path, 'with']) ?? {}) as Record<string, unknown>;
+    const place = this.yaml.place(path);
+    return { kind, path, place, id, idPlace, named, use, host, ...loaded, settings, written, from: [] };
+  }
+
+  async #plugin(kind: Kind, use: string, path: Path): Promise<{ plugin: Plugin; url: string } | undefined> {
+    try {
+      return await this.registry.load(kind, use, this.baseDir);
+    } catch (error) {
+      if (!(error instanceof RxrayError)) throw error;
+      const place = this.yaml.place([...path, 'use']);
+      this.issues.push({ severity: 'error', code: error.code, message: error.message, ...place });
+      return undefined;
+    }
+  }
+
+  #settings(plugin: Plugin, options: unknown, path: Path, component: string): unknown {
+    const parsed = plugin.options.safeParse(options);
+    if (parsed.success) return parsed.data;
+    this.issues.push(...schemaIssues(this.yaml, path, plugin.options, parsed.error, component));
+    return undefined;
+  }
+}
+
+/** Those keys of a faulty entry that are right by themselves. */
+function understood(schema: z.ZodObject, raw: unknown): Record<string, unknown> {
+  if (typeof raw !== 'object' || raw === null) return {};
+  const good: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(raw)) {
+    const parsed = (schema.shape[key] as z.ZodType | undefined)?.safeParse(value);
+    if (parsed?.success === true) good[key] = parsed.data;
+  }
+  return good;
+}
+
+function identifier(name: string): string {
+  return name.replaceAll(/\W/g, '_').replace(/^(?=\d|$)/, '_');
+}
+
+function valueAt(data: unknown, path: Path): unknown {
+  return path.reduce<unknown>(
+    (value, step) => (value as Record<PropertyKey, unknown> | null | undefined)?.[step],
+    data,
+  );
+}

@@ -1,0 +1,64 @@
+import { compileExpression, ExpressionSyntaxError, referencesOf, VARIABLES } from '../expression.js';
+import type { YamlFile } from './document.js';
+import type { Entry } from './entries.js';
+import type { Issue } from './pipeline.js';
+import { didYouMean } from './suggest.js';
+
+/** Checks the `when:` of an entry: it parses, and names only what there is. */
+export function lintExpression(
+  entry: Entry,
+  stages: ReadonlyMap<string, Entry>,
+  yaml: YamlFile,
+  report: (issue: Issue) => void,
+): void {
+  const text = entry.host.when;
+  if (text === undefined) return;
+  const path = [...entry.path, 'when'];
+  const complain = (severity: Issue['severity'], message: string, offset: number, length: number): void => {
+    const place = yaml.inside(path, offset);
+    report({ severity, code: 'CONFIG_EXPRESSION', message, ...place, length, component: entry.id });
+  };
+  try {
+    const { variables, results } = referencesOf(text);
+    for (const { name, offset } of variables) {
+      if ((VARIABLES as readonly string[]).includes(name)) continue;
+      const advice = didYouMean(name, VARIABLES) || ` (there are ${VARIABLES.join(', ')})`;
+      complain('error', `an expression knows no \`${name}\`${advice}`, offset, name.length);
+    }
+    const before = upstream(entry, stages);
+    for (const { name, offset, tested } of results) {
+      if (!stages.has(name)) {
+        const advice = didYouMean(name, stages.keys()) || ` (there are ${[...stages.keys()].join(', ')})`;
+        complain('error', `no stage has the id \`${name}\`${advice}`, offset, name.length);
+      } else if (!before.has(name) && !tested) {
+        const message = `frames come here without passing \`${name}\`: they have no results of it`;
+        complain('warning', message, offset, name.length);
+      }
+    }
+  } catch (error) {
+    if (!(error instanceof ExpressionSyntaxError)) throw error;
+    complain('error', error.message, error.offset, 1);
+  }
+}
+
+/** Says what is wrong with an id that expressions could not name. */
+export function lintId(id: string): string | undefined {
+  try {
+    compileExpression(`results.${id}`);
+    return undefined;
+  } catch {
+    return `\`${id}\` is a reserved word in expressions: choose another id`;
+  }
+}
+
+function upstream(entry: Entry, stages: ReadonlyMap<string, Entry>): Set<string> {
+  const found = new Set<string>();
+  const visit = (name: string): void => {
+    const stage = stages.get(name);
+    if (stage === undefined || found.has(name)) return;
+    found.add(name);
+    stage.from.forEach(visit);
+  };
+  entry.from.forEach(visit);
+  return found;
+}

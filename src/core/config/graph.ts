@@ -1,0 +1,111 @@
+import type { YamlFile } from './document.js';
+import type { Entry } from './entries.js';
+import type { Issue } from './pipeline.js';
+import { didYouMean } from './suggest.js';
+
+/**
+ * Draws the edges: fills `from` of every stage and sink, and reports names that do not exist, loops
+ * and stages that lead nowhere. Returns the stages so that each comes after those it takes from.
+ */
+export function connect(
+  sources: readonly Entry[],
+  stages: readonly Entry[],
+  sinks: readonly Entry[],
+  yaml: YamlFile,
+  report: (issue: Issue) => void,
+): Entry[] {
+  const outputs = new Map([...sources, ...stages].map((entry) => [entry.id, entry] as const));
+  const sourceIds = [...new Set(sources.map(({ id }) => id))];
+
+  const resolveFrom = (entry: Entry, above: readonly string[]): readonly string[] => {
+    const { from } = entry.host;
+    if (from === undefined) return above;
+    const names = typeof from === 'string' ? [from] : from;
+    return [...new Set(names)].filter((name) => {
+      if (outputs.has(name)) return true;
+      const index = names.indexOf(name);
+      const path = [...entry.path, 'from', ...(typeof from === 'string' ? [] : [index])];
+      const message = sinks.some(({ id }) => id === name)
+        ? `\`${name}\` is a sink: nothing comes out of it`
+        : `no source or stage has the id \`${name}\`${didYouMean(name, outputs.keys()) || ` (there are ${[...outputs.keys()].join(', ')})`}`;
+      report({
+        severity: 'error',
+        code: 'CONFIG_UNKNOWN_ID',
+        message,
+        ...yaml.place(path),
+        component: entry.id,
+      });
+      return false;
+    });
+  };
+
+  let above: readonly string[] = sourceIds;
+  for (const stage of stages) {
+    stage.from = resolveFrom(stage, above);
+    above = [stage.id];
+  }
+  for (const sink of sinks) sink.from = resolveFrom(sink, above);
+
+  const byId = new Map(stages.map((stage) => [stage.id, stage]));
+  const order = sort(stages, byId, (loop) => {
+    const [first] = loop;
+    if (first === undefined) return;
+    const message = `the graph runs in a circle: ${[...loop, first].map(({ id }) => id).join(' → ')}`;
+    const place = yaml.place([...first.path, first.host.from === undefined ? 'use' : 'from']);
+    report({ severity: 'error', code: 'CONFIG_CYCLE', message, ...place, component: first.id });
+  });
+  reportDeadEnds([...sources, ...stages], sinks, outputs, report);
+  return order;
+}
+
+/** Depth first along the edges backwards, in the order of the file; each loop is told once. */
+function sort(
+  stages: readonly Entry[],
+  byId: ReadonlyMap<string, Entry>,
+  onLoop: (loop: Entry[]) => void,
+): Entry[] {
+  const order = new Set<Entry>();
+  const visit = (stage: Entry, trail: readonly Entry[]): void => {
+    const start = trail.indexOf(stage);
+    if (start >= 0) {
+      // the trail runs against the stream
+      const loop = trail.slice(start).reverse();
+      const first = loop.indexOf(loop.reduce((a, b) => (stages.indexOf(a) < stages.indexOf(b) ? a : b)));
+      onLoop([...loop.slice(first), ...loop.slice(0, first)]);
+      return;
+    }
+    if (order.has(stage)) return;
+    for (const name of stage.from) {
+      const before = byId.get(name);
+      if (before !== undefined) visit(before, [...trail, stage]);
+    }
+    order.add(stage);
+  };
+  for (const stage of stages) visit(stage, []);
+  return [...order];
+}
+
+function reportDeadEnds(
+  entries: readonly Entry[],
+  sinks: readonly Entry[],
+  outputs: ReadonlyMap<string, Entry>,
+  report: (issue: Issue) => void,
+): void {
+  const useful = new Set<Entry>();
+  const visit = (entry: Entry): void => {
+    if (useful.has(entry)) return;
+    useful.add(entry);
+    for (const name of entry.from) {
+      const before = outputs.get(name);
+      if (before !== undefined) visit(before);
+    }
+  };
+  sinks.forEach(visit);
+  // a sink that could not be understood may well be what they lead to
+  if (sinks.some(({ from }) => from.length === 0)) return;
+  for (const entry of entries) {
+    if (useful.has(entry) || outputs.get(entry.id) !== entry) continue;
+    const message = `nothing takes what comes out of \`${entry.id}\`: name it in a \`from:\`, or remove it`;
+    report({ severity: 'warning', code: 'CONFIG_UNUSED', message, ...entry.idPlace, component: entry.id });
+  }
+}

@@ -1,0 +1,229 @@
+import { createHash } from 'node:crypto';
+import { open } from 'node:fs/promises';
+import { basename, dirname, extname, resolve } from 'node:path';
+import { messageOf } from '../errors.js';
+import type { PluginRegistry } from '../plugins/registry.js';
+import { YamlFile } from './document.js';
+import { EntryReader } from './entries.js';
+import type { Entry } from './entries.js';
+import { lintExpression, lintId } from './expressions.js';
+import { connect } from './graph.js';
+import type { Pipeline, Issue, SinkNode, SourceNode, StageNode } from './pipeline.js';
+import { schemaIssues } from './problems.js';
+import { pipelineSchema, sinkSchema, sourceSchema, stageSchema } from './schema.js';
+
+/** A pipeline file larger than this is something else. */
+const MAX_BYTES = 1024 * 1024;
+
+type Env = Readonly<Record<string, string | undefined>>;
+
+export interface LoadOptions {
+  /** Default: the environment of the process. */
+  readonly env?: Env;
+  /** Replaces the `path` of the first source (relative to the working directory). */
+  readonly input?: string | undefined;
+}
+
+export interface Loaded {
+  /** Absent when there are errors. */
+  readonly pipeline?: Pipeline;
+  /** Everything that is wrong, and warnings. */
+  readonly issues: readonly Issue[];
+  /** The YAML text, for {@link formatIssues}. */
+  readonly text?: string;
+}
+
+/** Reads and resolves a pipeline file. Never throws for what the file says: see {@link Loaded.issues}. */
+export async function loadPipeline(
+  path: string,
+  registry: PluginRegistry,
+  options: LoadOptions = {},
+): Promise<Loaded> {
+  const file = resolve(path);
+  let text: string;
+  try {
+    text = await readText(file);
+  } catch (error) {
+    const message = `${file} cannot be read: ${messageOf(error)}`;
+    return { issues: [{ severity: 'error', code: 'CONFIG_NOT_FOUND', message }] };
+  }
+  return parsePipeline(text, { file, registry, ...options });
+}
+
+/** The same from YAML text; `file` says what its relative paths are relative to and need not exist. */
+export async function parsePipeline(
+  text: string,
+  { file, registry, env = process.env, input }: LoadOptions & { file: string; registry: PluginRegistry },
+): Promise<Loaded> {
+  const yaml = new YamlFile(text, env);
+  const issues: Issue[] = [...yaml.issues];
+  const done = (pipeline?: Pipeline): Loaded => {
+    const failed = issues.some(({ severity }) => severity === 'error');
+    return { issues, text, ...(pipeline === undefined || failed ? {} : { pipeline }) };
+  };
+  if (yaml.data === undefined) return done();
+
+  const whole = pipelineSchema.safeParse(yaml.data);
+  if (!whole.success) issues.push(...schemaIssues(yaml, [], pipelineSchema, whole.error));
+
+  const path = resolve(file);
+  const baseDir = dirname(path);
+  const reader = new EntryReader(yaml, registry, baseDir, issues);
+  const replaced = input === undefined ? undefined : { path: resolve(input) };
+  const [sources, stages, sinks] = await Promise.all([
+    reader.read('source', sourceSchema, 'sources', replaced),
+    reader.read('stage', stageSchema, 'stages'),
+    reader.read('sink', sinkSchema, 'sinks'),
+  ]);
+
+  const report = (issue: Issue): void => void issues.push(issue);
+  lintIds([...sources, ...stages, ...sinks], report);
+  const order = connect(sources, stages, sinks, yaml, report);
+  const entries = new Map(stages.map((stage) => [stage.id, stage]));
+  for (const entry of [...stages, ...sinks]) lintExpression(entry, entries, yaml, report);
+  await Promise.all(stages.map((stage) => lintStage(stage, entries, yaml, baseDir, report)));
+  if (!whole.success || issues.some(({ severity }) => severity === 'error')) return done();
+
+  const { name = basename(path, extname(path)), state, limits } = whole.data;
+  const nodes = {
+    sources: sources.map((entry) => nodeOf(entry)) as SourceNode[],
+    stages: order.map((entry) => ({
+      ...nodeOf(entry),
+      ...routing(entry),
+      ...flow(entry.host),
+    })) as StageNode[],
+    sinks: sinks.map((entry) => ({ ...nodeOf(entry), ...routing(entry) })) as SinkNode[],
+  };
+  const stateDir = resolve(baseDir, state);
+  return done({ file: path, baseDir, stateDir, name, limits, ...nodes, hash: hashOf(nodes) });
+}
+
+// ── checks ────────────────────────────────────────────────────────────────────────────────────────
+
+function lintIds(entries: readonly Entry[], report: (issue: Issue) => void): void {
+  const first = new Map<string, Entry>();
+  for (const entry of entries) {
+    if (entry.use === '' && !entry.named) continue;
+    const problem = lintId(entry.id);
+    if (problem !== undefined)
+      report({ severity: 'error', code: 'CONFIG_INVALID', message: problem, ...entry.idPlace });
+    const other = first.get(entry.id);
+    if (other === undefined) {
+      first.set(entry.id, entry);
+      continue;
+    }
+    const { line } = other.idPlace.location;
+    const origin = entry.named ? '' : ' (the name of its plugin)';
+    const advice =
+      entry.named && other.named ? 'give one of them another' : 'give one of them an `id:` of its own';
+    const message = `the id \`${entry.id}\`${origin} is taken by the entry in line ${line}: ${advice}`;
+    report({
+      severity: 'error',
+      code: 'CONFIG_DUPLICATE_ID',
+      message,
+      ...entry.idPlace,
+      component: entry.id,
+    });
+  }
+}
+
+/** Lets the plugin itself look at its settings and at what stands before it. */
+async function lintStage(
+  stage: Entry,
+  stages: ReadonlyMap<string, Entry>,
+  yaml: YamlFile,
+  baseDir: string,
+  report: (issue: Issue) => void,
+): Promise<void> {
+  const { plugin, settings } = stage;
+  if (plugin?.kind !== 'stage' || plugin.lint === undefined || settings === undefined) return;
+  const preceding = precedingOf(stage, stages).map(({ use, settings: options }) => ({ use, with: options }));
+  try {
+    for (const message of await plugin.lint(settings as never, { baseDir, preceding })) {
+      const path = [...stage.path, 'with', ...message.option];
+      report({
+        severity: message.severity,
+        code: message.code ?? 'CONFIG_REFUSED',
+        message: message.message,
+        ...(message.option.length === 0 ? yaml.place([...stage.path, 'use']) : yaml.place(path)),
+        component: stage.id,
+      });
+    }
+  } catch (error) {
+    const message = `\`${stage.use}\` failed while checking its settings: ${messageOf(error)}`;
+    report({
+      severity: 'error',
+      code: 'CONFIG_PLUGIN_BROKEN',
+      message,
+      ...yaml.place([...stage.path, 'use']),
+      component: stage.id,
+    });
+  }
+}
+
+/** The stages that gave a frame its pixels before it enters `stage`: at a join, the first branch does. */
+function precedingOf(stage: Entry, stages: ReadonlyMap<string, Entry>): Entry[] {
+  const chain: Entry[] = [];
+  let before = stages.get(stage.from[0] ?? '');
+  while (before !== undefined && !chain.includes(before)) {
+    chain.unshift(before);
+    before = stages.get(before.from[0] ?? '');
+  }
+  return chain;
+}
+
+// ── results ───────────────────────────────────────────────────────────────────────────────────────
+
+function nodeOf({ id, use, plugin, url, settings, written, place }: Entry): object {
+  return { id, use, plugin, url, settings, written, location: place.location };
+}
+
+function routing({ from, host }: Entry): object {
+  return { from, ...(host.when === undefined ? {} : { when: host.when }) };
+}
+
+function flow({ batch, concurrency }: Entry['host']): object {
+  return { ...(batch === undefined ? {} : { batch }), ...(concurrency === undefined ? {} : { concurrency }) };
+}
+
+/** Over what decides a frame's fate: not where films come from, nor how many at a time. */
+function hashOf({ sources, stages, sinks }: Pick<Pipeline, 'sources' | 'stages' | 'sinks'>): string {
+  const graph = {
+    sources: sources.map(({ id, use }) => ({ id, use })),
+    stages: stages.map(({ id, use, plugin, settings, from, when }) => ({
+      id,
+      use,
+      version: plugin.version,
+      settings,
+      from,
+      when,
+    })),
+    sinks: sinks.map(({ id, use, plugin, settings, from, when }) => ({
+      id,
+      use,
+      version: plugin.version,
+      settings,
+      from,
+      when,
+    })),
+  };
+  return createHash('sha256').update(JSON.stringify(graph, sorted)).digest('hex');
+}
+
+/** Keys in one order, so that the order in the YAML does not matter. */
+function sorted(_: string, value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+async function readText(file: string): Promise<string> {
+  const handle = await open(file, 'r');
+  try {
+    const { size } = await handle.stat();
+    if (size > MAX_BYTES) throw new Error(`it has ${size} bytes, expected at most ${MAX_BYTES}`);
+    const bytes = await handle.readFile();
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,18 @@
+import { distance } from 'fastest-levenshtein';
+
+/** `, did you mean \`clahe\`?` for the nearest of `known`, or an empty string when none is near. */
+export function didYouMean(word: string, known: Iterable<string>): string {
+  const near = nearest(word, known);
+  return near === undefined ? '' : `, did you mean \`${near}\`?`;
+}
+
+/** The one of `known` that takes the fewest edits from `word`, if that is at most a third of its letters (or two). */
+export function nearest(word: string, known: Iterable<string>): string | undefined {
+  let best: string | undefined;
+  let fewest = Math.max(2, Math.floor(word.length / 3)) + 1;
+  for (const candidate of known) {
+    const edits = distance(word.toLowerCase(), candidate.toLowerCase());
+    if (edits < fewest && edits < candidate.length) [best, fewest] = [candidate, edits];
+  }
+  return best;
+}

@@ -1,0 +1,161 @@
+import { celEnv, isCelError, isCelList, isCelMap, isCelUint, parse, plan } from '@bufbuild/cel';
+import { messageOf, RxrayError } from './errors.js';
+import type { Frame } from './frame.js';
+
+/** What an expression may name. */
+export const VARIABLES = ['id', 'file', 'origin', 'meta', 'results'] as const;
+
+/** An expression that does not parse: `offset` is where, in characters from its start. */
+export class ExpressionSyntaxError extends RxrayError {
+  constructor(
+    message: string,
+    readonly offset: number,
+  ) {
+    super('CONFIG_EXPRESSION', message);
+  }
+}
+
+/**
+ * Compiles a CEL expression over `id`, `file` (the path inside the source), `origin`, `meta` and
+ * `results` (by stage id). Numbers of a frame are CEL doubles: `meta.rows * 2.0`, not `* 2`;
+ * comparisons mix freely. The compiled function returns plain data, and throws FRAME_EXPRESSION where
+ * the evaluation fails (a field that is not there, a type that does not fit).
+ *
+ * Throws {@link ExpressionSyntaxError}. Source: the Common Expression Language, https://cel.dev.
+ */
+export function compileExpression(text: string): (frame: Frame) => unknown {
+  const evaluate = plan(celEnv(), parsed(text));
+  return (frame) => {
+    const { id, origin, meta, results } = frame;
+    // CEL reports an evaluation error by returning it, and an error object is truthy
+    const value = evaluate({ id, file: origin.name, origin, meta, results } as never);
+    if (isCelError(value)) {
+      throw new RxrayError('FRAME_EXPRESSION', `\`${text}\` failed: ${value.message}`, { cause: value });
+    }
+    return toPlain(value);
+  };
+}
+
+/** Compiles a `when:`. The function throws FRAME_EXPRESSION, too, where the value is not true or false. */
+export function compileCondition(text: string): (frame: Frame) => boolean {
+  const evaluate = compileExpression(text);
+  return (frame) => {
+    const value = evaluate(frame);
+    if (typeof value === 'boolean') return value;
+    throw new RxrayError(
+      'FRAME_EXPRESSION',
+      `\`${text}\` should be true or false, it is ${JSON.stringify(value)}`,
+    );
+  };
+}
+
+/** A name in an expression, and where it stands. */
+export interface Reference {
+  readonly name: string;
+  /** In characters from the start of the expression. */
+  readonly offset: number;
+}
+
+export interface References {
+  /** Variables that it names, without those that a macro binds (`xs.all(x, …)`). */
+  readonly variables: readonly Reference[];
+  /** Stages whose results it reads: `results.ID` or `results["ID"]`. */
+  readonly results: readonly (Reference & {
+    /** Only asked for by `has(results.ID)`. */ readonly tested: boolean;
+  })[];
+}
+
+/** What an expression refers to. Throws {@link ExpressionSyntaxError}. */
+export function referencesOf(text: string): References {
+  const { expr, sourceInfo } = parsed(text);
+  const variables: Reference[] = [];
+  const results: { name: string; offset: number; tested: boolean }[] = [];
+  // CEL counts code points
+  const offsetOf = (id: bigint): number =>
+    [...text].slice(0, sourceInfo?.positions[String(id)] ?? 0).join('').length;
+
+  const visit = (node: Expression | undefined, bound: ReadonlySet<string>): void => {
+    if (node === undefined) return;
+    const { case: kind, value } = node.exprKind;
+    switch (kind) {
+      case 'identExpr':
+        if (!bound.has(value.name)) variables.push({ name: value.name, offset: offsetOf(node.id) });
+        return;
+      case 'selectExpr': {
+        if (isResults(value.operand, bound)) {
+          const offset = text.indexOf(value.field, offsetOf(value.operand?.id ?? node.id) + 'results'.length);
+          results.push({ name: value.field, offset: Math.max(0, offset), tested: value.testOnly });
+        }
+        visit(value.operand, bound);
+        return;
+      }
+      case 'callExpr': {
+        const [target, key] = value.args;
+        if (value.function === '_[_]' && isResults(target, bound) && key?.exprKind.case === 'constExpr') {
+          const constant = key.exprKind.value.constantKind;
+          if (constant.case === 'stringValue') {
+            results.push({ name: constant.value, offset: offsetOf(key.id) + 1, tested: false });
+          }
+        }
+        visit(value.target, bound);
+        for (const argument of value.args) visit(argument, bound);
+        return;
+      }
+      case 'listExpr':
+        for (const element of value.elements) visit(element, bound);
+        return;
+      case 'structExpr':
+        for (const { keyKind, value: entry } of value.entries) {
+          if (keyKind.case === 'mapKey') visit(keyKind.value, bound);
+          visit(entry, bound);
+        }
+        return;
+      case 'comprehensionExpr': {
+        visit(value.iterRange, bound);
+        visit(value.accuInit, bound);
+        const inner = new Set([...bound, value.iterVar, value.iterVar2, value.accuVar]);
+        for (const part of [value.loopCondition, value.loopStep, value.result]) visit(part, inner);
+        return;
+      }
+      default:
+    }
+  };
+  visit(expr, new Set());
+  return { variables, results };
+}
+
+type Expression = ReturnType<typeof parse>['expr'];
+
+function isResults(node: Expression | undefined, bound: ReadonlySet<string>): boolean {
+  return (
+    node?.exprKind.case === 'identExpr' && node.exprKind.value.name === 'results' && !bound.has('results')
+  );
+}
+
+function parsed(text: string): ReturnType<typeof parse> {
+  try {
+    return parse(text);
+  } catch (error) {
+    const { found, location } = error as {
+      found?: string | null;
+      location?: { start?: { offset?: number } };
+    };
+    const offset = location?.start?.offset ?? 0;
+    // the parser's own message lists every token that it would have taken
+    const message =
+      location === undefined
+        ? messageOf(error)
+        : `${found == null ? 'it ends too early' : `unexpected \`${found}\``}`;
+    throw new ExpressionSyntaxError(`the expression does not parse: ${message}`, offset);
+  }
+}
+
+/** CEL's maps, lists and integers as those of JavaScript. */
+function toPlain(value: unknown): unknown {
+  if (typeof value === 'bigint') return Number(value);
+  if (isCelUint(value)) return Number(value.value);
+  if (isCelList(value)) return [...value].map(toPlain);
+  if (isCelMap(value))
+    return Object.fromEntries([...value].map(([key, entry]) => [String(toPlain(key)), toPlain(entry)]));
+  return value;
+}

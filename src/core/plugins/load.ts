@@ -1,0 +1,71 @@
+import { extname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { createJiti } from 'jiti';
+import { messageOf, RxrayError } from '../errors.js';
+import type { Plugin } from '../plugin.js';
+
+/** The folder of the program's own modules (`src/` or `dist/`). */
+const HOME = new URL('../../', import.meta.url).href;
+const EXTENSION = extname(fileURLToPath(import.meta.url));
+
+/**
+ * The plugin that the module at `url` exports as its default. Keeps nothing of its own, so that the
+ * main thread and worker threads load plugins in the same way.
+ *
+ * A module of the user's (TypeScript or JavaScript, in any folder) may import `rxray`, `zod` and
+ * `rxjs` without having them installed: it gets those of this program.
+ *
+ * Throws CONFIG_PLUGIN_BROKEN when the module cannot be loaded or exports no plugin.
+ */
+export async function loadPluginModule(url: string): Promise<Plugin> {
+  let exported: unknown;
+  try {
+    const module = (url.startsWith(HOME) ? await import(url) : await importForeign(url)) as {
+      default?: unknown;
+    };
+    exported = module.default;
+  } catch (cause) {
+    throw new RxrayError('CONFIG_PLUGIN_BROKEN', `${shown(url)} cannot be loaded: ${messageOf(cause)}`, {
+      cause,
+    });
+  }
+  if (isPlugin(exported)) return exported;
+  throw new RxrayError(
+    'CONFIG_PLUGIN_BROKEN',
+    `${shown(url)} exports no plugin: expected \`export default defineStage({ … })\` (or defineSource, defineSink), got ${kindOf(exported)}`,
+  );
+}
+
+async function importForeign(url: string): Promise<unknown> {
+  const [rxray, zod, rxjs] = await Promise.all([
+    import(new URL(`index${EXTENSION}`, HOME).href) as Promise<unknown>,
+    import('zod'),
+    import('rxjs'),
+  ]);
+  const jiti = createJiti(import.meta.url, { fsCache: false, virtualModules: { rxray, zod, rxjs } });
+  return jiti.import(fileURLToPath(url));
+}
+
+/** A path where the address is that of a file: that is how people know it. */
+function shown(url: string): string {
+  return url.startsWith('file:') ? fileURLToPath(url) : url;
+}
+
+function isPlugin(value: unknown): value is Plugin {
+  if (typeof value !== 'object' || value === null) return false;
+  const plugin = value as Partial<Record<keyof Plugin, unknown>>;
+  return (
+    typeof plugin.kind === 'string' &&
+    typeof plugin.contract === 'number' &&
+    typeof plugin.name === 'string' &&
+    typeof plugin.create === 'function' &&
+    typeof (plugin.options as { safeParse?: unknown } | undefined)?.safeParse === 'function'
+  );
+}
+
+function kindOf(value: unknown): string {
+  if (value === undefined) return 'no default export';
+  if (value === null || typeof value !== 'object')
+    return `a default export of type ${value === null ? 'null' : typeof value}`;
+  return `an object with ${Object.keys(value).slice(0, 5).join(', ') || 'no keys'}`;
+}

@@ -1,0 +1,118 @@
+import { readFileSync, statSync } from 'node:fs';
+import { isBuiltin } from 'node:module';
+import { resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { createJiti } from 'jiti';
+import semver from 'semver';
+import { RxrayError } from '../errors.js';
+import { CONTRACT_VERSION } from '../plugin.js';
+import type { Kind, Plugin, PluginOf } from '../plugin.js';
+import { didYouMean } from '../config/suggest.js';
+import { loadPluginModule } from './load.js';
+
+/** The modules of the built-in plugins: kind → name → URL. */
+export type BuiltIns = Readonly<Record<Kind, Readonly<Record<string, string>>>>;
+
+const { version: HOST_VERSION } = JSON.parse(
+  readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'),
+) as { version: string };
+
+/** Finds plugins: built-in ones by name, the user's by file, others as installed packages. */
+export class PluginRegistry {
+  readonly #builtIns: BuiltIns;
+
+  constructor(builtIns: BuiltIns) {
+    this.#builtIns = builtIns;
+  }
+
+  /** The names of the built-in plugins of a kind. */
+  names(kind: Kind): string[] {
+    return Object.keys(this.#builtIns[kind]);
+  }
+
+  /**
+   * Loads what stands after `use:` in a file of `baseDir`. Throws CONFIG_UNKNOWN_PLUGIN,
+   * CONFIG_PLUGIN_BROKEN or CONFIG_PLUGIN_INCOMPATIBLE.
+   */
+  async load<K extends Kind>(
+    kind: K,
+    use: string,
+    baseDir: string,
+  ): Promise<{ plugin: PluginOf<K>; url: string }> {
+    const builtIn = Object.hasOwn(this.#builtIns[kind], use) ? this.#builtIns[kind][use] : undefined;
+    const url = builtIn ?? (isFile(use) ? fileUrl(use, baseDir) : this.#packageUrl(kind, use, baseDir));
+    const plugin = await loadPluginModule(url);
+    check(plugin, kind, use);
+    if (builtIn !== undefined && plugin.name !== use) {
+      throw new RxrayError(
+        'CONFIG_PLUGIN_BROKEN',
+        `the module of \`${use}\` exports a plugin named \`${plugin.name}\``,
+      );
+    }
+    return { plugin, url };
+  }
+
+  #packageUrl(kind: Kind, use: string, baseDir: string): string {
+    const elsewhere = (['source', 'stage', 'sink'] as const).find((other) =>
+      Object.hasOwn(this.#builtIns[other], use),
+    );
+    if (elsewhere !== undefined) {
+      throw new RxrayError(
+        'CONFIG_UNKNOWN_PLUGIN',
+        `\`${use}\` is a ${elsewhere}, not a ${kind}: it belongs under \`${elsewhere}s:\``,
+      );
+    }
+    const url = isBuiltin(use) ? undefined : createJiti(`${baseDir}/`).esmResolve(use, { try: true });
+    if (url !== undefined) return url.startsWith('file:') ? url : pathToFileURL(url).href;
+    const known = this.names(kind);
+    throw new RxrayError(
+      'CONFIG_UNKNOWN_PLUGIN',
+      `no ${kind} \`${use}\` is built in (${known.join(', ')}) or installed as a package${didYouMean(use, known)}`,
+    );
+  }
+}
+
+function isFile(use: string): boolean {
+  return /^(\.{1,2}[/\\]|\/|[A-Za-z]:[/\\]|file:)/.test(use);
+}
+
+function fileUrl(use: string, baseDir: string): string {
+  const path = use.startsWith('file:') ? fileURLToPath(use) : resolve(baseDir, use);
+  if (statSync(path, { throwIfNoEntry: false })?.isFile() !== true) {
+    throw new RxrayError('CONFIG_UNKNOWN_PLUGIN', `there is no plugin file at ${path}`);
+  }
+  if (!/\.[cm]?[jt]s$/.test(path)) {
+    throw new RxrayError('CONFIG_UNKNOWN_PLUGIN', `a plugin file ends in .ts, .js or .mjs, got ${path}`);
+  }
+  return pathToFileURL(path).href;
+}
+
+function check<K extends Kind>(plugin: Plugin, kind: K, use: string): asserts plugin is PluginOf<K> {
+  if (plugin.kind !== kind) {
+    throw new RxrayError(
+      'CONFIG_PLUGIN_BROKEN',
+      `\`${use}\` is a ${plugin.kind}, not a ${kind}: it belongs under \`${plugin.kind}s:\``,
+    );
+  }
+  if (plugin.contract !== CONTRACT_VERSION) {
+    throw new RxrayError(
+      'CONFIG_PLUGIN_INCOMPATIBLE',
+      `\`${use}\` speaks version ${plugin.contract} of the plugin contract, this host version ${CONTRACT_VERSION}`,
+    );
+  }
+  if (
+    plugin.rxray !== undefined &&
+    !semver.satisfies(HOST_VERSION, plugin.rxray, { includePrerelease: true })
+  ) {
+    throw new RxrayError(
+      'CONFIG_PLUGIN_INCOMPATIBLE',
+      `\`${use}\` works with rxray ${plugin.rxray}, this is ${HOST_VERSION}`,
+    );
+  }
+  if (!/^[a-z][a-z0-9]*(-[a-z0-9]+)*$/.test(plugin.name)) {
+    throw new RxrayError(
+      'CONFIG_PLUGIN_BROKEN',
+      `\`${use}\` is named \`${plugin.name}\`: expected a name in kebab-case`,
+    );
+  }
+}

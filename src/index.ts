@@ -1,0 +1,8 @@
+/** What a plugin author imports from `rxray`. */
+export { z } from 'zod';
+export { defineSink, defineSource, defineStage } from './core/plugin.js';
+export type * from './core/plugin.js';
+export { frameBytes, imageOf } from './core/frame.js';
+export type * from './core/frame.js';
+export { RxrayError } from './core/errors.js';
+export type { ErrorCode } from './core/errors.js';
