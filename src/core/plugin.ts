@@ -173,7 +173,10 @@ export interface StageDefinition<O extends Options = Options> extends Definition
    * What is wrong or suspicious about these settings at this place of the graph (a missing model
    * bundle, another preprocessing than in training). Asked by `rxray lint` and before a run starts.
    */
-  lint?(settings: z.output<O>, context: LintContext): readonly LintMessage[] | Promise<readonly LintMessage[]>;
+  lint?(
+    settings: z.output<O>,
+    context: LintContext,
+  ): readonly LintMessage[] | Promise<readonly LintMessage[]>;
   create(settings: z.output<O>, services: Services): StageInstance | Promise<StageInstance>;
 }
 

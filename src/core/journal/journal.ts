@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { RxrayError, messageOf } from '../errors.js';
-import type { Candidate, Log, Outcome } from '../plugin.js';
+import type { Candidate, Log } from '../plugin.js';
 import type { Answer, Entry, Question, Request, Response } from './store.js';
 
 /**
@@ -60,9 +60,9 @@ export class Journal {
     return candidates.filter((_, index) => !settled.has(index));
   }
 
-  /** What became of the frame at or after `since` (ms); null when nothing yet. */
-  outcomeOf(id: string, since = 0): Promise<Outcome | null> {
-    return this.#ask({ kind: 'outcome', id, since });
+  /** Whether the frame was settled at or after `since` (ms); if so, its file is known by its new mtime from now on. */
+  recognise(id: string, mtimeMs: number, since = 0): Promise<boolean> {
+    return this.#ask({ kind: 'recognise', id, mtimeMs, since });
   }
 
   /** Writes what became of a frame; resolves when it is on the disk. */

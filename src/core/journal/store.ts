@@ -25,8 +25,13 @@ export interface Entry {
 /** What one asks of the journal's thread. */
 export type Question =
   | { readonly kind: 'open' }
-  | { readonly kind: 'settled'; readonly source: string; readonly files: readonly Fingerprint[]; readonly since: number }
-  | { readonly kind: 'outcome'; readonly id: string; readonly since: number }
+  | {
+      readonly kind: 'settled';
+      readonly source: string;
+      readonly files: readonly Fingerprint[];
+      readonly since: number;
+    }
+  | { readonly kind: 'recognise'; readonly id: string; readonly mtimeMs: number; readonly since: number }
   | { readonly kind: 'record'; readonly entry: Entry }
   | { readonly kind: 'close' };
 
@@ -42,7 +47,7 @@ interface Answers {
   open: { setAside: string | null };
   /** Indices of the files that are settled. */
   settled: number[];
-  outcome: Outcome | null;
+  recognise: boolean;
   record: null;
   close: null;
 }
@@ -53,7 +58,12 @@ export interface Request {
   readonly question: Question;
 }
 export type Response =
-  | { readonly seq: number; readonly ok: true; readonly answer: Answers[keyof Answers]; readonly error?: never }
+  | {
+      readonly seq: number;
+      readonly ok: true;
+      readonly answer: Answers[keyof Answers];
+      readonly error?: never;
+    }
   | {
       readonly seq: number;
       readonly ok: false;
@@ -91,9 +101,11 @@ class Store {
     );
   }
 
-  outcome(id: string, since: number): Outcome | null {
-    const row = this.#db.prepare('SELECT outcome FROM films WHERE id = ? AND at >= ?').get(id, since);
-    return row === undefined ? null : (row as { outcome: Outcome }).outcome;
+  recognise(id: string, mtimeMs: number, since: number): boolean {
+    return (
+      this.#db.prepare('UPDATE films SET mtimeMs = ? WHERE id = ? AND at >= ?').run(mtimeMs, id, since)
+        .changes > 0
+    );
   }
 
   record(entries: readonly Entry[]): void {
@@ -138,8 +150,8 @@ function answer(question: Exclude<Question, { kind: 'record' }>): Answers[keyof 
   switch (question.kind) {
     case 'settled':
       return store.settled(question.source, question.files, question.since);
-    case 'outcome':
-      return store.outcome(question.id, question.since);
+    case 'recognise':
+      return store.recognise(question.id, question.mtimeMs, question.since);
     case 'close':
       store.close();
       return null;
@@ -189,7 +201,10 @@ function reply(seq: number, act: () => Answers[keyof Answers]): void {
       seq,
       ok: false,
       error: locked
-        ? { code: 'STATE_LOCKED', message: `${path} is in use by another rxray process: end it, or give this graph a \`state:\` folder of its own` }
+        ? {
+            code: 'STATE_LOCKED',
+            message: `${path} is in use by another rxray process: end it, or give this graph a \`state:\` folder of its own`,
+          }
         : { code: 'STATE_UNWRITABLE', message: `the journal ${path} cannot be used: ${message}` },
     };
   }

@@ -1,0 +1,59 @@
+import 'reflect-metadata';
+import { Container, type ServiceIdentifier } from 'inversify';
+import type { Pipeline } from './config/pipeline.js';
+import { DeadLetter } from './dead-letter.js';
+import { Journal } from './journal/journal.js';
+import type { Log, SinkInstance, SourceInstance, StageInstance } from './plugin.js';
+import { WorkerPool } from './workers/pool.js';
+
+/** The logger of the process. */
+export const LOG: ServiceIdentifier<Log> = Symbol.for('rxray:log');
+/** The graph that a child container belongs to, its journal, and its plugins by the name of their ids. */
+export const PIPELINE: ServiceIdentifier<Pipeline> = Symbol.for('rxray:pipeline');
+export const JOURNAL: ServiceIdentifier<Journal> = Symbol.for('rxray:journal');
+export const SOURCE: ServiceIdentifier<SourceInstance> = Symbol.for('rxray:source');
+export const STAGE: ServiceIdentifier<StageInstance> = Symbol.for('rxray:stage');
+export const SINK: ServiceIdentifier<SinkInstance> = Symbol.for('rxray:sink');
+
+/**
+ * The container of the process: what all its graphs share. The caller binds what core does not know
+ * (the engine, for one).
+ */
+export function createProcessContainer(log: Log): Container {
+  const container = new Container({ defaultScope: 'Singleton' });
+  container.bind(LOG).toConstantValue(log);
+  return container;
+}
+
+/** The container of one running graph. `unbindAllAsync` disposes of everything that the graph opened. */
+export function createGraphContainer(parent: Container, pipeline: Pipeline): Container {
+  const container = new Container({ parent, defaultScope: 'Singleton' });
+  container.bind(PIPELINE).toConstantValue(pipeline);
+  container
+    .bind(WorkerPool)
+    .toResolvedValue((log: Log) => new WorkerPool(log), [LOG])
+    .inSingletonScope()
+    .onDeactivation((pool) => pool.dispose());
+  container
+    .bind(JOURNAL)
+    .toResolvedValue((log: Log) => Journal.open(pipeline.stateDir, log), [LOG])
+    .inSingletonScope()
+    .onDeactivation((journal) => journal.close());
+  container.bind(DeadLetter).toConstantValue(new DeadLetter(pipeline.stateDir, pipeline.hash));
+  return container;
+}
+
+/** Binds one plugin of the graph under its id; it is made when first asked for, and disposed of with the container. */
+export function bindPlugin<T extends { dispose?(): Promise<void> | void }>(
+  container: Container,
+  kind: ServiceIdentifier<T>,
+  id: string,
+  create: () => Promise<T>,
+): void {
+  container
+    .bind(kind)
+    .toDynamicValue(create)
+    .inSingletonScope()
+    .whenNamed(id)
+    .onDeactivation((plugin) => plugin.dispose?.());
+}

@@ -1,0 +1,143 @@
+import { Observable, Subscription, type OperatorFunction } from 'rxjs';
+import type { Frame, Image } from '../frame.js';
+import type { BatchStage } from '../plugin.js';
+import { absent, isLive, type Token } from './ticket.js';
+
+export interface BatchOptions {
+  /** The most frames in one batch. */
+  readonly size: number;
+  /** The longest that a frame waits for others while the device is busy with something else. */
+  readonly waitMs: number;
+  /** The most batches at a time. */
+  readonly concurrency: number;
+}
+
+interface Waiting {
+  readonly token: Token & { readonly frame: Frame };
+  readonly since: number;
+}
+
+/**
+ * Runs a batch stage. Frames of one shape (size, channels, sample type) are put together; while the
+ * device is idle nothing waits, so that batches fill up exactly when the device is the bottleneck.
+ * A batch that throws is halved until only the guilty frame fails.
+ */
+export function inBatches(
+  component: string,
+  stage: BatchStage,
+  { size, waitMs, concurrency }: BatchOptions,
+): OperatorFunction<Token, Token> {
+  return (input) =>
+    new Observable((subscriber) => {
+      /** Frames that wait, by shape; the shape whose first frame is oldest comes first. */
+      const queues = new Map<string, Waiting[]>();
+      let running = 0;
+      let completed = false;
+      let timer: NodeJS.Timeout | undefined;
+
+      function idle(): boolean {
+        return stage.device?.idle ?? running === 0;
+      }
+
+      function pump(): void {
+        clearTimeout(timer);
+        timer = undefined;
+        while (running < concurrency) {
+          const [shape, queue] = oldest(queues) ?? [];
+          const first = queue?.[0];
+          if (shape === undefined || queue === undefined || first === undefined) break;
+          const age = performance.now() - first.since;
+          if (queue.length < size && age < waitMs && !idle() && !completed) {
+            timer = setTimeout(pump, Math.ceil(waitMs - age));
+            return;
+          }
+          const taken = queue.splice(0, size);
+          if (queue.length === 0) queues.delete(shape);
+          running += 1;
+          void run(taken.map(({ token }) => token)).finally(() => {
+            running -= 1;
+            pump();
+          });
+        }
+        if (completed && running === 0 && queues.size === 0) subscriber.complete();
+      }
+
+      async function run(tokens: readonly Waiting['token'][]): Promise<void> {
+        const live = tokens.filter((token) => isLive(token) || emit(absent(token)));
+        if (live.length === 0) return;
+        let frames: readonly Frame[];
+        try {
+          frames = await stage.processBatch(live.map(({ frame }) => frame));
+          checkBatch(live, frames);
+        } catch (thrown) {
+          const [only, ...others] = live;
+          if (only !== undefined && others.length === 0) {
+            only.ticket.fail(component, thrown, 'FRAME_STAGE');
+            emit(absent(only));
+            return;
+          }
+          const half = live.length >> 1;
+          await run(live.slice(0, half));
+          await run(live.slice(half));
+          return;
+        }
+        live.forEach(({ ticket, frame }, index) => {
+          const out = frames[index] as Frame;
+          ticket.charge(out, frame);
+          emit({ ticket, frame: out });
+        });
+      }
+
+      /** Always false, so that it can stand in a filter. */
+      function emit(token: Token): false {
+        subscriber.next(token);
+        return false;
+      }
+
+      const subscription = new Subscription(() => clearTimeout(timer));
+      subscription.add(stage.device?.idle$.subscribe(pump));
+      subscription.add(
+        input.subscribe({
+          next: (token) => {
+            if (!isLive(token)) {
+              emit(absent(token));
+              return;
+            }
+            const shape = shapeOf(token.frame.image);
+            const queue = queues.get(shape) ?? [];
+            queue.push({ token, since: performance.now() });
+            queues.set(shape, queue);
+            pump();
+          },
+          error: (error: unknown) => subscriber.error(error),
+          complete: () => {
+            completed = true;
+            pump();
+          },
+        }),
+      );
+      return subscription;
+    });
+}
+
+function oldest(queues: ReadonlyMap<string, Waiting[]>): [string, Waiting[]] | undefined {
+  return [...queues].reduce<[string, Waiting[]] | undefined>(
+    (best, entry) =>
+      best === undefined || (entry[1][0]?.since ?? 0) < (best[1][0]?.since ?? 0) ? entry : best,
+    undefined,
+  );
+}
+
+function shapeOf(image: Image | undefined): string {
+  if (image === undefined) return 'none';
+  return `${String(image.width)}×${String(image.height)}×${String(image.channels)} ${image.data.constructor.name}`;
+}
+
+function checkBatch(tokens: readonly Waiting['token'][], frames: readonly Frame[]): void {
+  if (
+    frames.length !== tokens.length ||
+    tokens.some(({ ticket }, index) => frames[index]?.id !== ticket.id)
+  ) {
+    throw new Error('the stage did not return the frames of its batch, one for one and in order');
+  }
+}

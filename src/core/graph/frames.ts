@@ -1,0 +1,24 @@
+import { mergeMap, of, type OperatorFunction } from 'rxjs';
+import type { Frame } from '../frame.js';
+import { absent, isLive, type Token } from './ticket.js';
+
+/** Runs a stage of the form one frame in, one frame out, on up to `concurrency` frames at a time. */
+export function eachFrame(
+  component: string,
+  process: (frame: Frame) => Frame | Promise<Frame>,
+  concurrency: number,
+): OperatorFunction<Token, Token> {
+  return mergeMap((token) => (isLive(token) ? apply(token) : of(absent(token))), concurrency);
+
+  async function apply(token: Token & { readonly frame: Frame }): Promise<Token> {
+    const { ticket, frame } = token;
+    try {
+      const out = await process(frame);
+      ticket.charge(out, frame);
+      return { ticket, frame: out };
+    } catch (thrown) {
+      ticket.fail(component, thrown, 'FRAME_STAGE');
+      return absent(token);
+    }
+  }
+}

@@ -1,0 +1,112 @@
+import { filter, map, merge, mergeMap, takeUntil, tap, type Observable } from 'rxjs';
+import type { Limits } from '../config/pipeline.js';
+import { frameId, type Frame, type Origin } from '../frame.js';
+import type { Journal } from '../journal/journal.js';
+import type { SourceInstance } from '../plugin.js';
+import type { WorkerPool } from '../workers/pool.js';
+import { Admission, type Admitted, type Offer } from './admission.js';
+import { Ticket, type Token } from './ticket.js';
+
+export interface IntakeOptions {
+  readonly pool: WorkerPool;
+  readonly journal: Journal;
+  readonly limits: Limits;
+  /** What was settled before this (ms since 1970) counts as not settled. */
+  readonly since: number;
+  /** No file is taken after it has emitted; what is in flight goes on. */
+  readonly stop$: Observable<unknown>;
+  /** Told of files whose very bytes turned out to be settled already. */
+  readonly onAlready: (count: number) => void;
+  readonly now: () => Date;
+}
+
+/**
+ * From the files that the sources offer to frames: takes each once, when there is credit for it,
+ * reads and hashes it, and leaves it alone when the journal has settled these very bytes under this
+ * name. A file that cannot be read comes out as a failed ticket without a frame.
+ */
+export function takeIn(
+  sources: ReadonlyMap<string, SourceInstance>,
+  { pool, journal, limits, since, stop$, onAlready, now }: IntakeOptions,
+): Observable<Token> {
+  const admission = new Admission(limits);
+  /** Files that wait or are in flight: a source may offer one more than once. */
+  const offered = new Set<string>();
+  /** Frames in flight: the same bytes under the same name, touched meanwhile, are one frame. */
+  const ids = new Set<string>();
+
+  const offers$ = merge(
+    ...[...sources].map(([source, { candidates$ }]) =>
+      candidates$.pipe(map((candidate) => ({ source, candidate }))),
+    ),
+  ).pipe(
+    filter((offer) => !offered.has(keyOf(offer))),
+    tap((offer) => offered.add(keyOf(offer))),
+    takeUntil(stop$.pipe(tap(() => admission.close()))),
+  );
+  return admission.admit(offers$).pipe(
+    mergeMap(read),
+    filter((token) => token !== null),
+  );
+
+  async function read(admitted: Admitted): Promise<Token | null> {
+    const { source, candidate } = admitted;
+    let sha256 = '';
+    let encoded: Uint8Array | undefined;
+    let error: unknown = candidate.error;
+    try {
+      if (candidate.error === undefined) {
+        const reply = await pool.read(candidate, limits.bytes);
+        if (reply === null) return giveUp(admitted);
+        ({ sha256, encoded } = reply);
+      }
+    } catch (thrown) {
+      error = thrown;
+    }
+    // Without bytes to hash, the file's time and size stand in for them.
+    const id = frameId(
+      source,
+      candidate.name,
+      sha256 || `${String(candidate.size)}:${String(candidate.mtimeMs)}`,
+    );
+    if (ids.has(id)) return giveUp(admitted);
+    ids.add(id);
+    const origin: Origin = { ...plain(candidate), source, sha256, receivedAt: now().toISOString() };
+    const ticket = new Ticket(id, candidate, origin, () => {
+      ids.delete(id);
+      giveUp(admitted);
+    });
+    admitted.ticket = ticket;
+    if (encoded === undefined) {
+      ticket.fail(undefined, error, 'FRAME_UNREADABLE');
+      return { ticket, frame: null };
+    }
+    if (await journal.recognise(id, candidate.mtimeMs, since)) {
+      onAlready(1);
+      ticket.release();
+      return null;
+    }
+    const frame: Frame = { id, origin, encoded, meta: {}, results: {} };
+    ticket.charge(frame);
+    return { ticket, frame };
+  }
+
+  function giveUp(admitted: Admitted): null {
+    offered.delete(keyOf(admitted));
+    admission.release(admitted);
+    return null;
+  }
+}
+
+function keyOf({ source, candidate: { name, size, mtimeMs } }: Offer): string {
+  return JSON.stringify([source, name, size, mtimeMs]);
+}
+
+function plain({
+  path,
+  name,
+  size,
+  mtimeMs,
+}: Offer['candidate']): Omit<Origin, 'source' | 'sha256' | 'receivedAt'> {
+  return { path, name, size, mtimeMs };
+}

@@ -1,0 +1,16 @@
+import { map, type OperatorFunction } from 'rxjs';
+import type { Frame } from '../frame.js';
+import { absent, isLive, type Token } from './ticket.js';
+
+/** Lets a frame pass when the expression is true for it. An error in the expression fails the frame: it is never true. */
+export function route(component: string, when: (frame: Frame) => boolean): OperatorFunction<Token, Token> {
+  return map((token) => {
+    if (!isLive(token)) return absent(token);
+    try {
+      return when(token.frame) ? token : absent(token);
+    } catch (thrown) {
+      token.ticket.fail(component, thrown, 'FRAME_EXPRESSION');
+      return absent(token);
+    }
+  });
+}

@@ -1,0 +1,79 @@
+import { map, merge, share, type Observable, type OperatorFunction } from 'rxjs';
+import type { Pipeline, SinkNode, StageNode } from '../config/pipeline.js';
+import { compileCondition } from '../expression.js';
+import type { Log, StageInstance } from '../plugin.js';
+import { inBatches } from './batch.js';
+import type { Parts } from './create.js';
+import { deliverTo, type Settlement } from './deliver.js';
+import { eachFrame } from './frames.js';
+import { joinBranches } from './join.js';
+import { throughOperator } from './operator.js';
+import { route } from './route.js';
+import { absent, type Token } from './ticket.js';
+
+/** How many frames a stage on the main thread works on at a time unless the graph says otherwise: it mostly waits. */
+const MAIN_CONCURRENCY = 8;
+const DEFAULT_BATCH = { size: 16, waitMs: 20 };
+
+export interface WireOptions {
+  readonly log: Log;
+  /** How many worker threads there are. */
+  readonly threads: number;
+  readonly now: () => Date;
+}
+
+/**
+ * Turns the declared graph into observables: one shared stream per node, made of operators that keep
+ * to one token out per token in. `admitted` is the root: every ticket of every source, shared, and
+ * beginning only after the subscription. Returns one settlement per ticket and sink.
+ */
+export function wire(
+  pipeline: Pipeline,
+  parts: Parts,
+  admitted: Observable<Token>,
+  { log, threads, now }: WireOptions,
+): Observable<Settlement> {
+  // Other sources' tickets come by as absent ones, so that several sources join like branches do.
+  const outputs = new Map(
+    pipeline.sources.map(({ id }) => [
+      id,
+      admitted.pipe(map((token) => (token.ticket.origin.source === id ? token : absent(token)))),
+    ]),
+  );
+
+  for (const node of pipeline.stages) {
+    const stage = get(parts.stages, node.id);
+    outputs.set(node.id, inputOf(node).pipe(stageOperator(node, stage), share()));
+  }
+  return merge(
+    ...pipeline.sinks.map((node) =>
+      inputOf(node).pipe(deliverTo(node.id, get(parts.sinks, node.id), node.plugin.maxBatch ?? 1, now)),
+    ),
+  );
+
+  function inputOf({ id, from, when }: StageNode | SinkNode): Observable<Token> {
+    const inputs = from.map((name) => get(outputs, name));
+    const [only] = inputs;
+    const input = only !== undefined && inputs.length === 1 ? only : joinBranches(inputs);
+    return when === undefined ? input : input.pipe(route(id, compileCondition(when)));
+  }
+
+  function stageOperator(node: StageNode, stage: StageInstance): OperatorFunction<Token, Token> {
+    if ('operator' in stage) return throughOperator(node.id, stage, log);
+    if ('processBatch' in stage) {
+      return inBatches(node.id, stage, {
+        ...DEFAULT_BATCH,
+        ...node.batch,
+        concurrency: node.concurrency ?? 1,
+      });
+    }
+    const usual = node.plugin.runsIn === 'main' ? MAIN_CONCURRENCY : threads;
+    return eachFrame(node.id, (frame) => stage.process(frame), node.concurrency ?? usual);
+  }
+}
+
+function get<T>(map: ReadonlyMap<string, T>, id: string): T {
+  const found = map.get(id);
+  if (found === undefined) throw new Error(`the graph has no node "${id}"`);
+  return found;
+}

@@ -1,0 +1,189 @@
+import type { Container } from 'inversify';
+import { concatMap, EMPTY, mergeMap, of, share, Subject, type Observable, type OperatorFunction } from 'rxjs';
+import type { Pipeline } from './config/pipeline.js';
+import { createGraphContainer, JOURNAL, LOG } from './container.js';
+import { DeadLetter } from './dead-letter.js';
+import { messageOf, RxrayError } from './errors.js';
+import type { Frame } from './frame.js';
+import { createParts } from './graph/create.js';
+import type { Settlement } from './graph/deliver.js';
+import { takeIn } from './graph/intake.js';
+import type { Failure, Ticket } from './graph/ticket.js';
+import { wire } from './graph/wire.js';
+import type { Outcome } from './plugin.js';
+import { WorkerPool } from './workers/pool.js';
+
+export interface RunOptions {
+  /** End when everything that is there has been processed. Default: go on watching. */
+  readonly once?: boolean;
+  /** Process again what the journal says is settled. */
+  readonly again?: boolean;
+  readonly now?: () => Date;
+}
+
+/** A film at the end of its way: every sink has it, or it lies in the dead letter. */
+export interface Settled {
+  readonly id: string;
+  /** The path inside the source. */
+  readonly name: string;
+  readonly outcome: Outcome;
+  /** The frame as the last sink took it; null when none did. */
+  readonly frame: Frame | null;
+  readonly failure?: Failure;
+}
+
+export interface Summary {
+  readonly done: number;
+  readonly failed: number;
+  /** Files that the journal had settled before, and that were left alone. */
+  readonly already: number;
+  readonly seconds: number;
+}
+
+/** A running graph. */
+export interface PipelineRun {
+  /** Every film as it settles. Completes, or errors, with the run. */
+  readonly settled$: Observable<Settled>;
+  /** How many files were found settled already, each time that a source finds some. */
+  readonly already$: Observable<number>;
+  /** Resolves when the run has ended and everything is closed; rejects with what ended it, if that was an error. */
+  readonly finished: Promise<Summary>;
+  /** Takes no more files, and ends when those in flight are through. */
+  stop(): void;
+}
+
+/**
+ * Makes the graph's plugins and starts it, in a child of `parent`, which is disposed of with the run.
+ * Throws {@link CreateError} when plugins refuse, STATE_* and OUTPUT_* errors when there is no place to write.
+ */
+export async function startPipeline(
+  pipeline: Pipeline,
+  parent: Container,
+  options: RunOptions = {},
+): Promise<PipelineRun> {
+  const { once = false, again = false, now = () => new Date() } = options;
+  const container = createGraphContainer(parent, pipeline);
+  const started = performance.now();
+  const since = again ? Date.now() : 0;
+  const stop = new Subject<void>();
+  const abort = new AbortController();
+  const settled = new Subject<Settled>();
+  const already = new Subject<number>();
+  const counts = { done: 0, failed: 0, already: 0 };
+  already.subscribe((count) => (counts.already += count));
+
+  try {
+    const log = container.get(LOG);
+    const pool = container.get(WorkerPool);
+    const journal = await container.getAsync(JOURNAL);
+    const deadLetter = container.get(DeadLetter);
+    const parts = await createParts(pipeline, container, {
+      once,
+      signal: abort.signal,
+      unsettled: async (source, candidates) => {
+        const left = await journal.unsettled(source, candidates, since);
+        if (left.length < candidates.length) already.next(candidates.length - left.length);
+        return left;
+      },
+    });
+
+    const tokens$ = takeIn(parts.sources, {
+      pool,
+      journal,
+      limits: pipeline.limits,
+      since,
+      stop$: stop,
+      onAlready: (count) => already.next(count),
+      now,
+    });
+    const settlements$ = wire(pipeline, parts, tokens$.pipe(share()), { log, threads: pool.threads, now });
+    const conclude = async (ticket: Ticket, frame: Frame | null): Promise<Settled> => {
+      const { id, origin, candidate, failure } = ticket;
+      const outcome = failure === undefined ? 'done' : 'failed';
+      if (failure !== undefined) await deadLetter.keep(ticket, failure);
+      await journal.record({
+        id,
+        source: origin.source,
+        name: origin.name,
+        size: origin.size,
+        mtimeMs: origin.mtimeMs,
+        sha256: origin.sha256 || null,
+        outcome,
+        reason: failure === undefined ? null : `${failure.code}: ${failure.message}`,
+        graph: pipeline.hash,
+        at: now().getTime(),
+      });
+      try {
+        await parts.sources.get(origin.source)?.settle?.(candidate, outcome);
+      } catch (error) {
+        log.warn(
+          { frame: id },
+          `the file is ${outcome}, but could not be put where it belongs: ${messageOf(error)}`,
+        );
+      }
+      ticket.release();
+      return { id, name: origin.name, outcome, frame, ...(failure !== undefined && { failure }) };
+    };
+
+    const run$ = settlements$.pipe(
+      whole(pipeline.sinks.length),
+      mergeMap(({ ticket, frame }) => conclude(ticket, frame)),
+    );
+
+    const finished = new Promise<void>((resolve, reject) => {
+      run$.subscribe({
+        next: (film) => {
+          counts[film.outcome] += 1;
+          settled.next(film);
+        },
+        error: reject,
+        complete: resolve,
+      });
+    }).finally(async () => {
+      abort.abort();
+      await container.unbindAllAsync();
+    });
+    return {
+      settled$: settled.asObservable(),
+      already$: already.asObservable(),
+      finished: finished.then(
+        () => {
+          settled.complete();
+          return { ...counts, seconds: (performance.now() - started) / 1000 };
+        },
+        (error: unknown) => {
+          settled.error(error);
+          throw error;
+        },
+      ),
+      stop: () => {
+        stop.next();
+      },
+    };
+  } catch (error) {
+    abort.abort();
+    await container.unbindAllAsync();
+    throw error;
+  }
+}
+
+/** These end the run; the others cost a frame. */
+const FATAL = /^(STATE|OUTPUT)_/;
+
+/** Collects the settlements of each ticket until all sinks have spoken. Errors when a sink cannot go on. */
+function whole(sinks: number): OperatorFunction<Settlement, { ticket: Ticket; frame: Frame | null }> {
+  const open = new Map<Ticket, { left: number; frame: Frame | null }>();
+  return concatMap(({ sink, token: { ticket }, frame, thrown }) => {
+    if (thrown !== undefined) {
+      if (thrown instanceof RxrayError && FATAL.test(thrown.code)) throw thrown;
+      ticket.fail(sink, thrown, 'FRAME_SINK');
+    }
+    const state = open.get(ticket) ?? { left: sinks, frame: null };
+    state.left -= 1;
+    state.frame = frame ?? state.frame;
+    open.set(ticket, state);
+    if (state.left > 0) return EMPTY;
+    open.delete(ticket);
+    return of({ ticket, frame: state.frame });
+  });
+}

@@ -1,0 +1,100 @@
+import { randomUUID } from 'node:crypto';
+import { availableParallelism } from 'node:os';
+import { extname } from 'node:path';
+import { BroadcastChannel } from 'node:worker_threads';
+import { Piscina } from 'piscina';
+import type { Frame } from '../frame.js';
+import type { Candidate, Column, Log } from '../plugin.js';
+import {
+  fromPlainError,
+  type CreateReply,
+  type FromWorker,
+  type Outcome,
+  type ProcessReply,
+  type ReadReply,
+  type StageSpec,
+  type Task,
+  type WorkerData,
+} from './wire.js';
+
+/** How long worker threads may take to dispose of their stages before they are ended. */
+const DISPOSE_TIMEOUT_MS = 2000;
+
+/**
+ * The worker threads: they read files and run the CPU stages, so that the main thread stays free.
+ * Pixels pass between threads in shared memory, without being copied.
+ */
+export class WorkerPool {
+  readonly threads: number;
+  readonly #piscina: Piscina;
+  readonly #channel: BroadcastChannel;
+
+  constructor(log: Log, threads = availableParallelism()) {
+    this.threads = threads;
+    const channel = `rxray:${randomUUID()}`;
+    this.#channel = new BroadcastChannel(channel);
+    this.#channel.unref();
+    this.#channel.onmessage = (event: unknown): void => {
+      const said = (event as { data: FromWorker }).data;
+      if (said.kind === 'log') log[said.level](said.fields, said.message);
+    };
+    this.#piscina = new Piscina({
+      filename: new URL(`./worker${extname(import.meta.url)}`, import.meta.url).href,
+      minThreads: threads,
+      maxThreads: threads,
+      // A thread that sleeps in Atomics.wait would hear nothing on its channel.
+      atomics: 'disabled',
+      workerData: { channel } satisfies WorkerData,
+    });
+  }
+
+  /** Reads a settled file whole and hashes it; null when it changed meanwhile or is gone. */
+  read(candidate: Candidate, maxBytes: number): Promise<ReadReply> {
+    return this.#run<ReadReply>({ kind: 'read', candidate: withoutError(candidate), maxBytes });
+  }
+
+  /** Makes the stage in one thread, to find out whether it can be made at all, and what columns it offers. */
+  async create(stage: StageSpec): Promise<readonly Column[]> {
+    return (await this.#run<CreateReply>({ kind: 'create', stage })).columns;
+  }
+
+  async process(stage: StageSpec, frame: Frame): Promise<Frame> {
+    const reply = await this.#run<ProcessReply>({ kind: 'process', stage, frame });
+    return reply.sameImage && frame.image !== undefined
+      ? { ...reply.frame, image: frame.image }
+      : reply.frame;
+  }
+
+  async #run<T extends ReadReply | CreateReply | ProcessReply>(task: Task): Promise<T> {
+    const outcome = (await this.#piscina.run(task)) as Outcome<T>;
+    if (!outcome.ok) throw fromPlainError(outcome.error);
+    return outcome.value;
+  }
+
+  /** Disposes of the stages in all threads, then ends the threads. */
+  async dispose(): Promise<void> {
+    await this.#disposeStages();
+    this.#channel.close();
+    await this.#piscina.destroy();
+  }
+
+  #disposeStages(): Promise<void> {
+    let left = this.#piscina.threads.length;
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, DISPOSE_TIMEOUT_MS);
+      this.#channel.onmessage = (event: unknown): void => {
+        if ((event as { data: FromWorker }).data.kind !== 'disposed') return;
+        left -= 1;
+        if (left > 0) return;
+        clearTimeout(timer);
+        resolve();
+      };
+      this.#channel.postMessage('dispose');
+    });
+  }
+}
+
+/** Errors do not cross threads; a candidate with one is never read. */
+function withoutError({ path, name, size, mtimeMs }: Candidate): Candidate {
+  return { path, name, size, mtimeMs };
+}

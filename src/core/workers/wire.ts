@@ -1,0 +1,85 @@
+import { types } from 'node:util';
+import { RxrayError, messageOf, type ErrorCode } from '../errors.js';
+import type { Frame, Image, Samples } from '../frame.js';
+import type { Candidate, Column, Log } from '../plugin.js';
+
+/** What the pool asks of a worker thread. */
+export type Task =
+  | { readonly kind: 'read'; readonly candidate: Candidate; readonly maxBytes: number }
+  | { readonly kind: 'create'; readonly stage: StageSpec }
+  | { readonly kind: 'process'; readonly stage: StageSpec; readonly frame: Frame };
+
+/** What every worker thread is started with. */
+export interface WorkerData {
+  /** The name of the broadcast channel of its pool. */
+  readonly channel: string;
+}
+
+/** What worker threads say over that channel; the pool's only word to them is that they shall dispose. */
+export type FromWorker =
+  | { readonly kind: 'log'; readonly level: keyof Log; readonly fields: object; readonly message: string }
+  | { readonly kind: 'disposed' };
+
+/** What a worker needs to make a stage of its own. */
+export interface StageSpec {
+  /** Unique per graph and entry: two graphs in one process never share an instance. */
+  readonly key: string;
+  readonly id: string;
+  readonly url: string;
+  readonly settings: unknown;
+  readonly baseDir: string;
+  readonly stateDir: string;
+}
+
+/** The bytes of a file, in shared memory; null when the file changed while it was read. */
+export type ReadReply = { readonly encoded: Uint8Array; readonly sha256: string } | null;
+export interface CreateReply {
+  readonly columns: readonly Column[];
+}
+/** The new frame. `sameImage` says that its pixels are those it came with, which are not sent back. */
+export interface ProcessReply {
+  readonly frame: Frame;
+  readonly sameImage: boolean;
+}
+
+/** Errors lose their class and code on the way between threads, so they travel as plain data. */
+export type Outcome<T> =
+  { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: PlainError };
+
+export interface PlainError {
+  readonly code?: ErrorCode;
+  readonly message: string;
+  readonly component?: string | undefined;
+  readonly stack?: string | undefined;
+}
+
+export function toPlainError(thrown: unknown): PlainError {
+  const stack = thrown instanceof Error ? thrown.stack : undefined;
+  return thrown instanceof RxrayError
+    ? { code: thrown.code, message: thrown.message, component: thrown.component, stack }
+    : { message: messageOf(thrown), stack };
+}
+
+export function fromPlainError(plain: PlainError): Error {
+  const error =
+    plain.code === undefined
+      ? new Error(plain.message)
+      : new RxrayError(plain.code, plain.message, { component: plain.component });
+  if (plain.stack !== undefined) error.stack = plain.stack;
+  return error;
+}
+
+/** The image with its samples in shared memory, so that threads hand it on without copying. */
+export function shareImage(image: Image): Image {
+  if (types.isSharedArrayBuffer(image.data.buffer)) return image;
+  const bytes = new SharedArrayBuffer(image.data.byteLength);
+  const data = viewLike(image.data, bytes);
+  data.set(image.data);
+  return { ...image, data };
+}
+
+function viewLike(samples: Samples, bytes: SharedArrayBuffer): Samples {
+  if (samples instanceof Uint8Array) return new Uint8Array(bytes);
+  if (samples instanceof Uint16Array) return new Uint16Array(bytes);
+  return new Float32Array(bytes);
+}

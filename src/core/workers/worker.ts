@@ -1,0 +1,146 @@
+import { createHash } from 'node:crypto';
+import { open } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { BroadcastChannel } from 'node:worker_threads';
+import { workerData } from 'piscina';
+import { RxrayError, messageOf } from '../errors.js';
+import type { Frame } from '../frame.js';
+import type { Candidate, FrameStage, Log, Services } from '../plugin.js';
+import { loadPluginModule } from '../plugins/load.js';
+import {
+  shareImage,
+  toPlainError,
+  type CreateReply,
+  type FromWorker,
+  type Outcome,
+  type ProcessReply,
+  type ReadReply,
+  type StageSpec,
+  type Task,
+  type WorkerData,
+} from './wire.js';
+
+/** Logs and the end go over a channel of the pool's own; tasks go over piscina. */
+const channel = new BroadcastChannel((workerData as WorkerData).channel);
+channel.unref();
+channel.onmessage = (): void => void disposeAll();
+
+const disposal = new AbortController();
+const instances = new Map<string, Promise<FrameStage>>();
+
+/** The entry of a worker thread: one task in, its outcome out. Never rejects. */
+export default async function handle(task: Task): Promise<Outcome<ReadReply | CreateReply | ProcessReply>> {
+  try {
+    switch (task.kind) {
+      case 'read':
+        return { ok: true, value: await read(task.candidate, task.maxBytes) };
+      case 'create':
+        return { ok: true, value: { columns: (await instanceOf(task.stage)).columns ?? [] } };
+      case 'process':
+        return { ok: true, value: await process(task.stage, task.frame) };
+    }
+  } catch (thrown) {
+    return { ok: false, error: toPlainError(thrown) };
+  }
+}
+
+async function read(candidate: Candidate, maxBytes: number): Promise<ReadReply> {
+  if (candidate.size > maxBytes) {
+    throw new RxrayError(
+      'FRAME_TOO_LARGE',
+      `the file has ${String(candidate.size)} bytes, more than limits.bytes allows in flight (${String(maxBytes)})`,
+    );
+  }
+  let file;
+  try {
+    file = await open(candidate.path, 'r');
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw new RxrayError('FRAME_UNREADABLE', `the file cannot be opened: ${messageOf(cause)}`, { cause });
+  }
+  try {
+    const encoded = new Uint8Array(new SharedArrayBuffer(candidate.size));
+    let filled = 0;
+    while (filled < encoded.length) {
+      const { bytesRead } = await file.read(encoded, filled, encoded.length - filled, filled);
+      if (bytesRead === 0) return null;
+      filled += bytesRead;
+    }
+    const { size, mtimeMs } = await file.stat();
+    if (size !== candidate.size || mtimeMs !== candidate.mtimeMs) return null;
+    return { encoded, sha256: createHash('sha256').update(encoded).digest('hex') };
+  } catch (cause) {
+    throw new RxrayError('FRAME_UNREADABLE', `the file cannot be read: ${messageOf(cause)}`, { cause });
+  } finally {
+    await file.close();
+  }
+}
+
+async function process(spec: StageSpec, frame: Frame): Promise<ProcessReply> {
+  const stage = await instanceOf(spec);
+  const out = await stage.process(frame);
+  if (out.image !== undefined && out.image === frame.image) {
+    const { image: _same, ...rest } = out;
+    return { frame: rest, sameImage: true };
+  }
+  return {
+    frame: out.image === undefined ? out : { ...out, image: shareImage(out.image) },
+    sameImage: false,
+  };
+}
+
+function instanceOf(spec: StageSpec): Promise<FrameStage> {
+  let instance = instances.get(spec.key);
+  if (instance === undefined) {
+    instance = create(spec);
+    instances.set(spec.key, instance);
+    instance.catch(() => instances.delete(spec.key));
+  }
+  return instance;
+}
+
+async function create(spec: StageSpec): Promise<FrameStage> {
+  const plugin = await loadPluginModule(spec.url);
+  if (plugin.kind !== 'stage') throw new Error(`${spec.url} exports a ${plugin.kind}, not a stage`);
+  const stage = await plugin.create(spec.settings as never, workerServices(spec));
+  if (!('process' in stage)) {
+    throw new RxrayError(
+      'CONFIG_PLUGIN_BROKEN',
+      `the stage "${plugin.name}" handles batches or streams, which run on the main thread: declare \`runsIn: 'main'\``,
+    );
+  }
+  return stage;
+}
+
+function workerServices(spec: StageSpec): Services {
+  return {
+    id: spec.id,
+    log: workerLog(spec.id),
+    baseDir: spec.baseDir,
+    stateDir: spec.stateDir,
+    signal: disposal.signal,
+    resolve: (path) => resolve(spec.baseDir, path),
+    get: () => {
+      throw new Error(`a stage in a worker thread has no access to services: declare \`runsIn: 'main'\``);
+    },
+  };
+}
+
+/** Worker threads log through the main thread, which owns the log's destination. */
+function workerLog(stage: string): Log {
+  const post =
+    (level: keyof Log) =>
+    (fields: object, message: string): void => {
+      channel.postMessage({ kind: 'log', level, fields: { stage, ...fields }, message } satisfies FromWorker);
+    };
+  return { debug: post('debug'), info: post('info'), warn: post('warn'), error: post('error') };
+}
+
+async function disposeAll(): Promise<void> {
+  disposal.abort();
+  for (const instance of instances.values()) {
+    await instance.then((stage) => stage.dispose?.()).catch(() => undefined);
+  }
+  instances.clear();
+  channel.postMessage({ kind: 'disposed' } satisfies FromWorker);
+}
