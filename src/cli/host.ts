@@ -1,0 +1,23 @@
+import type { Container } from 'inversify';
+import { createProcessContainer } from '../core/container.js';
+import type { Log } from '../core/plugin.js';
+import { Engine } from '../engine/engine.js';
+
+/** The composition root: what all graphs of this process share. `unbindAllAsync` ends it. */
+export function createHost(log: Log): Container {
+  const container = createProcessContainer(log);
+  container
+    .bind(Engine)
+    .toDynamicValue(
+      () =>
+        new Engine({
+          log: {
+            info: (message) => log.info({}, message),
+            warn: (message) => log.warn({}, message),
+          },
+        }),
+    )
+    .inSingletonScope()
+    .onDeactivation((engine) => engine.dispose());
+  return container;
+}

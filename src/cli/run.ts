@@ -1,0 +1,198 @@
+import { InvalidArgumentError, type Command } from 'commander';
+import pc from 'picocolors';
+import { buffer, debounceTime, filter } from 'rxjs';
+import { formatIssues } from '../core/config/format.js';
+import { loadPipeline } from '../core/config/load.js';
+import type { Issue, Pipeline } from '../core/config/pipeline.js';
+import { messageOf, RxrayError } from '../core/errors.js';
+import { CreateError } from '../core/graph/create.js';
+import { startPipeline, type PipelineRun, type Settled, type Summary } from '../core/run.js';
+import { builtInRegistry } from './builtins.js';
+import { EXIT } from './exit.js';
+import { createHost } from './host.js';
+import { createLog } from './log.js';
+
+export interface RunFlags {
+  readonly once?: true;
+  readonly again?: true;
+  readonly input?: string;
+  readonly json?: true;
+}
+
+const EXAMPLES = `
+Examples:
+  $ rxray run                             run pipeline.yaml and go on watching, until Ctrl-C
+  $ rxray run ward.yaml --once            end when everything in the folder is done
+  $ rxray run --once --input ~/films      the same graph on another folder
+  $ rxray run --once --json | jq .        one JSON object per film, and a summary
+
+Exit codes: 0 fine, 1 some films failed, 2 usage or configuration, 3 fatal.`;
+
+export function run(program: Command): void {
+  addRunOptions(program.command('run').description('Runs a pipeline.'))
+    .argument('[pipeline]', 'the pipeline file', 'pipeline.yaml')
+    .addHelpText('after', EXAMPLES)
+    .action(async (file: string, flags: RunFlags) => {
+      process.exitCode = await runFile(file, flags);
+    });
+}
+
+export function addRunOptions(command: Command): Command {
+  return command
+    .option('--once', 'end when everything in the folder is done')
+    .option('--again', 'process again what is already done')
+    .option('--input <dir>', 'watch this folder instead of the one in the pipeline file', notEmpty)
+    .option('--json', 'print JSON lines: one per film, then a summary');
+}
+
+function notEmpty(value: string): string {
+  if (value === '') throw new InvalidArgumentError('expected the path of a folder, got nothing');
+  return value;
+}
+
+/** Loads and runs a pipeline to its end; returns the exit code. */
+export async function runFile(file: string, flags: RunFlags): Promise<number> {
+  const {
+    pipeline: loaded,
+    issues,
+    text,
+  } = await loadPipeline(file, builtInRegistry(), { input: flags.input });
+  const report = (found: readonly Issue[]): void => {
+    if (found.length > 0)
+      process.stderr.write(`${formatIssues(found, { file, text, color: pc.isColorSupported })}\n`);
+  };
+  report(issues);
+  if (loaded === undefined) return EXIT.usage;
+  // With --json the lines on standard output are this command's own.
+  const pipeline = flags.json
+    ? { ...loaded, sinks: loaded.sinks.filter(({ use }) => use !== 'console') }
+    : loaded;
+
+  const host = createHost(createLog());
+  try {
+    return await runPipeline(pipeline, flags, (options) => startPipeline(pipeline, host, options));
+  } catch (error) {
+    if (error instanceof CreateError) {
+      report(error.issues);
+      return EXIT.usage;
+    }
+    process.stderr.write(`${pc.red('rxray stopped:')} ${describe(error)}\n`);
+    return error instanceof RxrayError && error.code.startsWith('CONFIG_') ? EXIT.usage : EXIT.fatal;
+  } finally {
+    await host.unbindAllAsync();
+  }
+}
+
+async function runPipeline(
+  pipeline: Pipeline,
+  flags: RunFlags,
+  start: (options: { once: boolean; again: boolean }) => Promise<PipelineRun>,
+): Promise<number> {
+  const once = flags.once === true;
+  const graph = await start({ once, again: flags.again === true });
+  const print = flags.json ? printJson : printText;
+  print.started?.(pipeline, once);
+
+  const stop = (): void => {
+    process.stderr.write('\nstopping: finishing what is in flight (Ctrl-C again to quit at once)\n');
+    graph.stop();
+    process.once('SIGINT', () => process.exit(EXIT.fatal));
+  };
+  process.once('SIGINT', stop);
+  process.once('SIGTERM', stop);
+
+  graph.settled$.subscribe({ next: print.film, error: () => undefined });
+  if (!once) {
+    const quiet$ = graph.already$.pipe(debounceTime(500));
+    graph.already$
+      .pipe(
+        buffer(quiet$),
+        filter((counts) => counts.length > 0),
+      )
+      .subscribe((counts) => {
+        print.already?.(
+          counts.reduce((sum, count) => sum + count, 0),
+          pipeline,
+        );
+      });
+  }
+  try {
+    const summary = await graph.finished;
+    print.summary(summary, pipeline);
+    return summary.failed > 0 ? EXIT.filmsFailed : EXIT.fine;
+  } finally {
+    process.removeAllListeners('SIGINT');
+    process.removeAllListeners('SIGTERM');
+  }
+}
+
+interface Printer {
+  started?(pipeline: Pipeline, once: boolean): void;
+  film(film: Settled): void;
+  already?(count: number, pipeline: Pipeline): void;
+  summary(summary: Summary, pipeline: Pipeline): void;
+}
+
+/** For people, on standard error: standard output belongs to the console sink. */
+const printText: Printer = {
+  started: ({ name, file }, once) => {
+    if (!once) say(pc.dim(`${name} is running (${file}); Ctrl-C ends it`));
+  },
+  film: ({ name, failure }) => {
+    if (failure === undefined) return;
+    const where = failure.component === undefined ? '' : `${failure.component}: `;
+    say(`${pc.red('✗')} ${name}  ${where}${failure.message} ${pc.dim(failure.code)}`);
+  },
+  already: (count) => {
+    say(alreadyText(count));
+  },
+  summary: ({ done, failed, already, seconds }, { stateDir }) => {
+    if (already > 0) say(alreadyText(already));
+    if (done + failed === 0) {
+      if (already === 0) say('no films found');
+      return;
+    }
+    say(pc.dim(`${films(done + failed)} in ${seconds.toFixed(1)} s`));
+    if (failed > 0) say(`${films(failed)} failed: see ${stateDir}/deadletter for each file with its reason`);
+  },
+};
+
+const printJson: Printer = {
+  film: ({ id, name, outcome, frame, failure }) => {
+    const { code, component, message } = failure ?? {};
+    write({
+      event: 'film',
+      id,
+      file: name,
+      outcome,
+      ...(frame !== null && { meta: frame.meta, results: frame.results }),
+      ...(failure !== undefined && { failure: { code, stage: component ?? null, message } }),
+    });
+  },
+  summary: (summary) => {
+    write({ event: 'summary', ...summary });
+  },
+};
+
+function alreadyText(count: number): string {
+  return `${films(count)} ${count === 1 ? 'is' : 'are'} already done; --again processes ${count === 1 ? 'it' : 'them'} anew`;
+}
+
+function films(count: number): string {
+  return count === 1 ? '1 film' : `${String(count)} films`;
+}
+
+function say(line: string): void {
+  process.stderr.write(`${line}\n`);
+}
+
+/** Pixels (residual maps, reconstructions) are left out: this is for reading and for `jq`. */
+function write(event: object): void {
+  process.stdout.write(
+    `${JSON.stringify(event, (_, value: unknown) => (ArrayBuffer.isView(value) ? undefined : value))}\n`,
+  );
+}
+
+function describe(error: unknown): string {
+  return error instanceof RxrayError ? `${error.message} (${error.code})` : messageOf(error);
+}

@@ -1,0 +1,104 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import {
+  bufferCount,
+  concatMap,
+  delay,
+  filter,
+  from,
+  lastValueFrom,
+  map,
+  mergeMap,
+  of,
+  Subject,
+  toArray,
+  type OperatorFunction,
+} from 'rxjs';
+import type { Frame } from '../../../src/core/frame.js';
+import { throughOperator } from '../../../src/core/graph/operator.js';
+import type { Token } from '../../../src/core/graph/ticket.js';
+import { token, withResult } from './support.js';
+
+const warnings: string[] = [];
+const log = {
+  debug() {},
+  info() {},
+  warn: (_: object, message: string) => warnings.push(message),
+  error() {},
+};
+
+async function run(operator: OperatorFunction<Frame, Frame>, sent: readonly Token[]): Promise<Token[]> {
+  return lastValueFrom(from(sent).pipe(throughOperator('s', { operator }, log), toArray()));
+}
+
+describe('throughOperator', () => {
+  it('runs the frames through a whole operator, with state and out of order', async () => {
+    const operator: OperatorFunction<Frame, Frame> = (input) =>
+      input.pipe(
+        bufferCount(2),
+        concatMap((pair) => from(pair.reverse().map((f) => withResult(f, 's', pair.length)))),
+      );
+    const out = await run(
+      operator,
+      [...'abc'].map((id) => token(id)),
+    );
+    expect(out.map(({ frame }) => [frame?.id, frame?.results.s?.['value' as never]])).to.deep.equal([
+      ['b', 2],
+      ['a', 2],
+      ['c', 1],
+    ]);
+  });
+
+  for (const [title, failing] of [
+    ['synchronously', map((f: Frame) => guard(f))],
+    ['while others are inside', mergeMap((f: Frame) => of(f).pipe(delay(1), map(guard)))],
+  ] as const) {
+    it(`costs only the guilty frames when it errors ${title}`, async () => {
+      await fc.assert(
+        fc.asyncProperty(fc.array(fc.boolean(), { maxLength: 8 }), async (guilty) => {
+          const sent = guilty.map((bad, index) => token(`${bad ? 'bad' : 'good'}${String(index)}`));
+          const out = await run(failing, sent);
+          expect(out.map(({ ticket }) => ticket.id).sort()).to.deep.equal(
+            sent.map(({ ticket }) => ticket.id).sort(),
+          );
+          for (const { ticket, frame } of out) expect(frame === null).to.equal(ticket.id.startsWith('bad'));
+        }),
+        { numRuns: 25 },
+      );
+    });
+  }
+
+  it('fails frames that never come out', async () => {
+    const out = await run(
+      filter(({ id }) => id !== 'a'),
+      [token('a'), token('b')],
+    );
+    const lost = out.find(({ ticket }) => ticket.id === 'a');
+    expect(lost?.frame).to.equal(null);
+    expect(lost?.ticket.failure?.message).to.match(/without emitting the frame/);
+  });
+
+  it('ignores frames that were never inside, and says so', async () => {
+    warnings.length = 0;
+    const out = await run(
+      map((f) => ({ ...f, id: `${f.id}?` })),
+      [token('a')],
+    );
+    expect(out.map(({ frame }) => frame)).to.deep.equal([null]);
+    expect(warnings).to.have.length(1);
+  });
+
+  it('unsubscribes from its input', () => {
+    const input = new Subject<Token>();
+    input
+      .pipe(throughOperator('s', { operator: map((f) => f) }, log))
+      .subscribe()
+      .unsubscribe();
+    expect(input.observed).to.equal(false);
+  });
+});
+
+function guard(f: Frame): Frame {
+  if (f.id.startsWith('bad')) throw new Error('cannot do this one');
+  return f;
+}

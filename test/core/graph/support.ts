@@ -1,0 +1,34 @@
+import type { Frame } from '../../../src/core/frame.js';
+import { Ticket, type Token } from '../../../src/core/graph/ticket.js';
+
+/** A frame of one grey pixel per unit of `size`. */
+export function frame(id: string, size = 1): Frame {
+  const origin = {
+    source: 'watch',
+    name: `${id}.png`,
+    path: `/inbox/${id}.png`,
+    size: 10,
+    mtimeMs: 0,
+    sha256: id,
+    receivedAt: '2026-01-01T00:00:00.000Z',
+  };
+  const image = { width: size, height: size, channels: 1 as const, data: new Uint8Array(size * size) };
+  return { id, origin, image, meta: {}, results: {} };
+}
+
+export type LiveToken = Token & { readonly frame: Frame };
+
+export function token(id: string, size = 1): LiveToken {
+  const it = frame(id, size);
+  const { name, path, mtimeMs } = it.origin;
+  return { ticket: new Ticket(id, { name, path, mtimeMs, size: 10 }, it.origin, () => undefined), frame: it };
+}
+
+/** `{ a: token('a'), … }` for marble diagrams. */
+export function tokens(ids: string): Record<string, LiveToken> {
+  return Object.fromEntries([...ids].map((id) => [id, token(id)]));
+}
+
+export function withResult(it: Frame, stage: string, value: unknown): Frame {
+  return { ...it, results: { ...it.results, [stage]: { kind: 'test', value } } };
+}
