@@ -1,0 +1,161 @@
+import { stringify } from 'csv-stringify/sync';
+import { z } from 'zod';
+import { messageOf, RxrayError } from '../core/errors.js';
+import type { Frame } from '../core/frame.js';
+import { defineSink, type SinkInstance, type SinkServices } from '../core/plugin.js';
+import { CsvFile, type Row } from './csv-file.js';
+import { valueAt, withoutImages } from './plain.js';
+
+const column = z.union([
+  z.string().min(1),
+  z.strictObject({
+    name: z.string().min(1).describe('What stands in the header.'),
+    value: z
+      .string()
+      .min(1)
+      .describe('An expression (CEL) over `file`, `id`, `origin`, `meta` and `results`.'),
+  }),
+]);
+
+const options = z.strictObject({
+  path: z.string().min(1).describe('The file. Its folder is made when it is missing.'),
+  columns: z
+    .array(column)
+    .min(1)
+    .optional()
+    .describe(
+      'What to write, in order: `file`, `id`, `receivedAt`, `completedAt`, `<stage>.<column>`, a path such as ' +
+        '`meta.modality` or `results.classes.label`, or `{ name, value }` with an expression. By default the first ' +
+        'four and then every column of every stage.',
+    ),
+  delimiter: z
+    .string()
+    .regex(/^[^"'\r\n]$/, 'Expected one character, neither a quote nor a line end')
+    .default(',')
+    .describe('What stands between two cells. German and French Excel expect `;`.'),
+  bom: z
+    .boolean()
+    .default(false)
+    .describe('Begin with a byte order mark, so that Excel reads names with accents right.'),
+});
+type CsvOptions = z.output<typeof options>;
+
+export default defineSink({
+  name: 'csv',
+  summary: 'Writes one row per film into a CSV file (RFC 4180), each exactly once.',
+  options,
+  examples: [
+    { title: 'Everything that the stages found', with: { path: './out/results.csv' } },
+    {
+      title: 'Chosen columns, for a German Excel',
+      with: {
+        path: './out/results.csv',
+        columns: ['file', 'classes.label', { name: 'suspect', value: 'results.anomaly.percentile > 95.0' }],
+        delimiter: ';',
+        bom: true,
+      },
+    },
+  ],
+  // A group costs two syncs however long it is.
+  maxBatch: 256,
+  create: csvSink,
+});
+
+interface CsvColumn {
+  readonly name: string;
+  readonly value: (frame: Frame) => unknown;
+}
+
+async function csvSink(settings: CsvOptions, services: SinkServices): Promise<SinkInstance> {
+  const columns = columnsOf(settings, services);
+  const names = columns.map(({ name }) => name);
+  const format = { delimiter: settings.delimiter, record_delimiter: '\r\n' };
+  const idColumn = columns.findIndex((entry) => entry.value === BUILT_IN.id);
+  const file = await CsvFile.open({
+    path: services.resolve(settings.path),
+    stateDir: services.stateDir,
+    columns: names,
+    header: (settings.bom ? '\uFEFF' : '') + stringify([names], format),
+    delimiter: settings.delimiter,
+    idColumn: idColumn === -1 ? undefined : idColumn,
+    log: services.log,
+  });
+
+  async function append(frames: readonly Frame[]): Promise<void> {
+    const rows = new Map<string, Row>();
+    for (const frame of frames) {
+      if (file.has(frame.id)) continue;
+      const cells = columns.map(({ value }) => cell(value(frame)));
+      const text = stringify([cells], { ...format, escape_formulas: true });
+      rows.set(frame.id, { id: frame.id, text });
+    }
+    if (rows.size === 0) return;
+    try {
+      await file.append([...rows.values()]);
+    } catch (cause) {
+      throw new RxrayError('OUTPUT_UNWRITABLE', `${settings.path} cannot be written: ${messageOf(cause)}`, {
+        component: services.id,
+        cause,
+      });
+    }
+  }
+
+  let last: Promise<void> = Promise.resolve();
+  let disposed = false;
+  return {
+    async write(frames) {
+      if (disposed) throw new Error('the csv sink is closed');
+      const written = last.then(() => append(frames));
+      last = written.catch(() => undefined);
+      await written;
+    },
+    async dispose() {
+      if (disposed) return;
+      disposed = true;
+      await last;
+      await file.close();
+    },
+  };
+}
+
+const BUILT_IN: Readonly<Record<string, CsvColumn['value']>> = {
+  file: (frame) => frame.origin.name,
+  id: (frame) => frame.id,
+  receivedAt: (frame) => frame.origin.receivedAt,
+  completedAt: (frame) => frame.completedAt,
+};
+
+function columnsOf(settings: CsvOptions, services: SinkServices): CsvColumn[] {
+  const offered = new Map<string, CsvColumn['value']>(Object.entries(BUILT_IN));
+  for (const { stage, column } of services.columns) {
+    offered.set(`${stage}.${column.name}`, (frame) => valueAt(frame.results[stage], column.path));
+  }
+  return (settings.columns ?? [...offered.keys()]).map((entry) => {
+    if (typeof entry !== 'string') return { name: entry.name, value: services.expression(entry.value) };
+    const value = offered.get(entry) ?? pathColumn(entry);
+    if (value === undefined) {
+      throw new RxrayError(
+        'CONFIG_CREATE',
+        `columns: there is no column "${entry}". Expected one of ${[...offered.keys()].join(', ')}, ` +
+          'a path that begins with `meta.` or `results.`, or { name, value }',
+        { component: services.id },
+      );
+    }
+    return { name: entry, value };
+  });
+}
+
+function pathColumn(text: string): CsvColumn['value'] | undefined {
+  const [root, ...path] = text.split('.');
+  if ((root !== 'meta' && root !== 'results') || path.length === 0 || path.includes('')) return undefined;
+  return (frame) => valueAt(frame[root], path);
+}
+
+/** Numbers in their shortest form that reads back as the same number; what is missing is empty. */
+function cell(value: unknown): string | number {
+  if (value === undefined || value === null) return '';
+  if (typeof value === 'string' || typeof value === 'number') return value;
+  if (typeof value === 'bigint' || typeof value === 'boolean') return String(value);
+  if (value instanceof Date) return value.toISOString();
+  return JSON.stringify(withoutImages(value));
+}

@@ -1,0 +1,86 @@
+import { constants } from 'node:fs';
+import { type FileHandle, open, rename } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+/**
+ * A file that grows by whole, synced groups. What a failed group left behind is cut off before the next
+ * one is written, so that nothing but whole groups ever lies before {@link length}.
+ */
+export class DurableFile {
+  readonly #handle: FileHandle;
+  #length: number;
+  /** Whether something may lie behind the last whole group. */
+  #torn = false;
+
+  private constructor(handle: FileHandle, length: number) {
+    this.#handle = handle;
+    this.#length = length;
+  }
+
+  /** Opens or creates `path` and cuts off what lies behind the first `length` bytes. */
+  static async open(path: string, length: number): Promise<DurableFile> {
+    const handle = await open(path, constants.O_RDWR | constants.O_CREAT, 0o666);
+    await handle.truncate(length);
+    return new DurableFile(handle, length);
+  }
+
+  /** Bytes written and synced. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Resolves when the bytes are on the disk; when it rejects, none of them count. */
+  async append(bytes: Uint8Array): Promise<void> {
+    if (this.#torn) await this.#handle.truncate(this.#length);
+    this.#torn = true;
+    let written = 0;
+    while (written < bytes.byteLength) {
+      const { bytesWritten } = await this.#handle.write(
+        bytes,
+        written,
+        bytes.byteLength - written,
+        this.#length + written,
+      );
+      written += bytesWritten;
+    }
+    await this.#handle.datasync();
+    this.#torn = false;
+    this.#length += written;
+  }
+
+  /** Takes back everything after the first `length` bytes. */
+  cut(length: number): void {
+    this.#length = length;
+    this.#torn = true;
+  }
+
+  async close(): Promise<void> {
+    await this.#handle.close();
+  }
+}
+
+/** Makes the creation, renaming or removal of files in `dir` durable, where the system can. */
+export async function syncFolder(dir: string): Promise<void> {
+  // Windows cannot open folders, and does not need it.
+  if (process.platform === 'win32') return;
+  const handle = await open(dir, constants.O_RDONLY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Replaces `path` by a file with these bytes: a reader, or a crash, sees the old one or the new one. */
+export async function replaceFile(path: string, bytes: Uint8Array): Promise<void> {
+  const part = `${path}.part`;
+  const handle = await open(part, 'w');
+  try {
+    await handle.writeFile(bytes);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  await rename(part, path);
+  await syncFolder(dirname(path));
+}

@@ -1,0 +1,47 @@
+import type { Frame } from '../core/frame.js';
+
+/** The value at `path` inside nested objects; undefined where a step is missing. */
+export function valueAt(root: unknown, path: readonly string[]): unknown {
+  let value = root;
+  for (const step of path) {
+    if (typeof value !== 'object' || value === null || !Object.hasOwn(value, step)) return undefined;
+    value = (value as Record<string, unknown>)[step];
+  }
+  return value;
+}
+
+/** What leaves the program of a frame: plain data, without pixels. */
+export interface Plain {
+  readonly id: string;
+  readonly file: string;
+  readonly receivedAt: string;
+  readonly completedAt: string | undefined;
+  readonly meta: unknown;
+  readonly results: unknown;
+}
+
+/** The frame as plain data for JSON: images (residual maps, reconstructions) are left out. */
+export function plain(frame: Frame): Plain {
+  return {
+    id: frame.id,
+    file: frame.origin.name,
+    receivedAt: frame.origin.receivedAt,
+    completedAt: frame.completedAt,
+    meta: withoutImages(frame.meta),
+    results: withoutImages(frame.results),
+  };
+}
+
+/** A copy without pixels. */
+export function withoutImages(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || value instanceof Date) return value;
+  if (Array.isArray(value)) return value.map(withoutImages);
+  const kept = Object.entries(value).filter(([, field]) => !isPixels(field));
+  return Object.fromEntries(kept.map(([key, field]) => [key, withoutImages(field)]));
+}
+
+function isPixels(value: unknown): boolean {
+  if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer || value instanceof SharedArrayBuffer)
+    return true;
+  return typeof value === 'object' && value !== null && 'data' in value && ArrayBuffer.isView(value.data);
+}

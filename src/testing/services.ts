@@ -1,0 +1,50 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { compileExpression } from '../core/expression.js';
+import type { SinkServices, SourceServices } from '../core/plugin.js';
+
+/** Everything that the host hands to any kind of plugin, and what a test wants besides. */
+export interface TestServices extends SourceServices, SinkServices {
+  /** Every line that the plugin logged, as JSON. */
+  readonly logged: readonly string[];
+  /** Aborts `signal`, as when the graph is torn down. */
+  abort(): void;
+  /** Removes the temporary folder. */
+  cleanup(): void;
+}
+
+/** What a test may set; the rest comes from {@link testServices}. */
+export type TestServicesOptions = Partial<SourceServices & SinkServices>;
+
+/** Services as in a run, in a temporary folder of their own, without any service of the process. */
+export function testServices(options: TestServicesOptions = {}): TestServices {
+  const folder = mkdtempSync(join(tmpdir(), 'rxray-test-'));
+  const { baseDir = folder } = options;
+  const logged: string[] = [];
+  const record =
+    (level: string) =>
+    (fields: object, message: string): void => {
+      logged.push(JSON.stringify({ level, message, ...fields }));
+    };
+  const aborter = new AbortController();
+  return {
+    id: 'tested',
+    log: { debug: record('debug'), info: record('info'), warn: record('warn'), error: record('error') },
+    baseDir,
+    stateDir: join(folder, '.rxray'),
+    signal: aborter.signal,
+    resolve: (path) => resolve(baseDir, path),
+    get: (service) => {
+      throw new Error(`testServices has no ${String(service)}: hand one in with { get }`);
+    },
+    once: false,
+    unsettled: async (candidates) => [...candidates],
+    columns: [],
+    expression: compileExpression,
+    ...options,
+    logged,
+    abort: () => aborter.abort(),
+    cleanup: () => rmSync(folder, { recursive: true, force: true }),
+  };
+}

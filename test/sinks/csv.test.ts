@@ -1,0 +1,322 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  appendFile,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { parse } from 'csv-parse/sync';
+import fc from 'fast-check';
+import { RxrayError } from '../../src/core/errors.js';
+import type { Frame } from '../../src/core/frame.js';
+import type { SinkInstance } from '../../src/core/plugin.js';
+import csv from '../../src/sinks/csv.js';
+import { makeFrame, testServices, type TestServicesOptions } from '../../src/testing.js';
+
+const RESULTS = {
+  classes: {
+    kind: 'classification',
+    label: 'normal',
+    probability: 0.75,
+    probabilities: { normal: 0.75, 'p.b': 0.25 },
+    topK: [],
+  },
+  anomaly: { kind: 'anomaly', anomalyScore: 0.1 + 0.2, rawSum: -1061, percentile: null },
+} as const;
+
+const COLUMNS = [
+  { stage: 'classes', column: { name: 'label', path: ['label'] } },
+  { stage: 'classes', column: { name: 'p.p.b', path: ['probabilities', 'p.b'] } },
+  { stage: 'anomaly', column: { name: 'anomalyScore', path: ['anomalyScore'] } },
+  { stage: 'anomaly', column: { name: 'rawSum', path: ['rawSum'] } },
+  { stage: 'anomaly', column: { name: 'percentile', path: ['percentile'] } },
+];
+
+describe('the csv sink', () => {
+  let folder: string;
+  let path: string;
+  const cleanups: (() => void)[] = [];
+
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'rxray-csv-'));
+    path = join(folder, 'out', 'results.csv');
+  });
+  afterEach(async () => {
+    for (const cleanup of cleanups.splice(0)) cleanup();
+    await rm(folder, { recursive: true });
+  });
+
+  async function open(settings: object = {}, services: TestServicesOptions = {}): Promise<SinkInstance> {
+    const all = testServices({ baseDir: folder, stateDir: join(folder, '.rxray'), ...services });
+    cleanups.push(() => all.cleanup());
+    return csv.create(csv.options.parse({ path: 'out/results.csv', ...settings }), all);
+  }
+  const film = (name: string, extra: Partial<Frame> = {}): Frame => ({
+    ...makeFrame({ name, image: null }),
+    ...extra,
+  });
+  const text = () => readFile(path, 'utf8');
+  const records = async () => parse(await readFile(path), { bom: true, record_delimiter: '\r\n' });
+  const names = async () => (await records()).slice(1).map(([name]) => name);
+  async function refusal(attempt: Promise<unknown>): Promise<RxrayError> {
+    const error: unknown = await attempt.then(
+      () => expect.fail('expected a refusal'),
+      (thrown: unknown) => thrown,
+    );
+    expect(error).to.be.instanceOf(RxrayError);
+    return error as RxrayError;
+  }
+
+  it('writes what every stage found, by default', async () => {
+    const sink = await open({}, { columns: COLUMNS });
+    const frame = film('ward/a.png', { results: RESULTS, completedAt: '2026-01-01T08:00:01.000Z' });
+    await sink.write([frame]);
+    expect(await text()).to.equal(
+      'file,id,receivedAt,completedAt,classes.label,classes.p.p.b,anomaly.anomalyScore,anomaly.rawSum,anomaly.percentile\r\n' +
+        `ward/a.png,${frame.id},2026-01-01T08:00:00.000Z,2026-01-01T08:00:01.000Z,normal,0.25,0.30000000000000004,-1061,\r\n`,
+    );
+    await sink.dispose?.();
+  });
+
+  it('writes columns by name, by path and by expression', async () => {
+    const sink = await open(
+      {
+        columns: [
+          'file',
+          'anomaly.rawSum',
+          'meta.modality',
+          'meta.missing.deeper',
+          'results.classes.label',
+          'results.classes.probabilities',
+          { name: 'sure', value: 'results.classes.probability > 0.5' },
+        ],
+        delimiter: ';',
+        bom: true,
+      },
+      { columns: COLUMNS },
+    );
+    await sink.write([film('a.png', { results: RESULTS, meta: { modality: 'DX' } })]);
+    await sink.dispose?.();
+    expect(await text()).to.equal(
+      '\uFEFFfile;anomaly.rawSum;meta.modality;meta.missing.deeper;results.classes.label;results.classes.probabilities;sure\r\n' +
+        'a.png;-1061;DX;;normal;"{""normal"":0.75,""p.b"":0.25}";true\r\n',
+    );
+  });
+
+  it('refuses a column that nobody offers, and says which there are', async () => {
+    const error = await refusal(open({ columns: ['file', 'classes.lable'] }, { columns: COLUMNS }));
+    expect(error.code).to.equal('CONFIG_CREATE');
+    expect(error.message).to.contain('"classes.lable"').and.contain('classes.label');
+  });
+
+  it('keeps a cell from being taken for a formula, and leaves numbers alone', async () => {
+    const sink = await open({ columns: ['file', 'meta.shift', 'meta.note'] });
+    await sink.write([film('=1+1.png', { meta: { shift: -1.5, note: '-1.5' } })]);
+    await sink.dispose?.();
+    expect((await records())[1]).to.deep.equal(["'=1+1.png", '-1.5', "'-1.5"]);
+  });
+
+  it('writes the header once, and goes on where it stopped', async () => {
+    for (const name of ['a.png', 'b.png']) {
+      const sink = await open();
+      await sink.write([film(name)]);
+      await sink.dispose?.();
+    }
+    expect(await names()).to.deep.equal(['a.png', 'b.png']);
+    expect(await readdir(join(folder, 'out'))).to.deep.equal(['results.csv']);
+  });
+
+  it('knows by its rows what it has written, even when the state folder is gone', async () => {
+    const sink = await open();
+    await sink.write([film('a.png'), film('b.png')]);
+    await sink.dispose?.();
+    await rm(join(folder, '.rxray'), { recursive: true });
+    const again = await open();
+    await again.write([film('a.png'), film('c.png')]);
+    await again.dispose?.();
+    expect(await names()).to.deep.equal(['a.png', 'b.png', 'c.png']);
+  });
+
+  it('remembers what it has written when the ids are not among the columns', async () => {
+    for (let run = 0; run < 3; run++) {
+      const sink = await open({ columns: ['file'] });
+      await sink.write([film('a.png'), film(`${run}.png`)]);
+      await sink.dispose?.();
+    }
+    expect(await names()).to.deep.equal(['a.png', '0.png', '1.png', '2.png']);
+  });
+
+  it('starts afresh when the file was moved away', async () => {
+    const sink = await open({ columns: ['file'] });
+    await sink.write([film('a.png')]);
+    await sink.dispose?.();
+    await rm(path);
+    const again = await open({ columns: ['file'] });
+    await again.write([film('a.png')]);
+    await again.dispose?.();
+    expect(await names()).to.deep.equal(['a.png']);
+  });
+
+  describe('refuses', () => {
+    it('a file with other columns', async () => {
+      await mkdir(join(folder, 'out'));
+      await writeFile(path, 'patient,age\r\nx,3\r\n');
+      const error = await refusal(open());
+      expect(error.code).to.equal('OUTPUT_UNWRITABLE');
+      expect(error.message).to.contain('patient, age').and.contain('file, id, receivedAt, completedAt');
+      expect(await text()).to.equal('patient,age\r\nx,3\r\n');
+    });
+
+    it('a file that has become shorter', async () => {
+      const sink = await open();
+      await sink.write([film('a.png')]);
+      await sink.dispose?.();
+      const { size } = await stat(path);
+      await truncate(path, size - 3);
+      const error = await refusal(open());
+      expect(error.message)
+        .to.contain(`expected the ${size} bytes`)
+        .and.contain(`found ${size - 3}`);
+    });
+
+    it('a file that another program has changed, until it is told to take it as it is', async () => {
+      const sink = await open();
+      await sink.write([film('a.png')]);
+      await sink.dispose?.();
+      await writeFile(path, (await text()).replace('a.png', 'A.PNG'));
+      const error = await refusal(open());
+      const [, journal] = /delete (\S+)$/.exec(error.message)!;
+      await rm(journal!);
+      const again = await open();
+      await again.write([film('a.png'), film('b.png')]);
+      await again.dispose?.();
+      expect(await names()).to.deep.equal(['A.PNG', 'b.png']);
+    });
+
+    it('something that is no CSV file', async () => {
+      await mkdir(join(folder, 'out'));
+      await writeFile(path, 'file,id,receivedAt,completedAt\r\n"never closed');
+      expect((await refusal(open())).code).to.equal('OUTPUT_UNWRITABLE');
+    });
+
+    it('a folder, and a place below a file', async () => {
+      await mkdir(path, { recursive: true });
+      expect((await refusal(open())).message).to.contain('it is a folder or a device');
+      await writeFile(join(folder, 'file'), '');
+      const error = await refusal(open({ path: 'file/results.csv' }));
+      expect(error.code).to.equal('OUTPUT_UNWRITABLE');
+    });
+
+    it('a file that another sink or process is writing', async () => {
+      const sink = await open();
+      const error = await refusal(open({}, { stateDir: join(folder, 'other-state') }));
+      expect(error.message).to.contain('another rxray');
+      await sink.dispose?.();
+      await (await open()).dispose?.();
+    });
+  });
+
+  it('takes over the lock of a process that was killed', async () => {
+    const script = `
+      const { lockFile } = await import(${JSON.stringify(new URL('../../src/sinks/file-lock.ts', import.meta.url).href)});
+      console.log(await lockFile(${JSON.stringify(join(folder, 'out', '.results.csv.lock'))}) !== undefined);
+      setInterval(() => {}, 1000);`;
+    await mkdir(join(folder, 'out'));
+    const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const [said] = (await once(child.stdout, 'data')) as [Buffer];
+    expect(said.toString().trim()).to.equal('true');
+    expect((await refusal(open())).message).to.contain('another rxray');
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    await (await open()).dispose?.();
+  });
+
+  it('writes nothing of a group of which one frame fails', async () => {
+    const sink = await open({
+      columns: ['file', 'id', { name: 'score', value: 'results.anomaly.anomalyScore' }],
+    });
+    const error = await refusal(sink.write([film('a.png', { results: RESULTS }), film('b.png')]));
+    expect(error.code).to.equal('FRAME_EXPRESSION');
+    expect(await names()).to.deep.equal([]);
+    await sink.write([film('a.png', { results: RESULTS })]);
+    await sink.dispose?.();
+    expect(await names()).to.deep.equal(['a.png']);
+  });
+
+  it('loses and repeats nothing when it is cut at any byte of an unconfirmed group', async () => {
+    const films = ['a.png', 'b "x"\r\n,y.png', 'ü\n.png', 'd.png'].map((name) => film(name));
+    const sink = await open();
+    await sink.write(films.slice(0, 2));
+    const [journal] = (await readdir(join(folder, '.rxray'))).map((name) => join(folder, '.rxray', name));
+    const committed = { csv: await readFile(path), journal: await readFile(journal!) };
+    await sink.write(films.slice(2));
+    await sink.dispose?.();
+    const whole = { csv: await readFile(path), journal: await readFile(journal!) };
+
+    async function crashAt(rows: Buffer, commits: Buffer): Promise<void> {
+      await writeFile(path, rows);
+      await writeFile(journal!, commits);
+      const restarted = await open();
+      await restarted.write(films);
+      await restarted.dispose?.();
+      expect(await names(), `after ${rows.length} and ${commits.length} bytes`).to.deep.equal(
+        films.map(({ origin }) => origin.name),
+      );
+    }
+    for (let end = committed.csv.length; end <= whole.csv.length; end++) {
+      await crashAt(whole.csv.subarray(0, end), committed.journal);
+    }
+    for (let end = committed.journal.length; end <= whole.journal.length; end++) {
+      await crashAt(whole.csv, whole.journal.subarray(0, end));
+    }
+  });
+
+  it('keeps what it cuts off, in the state folder', async () => {
+    const sink = await open();
+    await sink.dispose?.();
+    await appendFile(path, 'torn');
+    await (await open()).dispose?.();
+    const torn = (await readdir(join(folder, '.rxray'))).find((name) => name.endsWith('.torn'));
+    expect(await readFile(join(folder, '.rxray', torn!), 'utf8')).to.equal('torn');
+  });
+
+  it('is read back by any CSV reader as it was written, for all names and values', async () => {
+    const value = fc.oneof(fc.string({ unit: 'grapheme' }), fc.double(), fc.boolean(), fc.constant(null));
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.tuple(fc.string({ unit: 'binary' }), value), { minLength: 1, maxLength: 20 }),
+        fc.constantFrom(',', ';', '\t', '|', ' '),
+        async (rows, delimiter) => {
+          await rm(join(folder, 'out'), { recursive: true, force: true });
+          const sink = await open({ columns: ['id', 'file', 'meta.value'], delimiter });
+          const frames = rows.map(([name, value], i) => film(name, { id: `frame${i}`, meta: { value } }));
+          await sink.write(frames);
+          await sink.dispose?.();
+          const read = parse(await readFile(path), { delimiter, record_delimiter: '\r\n' });
+          expect(read.slice(1)).to.deep.equal(
+            rows.map(([name, value], i) => [
+              `frame${i}`,
+              unformula(name),
+              typeof value === 'string' ? unformula(value) : value === null ? '' : String(value),
+            ]),
+          );
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+});
+
+const unformula = (text: string): string =>
+  /^[=+\-@\t\r\uFF1D\uFF0B\uFF0D\uFF20]/.test(text) ? `'${text}` : text;
