@@ -1,0 +1,208 @@
+import { availableParallelism } from 'node:os';
+import type { Worker } from 'node:worker_threads';
+import { Subject, type Observable } from 'rxjs';
+import { selfTest } from './devices.js';
+import { EngineError } from './errors.js';
+import type { HostTensors } from './host-tensor.js';
+import type { Device, Envelope, Reply, Request } from './protocol.js';
+import { EngineSession } from './session.js';
+import { startWorker } from './start-worker.js';
+import { StateStore } from './state-store.js';
+
+/** Where the engine writes what it decided; a pino logger fits. */
+export interface EngineLog {
+  info(message: string): void;
+  warn(message: string): void;
+}
+
+/** Options of {@link Engine.load}. */
+export interface LoadOptions {
+  /** Name in error messages; the path, or "model", unless given. */
+  readonly name?: string;
+  /** `auto` takes a GPU that passes a self-test, else the CPU. */
+  readonly device?: 'auto' | Device;
+  /** Threads of one run; all cores unless given. */
+  readonly threads?: number;
+  /** Runs of sessions with a higher priority are taken first; 0 unless given. */
+  readonly priority?: number;
+  /** Where `step` finds and keeps the model's state; a store of its own unless given. */
+  readonly state?: StateStore;
+}
+
+interface Pending {
+  readonly envelope: Envelope;
+  readonly transfer: ArrayBuffer[];
+  readonly priority: number;
+  readonly resolve: (reply: Extract<Reply, { ok: true }>) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/**
+ * Runs ONNX models in a worker thread, because ONNX Runtime's binding blocks the thread that calls it. One call runs at a
+ * time (each uses all cores); the rest wait, higher priority first. A worker that dies rejects everything that waits.
+ */
+export class Engine {
+  readonly #log: EngineLog | undefined;
+  readonly #idle = new Subject<void>();
+  readonly #waiting: Pending[] = [];
+  #running: Pending | undefined;
+  #worker: Worker | undefined;
+  #closed: EngineError | undefined;
+  #ids = 0;
+  #auto: Promise<Device> | undefined;
+
+  constructor(options: { readonly log?: EngineLog } = {}) {
+    this.#log = options.log;
+  }
+
+  /** Whether nothing runs and nothing waits. */
+  get idle(): boolean {
+    return this.#running === undefined && this.#waiting.length === 0;
+  }
+
+  /** Emits whenever the engine becomes idle. */
+  get idle$(): Observable<void> {
+    return this.#idle.asObservable();
+  }
+
+  /**
+   * Loads an ONNX model from bytes or from a path. Rejects with {@link EngineError} `bad-model` for a damaged file and
+   * `device-unavailable` for a device that this machine lacks.
+   */
+  async load(model: Uint8Array | string, options: LoadOptions = {}): Promise<EngineSession> {
+    const name = options.name ?? (typeof model === 'string' ? model : 'model');
+    const wanted = options.device ?? 'auto';
+    const device = wanted === 'auto' ? await this.#autoDevice() : wanted;
+    const state = options.state ?? this.createState();
+    const session = ++this.#ids;
+    const priority = options.priority ?? 0;
+    const { description } = await this.#call(
+      {
+        type: 'load',
+        session,
+        name,
+        model,
+        device,
+        threads: options.threads ?? availableParallelism(),
+        state: state.id,
+      },
+      priority,
+    ).catch((error: unknown) => {
+      if (device === 'cpu') throw error;
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new EngineError('device-unavailable', `The device "${device}" cannot run "${name}": ${reason}`, {
+        cause: error,
+      });
+    });
+    if (!description) throw new EngineError('bad-model', `The model "${name}" did not describe itself.`);
+    return new EngineSession({
+      id: session,
+      name,
+      device,
+      description,
+      state,
+      call: (request) => this.#call(request, priority),
+    });
+  }
+
+  /** A place in the worker for tensors that several sessions share, e.g. parameters during training. */
+  createState(): StateStore {
+    return new StateStore(++this.#ids, (request) => this.#call(request, 0));
+  }
+
+  /** Ends the worker. What still waits is rejected; a second call does nothing. */
+  async dispose(): Promise<void> {
+    if (this.#closed) return;
+    this.#fail(new EngineError('worker-gone', 'The engine has been disposed.'));
+    await this.#worker?.terminate();
+    this.#idle.complete();
+  }
+
+  #autoDevice(): Promise<Device> {
+    this.#auto ??= selfTest((model, options) => this.load(model, options), this.#log);
+    return this.#auto;
+  }
+
+  #call(request: Request, priority: number): Promise<Extract<Reply, { ok: true }>> {
+    if (this.#closed) return Promise.reject(this.#closed);
+    const { request: own, transfer } = ownCopies(request);
+    return new Promise((resolve, reject) => {
+      const pending = { envelope: { id: ++this.#ids, request: own }, transfer, priority, resolve, reject };
+      const later = this.#waiting.findIndex((other) => other.priority < priority);
+      if (later < 0) this.#waiting.push(pending);
+      else this.#waiting.splice(later, 0, pending);
+      this.#next();
+    });
+  }
+
+  #next(): void {
+    if (this.#running) return;
+    const pending = this.#waiting.shift();
+    this.#running = pending;
+    if (!pending) return;
+    this.#worker ??= this.#start();
+    this.#worker.ref();
+    this.#worker.postMessage(pending.envelope, pending.transfer);
+  }
+
+  #start(): Worker {
+    const worker = startWorker();
+    worker.on('message', (reply: Reply) => {
+      this.#settle(reply);
+    });
+    worker.on('error', (cause) => {
+      this.#fail(
+        new EngineError('worker-gone', `The engine's worker thread failed: ${cause.message}`, { cause }),
+      );
+    });
+    worker.on('exit', (code) => {
+      this.#fail(
+        new EngineError('worker-gone', `The engine's worker thread ended with code ${String(code)}.`),
+      );
+    });
+    return worker;
+  }
+
+  #settle(reply: Reply): void {
+    const pending = this.#running;
+    if (pending?.envelope.id !== reply.id) return;
+    this.#running = undefined;
+    if (reply.ok) pending.resolve(reply);
+    else pending.reject(new EngineError(reply.code, reply.message));
+    this.#next();
+    if (this.idle) {
+      this.#worker?.unref();
+      this.#idle.next();
+    }
+  }
+
+  #fail(error: EngineError): void {
+    this.#closed ??= error;
+    const lost = [...(this.#running ? [this.#running] : []), ...this.#waiting.splice(0)];
+    this.#running = undefined;
+    for (const pending of lost) pending.reject(error);
+  }
+}
+
+/** Feeds are copied once, here, and the copies are handed over: the caller's buffers stay usable. */
+function ownCopies(request: Request): { request: Request; transfer: ArrayBuffer[] } {
+  const transfer: ArrayBuffer[] = [];
+  const copy = (tensors: HostTensors): HostTensors =>
+    Object.fromEntries(
+      Object.entries(tensors).map(([name, { data, dims }]) => {
+        const own = data.slice();
+        transfer.push(own.buffer);
+        return [name, { data: own, dims }];
+      }),
+    );
+  if (request.type === 'run' || request.type === 'step')
+    return { request: { ...request, feeds: copy(request.feeds) }, transfer };
+  if (request.type === 'setState')
+    return { request: { ...request, tensors: copy(request.tensors) }, transfer };
+  if (request.type === 'load' && typeof request.model !== 'string') {
+    const model = request.model.slice();
+    transfer.push(model.buffer);
+    return { request: { ...request, model }, transfer };
+  }
+  return { request, transfer };
+}

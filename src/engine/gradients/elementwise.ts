@@ -1,0 +1,112 @@
+import * as tf from '@tensorflow/tfjs-core';
+import { rule, ruleOfX, saved, unbroadcast, type GradientCall, type GradientRule } from './gradient.js';
+
+type Side = (call: GradientCall, a: tf.Tensor, b: tf.Tensor) => tf.Tensor;
+
+function binary(kernel: string, da: Side, db: Side): GradientRule {
+  return rule(kernel, ['a', 'b'], (call) => {
+    const a = saved(call, 'a');
+    const b = saved(call, 'b');
+    return { a: () => unbroadcast(da(call, a, b), a.shape), b: () => unbroadcast(db(call, a, b), b.shape) };
+  });
+}
+
+const passed = (dy: tf.Tensor, where: tf.Tensor): tf.Tensor => tf.mul(dy, tf.cast(where, 'float32'));
+const x = (call: GradientCall): tf.Tensor => saved(call, 'x');
+const y = (call: GradientCall): tf.Tensor => saved(call, 'y');
+
+/** Gradients of element-wise ops. */
+export const elementwiseGradients: readonly GradientRule[] = [
+  binary(
+    'Add',
+    ({ dy }) => dy,
+    ({ dy }) => dy,
+  ),
+  binary(
+    'Sub',
+    ({ dy }) => dy,
+    ({ dy }) => tf.neg(dy),
+  ),
+  binary(
+    'Multiply',
+    ({ dy }, _a, b) => tf.mul(dy, b),
+    ({ dy }, a) => tf.mul(dy, a),
+  ),
+  binary(
+    'RealDiv',
+    ({ dy }, _a, b) => tf.div(dy, b),
+    ({ dy }, a, b) => tf.neg(tf.div(tf.mul(dy, a), tf.square(b))),
+  ),
+  binary(
+    'Maximum',
+    ({ dy }, a, b) => passed(dy, tf.greaterEqual(a, b)),
+    ({ dy }, a, b) => passed(dy, tf.less(a, b)),
+  ),
+  binary(
+    'Minimum',
+    ({ dy }, a, b) => passed(dy, tf.lessEqual(a, b)),
+    ({ dy }, a, b) => passed(dy, tf.greater(a, b)),
+  ),
+  binary(
+    'SquaredDifference',
+    ({ dy }, a, b) => tf.mul(dy, tf.mul(tf.sub(a, b), 2)),
+    ({ dy }, a, b) => tf.mul(dy, tf.mul(tf.sub(b, a), 2)),
+  ),
+  binary(
+    'Pow',
+    ({ dy }, a, b) => tf.mul(dy, tf.mul(b, tf.pow(a, tf.sub(b, 1)))),
+    ({ dy }, a, b) => {
+      const logarithm = tf.where(tf.greater(a, 0), tf.log(a), tf.zerosLike(a));
+      return tf.mul(dy, tf.mul(tf.pow(a, b), logarithm));
+    },
+  ),
+  ruleOfX('Abs', ['x'], (call) => tf.mul(call.dy, tf.sign(x(call)))),
+  ruleOfX('Neg', [], ({ dy }) => tf.neg(dy)),
+  ruleOfX('Square', ['x'], (call) => tf.mul(call.dy, tf.mul(x(call), 2))),
+  ruleOfX('Sqrt', ['y'], (call) => tf.div(call.dy, tf.mul(y(call), 2))),
+  ruleOfX('Rsqrt', ['y'], (call) => tf.mul(call.dy, tf.mul(tf.mul(y(call), tf.square(y(call))), -0.5))),
+  ruleOfX('Exp', ['y'], (call) => tf.mul(call.dy, y(call))),
+  ruleOfX('Expm1', ['x'], (call) => tf.mul(call.dy, tf.exp(x(call)))),
+  ruleOfX('Log', ['x'], (call) => tf.div(call.dy, x(call))),
+  ruleOfX('Log1p', ['x'], (call) => tf.div(call.dy, tf.add(x(call), 1))),
+  ruleOfX('Reciprocal', ['y'], (call) => tf.neg(tf.mul(call.dy, tf.square(y(call))))),
+  ruleOfX('Sin', ['x'], (call) => tf.mul(call.dy, tf.cos(x(call)))),
+  ruleOfX('Cos', ['x'], (call) => tf.neg(tf.mul(call.dy, tf.sin(x(call))))),
+  ruleOfX('Erf', ['x'], (call) =>
+    tf.mul(call.dy, tf.mul(tf.exp(tf.neg(tf.square(x(call)))), 2 / Math.sqrt(Math.PI))),
+  ),
+  // The sign of a rectified value is 0 or 1: the mask in one pass.
+  ruleOfX('Relu', ['y'], (call) => tf.mul(call.dy, tf.sign(y(call)))),
+  ruleOfX('Relu6', ['x'], (call) =>
+    passed(call.dy, tf.logicalAnd(tf.greater(x(call), 0), tf.less(x(call), 6))),
+  ),
+  ruleOfX('LeakyRelu', ['x'], (call) =>
+    tf.where(tf.greater(x(call), 0), call.dy, tf.mul(call.dy, call.attrs['alpha'] as number)),
+  ),
+  ruleOfX('Elu', ['y'], (call) =>
+    tf.where(tf.greater(y(call), 0), call.dy, tf.mul(call.dy, tf.add(y(call), 1))),
+  ),
+  ruleOfX('Tanh', ['y'], (call) => tf.mul(call.dy, tf.sub(1, tf.square(y(call))))),
+  ruleOfX('Sigmoid', ['y'], (call) => tf.mul(call.dy, tf.mul(y(call), tf.sub(1, y(call))))),
+  ruleOfX('Softplus', ['x'], (call) => tf.mul(call.dy, tf.sigmoid(x(call)))),
+  ruleOfX('ClipByValue', ['x'], (call) => {
+    const { clipValueMin, clipValueMax } = call.attrs as { clipValueMin: number; clipValueMax: number };
+    return passed(
+      call.dy,
+      tf.logicalAnd(tf.greaterEqual(x(call), clipValueMin), tf.lessEqual(x(call), clipValueMax)),
+    );
+  }),
+  ruleOfX('Identity', [], ({ dy }) => dy),
+  ruleOfX('Cast', [], ({ dy }) => dy),
+  ...['Step', 'Sign', 'Floor', 'Ceil', 'Round', 'ZerosLike', 'OnesLike'].map((kernel) =>
+    ruleOfX(kernel, [], ({ dy }) => tf.zerosLike(dy)),
+  ),
+  rule('Select', ['condition'], (call) => {
+    const condition = saved(call, 'condition');
+    return {
+      condition: () => tf.cast(tf.zerosLike(condition), 'float32'),
+      t: () => tf.where(condition, call.dy, tf.zerosLike(call.dy)),
+      e: () => tf.where(condition, tf.zerosLike(call.dy), call.dy),
+    };
+  }),
+];

@@ -1,0 +1,20 @@
+import { convolutionalGradients } from './convolutional.js';
+import { elementwiseGradients } from './elementwise.js';
+import { registerGradients, type GradientRule } from './gradient.js';
+import { registerConcatGradient, structuralGradients } from './structural.js';
+
+/**
+ * Every gradient rule. TensorFlow.js' own rules are ES modules without file extensions, which Node cannot import; these
+ * also make smaller graphs.
+ */
+export const GRADIENT_RULES: readonly GradientRule[] = [
+  ...elementwiseGradients,
+  ...structuralGradients,
+  ...convolutionalGradients,
+];
+
+/** Registers every gradient rule that is not there yet; safe to call again. */
+export function registerAllGradients(): void {
+  registerGradients(GRADIENT_RULES);
+  registerConcatGradient();
+}

@@ -1,0 +1,137 @@
+import { type EngineDataType, type HostData } from './host-tensor.js';
+
+/** A node attribute. A bare `number` is an INT; floats are wrapped so that 1.0 stays a float. */
+export type Attribute =
+  number | string | readonly number[] | { readonly float: number } | { readonly graph: Graph };
+
+/** One operator call. */
+export interface GraphNode {
+  readonly type: string;
+  readonly inputs: string[];
+  readonly outputs: string[];
+  readonly attributes: Readonly<Record<string, Attribute>>;
+}
+
+/** A constant of the graph. `shapeLike` marks dimension lists, where a batch size may be made symbolic. */
+export interface Initializer {
+  readonly name: string;
+  readonly data: HostData;
+  readonly dims: readonly number[];
+  readonly shapeLike: boolean;
+}
+
+/** Name, type and dimensions of an input or output; a string dimension is symbolic (`"N"`). */
+export interface TensorInfo {
+  readonly name: string;
+  readonly dtype: EngineDataType;
+  readonly dims: readonly (number | string)[];
+}
+
+/** A list of ONNX nodes under construction. Names are deterministic: two equal traces give equal names. */
+export class Graph {
+  nodes: GraphNode[] = [];
+  initializers = new Map<string, Initializer>();
+  readonly inputs: TensorInfo[] = [];
+  readonly outputs: TensorInfo[] = [];
+  readonly metadata: Record<string, string> = {};
+  readonly #scalars = new Map<string, string>();
+  #counter = 0;
+
+  /** `prefix` keeps the names of a sub-graph apart from those of the graph around it. */
+  constructor(readonly prefix = '') {}
+
+  /** A name not used before in this graph. */
+  unique(stem: string): string {
+    return `${this.prefix}${stem}_${String(this.#counter++)}`;
+  }
+
+  /** Appends a node with one output and returns that output's name. */
+  add(type: string, inputs: readonly string[], attributes: Readonly<Record<string, Attribute>> = {}): string {
+    return this.addMany(type, inputs, 1, attributes)[0] ?? '';
+  }
+
+  /** Appends a node with `count` outputs. */
+  addMany(
+    type: string,
+    inputs: readonly string[],
+    count: number,
+    attributes: Readonly<Record<string, Attribute>> = {},
+  ): string[] {
+    const outputs = Array.from({ length: count }, () => this.unique(type));
+    this.nodes.push({ type, inputs: [...inputs], outputs, attributes });
+    return outputs;
+  }
+
+  /** Adds a constant tensor and returns its name. */
+  constant(data: HostData, dims: readonly number[], name = this.unique('const'), shapeLike = false): string {
+    this.initializers.set(name, { name, data, dims: [...dims], shapeLike });
+    return name;
+  }
+
+  /** A rank-0 constant; equal scalars share one initialiser. */
+  scalar(value: number, dtype: EngineDataType = 'float32'): string {
+    const key = `${dtype}:${Object.is(value, -0) ? '-0' : String(value)}`;
+    const known = this.#scalars.get(key);
+    if (known !== undefined) return known;
+    const name = this.constant(fromNumbers([value], dtype), []);
+    this.#scalars.set(key, name);
+    return name;
+  }
+
+  /** An int64 list of plain numbers (axes, pads, starts). */
+  integers(values: readonly number[]): string {
+    return this.constant(BigInt64Array.from(values, BigInt), [values.length]);
+  }
+
+  /** An int64 list of dimensions, in which the batch size may become symbolic. */
+  dimensions(values: readonly number[]): string {
+    return this.constant(BigInt64Array.from(values, BigInt), [values.length], this.unique('dims'), true);
+  }
+
+  /** Drops nodes and constants that reach no output. */
+  prune(): void {
+    const needed = new Set(this.outputs.map((output) => output.name));
+    const kept: GraphNode[] = [];
+    for (const node of this.nodes.toReversed()) {
+      if (!node.outputs.some((output) => needed.has(output))) continue;
+      kept.push(node);
+      for (const input of node.inputs) needed.add(input);
+      for (const attribute of Object.values(node.attributes)) {
+        if (isSubgraph(attribute)) for (const name of outerNames(attribute.graph)) needed.add(name);
+      }
+    }
+    this.nodes = kept.reverse();
+    for (const name of this.initializers.keys()) if (!needed.has(name)) this.initializers.delete(name);
+  }
+}
+
+/** Whether an attribute holds a sub-graph. */
+export function isSubgraph(attribute: Attribute): attribute is { readonly graph: Graph } {
+  return typeof attribute === 'object' && 'graph' in attribute;
+}
+
+/** Typed array of `dtype` from plain numbers. */
+export function fromNumbers(values: ArrayLike<number>, dtype: EngineDataType): HostData {
+  switch (dtype) {
+    case 'float32':
+      return Float32Array.from(values);
+    case 'int32':
+      return Int32Array.from(values);
+    case 'bool':
+      return Uint8Array.from(values);
+    case 'int64':
+      return BigInt64Array.from(Array.from(values), BigInt);
+  }
+}
+
+function outerNames(graph: Graph): Set<string> {
+  const own = new Set([...graph.inputs.map((input) => input.name), ...graph.initializers.keys()]);
+  for (const node of graph.nodes) for (const output of node.outputs) own.add(output);
+  const outer = new Set<string>();
+  const mention = (name: string): void => {
+    if (name !== '' && !own.has(name)) outer.add(name);
+  };
+  for (const node of graph.nodes) node.inputs.forEach(mention);
+  for (const output of graph.outputs) mention(output.name);
+  return outer;
+}

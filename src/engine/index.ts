@@ -1,0 +1,30 @@
+export type { DeviceReport } from './devices.js';
+export { Engine, type EngineLog, type LoadOptions } from './engine.js';
+export { EngineError, type EngineErrorCode } from './errors.js';
+export type { TensorInfo } from './graph.js';
+export {
+  float32Of,
+  scalar,
+  sizeOf,
+  type EngineDataType,
+  type HostData,
+  type HostTensor,
+  type HostTensors,
+} from './host-tensor.js';
+export { readInitializers, readOnnx, type OnnxContents } from './onnx.js';
+export { batchNormTraining, type BatchNormTraining } from './ops/batch-norm-training.js';
+export type { Device } from './protocol.js';
+export { EngineSession } from './session.js';
+export { NEXT } from './state-names.js';
+export { StateStore } from './state-store.js';
+export {
+  traceToGraph,
+  traceToOnnx,
+  type InputSpec,
+  type TensorMap,
+  type TraceableFunction,
+  type TracedModel,
+  type TraceOptions,
+} from './trace.js';
+export { registerAllGradients } from './gradients/index.js';
+export { probeDevices } from './probe-devices.js';

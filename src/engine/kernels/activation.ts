@@ -1,0 +1,59 @@
+import type * as tf from '@tensorflow/tfjs-core';
+import { EngineError } from '../errors.js';
+import { constant } from './arithmetic.js';
+import { input, kernel, type KernelCall, type KernelDefinition } from './registry.js';
+
+const FUSED: Record<string, string> = { relu: 'Relu', sigmoid: 'Sigmoid', tanh: 'Tanh', elu: 'Elu' };
+
+/** The activation of a fused convolution or matrix product. */
+export function fusedActivation(call: KernelCall, x: tf.TensorInfo): tf.TensorInfo {
+  const { activation, leakyreluAlpha } = call.attrs as { activation?: string; leakyreluAlpha?: number };
+  if (activation === undefined || activation === 'linear') return x;
+  if (activation === 'leakyrelu') {
+    return call.tracer.elementwise('LeakyRelu', [x], 'float32', { alpha: { float: leakyreluAlpha ?? 0.2 } });
+  }
+  const onnx = FUSED[activation];
+  if (onnx !== undefined) return call.tracer.elementwise(onnx, [x], 'float32');
+  throw new EngineError(
+    'missing-kernel',
+    `The fused activation "${activation}" is not traced; apply it as its own op.`,
+  );
+}
+
+/** Activations. */
+export const activation: readonly KernelDefinition[] = [
+  kernel('Relu', 'Relu', (call) => call.tracer.elementwise('Relu', [input(call, 'x')], 'float32')),
+  kernel('Relu6', 'Relu, Min', (call) =>
+    call.tracer.elementwise(
+      'Min',
+      [call.tracer.elementwise('Relu', [input(call, 'x')], 'float32'), constant(call, 6)],
+      'float32',
+    ),
+  ),
+  kernel('Elu', 'Elu', (call) => call.tracer.elementwise('Elu', [input(call, 'x')], 'float32')),
+  kernel('Selu', 'Selu', (call) => call.tracer.elementwise('Selu', [input(call, 'x')], 'float32')),
+  kernel('LeakyRelu', 'LeakyRelu', (call) =>
+    call.tracer.elementwise('LeakyRelu', [input(call, 'x')], 'float32', {
+      alpha: { float: (call.attrs as { alpha: number }).alpha },
+    }),
+  ),
+  kernel('Softmax', 'Softmax', (call) => {
+    const logits = input(call, 'logits');
+    const dim = (call.attrs as { dim: number }).dim;
+    const axis = dim < 0 ? dim + logits.shape.length : dim;
+    return call.tracer.result(
+      call.graph.add('Softmax', [call.tracer.name(logits)], { axis }),
+      logits.shape,
+      'float32',
+    );
+  }),
+  kernel('LogSoftmax', 'LogSoftmax', (call) => {
+    const logits = input(call, 'logits');
+    const axis = logits.shape.length - 1;
+    return call.tracer.result(
+      call.graph.add('LogSoftmax', [call.tracer.name(logits)], { axis }),
+      logits.shape,
+      'float32',
+    );
+  }),
+];

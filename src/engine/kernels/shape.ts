@@ -1,0 +1,292 @@
+import * as tf from '@tensorflow/tfjs-core';
+import { sizeOf, type EngineDataType } from '../host-tensor.js';
+import { fromNumbers } from '../graph.js';
+import { permute } from '../host-tensor.js';
+import { identityOrder, isIdentity, pick } from '../layout.js';
+import { dtypeOf, hostValue, TracedValue } from '../tracer.js';
+import { input, inputList, kernel, type KernelCall, type KernelDefinition } from './registry.js';
+
+function reshape({ tracer, graph }: KernelCall, x: tf.TensorInfo, shape: number[]): tf.TensorInfo {
+  const value = tracer.value(x);
+  if (!(value instanceof TracedValue)) return tracer.host({ ...value, shape });
+  if (shape.join() === x.shape.join()) return tracer.alias(value);
+  return tracer.result(graph.add('Reshape', [tracer.name(x), graph.dimensions(shape)]), shape, value.dtype);
+}
+
+function full(
+  call: KernelCall,
+  shape: readonly number[],
+  value: number,
+  dtype: EngineDataType,
+): tf.TensorInfo {
+  return call.tracer.host({ values: [value], shape, dtype, splat: value });
+}
+
+function transpose({ tracer }: KernelCall, x: tf.TensorInfo, perm: number[]): tf.TensorInfo {
+  const value = tracer.value(x);
+  const shape = pick(x.shape, perm);
+  if (!(value instanceof TracedValue)) {
+    if (value.splat !== undefined) return tracer.host({ ...value, shape });
+    const moved = permute(fromNumbers(value.values, value.dtype), value.shape, perm);
+    return tracer.host(hostValue(Array.from(moved, Number), shape, value.dtype));
+  }
+  // Nothing moves: the value is only seen under other axis numbers.
+  const order = value.order.map((axis) => perm.indexOf(axis));
+  return tracer.result(value.name, shape, value.dtype, { order, held: pick(value.held, perm) });
+}
+
+/** Shapes, slices and constants. */
+export const shape: readonly KernelDefinition[] = [
+  kernel('Identity', '(none)', (call) => call.tracer.alias(call.tracer.value(input(call, 'x')))),
+  kernel('Reshape', 'Reshape', (call) => {
+    const x = input(call, 'x');
+    const wanted = (call.attrs as { shape: number[] }).shape;
+    return reshape(call, x, tf.util.inferFromImplicitShape(wanted, sizeOf(x.shape)));
+  }),
+  kernel('ExpandDims', 'Reshape', (call) => {
+    const x = input(call, 'input');
+    const dim = (call.attrs as { dim: number }).dim;
+    const wanted = [...x.shape];
+    wanted.splice(dim < 0 ? wanted.length + dim + 1 : dim, 0, 1);
+    return reshape(call, x, wanted);
+  }),
+  kernel('Transpose', '(none: a change of layout)', (call) =>
+    transpose(call, input(call, 'x'), (call.attrs as { perm: number[] }).perm),
+  ),
+  kernel('Tile', 'Tile, or none where it broadcasts', (call) => {
+    const x = input(call, 'x');
+    const reps = (call.attrs as { reps: number[] }).reps;
+    const held = call.tracer.heldOf(x);
+    const wanted = x.shape.map((dim, axis) => dim * (reps[axis] ?? 1));
+    if (x.shape.every((dim, axis) => reps[axis] === 1 || (dim === 1 && held[axis] === 1))) {
+      return call.tracer.broadcast(x, wanted);
+    }
+    const name = call.graph.add('Tile', [call.tracer.name(x), call.graph.dimensions(reps)]);
+    return call.tracer.result(name, wanted, dtypeOf(x));
+  }),
+  kernel('BroadcastTo', '(none: broadcast by its users)', (call) => {
+    const x = input(call, 'x');
+    const wanted = (call.attrs as { shape: number[] }).shape;
+    const missing = wanted.length - x.shape.length;
+    const padded = reshape(call, x, [...Array.from({ length: missing }, () => 1), ...x.shape]);
+    return call.tracer.broadcast(padded, wanted);
+  }),
+  kernel('Concat', 'Concat', (call) => {
+    const tensors = inputList(call);
+    const first = tensors[0];
+    const rank = first?.shape.length ?? 0;
+    const given = (call.attrs as { axis: number }).axis;
+    const axis = given < 0 ? given + rank : given;
+    const order = first ? call.tracer.orderOf(first) : identityOrder(rank);
+    const wanted = [...(first?.shape ?? [])];
+    wanted[axis] = tensors.reduce((sum, tensor) => sum + (tensor.shape[axis] ?? 0), 0);
+    const name = call.graph.add(
+      'Concat',
+      tensors.map((tensor) => call.tracer.name(tensor, order)),
+      {
+        axis: order.indexOf(axis),
+      },
+    );
+    return call.tracer.result(name, wanted, first ? dtypeOf(first) : 'float32', { order });
+  }),
+  kernel('Pack', 'Reshape, Concat', (call) => {
+    const axis = (call.attrs as { axis: number }).axis;
+    const tensors = inputList(call).map((tensor) => {
+      const wanted = [...tensor.shape];
+      wanted.splice(axis, 0, 1);
+      return reshape(call, tensor, wanted);
+    });
+    const wanted = [...(tensors[0]?.shape ?? [])];
+    wanted[axis] = tensors.length;
+    const name = call.graph.add(
+      'Concat',
+      tensors.map((tensor) => call.tracer.name(tensor)),
+      { axis },
+    );
+    return call.tracer.result(name, wanted, tensors[0] ? dtypeOf(tensors[0]) : 'float32');
+  }),
+  kernel('Unpack', 'Slice, Reshape', (call) => {
+    const x = input(call, 'value');
+    const axis = (call.attrs as { axis: number }).axis;
+    const wanted = x.shape.filter((_, index) => index !== axis);
+    return Array.from({ length: x.shape[axis] ?? 0 }, (_, index) => {
+      const begin = x.shape.map((_dim, at) => (at === axis ? index : 0));
+      const size = x.shape.map((dim, at) => (at === axis ? 1 : dim));
+      return reshape(call, slice(call, x, begin, size), wanted);
+    });
+  }),
+  kernel('Slice', 'Slice', (call) => {
+    const { begin, size } = call.attrs as { begin: number[]; size: number[] };
+    return slice(call, input(call, 'x'), begin, size);
+  }),
+  kernel('StridedSlice', 'Slice, Reshape', (call) => {
+    const x = input(call, 'x');
+    const a = call.attrs as Record<'begin' | 'end' | 'strides', number[]> &
+      Record<'beginMask' | 'endMask' | 'ellipsisMask' | 'newAxisMask' | 'shrinkAxisMask', number>;
+    const info = tf.slice_util.sliceInfo(
+      x.shape,
+      a.begin,
+      a.end,
+      a.strides,
+      a.beginMask,
+      a.endMask,
+      a.ellipsisMask,
+      a.newAxisMask,
+      a.shrinkAxisMask,
+    );
+    const steps = info.strides;
+    const cut = x.shape.map((dim, axis) => {
+      const begin = info.begin[axis] ?? 0;
+      return Math.max(0, Math.ceil(((info.end[axis] ?? dim) - begin) / (steps[axis] ?? 1)));
+    });
+    const name = call.graph.add('Slice', [
+      call.tracer.name(x),
+      call.graph.integers(info.begin),
+      // An end below zero after a negative stride means "past the first element".
+      call.graph.integers(
+        info.end.map((end, axis) => (end < 0 && (steps[axis] ?? 1) < 0 ? -2147483648 : end)),
+      ),
+      call.graph.integers(identityOrder(x.shape.length)),
+      call.graph.integers(steps),
+    ]);
+    return reshape(call, call.tracer.result(name, cut, dtypeOf(x)), [...info.finalShape]);
+  }),
+  kernel('SplitV', 'Slice', (call) => {
+    const x = input(call, 'x');
+    const { numOrSizeSplits, axis } = call.attrs as { numOrSizeSplits: number | number[]; axis: number };
+    const at = axis < 0 ? axis + x.shape.length : axis;
+    const begin = x.shape.map(() => 0);
+    return tf.backend_util.prepareSplitSize(toTensorLike(x), numOrSizeSplits, at).map((part) => {
+      const size = x.shape.map((dim, index) => (index === at ? part : dim));
+      const piece = slice(call, x, begin, size);
+      begin[at] = (begin[at] ?? 0) + part;
+      return piece;
+    });
+  }),
+  kernel('Reverse', 'Slice', (call) => {
+    const x = input(call, 'x');
+    const axes = tf.util.parseAxisParam((call.attrs as { dims: number[] }).dims, x.shape);
+    const name = call.graph.add('Slice', [
+      call.tracer.name(x),
+      call.graph.integers(axes.map(() => -1)),
+      call.graph.integers(axes.map(() => -2147483648)),
+      call.graph.integers(axes),
+      call.graph.integers(axes.map(() => -1)),
+    ]);
+    return call.tracer.result(name, x.shape, dtypeOf(x));
+  }),
+  kernel('PadV2', 'Pad', (call) => {
+    const x = input(call, 'x');
+    const { paddings, constantValue } = call.attrs as { paddings: [number, number][]; constantValue: number };
+    const order = call.tracer.orderOf(x);
+    const before = pick(
+      paddings.map(([low]) => low),
+      order,
+    );
+    const after = pick(
+      paddings.map(([, high]) => high),
+      order,
+    );
+    const name = call.graph.add('Pad', [
+      call.tracer.name(x, order),
+      call.graph.integers([...before, ...after]),
+      call.graph.scalar(constantValue, dtypeOf(x)),
+    ]);
+    const wanted = x.shape.map((dim, axis) => dim + (paddings[axis]?.[0] ?? 0) + (paddings[axis]?.[1] ?? 0));
+    return call.tracer.result(name, wanted, dtypeOf(x), { order });
+  }),
+  kernel('GatherV2', 'Gather', (call) => {
+    const x = input(call, 'x');
+    const indices = input(call, 'indices');
+    const { axis, batchDims } = call.attrs as { axis: number; batchDims: number };
+    const at = tf.util.parseAxisParam(axis, x.shape)[0] ?? 0;
+    const info = tf.backend_util.segment_util.collectGatherOpShapeInfo(
+      toTensorLike(x),
+      toTensorLike(indices),
+      at,
+      batchDims,
+    );
+    const name = call.graph.add('Gather', [call.tracer.name(x), call.tracer.name(indices)], { axis: at });
+    return call.tracer.result(name, info.outputShape, dtypeOf(x));
+  }),
+  kernel('OneHot', 'OneHot', (call) => {
+    const indices = input(call, 'indices');
+    const { depth, onValue, offValue } = call.attrs as { depth: number; onValue: number; offValue: number };
+    const values = call.graph.constant(Float32Array.of(offValue, onValue), [2]);
+    const name = call.graph.add(
+      'OneHot',
+      [call.tracer.name(indices), call.graph.scalar(depth, 'int64'), values],
+      {
+        axis: -1,
+      },
+    );
+    return call.tracer.result(name, [...indices.shape, depth], 'float32');
+  }),
+  kernel('ResizeNearestNeighbor', 'Resize', (call) => resize(call, 'nearest')),
+  kernel('ResizeBilinear', 'Resize', (call) => resize(call, 'linear')),
+  kernel('Fill', 'a constant', (call) => {
+    const { shape: wanted, value, dtype } = call.attrs as { shape: number[]; value: number; dtype: string };
+    return full(call, wanted, value, dtypeOf({ dtype }));
+  }),
+  kernel('ZerosLike', 'a constant', (call) =>
+    full(call, input(call, 'x').shape, 0, dtypeOf(input(call, 'x'))),
+  ),
+  kernel('OnesLike', 'a constant', (call) =>
+    full(call, input(call, 'x').shape, 1, dtypeOf(input(call, 'x'))),
+  ),
+];
+
+function resize(call: KernelCall, mode: 'nearest' | 'linear'): tf.TensorInfo {
+  const x = input(call, 'images');
+  const { size, alignCorners, halfPixelCenters } = call.attrs as {
+    size: [number, number];
+    alignCorners: boolean;
+    halfPixelCenters: boolean;
+  };
+  const [n = 1, , , c = 1] = x.shape;
+  const order = [0, 3, 1, 2];
+  const name = call.graph.add(
+    'Resize',
+    [
+      call.tracer.name(x, order),
+      '',
+      call.graph.constant(
+        Float32Array.of(1, 1, size[0] / (x.shape[1] ?? 1), size[1] / (x.shape[2] ?? 1)),
+        [4],
+      ),
+    ],
+    {
+      mode,
+      nearest_mode: 'floor',
+      coordinate_transformation_mode: alignCorners
+        ? 'align_corners'
+        : halfPixelCenters
+          ? 'half_pixel'
+          : 'asymmetric',
+    },
+  );
+  return call.tracer.result(name, [n, size[0], size[1], c], 'float32', { order });
+}
+
+/** A block of a tensor; axes taken whole are not mentioned, so that a symbolic batch stays symbolic. */
+function slice(call: KernelCall, x: tf.TensorInfo, begin: number[], size: number[]): tf.TensorInfo {
+  const order = call.tracer.orderOf(x);
+  const wanted = x.shape.map((dim, axis) => {
+    const asked = size[axis] ?? -1;
+    return asked < 0 ? dim - (begin[axis] ?? 0) : asked;
+  });
+  const cut = identityOrder(x.shape.length).filter((axis) => wanted[axis] !== x.shape[axis]);
+  if (cut.length === 0) return call.tracer.alias(call.tracer.value(x));
+  const name = call.graph.add('Slice', [
+    call.tracer.name(x, order),
+    call.graph.integers(cut.map((axis) => begin[axis] ?? 0)),
+    call.graph.integers(cut.map((axis) => (begin[axis] ?? 0) + (wanted[axis] ?? 0))),
+    call.graph.integers(cut.map((axis) => order.indexOf(axis))),
+  ]);
+  return call.tracer.result(name, wanted, dtypeOf(x), isIdentity(order) ? {} : { order });
+}
+
+/** TensorFlow.js' shape helpers ask for a Tensor but only read its shape. */
+function toTensorLike(info: tf.TensorInfo): tf.Tensor {
+  return { ...info, rank: info.shape.length, size: sizeOf(info.shape) } as unknown as tf.Tensor;
+}

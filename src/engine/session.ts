@@ -1,0 +1,110 @@
+import { EngineError } from './errors.js';
+import type { TensorInfo } from './graph.js';
+import { dataTypeOf, sizeOf, type HostTensor, type HostTensors } from './host-tensor.js';
+import type { Device, Reply, Request, SessionDescription } from './protocol.js';
+import type { StateStore } from './state-store.js';
+
+interface SessionParts {
+  readonly id: number;
+  readonly name: string;
+  readonly device: Device;
+  readonly description: SessionDescription;
+  readonly state: StateStore;
+  readonly call: (request: Request) => Promise<Extract<Reply, { ok: true }>>;
+}
+
+/** A model loaded in the engine's worker. Made by `Engine.load`. */
+export class EngineSession {
+  readonly name: string;
+  readonly device: Device;
+  readonly inputs: readonly TensorInfo[];
+  readonly outputs: readonly TensorInfo[];
+  /** The file's metadata. */
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Where `step` finds and keeps state tensors. */
+  readonly state: StateStore;
+  readonly #id: number;
+  readonly #call: SessionParts['call'];
+
+  constructor({ id, name, device, description, state, call }: SessionParts) {
+    this.name = name;
+    this.device = device;
+    this.inputs = description.inputs;
+    this.outputs = description.outputs;
+    this.metadata = description.metadata;
+    this.state = state;
+    this.#id = id;
+    this.#call = call;
+  }
+
+  /**
+   * Runs the model once. Every input must be fed. Rejects with {@link EngineError} `bad-feed` for a wrong name, type or
+   * shape and `run-failed` when the model itself fails.
+   */
+  async run(feeds: HostTensors): Promise<HostTensors> {
+    this.#check(feeds, true);
+    return (await this.#call({ type: 'run', session: this.#id, feeds })).tensors ?? {};
+  }
+
+  /**
+   * Runs one step: inputs that are not fed are taken from {@link state}, outputs named `next/…` go back into it and are
+   * not returned. Rejects like {@link run}, and with `missing-state` for an input that is neither fed nor in the store.
+   */
+  async step(feeds: HostTensors): Promise<HostTensors> {
+    this.#check(feeds, false);
+    return (await this.#call({ type: 'step', session: this.#id, feeds })).tensors ?? {};
+  }
+
+  /** Adds or replaces state tensors. */
+  setState(tensors: HostTensors): Promise<void> {
+    return this.state.set(tensors);
+  }
+
+  /** Copies of the named state tensors, or of all. */
+  getState(names?: readonly string[]): Promise<HostTensors> {
+    return this.state.get(names);
+  }
+
+  /** Frees the model. The state store lives on. */
+  async dispose(): Promise<void> {
+    await this.#call({ type: 'release', session: this.#id });
+  }
+
+  #check(feeds: HostTensors, complete: boolean): void {
+    for (const name of Object.keys(feeds)) {
+      if (this.inputs.some((input) => input.name === name)) continue;
+      throw this.#badFeed(
+        `has no input "${name}" (inputs: ${this.inputs.map((input) => input.name).join(', ')})`,
+      );
+    }
+    for (const info of this.inputs) {
+      const feed = feeds[info.name];
+      if (!feed) {
+        if (complete) throw this.#badFeed(`expects ${describe(info)}, got nothing`);
+        continue;
+      }
+      if (!fits(feed, info))
+        throw this.#badFeed(
+          `expects ${describe(info)}, got ${dataTypeOf(feed.data)} [${feed.dims.join(', ')}]`,
+        );
+      if (sizeOf(feed.dims) !== feed.data.length) {
+        throw this.#badFeed(
+          `got ${String(feed.data.length)} elements for "${info.name}" [${feed.dims.join(', ')}], expected ${String(sizeOf(feed.dims))}`,
+        );
+      }
+    }
+  }
+
+  #badFeed(what: string): EngineError {
+    return new EngineError('bad-feed', `The model "${this.name}" ${what}.`);
+  }
+}
+
+function fits({ data, dims }: HostTensor, info: TensorInfo): boolean {
+  if (dataTypeOf(data) !== info.dtype || dims.length !== info.dims.length) return false;
+  return info.dims.every((dim, axis) => typeof dim === 'string' || dim === dims[axis]);
+}
+
+function describe({ name, dtype, dims }: TensorInfo): string {
+  return `"${name}": ${dtype} [${dims.join(', ')}]`;
+}
