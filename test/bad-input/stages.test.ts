@@ -1,0 +1,104 @@
+import { readFile } from 'node:fs/promises';
+import { expect } from 'chai';
+import type { Bundle } from '../../src/models/bundle.js';
+import { writeBundle } from '../../src/models/bundle.js';
+import { exportResnet, initResnet } from '../../src/models/index.js';
+import { film } from './films.js';
+import { GRAPH, Lab } from './lab.js';
+
+const GOOD = 'good.png';
+const RESNET = { depth: 18, width: 2, inputSize: 64, classes: 2 } as const;
+
+const BUNDLE: Omit<Bundle, 'files'> = {
+  format: 1,
+  kind: 'classifier',
+  name: 'tiny',
+  architecture: { name: 'resnet', ...RESNET },
+  createdAt: '2026-01-01T00:00:00Z',
+  rxray: '0.1.0',
+  license: 'CC0-1.0',
+  input: { width: 64, height: 64, channels: 1, layout: 'NHWC', mean: [0], std: [1] },
+  preprocessing: [],
+  labels: ['calm', 'wild'],
+  metrics: {},
+  data: { name: 'none', license: 'CC0-1.0', source: 'none', fingerprint: '', counts: {} },
+  training: {},
+};
+
+describe('bad models and failing stages', () => {
+  let lab: Lab;
+
+  beforeEach(async () => {
+    lab = await Lab.open(GRAPH, { [`inbox/${GOOD}`]: await film(64, 64).png().toBuffer() });
+  });
+
+  afterEach(() => lab.close());
+
+  const withModel = GRAPH.replace(
+    '- use: clahe',
+    '- use: resnet\n    with: { bundle: ./model, device: cpu }',
+  );
+
+  it('a bundle whose ONNX file has been damaged is refused before any film is taken', async () => {
+    await writeBundle(lab.path('model'), BUNDLE, { model: model() }, '');
+    await lab.write('model/model.onnx', model().subarray(0, 5000));
+    await lab.write('pipeline.yaml', withModel);
+    const { code, stderr } = await lab.run();
+    expect(code, stderr).to.equal(2);
+    expect(stderr)
+      .to.contain('BUNDLE_DAMAGED')
+      .and.contain('model.onnx')
+      .and.match(/SHA-256/);
+    expect(await lab.delivered()).to.deep.equal([]);
+  });
+
+  it('a bundle whose ONNX file never was one is refused, too', async () => {
+    await writeBundle(lab.path('model'), BUNDLE, { model: Buffer.from('not a network') }, '');
+    await lab.write('pipeline.yaml', withModel);
+    const { code, stderr } = await lab.run();
+    expect(code, stderr).to.equal(2);
+    expect(stderr).to.contain('BUNDLE_DAMAGED').and.contain('model');
+    expect(await lab.delivered()).to.deep.equal([]);
+  });
+
+  it('a film of another size than the model was trained on fails alone, and is told what to add', async () => {
+    await writeBundle(lab.path('model'), BUNDLE, { model: model() }, '');
+    await lab.write('pipeline.yaml', withModel);
+    await lab.write('inbox/large.png', await film(96, 80).png().toBuffer());
+    const { code, stderr } = await lab.run();
+    expect(code, stderr).to.equal(1);
+    expect(stderr).to.match(/large\.png.*64×64.*96×80.*resize/);
+    expect(await lab.delivered()).to.deep.equal([GOOD]);
+    expect((await lab.letters()).get('large.png')?.code).to.equal('BUNDLE_SHAPE');
+  });
+
+  it('a stage that throws costs only the film it threw on, which can be repeated', async () => {
+    await lab.write(
+      'stage.ts',
+      `import { defineStage, imageOf } from 'rxray';
+       import { z } from 'zod';
+       export default defineStage({
+         name: 'small-only', summary: 'Refuses wide films.', options: z.strictObject({}),
+         create: () => ({
+           process(frame) {
+             if (imageOf(frame).width > 90) throw new Error('this film is too wide for me');
+             return frame;
+           },
+         }),
+       });`,
+    );
+    await lab.write('pipeline.yaml', GRAPH.replace('- use: clahe', '- id: strict\n    use: ./stage.ts'));
+    const wide = await film(96, 80).png().toBuffer();
+    await lab.write('inbox/wide.png', wide);
+    const { code, stderr } = await lab.run();
+    expect(code, stderr).to.equal(1);
+    expect(stderr).to.match(/wide\.png.*strict: this film is too wide for me.*FRAME_STAGE/);
+    expect(await lab.delivered()).to.deep.equal([GOOD]);
+    expect((await lab.letters()).get('wide.png')).to.deep.include({ stage: 'strict', copy: wide });
+    expect(await readFile(lab.path('inbox/wide.png'))).to.deep.equal(wide);
+  });
+});
+
+function model(): Uint8Array {
+  return exportResnet(initResnet(RESNET, 1), RESNET).bytes;
+}
