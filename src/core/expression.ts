@@ -70,9 +70,7 @@ export function referencesOf(text: string): References {
   const { expr, sourceInfo } = parsed(text);
   const variables: Reference[] = [];
   const results: { name: string; offset: number; tested: boolean }[] = [];
-  // CEL counts code points
-  const offsetOf = (id: bigint): number =>
-    [...text].slice(0, sourceInfo?.positions[String(id)] ?? 0).join('').length;
+  const offsetOf = (id: bigint): number => sourceInfo?.positions[String(id)] ?? 0;
 
   const visit = (node: Expression | undefined, bound: ReadonlySet<string>): void => {
     if (node === undefined) return;
@@ -136,16 +134,11 @@ function parsed(text: string): ReturnType<typeof parse> {
   try {
     return parse(text);
   } catch (error) {
-    const { found, location } = error as {
-      found?: string | null;
-      location?: { start?: { offset?: number } };
-    };
-    const offset = location?.start?.offset ?? 0;
+    const { found, location } = error as { found?: string; location?: { start: { offset: number } } };
     // the parser's own message lists every token that it would have taken
     const message =
-      location === undefined
-        ? messageOf(error)
-        : `${found == null ? 'it ends too early' : `unexpected \`${found}\``}`;
+      location === undefined ? messageOf(error) : found ? `unexpected \`${found}\`` : 'it ends too early';
+    const offset = location?.start.offset ?? 0;
     throw new ExpressionSyntaxError(`the expression does not parse: ${message}`, offset);
   }
 }

@@ -32,6 +32,7 @@ export class YamlFile {
   readonly #document: Document;
   readonly #lines = new LineCounter();
   readonly #text: string;
+  readonly #substituted = new WeakSet<Node>();
 
   constructor(text: string, env: Readonly<Record<string, string | undefined>>) {
     this.#text = text;
@@ -86,11 +87,20 @@ export class YamlFile {
 
   /** The value at `path` as it stands in the file, shortened, with environment variables as written. */
   excerpt(path: Path): string {
-    const range = this.#node(path)?.range;
-    if (!range) return 'nothing';
+    const node = this.#node(path);
+    if (isMap(node)) return 'a mapping';
+    if (isSeq(node)) return 'a list';
+    if (!node?.range) return 'nothing';
+    const { range } = node;
     const text = this.#text.slice(range[0], range[1]).replaceAll(/\s+/g, ' ').trim();
     if (text === '') return 'nothing';
     return text.length > 40 ? `${text.slice(0, 39)}…` : text;
+  }
+
+  /** Whether the string at `path` holds something from the environment. */
+  isSubstituted(path: Path): boolean {
+    const node = this.#node(path);
+    return node !== undefined && this.#substituted.has(node);
   }
 
   /** The entry of `map` under `key`, looking through `<<`. */
@@ -203,6 +213,7 @@ export class YamlFile {
         for (const problem of problems) {
           this.issues.push({ severity: 'error', ...problem, ...this.#placeOf(node) });
         }
+        if (text !== node.value) this.#substituted.add(node);
         node.value = text;
       },
     });

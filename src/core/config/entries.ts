@@ -5,7 +5,8 @@ import type { Kind, Plugin } from '../plugin.js';
 import type { PluginRegistry } from '../plugins/registry.js';
 import type { Path, Place, YamlFile } from './document.js';
 import type { Issue } from './pipeline.js';
-import { schemaIssues } from './problems.js';
+import { parseAt, schemaIssues } from './problems.js';
+import { MAX_ENTRIES } from './schema.js';
 import type { stageSchema } from './schema.js';
 
 type Host = Partial<z.output<typeof stageSchema>>;
@@ -15,7 +16,7 @@ export interface Entry {
   readonly kind: Kind;
   readonly path: Path;
   readonly place: Place;
-  readonly id: string;
+  id: string;
   /** Where the id comes from: its own `id:`, or the plugin's name. */
   readonly idPlace: Place;
   readonly named: boolean;
@@ -43,22 +44,24 @@ export class EntryReader {
   async read(kind: Kind, schema: z.ZodObject, list: string, first?: object): Promise<Entry[]> {
     const raw: unknown = (this.yaml.data as Record<string, unknown> | null)?.[list];
     if (!Array.isArray(raw)) return [];
-    const entries = raw.map((item, index) =>
-      this.#entry(kind, schema, item, [list, index], index === 0 ? first : undefined),
-    );
+    const entries = raw
+      .slice(0, MAX_ENTRIES)
+      .map((item, index) => this.#entry(kind, schema, item, [list, index], index === 0 ? first : undefined));
     return Promise.all(entries);
   }
 
   async #entry(kind: Kind, schema: z.ZodObject, raw: unknown, path: Path, override?: object): Promise<Entry> {
-    const parsed = schema.safeParse(raw);
+    const parsed = parseAt(this.yaml, path, schema, raw);
     if (!parsed.success) this.issues.push(...schemaIssues(this.yaml, path, schema, parsed.error));
     const host = (parsed.success ? parsed.data : understood(schema, raw)) as Host;
 
     const use = host.use ?? '';
     const loaded = use === '' ? undefined : await this.#plugin(kind, use, path);
     const { plugin } = loaded ?? {};
-    const id = host.id ?? identifier(plugin?.name ?? basename(use, extname(use)));
-    const named = host.id !== undefined;
+    const given = (raw as { id?: unknown } | null)?.id;
+    const name = typeof given === 'string' ? given : (plugin?.name ?? basename(use, extname(use)));
+    const id = identifier(name);
+    const named = typeof given === 'string';
     const idPlace = this.yaml.place([...path, named ? 'id' : 'use']);
     const options = { ...host.with, ...override };
     const settings =
@@ -80,7 +83,7 @@ export class EntryReader {
   }
 
   #settings(plugin: Plugin, options: unknown, path: Path, component: string): unknown {
-    const parsed = plugin.options.safeParse(options);
+    const parsed = parseAt(this.yaml, path, plugin.options, options);
     if (parsed.success) return parsed.data;
     this.issues.push(...schemaIssues(this.yaml, path, plugin.options, parsed.error, component));
     return undefined;

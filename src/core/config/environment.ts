@@ -1,6 +1,9 @@
 import type { ErrorCode } from '../errors.js';
 
-type Problem = { readonly code: ErrorCode; readonly message: string };
+interface Problem {
+  readonly code: ErrorCode;
+  readonly message: string;
+}
 
 /**
  * Replaces `${NAME}` and `${NAME:-default}` (used where NAME is unset or empty, as in a shell) by

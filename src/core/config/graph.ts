@@ -17,6 +17,8 @@ export function connect(
   const outputs = new Map([...sources, ...stages].map((entry) => [entry.id, entry] as const));
   const sourceIds = [...new Set(sources.map(({ id }) => id))];
 
+  const faults: Issue[] = [];
+
   const resolveFrom = (entry: Entry, above: readonly string[]): readonly string[] => {
     const { from } = entry.host;
     if (from === undefined) return above;
@@ -28,7 +30,7 @@ export function connect(
       const message = sinks.some(({ id }) => id === name)
         ? `\`${name}\` is a sink: nothing comes out of it`
         : `no source or stage has the id \`${name}\`${didYouMean(name, outputs.keys()) || ` (there are ${[...outputs.keys()].join(', ')})`}`;
-      report({
+      faults.push({
         severity: 'error',
         code: 'CONFIG_UNKNOWN_ID',
         message,
@@ -52,9 +54,13 @@ export function connect(
     if (first === undefined) return;
     const message = `the graph runs in a circle: ${[...loop, first].map(({ id }) => id).join(' → ')}`;
     const place = yaml.place([...first.path, first.host.from === undefined ? 'use' : 'from']);
-    report({ severity: 'error', code: 'CONFIG_CYCLE', message, ...place, component: first.id });
+    faults.push({ severity: 'error', code: 'CONFIG_CYCLE', message, ...place, component: first.id });
   });
-  reportDeadEnds([...sources, ...stages], sinks, outputs, report);
+  // in a broken graph, what leads nowhere is a consequence
+  if (faults.length === 0 && sinks.length > 0) {
+    reportDeadEnds([...sources, ...stages], sinks, outputs, report);
+  }
+  faults.forEach(report);
   return order;
 }
 
@@ -101,8 +107,6 @@ function reportDeadEnds(
     }
   };
   sinks.forEach(visit);
-  // a sink that could not be understood may well be what they lead to
-  if (sinks.some(({ from }) => from.length === 0)) return;
   for (const entry of entries) {
     if (useful.has(entry) || outputs.get(entry.id) !== entry) continue;
     const message = `nothing takes what comes out of \`${entry.id}\`: name it in a \`from:\`, or remove it`;

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { basename, dirname, extname, resolve } from 'node:path';
@@ -9,7 +10,7 @@ import type { Entry } from './entries.js';
 import { lintExpression, lintId } from './expressions.js';
 import { connect } from './graph.js';
 import type { Pipeline, Issue, SinkNode, SourceNode, StageNode } from './pipeline.js';
-import { schemaIssues } from './problems.js';
+import { parseAt, schemaIssues } from './problems.js';
 import { pipelineSchema, sinkSchema, sourceSchema, stageSchema } from './schema.js';
 
 /** A pipeline file larger than this is something else. */
@@ -63,7 +64,7 @@ export async function parsePipeline(
   };
   if (yaml.data === undefined) return done();
 
-  const whole = pipelineSchema.safeParse(yaml.data);
+  const whole = parseAt(yaml, [], pipelineSchema, yaml.data);
   if (!whole.success) issues.push(...schemaIssues(yaml, [], pipelineSchema, whole.error));
 
   const path = resolve(file);
@@ -100,30 +101,28 @@ export async function parsePipeline(
 
 // ── checks ────────────────────────────────────────────────────────────────────────────────────────
 
+/** Reports ids that stand twice and gives the later ones another, so that the rest can be checked. */
 function lintIds(entries: readonly Entry[], report: (issue: Issue) => void): void {
   const first = new Map<string, Entry>();
   for (const entry of entries) {
-    if (entry.use === '' && !entry.named) continue;
-    const problem = lintId(entry.id);
-    if (problem !== undefined)
-      report({ severity: 'error', code: 'CONFIG_INVALID', message: problem, ...entry.idPlace });
-    const other = first.get(entry.id);
-    if (other === undefined) {
-      first.set(entry.id, entry);
+    const { id, idPlace, named } = entry;
+    if (entry.use === '' && !named) {
+      entry.id = `the entry in line ${entry.place.location.line}`;
       continue;
     }
-    const { line } = other.idPlace.location;
-    const origin = entry.named ? '' : ' (the name of its plugin)';
-    const advice =
-      entry.named && other.named ? 'give one of them another' : 'give one of them an `id:` of its own';
-    const message = `the id \`${entry.id}\`${origin} is taken by the entry in line ${line}: ${advice}`;
-    report({
-      severity: 'error',
-      code: 'CONFIG_DUPLICATE_ID',
-      message,
-      ...entry.idPlace,
-      component: entry.id,
-    });
+    const problem = lintId(id);
+    if (problem !== undefined)
+      report({ severity: 'error', code: 'CONFIG_INVALID', message: problem, ...idPlace });
+    const other = first.get(id);
+    if (other === undefined) {
+      first.set(id, entry);
+      continue;
+    }
+    const origin = named ? '' : ' (the name of its plugin)';
+    const advice = named && other.named ? 'give one of them another' : 'give one of them an `id:` of its own';
+    const message = `the id \`${id}\`${origin} is taken by the entry in line ${other.idPlace.location.line}: ${advice}`;
+    report({ severity: 'error', code: 'CONFIG_DUPLICATE_ID', message, ...idPlace, component: id });
+    entry.id = `${id} in line ${idPlace.location.line}`;
   }
 }
 
@@ -222,7 +221,8 @@ async function readText(file: string): Promise<string> {
     const { size } = await handle.stat();
     if (size > MAX_BYTES) throw new Error(`it has ${size} bytes, expected at most ${MAX_BYTES}`);
     const bytes = await handle.readFile();
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    if (!isUtf8(bytes)) throw new Error('it is not UTF-8 text');
+    return bytes.toString('utf8').replace(/^\uFEFF/, '');
   } finally {
     await handle.close();
   }

@@ -34,25 +34,68 @@ export function schemaIssues(
       const where = path.length === 0 ? 'in a pipeline' : `in ${name}`;
       for (const key of problem.keys) {
         const near = nearest(key, known);
-        const advice = near === undefined ? `known are ${known.join(', ')}` : `did you mean \`${near}\`?`;
+        const others = known.length === 0 ? 'it takes none' : `known are ${known.join(', ')}`;
+        const advice = near === undefined ? others : `did you mean \`${near}\`?`;
         report('CONFIG_UNKNOWN_KEY', `unknown key \`${key}\` ${where}: ${advice}`, file.key([...path, key]));
       }
-    } else if (
-      problem.code === 'invalid_type' &&
-      file.excerpt(path) === 'nothing' &&
-      problem.path.length > 0
-    ) {
+      continue;
+    }
+    const found = file.excerpt(path);
+    const expected = expectedBy(problem);
+    if (expected === undefined) {
+      report('CONFIG_INVALID', `${name}: ${problem.message}, got ${found}`, file.place(path));
+    } else if (found === 'nothing' && problem.path.length > 0) {
       const about = nodeAt(schema, problem.path)?.description;
-      report(
-        'CONFIG_INVALID',
-        `missing ${name} (${problem.expected})${about === undefined ? '' : `: ${about}`}`,
-        file.parent(path),
-      );
+      const message = `missing ${name}, ${expected}${about === undefined ? '' : `: ${about}`}`;
+      report('CONFIG_INVALID', message, file.parent(path));
     } else {
-      report('CONFIG_INVALID', `${name}: ${explain(problem, file.excerpt(path))}`, file.place(path));
+      const near =
+        problem.code === 'invalid_value' ? nearest(unquoted(found), problem.values.map(String)) : undefined;
+      const advice = near === undefined ? '' : ` (did you mean \`${near}\`?)`;
+      report('CONFIG_INVALID', `${name}: expected ${expected}, got ${found}${advice}`, file.place(path));
     }
   }
   return issues;
+}
+
+/**
+ * Parses the value at `base`. Environment variables are text: where the schema wants a number or a
+ * boolean and a variable holds one, it is taken as such.
+ */
+export function parseAt<S extends z.ZodType>(
+  file: YamlFile,
+  base: Path,
+  schema: S,
+  value: unknown,
+): z.ZodSafeParseResult<z.output<S>> {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed;
+  const copy: unknown = structuredClone(value);
+  for (const problem of parsed.error.issues) {
+    if (problem.code !== 'invalid_type' || !file.isSubstituted([...base, ...problem.path])) continue;
+    const last = problem.path.at(-1);
+    const parent = problem.path.slice(0, -1).reduce<unknown>((node, step) => at(node, step), copy);
+    const typed = typedAs(problem.expected, at(parent, last));
+    if (typed !== undefined) Object.assign(parent as object, { [last as string]: typed });
+  }
+  return schema.safeParse(copy);
+}
+
+function at(value: unknown, step: PropertyKey | undefined): unknown {
+  return (value as Record<PropertyKey, unknown>)[step ?? ''];
+}
+
+function typedAs(expected: string, value: unknown): number | boolean | undefined {
+  if (typeof value !== 'string') return undefined;
+  if (expected === 'boolean' && (value === 'true' || value === 'false')) return value === 'true';
+  if (
+    (expected === 'number' || expected === 'int') &&
+    value.trim() !== '' &&
+    Number.isFinite(Number(value))
+  ) {
+    return Number(value);
+  }
+  return undefined;
 }
 
 /** Of the branches of a union, the one that came furthest says best what is wrong. */
@@ -60,42 +103,44 @@ function unfold(problem: Problem): Problem[] {
   if (problem.code !== 'invalid_union') return [problem];
   const branches = problem.errors
     .map((issues) => issues.flatMap(unfold))
-    .filter(
-      (issues) =>
-        issues.length > 0 && issues.every((issue) => issue.path.length > 0 || issue.code !== 'invalid_type'),
-    );
+    .filter((issues) => issues.length > 0 && !issues.some(isOtherKind));
   const best = branches[0];
   return best === undefined
     ? [problem]
-    : best.map((issue) => ({ ...issue, path: [...problem.path, ...issue.path] }) as Problem);
+    : best.map((issue) => ({ ...issue, path: [...problem.path, ...issue.path] }));
 }
 
-function explain(problem: Problem, found: string): string {
+/** The value is not at all what this branch of a union takes. */
+function isOtherKind({ code, path }: Problem): boolean {
+  return (
+    path.length === 0 && (code === 'invalid_type' || code === 'invalid_value' || code === 'invalid_union')
+  );
+}
+
+/** What should stand there, in words; undefined where zod's own message says it best. */
+function expectedBy(problem: Problem): string | undefined {
   switch (problem.code) {
     case 'invalid_type':
-      return `expected ${article(problem.expected)}, got ${found}`;
+      return article(problem.expected);
     case 'invalid_value': {
       const values = problem.values.map(String);
-      const near = nearest(found.replaceAll(/["']/g, ''), values);
-      const expected = values.length === 1 ? values[0] : `one of ${values.join(', ')}`;
-      return `expected ${expected}, got ${found}${near === undefined ? '' : ` (did you mean \`${near}\`?)`}`;
+      return values.length === 1 ? values[0] : `one of ${values.join(', ')}`;
     }
     case 'invalid_union': {
-      const kinds = new Set(
-        problem.errors.flat().flatMap((issue) => {
-          if (issue.code === 'invalid_type') return [article(issue.expected)];
-          return issue.code === 'invalid_value' ? issue.values.map(String) : [];
-        }),
-      );
-      return kinds.size === 0 ? `not valid: ${found}` : `expected ${[...kinds].join(' or ')}, got ${found}`;
+      const kinds = problem.errors.flat().flatMap((issue) => expectedBy(issue) ?? []);
+      return kinds.length === 0 ? undefined : [...new Set(kinds)].join(' or ');
     }
     case 'too_small':
-      return `expected ${bound(problem.origin, problem.inclusive === false ? 'more than' : 'at least', problem.minimum)}, got ${found}`;
+      return bound(problem.origin, problem.inclusive === false ? 'more than' : 'at least', problem.minimum);
     case 'too_big':
-      return `expected ${bound(problem.origin, problem.inclusive === false ? 'less than' : 'at most', problem.maximum)}, got ${found}`;
+      return bound(problem.origin, problem.inclusive === false ? 'less than' : 'at most', problem.maximum);
     default:
-      return `${problem.message}, got ${found}`;
+      return undefined;
   }
+}
+
+function unquoted(text: string): string {
+  return text.replaceAll(/["']/g, '');
 }
 
 function bound(origin: string, words: string, limit: number | bigint): string {

@@ -2,6 +2,9 @@ import { z } from 'zod';
 
 /** What belongs to the host in a pipeline file. What belongs to a plugin stands under `with`, in its own schema. */
 
+/** Of sources, stages and sinks each. */
+export const MAX_ENTRIES = 1000;
+
 const use = z
   .string()
   .min(1)
@@ -61,7 +64,7 @@ const limits = z
   .describe('Bounds on what is in flight; what waits outside costs nothing.');
 
 export const pipelineSchema = z.strictObject({
-  version: z.literal(1).describe('The version of this format: 1.'),
+  version: z.literal(1).describe('The version of this format.'),
   name: z.string().min(1).optional().describe("What to call the pipeline. Default: the file's name."),
   state: z
     .string()
@@ -69,7 +72,7 @@ export const pipelineSchema = z.strictObject({
     .default('.rxray')
     .describe('The folder of the journal and the dead letter, relative to this file.'),
   limits: limits.prefault({}),
-  sources: z.array(z.unknown()).min(1).describe('What feeds images into the graph.'),
-  stages: z.array(z.unknown()).default([]).describe('What changes or scores them.'),
-  sinks: z.array(z.unknown()).min(1).describe('Where the results go.'),
+  sources: z.array(z.unknown()).min(1).max(MAX_ENTRIES).describe('What feeds images into the graph.'),
+  stages: z.array(z.unknown()).max(MAX_ENTRIES).default([]).describe('What changes or scores them.'),
+  sinks: z.array(z.unknown()).min(1).max(MAX_ENTRIES).describe('Where the results go.'),
 });

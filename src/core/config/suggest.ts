@@ -11,8 +11,14 @@ export function nearest(word: string, known: Iterable<string>): string | undefin
   let best: string | undefined;
   let fewest = Math.max(2, Math.floor(word.length / 3)) + 1;
   for (const candidate of known) {
-    const edits = distance(word.toLowerCase(), candidate.toLowerCase());
+    const [a, b] = [word.toLowerCase(), candidate.toLowerCase()];
+    // letters that changed places are one slip, not two
+    const edits = letters(a) === letters(b) ? 1 : distance(a, b);
     if (edits < fewest && edits < candidate.length) [best, fewest] = [candidate, edits];
   }
   return best;
+}
+
+function letters(word: string): string {
+  return Array.from(word).sort().join('');
 }

@@ -1,0 +1,14 @@
+import { EMPTY } from 'rxjs';
+import { z } from 'zod';
+import { defineSource } from '../../../../src/core/plugin.js';
+
+export default defineSource({
+  name: 'folder',
+  summary: 'Offers nothing.',
+  options: z.strictObject({
+    path: z.string().describe('The folder.'),
+    settleMs: z.number().min(0).default(500).describe('Rest before a file is taken.'),
+    recursive: z.boolean().default(true).describe('Subfolders, too.'),
+  }),
+  create: () => ({ candidates$: EMPTY }),
+});
