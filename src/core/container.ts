@@ -43,17 +43,18 @@ export function createGraphContainer(parent: Container, pipeline: Pipeline): Con
   return container;
 }
 
-/** Binds one plugin of the graph under its id; it is made when first asked for, and disposed of with the container. */
-export function bindPlugin<T extends { dispose?(): Promise<void> | void }>(
+/** Puts a plugin of the graph under its id into the container, which disposes of it at its end. */
+export function adopt<T extends { dispose?(): Promise<void> | void }>(
   container: Container,
   kind: ServiceIdentifier<T>,
   id: string,
-  create: () => Promise<T>,
+  plugin: T,
 ): void {
   container
     .bind(kind)
-    .toDynamicValue(create)
-    .inSingletonScope()
+    .toConstantValue(plugin)
     .whenNamed(id)
-    .onDeactivation((plugin) => plugin.dispose?.());
+    .onDeactivation(() => plugin.dispose?.());
+  // Only what has been asked for once is deactivated.
+  container.get(kind, { name: id });
 }

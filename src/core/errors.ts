@@ -79,3 +79,8 @@ export function messageOf(thrown: unknown): string {
   if (typeof thrown === 'object' && thrown !== null && 'exception' in thrown) return String(thrown.exception);
   return String(thrown);
 }
+
+/** Whether the error ends the run, because there is no place to write; other errors cost a frame. */
+export function isFatal({ code }: RxrayError): boolean {
+  return code.startsWith('STATE_') || code.startsWith('OUTPUT_');
+}

@@ -3,7 +3,7 @@ import { concatMap, EMPTY, mergeMap, of, share, Subject, type Observable, type O
 import type { Pipeline } from './config/pipeline.js';
 import { createGraphContainer, JOURNAL, LOG } from './container.js';
 import { DeadLetter } from './dead-letter.js';
-import { messageOf, RxrayError } from './errors.js';
+import { isFatal, messageOf, RxrayError } from './errors.js';
 import type { Frame } from './frame.js';
 import { createParts } from './graph/create.js';
 import type { Settlement } from './graph/deliver.js';
@@ -167,15 +167,12 @@ export async function startPipeline(
   }
 }
 
-/** These end the run; the others cost a frame. */
-const FATAL = /^(STATE|OUTPUT)_/;
-
 /** Collects the settlements of each ticket until all sinks have spoken. Errors when a sink cannot go on. */
 function whole(sinks: number): OperatorFunction<Settlement, { ticket: Ticket; frame: Frame | null }> {
   const open = new Map<Ticket, { left: number; frame: Frame | null }>();
   return concatMap(({ sink, token: { ticket }, frame, thrown }) => {
     if (thrown !== undefined) {
-      if (thrown instanceof RxrayError && FATAL.test(thrown.code)) throw thrown;
+      if (thrown instanceof RxrayError && isFatal(thrown)) throw thrown;
       ticket.fail(sink, thrown, 'FRAME_SINK');
     }
     const state = open.get(ticket) ?? { left: sinks, frame: null };

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
-import type { Container } from 'inversify';
+import type { Container, ServiceIdentifier } from 'inversify';
 import type { Issue, Pipeline, StageNode } from '../config/pipeline.js';
-import { bindPlugin, LOG, SINK, SOURCE, STAGE } from '../container.js';
-import { RxrayError, messageOf } from '../errors.js';
+import { adopt, LOG, SINK, SOURCE, STAGE } from '../container.js';
+import { isFatal, messageOf, RxrayError } from '../errors.js';
 import { compileExpression } from '../expression.js';
 import type { Candidate, Services, SinkInstance, SourceInstance, StageInstance } from '../plugin.js';
 import { WorkerPool } from '../workers/pool.js';
@@ -20,6 +20,10 @@ export interface Intake {
   readonly once: boolean;
   readonly signal: AbortSignal;
   unsettled(source: string, candidates: readonly Candidate[]): Promise<Candidate[]>;
+}
+
+interface Disposable {
+  dispose?(): Promise<void> | void;
 }
 
 /** Some plugins refused to be made: every one is in `issues`, with its place in the pipeline file. */
@@ -50,53 +54,52 @@ export async function createParts(pipeline: Pipeline, container: Container, inta
     get: (service) => container.get(service),
   });
 
-  for (const node of pipeline.stages) {
-    bindPlugin(container, STAGE, node.id, () =>
-      node.plugin.runsIn === 'main'
-        ? createOnMain(node, services(node.id))
-        : createInWorkers(node, pool, `${run}:${node.id}`, pipeline),
-    );
-  }
-  const columns = (): { stage: string; column: { name: string; path: readonly string[] } }[] =>
-    pipeline.stages.flatMap(({ id }) =>
-      (stages.get(id)?.columns ?? []).map((column) => ({ stage: id, column })),
-    );
-  for (const node of pipeline.sinks) {
-    bindPlugin(container, SINK, node.id, async () =>
-      node.plugin.create(node.settings as never, {
-        ...services(node.id),
-        columns: columns(),
-        expression: compileExpression,
-      }),
-    );
-  }
-  for (const node of pipeline.sources) {
-    bindPlugin(container, SOURCE, node.id, async () =>
-      node.plugin.create(node.settings as never, {
-        ...services(node.id),
-        once: intake.once,
-        unsettled: (candidates) => intake.unsettled(node.id, candidates),
-      }),
-    );
-  }
-
-  async function all<T>(nodes: Pipeline['stages' | 'sinks' | 'sources'], get: (id: string) => Promise<T>) {
+  /** Makes one kind of entries; what is refused becomes an issue, so that all are shown at once. */
+  async function make<N extends Pipeline['sources' | 'stages' | 'sinks'][number], T extends Disposable>(
+    nodes: readonly N[],
+    kind: ServiceIdentifier<T>,
+    create: (node: N) => T | Promise<T>,
+  ): Promise<Map<string, T>> {
     const made = new Map<string, T>();
-    for (const { id, location } of nodes) {
+    for (const node of nodes) {
+      const { id, location } = node;
       try {
-        made.set(id, await get(id));
+        const plugin = await create(node);
+        adopt(container, kind, id, plugin);
+        made.set(id, plugin);
       } catch (thrown) {
-        if (thrown instanceof RxrayError && /^(STATE|OUTPUT)_/.test(thrown.code)) throw thrown;
+        if (thrown instanceof RxrayError && isFatal(thrown)) throw thrown;
         const code = thrown instanceof RxrayError ? thrown.code : 'CONFIG_CREATE';
         issues.push({ severity: 'error', code, message: messageOf(thrown), component: id, location });
       }
     }
     return made;
   }
-  const stages = await all(pipeline.stages, (id) => container.getAsync(STAGE, { name: id }));
+
+  const stages = await make(pipeline.stages, STAGE, (node) =>
+    node.plugin.runsIn === 'main'
+      ? createOnMain(node, services(node.id))
+      : createInWorkers(node, pool, `${run}:${node.id}`, pipeline),
+  );
+  // Sinks ask for the columns of all stages, so with a stage missing they would complain in vain.
   if (issues.length > 0) throw new CreateError(issues);
-  const sinks = await all(pipeline.sinks, (id) => container.getAsync(SINK, { name: id }));
-  const sources = await all(pipeline.sources, (id) => container.getAsync(SOURCE, { name: id }));
+  const columns = pipeline.stages.flatMap(({ id }) =>
+    (stages.get(id)?.columns ?? []).map((column) => ({ stage: id, column })),
+  );
+  const sinks = await make(pipeline.sinks, SINK, (node) =>
+    node.plugin.create(node.settings as never, {
+      ...services(node.id),
+      columns,
+      expression: compileExpression,
+    }),
+  );
+  const sources = await make(pipeline.sources, SOURCE, (node) =>
+    node.plugin.create(node.settings as never, {
+      ...services(node.id),
+      once: intake.once,
+      unsettled: (candidates) => intake.unsettled(node.id, candidates),
+    }),
+  );
   if (issues.length > 0) throw new CreateError(issues);
   return { sources, stages, sinks };
 }

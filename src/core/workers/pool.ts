@@ -40,8 +40,10 @@ export class WorkerPool {
     };
     this.#piscina = new Piscina({
       filename: new URL(`./worker${extname(import.meta.url)}`, import.meta.url).href,
-      minThreads: threads,
+      minThreads: 1,
       maxThreads: threads,
+      // A thread has stages to dispose of: none ends by itself.
+      idleTimeout: Infinity,
       // A thread that sleeps in Atomics.wait would hear nothing on its channel.
       atomics: 'disabled',
       workerData: { channel } satisfies WorkerData,
