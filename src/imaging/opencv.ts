@@ -111,7 +111,7 @@ interface OpenCv {
 }
 interface Library {
   readonly cv: OpenCv;
-  cvTranslateError(cv: OpenCv, thrown: unknown): string | Error | undefined;
+  readonly cvTranslateError: (cv: OpenCv, thrown: unknown) => string | Error | undefined;
 }
 
 const require = createRequire(import.meta.url);

@@ -1,0 +1,107 @@
+import { z } from 'zod';
+import { RxrayError } from '../core/errors.js';
+import type { Image } from '../core/frame.js';
+import { defineStage } from '../core/plugin.js';
+import { toGrey } from '../imaging/opencv.js';
+
+const options = z.strictObject({
+  color: z
+    .enum(['grey', 'keep'])
+    .default('grey')
+    .describe(
+      '`grey` turns colour into grey (Rec. 601 luma, as OpenCV): films are grey, whatever they are stored as. `keep` leaves colour images with three channels.',
+    ),
+  maxPixels: z
+    .int()
+    .positive()
+    .default(100_000_000)
+    .describe('Largest image, width × height. Read from the header, before any memory is taken.'),
+  maxBytes: z
+    .int()
+    .positive()
+    .default(512 * 1024 * 1024)
+    .describe('Largest file in bytes; deflated DICOM files count unpacked.'),
+});
+export type DecodeOptions = z.output<typeof options>;
+
+/** What a decoder makes of a file: the pixels, and what it learnt of them (no patient data). */
+export interface Decoded {
+  readonly image: Image;
+  readonly meta: Readonly<Record<string, unknown>>;
+}
+
+export default defineStage({
+  name: 'decode',
+  summary: 'Turns files into pixels: PNG, JPEG, TIFF, WebP, GIF, BMP and DICOM, told apart by content.',
+  options,
+  examples: [
+    { title: 'As it is', with: {} },
+    { title: 'Keep colour', with: { color: 'keep' } },
+  ],
+  create: (settings) => ({
+    async process({ encoded, ...frame }) {
+      if (encoded === undefined) {
+        if (frame.image !== undefined)
+          throw new Error('the image is decoded already: one `decode` is enough');
+        throw new Error('there is no file to decode: `decode` stands right after a source');
+      }
+      const { image, meta } = await decode(encoded, settings);
+      return { ...frame, image, meta: { ...frame.meta, ...meta } };
+    },
+  }),
+});
+
+/**
+ * The first image in a file. 8-bit files give `Uint8Array`, deeper ones `Uint16Array`; orientation is
+ * applied; transparency becomes black; of DICOM, the window is applied and MONOCHROME1 inverted, so that
+ * bone is always bright.
+ *
+ * Throws {@link RxrayError} FRAME_EMPTY, FRAME_NOT_AN_IMAGE, FRAME_DAMAGED, FRAME_TOO_LARGE or
+ * FRAME_UNSUPPORTED. `meta`: `format, width, height, bits, pages?`, and for DICOM `modality?,
+ * photometricInterpretation, transferSyntax, viewPosition?, pixelSpacing?`.
+ */
+export async function decode(encoded: Uint8Array, settings: DecodeOptions): Promise<Decoded> {
+  if (encoded.byteLength === 0) throw new RxrayError('FRAME_EMPTY', 'the file is empty');
+  if (encoded.byteLength > settings.maxBytes) {
+    throw new RxrayError(
+      'FRAME_TOO_LARGE',
+      `the file has ${encoded.byteLength} bytes, more than the ${settings.maxBytes} that \`maxBytes\` allows`,
+    );
+  }
+  // A view, also of a shared buffer: nothing is copied.
+  const bytes = Buffer.from(encoded.buffer, encoded.byteOffset, encoded.byteLength);
+  const decoded = await decoderOf(bytes)(bytes, settings);
+  return settings.color === 'grey' ? { ...decoded, image: toGrey(decoded.image) } : decoded;
+}
+
+type Decoder = (bytes: Buffer, limits: DecodeOptions) => Promise<Decoded>;
+
+/** By the file's first bytes: names lie. Decoders load when the first file of their kind comes. */
+function decoderOf(bytes: Buffer): Decoder {
+  const starts = (at: number, text: string) => bytes.toString('latin1', at, at + text.length) === text;
+  if (starts(128, 'DICM')) return async (...file) => (await import('./decode/dicom.js')).decodeDicom(...file);
+  if (starts(0, 'BM')) return async (...file) => (await import('./decode/bmp.js')).decodeBmp(...file);
+  if (
+    starts(0, '\x89PNG\r\n\x1a\n') ||
+    starts(0, '\xff\xd8\xff') ||
+    ['II*\0', 'MM\0*', 'II+\0', 'MM\0+'].some((magic) => starts(0, magic)) ||
+    (starts(0, 'RIFF') && starts(8, 'WEBP')) ||
+    starts(0, 'GIF8')
+  ) {
+    return async (...file) => (await import('./decode/raster.js')).decodeRaster(...file);
+  }
+  throw new RxrayError(
+    'FRAME_NOT_AN_IMAGE',
+    'the file is none of PNG, JPEG, TIFF, WebP, GIF, BMP and DICOM, whatever its name says',
+  );
+}
+
+/** Throws FRAME_TOO_LARGE when an image of this size is not allowed. */
+export function checkSize(width: number, height: number, { maxPixels }: DecodeOptions): void {
+  if (width * height > maxPixels) {
+    throw new RxrayError(
+      'FRAME_TOO_LARGE',
+      `the image has ${width} × ${height} pixels, more than the ${maxPixels} that \`maxPixels\` allows`,
+    );
+  }
+}
