@@ -11,7 +11,7 @@ export {
   type HostTensor,
   type HostTensors,
 } from './host-tensor.js';
-export { readInitializers, readOnnx, type OnnxContents } from './onnx.js';
+export { readInitializers, readOnnx, writeOnnx, type OnnxContents } from './onnx.js';
 export { batchNormTraining, type BatchNormTraining } from './ops/batch-norm-training.js';
 export type { Device } from './protocol.js';
 export { EngineSession } from './session.js';
@@ -28,3 +28,4 @@ export {
 } from './trace.js';
 export { registerAllGradients } from './gradients/index.js';
 export { probeDevices } from './probe-devices.js';
+export { joinLoop, type LoopPlan } from './join-loop.js';

@@ -16,7 +16,7 @@ export function makeBatchSymbolic(first: Graph, second: Graph): Graph {
     throw frozen('the number of operators depends on the batch size');
   for (const node of first.nodes) compareNodes(node, others.get(node.outputs[0]));
   const batchSize = new BatchSize(first);
-  for (const [name, constant] of first.initializers) {
+  for (const [name, constant] of [...first.initializers]) {
     const other = second.initializers.get(name);
     const users = first.nodes.filter((node) => node.inputs.includes(name));
     const where = users.map((node) => node.type).join(', ');

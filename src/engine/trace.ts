@@ -92,11 +92,11 @@ function traceOnce(
   setUp();
   const graph = new Graph(prefix);
   const tracer = new Tracer(graph);
-  const previous = tf.getBackend();
+  const previous = tf.getBackend() as string | undefined;
   return withTracer(tracer, () => {
     const layouts: Record<string, AxisOrder> = {};
     const tensors: TensorMap = {};
-    tf.setBackend(TRACE_BACKEND);
+    void tf.setBackend(TRACE_BACKEND);
     tf.engine().startScope('rxray-trace');
     try {
       for (const [name, spec] of Object.entries(inputs)) {
@@ -132,7 +132,7 @@ function traceOnce(
       throw explain(error);
     } finally {
       tf.engine().endScope();
-      if (previous !== '' && previous !== TRACE_BACKEND) tf.setBackend(previous);
+      if (previous !== undefined && previous !== TRACE_BACKEND) void tf.setBackend(previous);
     }
     graph.prune();
     graph.metadata[LAYOUT_KEY] = JSON.stringify(layouts);

@@ -15,23 +15,19 @@ interface PoolAttributes {
 }
 
 function inputGradient(shape: number[], dy: tf.Tensor, filter: tf.Tensor, attrs: ConvAttributes): tf.Tensor {
-  return tf
-    .engine()
-    .runKernel('Conv2DBackpropInput', { dy, filter }, {
-      ...attrs,
-      dataFormat: 'NHWC',
-      inputShape: shape,
-    } as unknown as tf.NamedAttrMap);
+  return tf.engine().runKernel('Conv2DBackpropInput', { dy, filter }, {
+    ...attrs,
+    dataFormat: 'NHWC',
+    inputShape: shape,
+  } as unknown as tf.NamedAttrMap);
 }
 
 function filterGradient(x: tf.Tensor, dy: tf.Tensor, shape: number[], attrs: ConvAttributes): tf.Tensor {
-  return tf
-    .engine()
-    .runKernel('Conv2DBackpropFilter', { x, dy }, {
-      ...attrs,
-      dataFormat: 'NHWC',
-      filterShape: shape,
-    } as unknown as tf.NamedAttrMap);
+  return tf.engine().runKernel('Conv2DBackpropFilter', { x, dy }, {
+    ...attrs,
+    dataFormat: 'NHWC',
+    filterShape: shape,
+  } as unknown as tf.NamedAttrMap);
 }
 
 function shared({ strides, pad, dimRoundingMode }: ConvAttributes): ConvAttributes {
@@ -55,13 +51,11 @@ export const convolutionalGradients: readonly GradientRule[] = [
     const attrs = shared(call.attrs as unknown as ConvAttributes);
     return {
       dy: () =>
-        tf
-          .engine()
-          .runKernel('Conv2D', { x: call.dy, filter }, {
-            ...attrs,
-            dataFormat: 'NHWC',
-            dilations: 1,
-          } as unknown as tf.NamedAttrMap),
+        tf.engine().runKernel('Conv2D', { x: call.dy, filter }, {
+          ...attrs,
+          dataFormat: 'NHWC',
+          dilations: 1,
+        } as unknown as tf.NamedAttrMap),
       filter: () => filterGradient(call.dy, small, filter.shape, attrs),
     };
   }),
@@ -81,13 +75,11 @@ export const convolutionalGradients: readonly GradientRule[] = [
   }),
   ruleOfX('AvgPool', ['x'], (call) => {
     const { filterSize, strides, pad } = call.attrs as unknown as PoolAttributes;
-    return tf
-      .engine()
-      .runKernel('AvgPoolGrad', { dy: call.dy, input: saved(call, 'x') }, {
-        filterSize,
-        strides,
-        pad,
-      } as unknown as tf.NamedAttrMap);
+    return tf.engine().runKernel('AvgPoolGrad', { dy: call.dy, input: saved(call, 'x') }, {
+      filterSize,
+      strides,
+      pad,
+    } as unknown as tf.NamedAttrMap);
   }),
   rule('FusedBatchNorm', ['x', 'mean', 'variance', 'scale'], (call) => {
     const x = saved(call, 'x');

@@ -1,0 +1,43 @@
+import { Graph } from './graph.js';
+import { NEXT } from './state-names.js';
+
+/** How {@link joinLoop} connects the two graphs. */
+export interface LoopPlan {
+  /** Name of the new int64 scalar input: how often the body runs. */
+  readonly tripCount: string;
+  /** Values the loop carries: the body has inputs `loop/x` and outputs `loop/next/x`; the result gets `x` and `next/x`. */
+  readonly carried: readonly string[];
+}
+
+/**
+ * Puts a graph behind an ONNX `Loop` that runs `body`. Inputs of `result` named `next/x` are what the loop leaves in `x`.
+ * Other inputs of `body` become inputs of the whole; constants of both stand once, outside the loop.
+ */
+export function joinLoop(result: Graph, body: Graph, { tripCount, carried }: LoopPlan): Graph {
+  const inner = new Graph(body.prefix);
+  inner.nodes = body.nodes;
+  for (const [name, constant] of body.initializers) result.initializers.set(name, constant);
+  const running = 'loop/running';
+  const goesOn = 'loop/goesOn';
+  inner.nodes.push({ type: 'Identity', inputs: [running], outputs: [goesOn], attributes: {} });
+  inner.inputs.push(
+    { name: 'loop/iteration', dtype: 'int64', dims: [] },
+    { name: running, dtype: 'bool', dims: [] },
+    ...body.inputs.filter(({ name }) => carried.some((value) => name === `loop/${value}`)),
+  );
+  inner.outputs.push({ name: goesOn, dtype: 'bool', dims: [] }, ...body.outputs);
+  const given = result.inputs.filter(({ name }) => !name.startsWith(NEXT));
+  const known = new Set(given.map(({ name }) => name));
+  const entering = body.inputs
+    .map((info) => ({ ...info, name: info.name.replace(/^loop\//, '') }))
+    .filter(({ name }) => !known.has(name));
+  result.inputs.splice(0, Infinity, ...given, ...entering, { name: tripCount, dtype: 'int64', dims: [] });
+  result.nodes.unshift({
+    type: 'Loop',
+    inputs: [tripCount, '', ...carried],
+    outputs: carried.map((name) => NEXT + name),
+    attributes: { body: { graph: inner } },
+  });
+  result.outputs.push(...body.outputs.map((info) => ({ ...info, name: info.name.replace(/^loop\//, '') })));
+  return result;
+}

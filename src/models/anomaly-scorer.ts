@@ -1,0 +1,175 @@
+import { createHash } from 'node:crypto';
+import { scalar, type HostTensor, type HostTensors } from '../engine/index.js';
+
+/** How the generator's latent space is searched for a film. */
+export interface SearchSettings {
+  /** Γ: gradient steps per restart. */
+  readonly steps: number;
+  /** λ: the share of the discrimination loss in the score. */
+  readonly lambda: number;
+  /** Adam's. */
+  readonly learningRate: number;
+  /** Independent starts; the best one counts. */
+  readonly restarts: number;
+}
+
+/** What the search found for one film. Losses are means over pixels or features unless said otherwise. */
+export interface AnomalyScore {
+  /** A = (1 − λ) · R + λ · D. */
+  readonly anomalyScore: number;
+  /** The same of the sums: the paper's form. */
+  readonly rawSum: number;
+  /** R: mean absolute difference between film and reconstruction, both −1…1. */
+  readonly residualLoss: number;
+  /** D: mean absolute difference of the discriminator's features. */
+  readonly discriminationLoss: number;
+  /** Standard deviation of the score over the restarts; null for one. */
+  readonly spread: number | null;
+  /** H × W, −1…1. */
+  readonly reconstruction: Float32Array;
+}
+
+/** The two networks of the search: ONNX sessions, or the same functions run by TensorFlow.js. */
+export interface SearchNetworks {
+  /** images [N,H,W,1] → features. */
+  features(images: HostTensor): Promise<HostTensor>;
+  /** Feeds and results as in `search.onnx`. */
+  search(feeds: HostTensors): Promise<HostTensors>;
+}
+
+/** The engine works on other models between two slices of a search. */
+const STEPS_A_SLICE = 10;
+/** Searches that run side by side: more gain nothing on a CPU and cost memory. */
+const SEARCHES_AT_ONCE = 64;
+
+/**
+ * Anomaly scores by latent search (Schlegl et al. 2017, arXiv:1703.05921): for each film, the latent
+ * vector whose generated image comes closest to it; the networks stay as they are. The start is drawn from the
+ * training prior N(0, 1), seeded by the film's own pixels, so that a score depends on nothing but the
+ * film: not on its neighbours in the batch nor on what came before.
+ */
+export async function scoreAnomalies(
+  networks: SearchNetworks,
+  images: HostTensor,
+  zDim: number,
+  settings: SearchSettings,
+): Promise<AnomalyScore[]> {
+  const [films = 0, height = 0, width = 0] = images.dims;
+  const pixels = images.data as Float32Array;
+  const size = height * width;
+  const { restarts } = settings;
+  const filmsAtOnce = Math.max(1, Math.floor(SEARCHES_AT_ONCE / restarts));
+  const scores: AnomalyScore[] = [];
+  for (let from = 0; from < films; from += filmsAtOnce) {
+    const n = Math.min(filmsAtOnce, films - from);
+    const x = new Float32Array(n * restarts * size);
+    const z = new Float32Array(n * restarts * zDim);
+    for (let i = 0; i < n; i++) {
+      const film = pixels.subarray((from + i) * size, (from + i + 1) * size);
+      for (let r = 0; r < restarts; r++) x.set(film, (i * restarts + r) * size);
+      z.set(startOf(film, restarts * zDim), i * restarts * zDim);
+    }
+    const found = await search(networks, { data: x, dims: [n * restarts, height, width, 1] }, z, zDim, settings);
+    for (let i = 0; i < n; i++) scores.push(best(found, i, restarts, size, settings.lambda));
+  }
+  return scores;
+}
+
+interface Found {
+  readonly residual: Float32Array;
+  readonly discrimination: Float32Array;
+  readonly residualMean: Float32Array;
+  readonly discriminationMean: Float32Array;
+  readonly reconstruction: Float32Array;
+}
+
+async function search(
+  networks: SearchNetworks,
+  x: HostTensor,
+  z: Float32Array,
+  zDim: number,
+  { steps, lambda, learningRate }: SearchSettings,
+): Promise<Found> {
+  const dims = [x.dims[0] ?? 0, zDim];
+  const fx = await networks.features(x);
+  let moving: HostTensors = {
+    z: { data: z, dims },
+    m: { data: new Float32Array(z.length), dims },
+    v: { data: new Float32Array(z.length), dims },
+    t: scalar(0),
+  };
+  let result: HostTensors = {};
+  for (let done = 0; done < steps; done += STEPS_A_SLICE) {
+    result = await networks.search({
+      x,
+      fx,
+      ...moving,
+      steps: { data: BigInt64Array.of(BigInt(Math.min(STEPS_A_SLICE, steps - done))), dims: [] },
+      lr: scalar(learningRate),
+      lambda: scalar(lambda),
+    });
+    moving = Object.fromEntries(['z', 'm', 'v', 't'].map((name) => [name, tensor(result, name)]));
+  }
+  const values = (name: string): Float32Array => tensor(result, name).data as Float32Array;
+  return {
+    residual: values('residual'),
+    discrimination: values('discrimination'),
+    residualMean: values('residualMean'),
+    discriminationMean: values('discriminationMean'),
+    reconstruction: values('reconstruction'),
+  };
+}
+
+function tensor(tensors: HostTensors, name: string): HostTensor {
+  const found = tensors[name];
+  if (found === undefined) throw new Error(`the search network returns no "${name}"`);
+  return found;
+}
+
+function best(found: Found, film: number, restarts: number, size: number, lambda: number): AnomalyScore {
+  const runs = Array.from({ length: restarts }, (_, r) => {
+    const at = film * restarts + r;
+    const residualLoss = found.residualMean[at] ?? NaN;
+    const discriminationLoss = found.discriminationMean[at] ?? NaN;
+    return { at, residualLoss, discriminationLoss, score: mix(residualLoss, discriminationLoss, lambda) };
+  });
+  const [first, ...others] = runs;
+  if (first === undefined) throw new RangeError('a search needs at least one restart');
+  const winner = others.reduce((a, b) => (b.score < a.score ? b : a), first);
+  return {
+    anomalyScore: winner.score,
+    rawSum: mix(found.residual[winner.at] ?? NaN, found.discrimination[winner.at] ?? NaN, lambda),
+    residualLoss: winner.residualLoss,
+    discriminationLoss: winner.discriminationLoss,
+    spread: restarts === 1 ? null : deviation(runs.map((run) => run.score)),
+    reconstruction: found.reconstruction.slice(winner.at * size, (winner.at + 1) * size),
+  };
+}
+
+function mix(residual: number, discrimination: number, lambda: number): number {
+  return (1 - lambda) * residual + lambda * discrimination;
+}
+
+function deviation(values: readonly number[]): number {
+  const mean = values.reduce((a, b) => a + b, 0) / values.length;
+  return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length);
+}
+
+/** Standard normal numbers (Box–Muller) out of SHA-256 of the pixels in counter mode. */
+function startOf(pixels: Float32Array, count: number): Float32Array {
+  const key = createHash('sha256')
+    .update(new Uint8Array(pixels.buffer, pixels.byteOffset, pixels.byteLength))
+    .digest();
+  const z = new Float32Array(count);
+  for (let i = 0; i < count; i += 8) {
+    const block = createHash('sha256').update(key).update(String(i)).digest();
+    for (let pair = 0; pair < 4; pair++) {
+      const radius = Math.sqrt(-2 * Math.log((block.readUInt32LE(pair * 8) + 1) / 2 ** 32));
+      const angle = (2 * Math.PI * block.readUInt32LE(pair * 8 + 4)) / 2 ** 32;
+      // Beyond the end these fall away: a typed array ignores them.
+      z[i + pair * 2] = radius * Math.cos(angle);
+      z[i + pair * 2 + 1] = radius * Math.sin(angle);
+    }
+  }
+  return z;
+}

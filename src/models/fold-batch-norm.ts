@@ -1,0 +1,42 @@
+import { float32Of, type HostTensors } from '../engine/index.js';
+import { BATCH_NORM_EPSILON } from './layers.js';
+
+/**
+ * Folds frozen batch normalisation into the kernel before it: kernel' = kernel · γ/√(σ²+ε), bias' = β − μ · γ/√(σ²+ε).
+ * The normalised axis is the one whose length fits γ: the last of a convolution, the third of a transposed convolution
+ * ([h,w,out,in]), and for a dense layer that is reshaped to [h,w,C], the innermost part of its units.
+ *
+ * @param transposed Whether a 4-dimensional kernel of that name is a transposed convolution's.
+ */
+export function foldBatchNorm(parameters: HostTensors, transposed: (name: string) => boolean): HostTensors {
+  const folded: HostTensors = {};
+  for (const [name, tensor] of Object.entries(parameters)) {
+    if (name.includes('/bn/')) continue;
+    const layer = name.slice(0, name.lastIndexOf('/'));
+    if (!name.endsWith('/kernel') || parameters[`${layer}/bn/gamma`] === undefined) {
+      folded[name] = tensor;
+      continue;
+    }
+    const [gamma, beta, mean, variance] = ['gamma', 'beta', 'movingMean', 'movingVariance'].map((part) =>
+      float32Of(parameters, `${layer}/bn/${part}`),
+    ) as [Float32Array, Float32Array, Float32Array, Float32Array];
+    const scale = gamma.map((value, channel) => value / Math.sqrt((variance[channel] ?? 0) + BATCH_NORM_EPSILON));
+    const channels = gamma.length;
+    // Elements between two neighbours along the output axis.
+    const inner = transposed(name) ? (tensor.dims.at(-1) ?? 1) : 1;
+    const kernel = float32Of(parameters, name);
+    folded[name] = {
+      dims: tensor.dims,
+      data: kernel.map((value, index) => value * (scale[Math.floor(index / inner) % channels] ?? 1)),
+    };
+    const units = tensor.dims.length === 2 ? (tensor.dims[1] ?? channels) : channels;
+    folded[`${layer}/bias`] = {
+      dims: [units],
+      data: Float32Array.from({ length: units }, (_, unit) => {
+        const channel = unit % channels;
+        return (beta[channel] ?? 0) - (mean[channel] ?? 0) * (scale[channel] ?? 0);
+      }),
+    };
+  }
+  return folded;
+}

@@ -1,0 +1,24 @@
+export {
+  DCGAN_IMAGE_SIZE,
+  dcganDiscriminatorStep,
+  dcganGeneratorStep,
+  dcganSampleStep,
+  initDcgan,
+  type DcganOptions,
+  type DcganTraining,
+} from './dcgan.js';
+export { exportAnogan, type AnoganFiles } from './latent-search.js';
+export { ForwardPass, isMovingStatistic } from './layers.js';
+export type { AdamOptions, OptimizerOptions, SgdOptions } from './optimizers.js';
+export { dropoutMask, filled, normalNoise, seededRandom } from './random.js';
+export {
+  DENSE_HEAD_UNITS,
+  exportResnet,
+  initResnet,
+  resnetEvalStep,
+  resnetForward,
+  resnetTrainStep,
+  type ResnetOptions,
+  type ResnetTraining,
+} from './resnet.js';
+export type { TrainStep } from './train-step.js';

@@ -1,0 +1,31 @@
+import * as tf from '@tensorflow/tfjs-core';
+
+/**
+ * Cross-entropy of softmax(logits) against target distributions, one value per sample, [N].
+ *
+ * @param logits [N,classes].
+ * @param targets [N,classes]; rows sum to 1 (one-hot or soft).
+ */
+export function softmaxCrossEntropy(logits: tf.Tensor2D, targets: tf.Tensor2D): tf.Tensor1D {
+  return tf.neg(tf.sum(tf.mul(targets, tf.logSoftmax(logits)), 1));
+}
+
+/** Targets moved by `smoothing` towards the uniform distribution (Szegedy et al. 2016). */
+export function smoothLabels(targets: tf.Tensor2D, smoothing: number): tf.Tensor2D {
+  return smoothing === 0 ? targets : tf.add(tf.mul(targets, 1 - smoothing), smoothing / targets.shape[1]);
+}
+
+/**
+ * Cross-entropy of sigmoid(logits) against one constant label, mean over all elements:
+ * softplus(x) − label·x, stable for large |x|.
+ */
+export function sigmoidCrossEntropy(logits: tf.Tensor, label: number): tf.Scalar {
+  const loss = label === 0 ? tf.softplus(logits) : tf.sub(tf.softplus(logits), tf.mul(logits, label));
+  return tf.mean(loss);
+}
+
+/** Sum of |a − b| over all axes but the first, [N]. */
+export function absoluteDifferencePerSample(a: tf.Tensor, b: tf.Tensor): tf.Tensor1D {
+  const axes = Array.from({ length: a.rank - 1 }, (_, axis) => axis + 1);
+  return tf.sum(tf.abs(tf.sub(a, b)), axes);
+}

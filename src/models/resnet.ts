@@ -1,0 +1,238 @@
+import * as tf from '@tensorflow/tfjs-core';
+import { traceToOnnx, type HostTensors, type TensorMap, type TracedModel } from '../engine/index.js';
+import { batchNormParameters, ForwardPass, heFanOut, isMovingStatistic } from './layers.js';
+import { smoothLabels, softmaxCrossEntropy } from './losses.js';
+import { optimize, zeroMoments, type OptimizerOptions } from './optimizers.js';
+import { filled, normalNoise, seededRandom } from './random.js';
+import { asNext, keepAll, makeTrainStep, type TrainStep } from './train-step.js';
+
+/** A residual network for grey images (He et al. 2015, "Deep Residual Learning for Image Recognition"). */
+export interface ResnetOptions {
+  readonly depth: 18 | 34 | 50;
+  /** Channels of the first stage; 64 is the paper's. */
+  readonly width: number;
+  /** Height and width of the images in pixels, a multiple of 32. */
+  readonly inputSize: number;
+  readonly classes: number;
+  /** `plain`: pooled features → classes. `dense128`: a dense layer of 128 with ReLU and dropout between. */
+  readonly head?: 'plain' | 'dense128';
+  /** Mean of the training pixels, 0..1; 0.5 unless given. */
+  readonly mean?: number;
+  /** Standard deviation of the training pixels; 0.25 unless given. */
+  readonly std?: number;
+  /** Start every block as the identity (Goyal et al. 2017). True unless given. */
+  readonly zeroInitGamma?: boolean;
+}
+
+/** Options of {@link resnetTrainStep}. */
+export interface ResnetTraining {
+  readonly batchSize: number;
+  readonly optimizer: OptimizerOptions;
+  /** 0 unless given. */
+  readonly labelSmoothing?: number;
+  /** Which parameters are trained; all unless given. */
+  readonly trainable?: (name: string) => boolean;
+}
+
+/** Units of the dense layer of the `dense128` head. */
+export const DENSE_HEAD_UNITS = 128;
+
+interface Block {
+  readonly name: string;
+  readonly stride: number;
+  readonly channelsIn: number;
+  readonly channels: number;
+  readonly channelsOut: number;
+}
+
+const STAGE_BLOCKS = { 18: [2, 2, 2, 2], 34: [3, 4, 6, 3], 50: [3, 4, 6, 3] } as const;
+const SCOPE = 'resnet';
+
+function isBottleneck({ depth }: ResnetOptions): boolean {
+  return depth === 50;
+}
+
+function blocksOf(options: ResnetOptions): Block[] {
+  const expansion = isBottleneck(options) ? 4 : 1;
+  let channelsIn = options.width;
+  return STAGE_BLOCKS[options.depth].flatMap((count, stage) =>
+    Array.from({ length: count }, (_, index): Block => {
+      const channels = options.width * 2 ** stage;
+      const block = {
+        name: `stage${String(stage + 1)}/block${String(index + 1)}`,
+        stride: stage > 0 && index === 0 ? 2 : 1,
+        channelsIn,
+        channels,
+        channelsOut: channels * expansion,
+      };
+      channelsIn = block.channelsOut;
+      return block;
+    }),
+  );
+}
+
+/** Convolutions of a block as [name, kernel size, channels in, channels out, stride]. */
+function convsOf(options: ResnetOptions, block: Block): [string, number, number, number, number][] {
+  const { channelsIn, channels, channelsOut, stride } = block;
+  return isBottleneck(options)
+    ? [
+        ['conv1', 1, channelsIn, channels, 1],
+        ['conv2', 3, channels, channels, stride],
+        ['conv3', 1, channels, channelsOut, 1],
+      ]
+    : [
+        ['conv1', 3, channelsIn, channels, stride],
+        ['conv2', 3, channels, channelsOut, 1],
+      ];
+}
+
+function hasProjection({ stride, channelsIn, channelsOut }: Block): boolean {
+  return stride !== 1 || channelsIn !== channelsOut;
+}
+
+/** Fresh parameters (weights and moving statistics) by name; the same seed gives the same numbers. */
+export function initResnet(options: ResnetOptions, seed: number): HostTensors {
+  const random = seededRandom(seed);
+  const parameters: HostTensors = {};
+  const addConv = (name: string, size: number, channelsIn: number, channelsOut: number, gamma = 1): void => {
+    parameters[`${name}/kernel`] = heFanOut([size, size, channelsIn, channelsOut], random);
+    Object.assign(parameters, batchNormParameters(`${name}/bn`, channelsOut, filled([channelsOut], gamma)));
+  };
+  addConv('stem', 7, 1, options.width);
+  const blocks = blocksOf(options);
+  for (const block of blocks) {
+    const convs = convsOf(options, block);
+    convs.forEach(([name, size, channelsIn, channelsOut], index) => {
+      const last = index === convs.length - 1 && options.zeroInitGamma !== false;
+      addConv(`${block.name}/${name}`, size, channelsIn, channelsOut, last ? 0 : 1);
+    });
+    if (hasProjection(block)) addConv(`${block.name}/shortcut`, 1, block.channelsIn, block.channelsOut);
+  }
+  let features = blocks.at(-1)?.channelsOut ?? options.width;
+  const addDense = (name: string, units: number, std: number): void => {
+    parameters[`${name}/kernel`] = normalNoise([features, units], random, { std });
+    parameters[`${name}/bias`] = filled([units], 0);
+    features = units;
+  };
+  if (options.head === 'dense128') addDense('head/dense', DENSE_HEAD_UNITS, Math.sqrt(2 / features));
+  addDense('head/logits', options.classes, Math.sqrt(1 / features));
+  return parameters;
+}
+
+/**
+ * Images [N,S,S,1], 0..1 → logits [N,classes].
+ *
+ * @param dropout Mask [N,128] for the `dense128` head in training (see `dropoutMask`).
+ */
+export function resnetForward(
+  options: ResnetOptions,
+  pass: ForwardPass,
+  images: tf.Tensor4D,
+  dropout?: tf.Tensor,
+): tf.Tensor2D {
+  const { mean = 0.5, std = 0.25 } = options;
+  const unit = (name: string, x: tf.Tensor4D, stride: number, pad: number): tf.Tensor4D =>
+    pass.batchNorm(`${name}/bn`, pass.conv(name, x, stride, pad));
+  let x: tf.Tensor4D = tf.div(tf.sub(images, mean), std);
+  x = tf.relu(unit('stem', x, 2, 3));
+  x = tf.maxPool(x, 3, 2, 1);
+  for (const block of blocksOf(options)) {
+    const shortcut = hasProjection(block) ? unit(`${block.name}/shortcut`, x, block.stride, 0) : x;
+    const convs = convsOf(options, block);
+    let y = x;
+    convs.forEach(([name, size, , , stride], index) => {
+      y = unit(`${block.name}/${name}`, y, stride, (size - 1) / 2);
+      if (index < convs.length - 1) y = tf.relu(y);
+    });
+    x = tf.relu(tf.add(y, shortcut));
+  }
+  let features: tf.Tensor2D = tf.mean(x, [1, 2]);
+  if (options.head === 'dense128') {
+    features = tf.relu(pass.dense('head/dense', features));
+    if (dropout) features = tf.mul(features, dropout);
+  }
+  return pass.dense('head/logits', features);
+}
+
+/**
+ * One training step at a fixed batch size.
+ *
+ * Feeds: `images` [N,S,S,1] 0..1, `targets` [N,classes], `sampleWeights` [N] (0 leaves a row out of the loss), `lr` [],
+ * and with the `dense128` head `dropout` [N,128].
+ * Returns: `loss` [] (weighted mean), `correct` [] (right answers with a weight above 0), `logits` [N,classes].
+ */
+export function resnetTrainStep(options: ResnetOptions, training: ResnetTraining): TrainStep {
+  const { batchSize, optimizer, labelSmoothing = 0, trainable = () => true } = training;
+  const { inputSize, classes } = options;
+  const parameters = initResnet(options, 0);
+  const trained = Object.keys(parameters).filter((name) => !isMovingStatistic(name) && trainable(name));
+  const withDropout = options.head === 'dense128';
+  return makeTrainStep({
+    parameters,
+    moments: zeroMoments(optimizer, parameters, trained, SCOPE),
+    symbolic: false,
+    metadata: metadataOf('resnet-training', options),
+    inputs: {
+      images: { shape: [batchSize, inputSize, inputSize, 1] },
+      targets: { shape: [batchSize, classes] },
+      sampleWeights: { shape: [batchSize] },
+      lr: { shape: [] },
+      ...(withDropout ? { dropout: { shape: [batchSize, DENSE_HEAD_UNITS] } } : {}),
+    },
+    step: (inputs, state) => {
+      const { images, targets, sampleWeights, lr } = inputs as Record<'images' | 'targets' | 'sampleWeights' | 'lr', tf.Tensor>;
+      const outputs: TensorMap = {};
+      const lossOf = (...values: tf.Tensor[]): tf.Scalar => {
+        const current = { ...state, ...Object.fromEntries(trained.map((name, index) => [name, values[index] as tf.Tensor])) };
+        const pass = new ForwardPass(current, true);
+        const logits = resnetForward(options, pass, images as tf.Tensor4D, inputs['dropout']);
+        Object.assign(outputs, keepAll({ logits, ...asNext(pass.moving) }));
+        const losses = softmaxCrossEntropy(logits, smoothLabels(targets as tf.Tensor2D, labelSmoothing));
+        return tf.div(tf.sum(tf.mul(losses, sampleWeights)), tf.maximum(tf.sum(sampleWeights), 1e-6));
+      };
+      const { value, grads } = tf.valueAndGrads(lossOf)(trained.map((name) => state[name] as tf.Tensor));
+      const gradients = Object.fromEntries(trained.map((name, index) => [name, grads[index] as tf.Tensor]));
+      const right = tf.equal(tf.argMax(outputs['logits'] as tf.Tensor, 1), tf.argMax(targets, 1));
+      const counted = tf.mul(tf.cast(right, 'float32'), tf.cast(tf.greater(sampleWeights, 0), 'float32'));
+      return {
+        loss: value,
+        correct: tf.sum(counted),
+        ...outputs,
+        ...optimize(optimizer, state, gradients, lr, SCOPE),
+      };
+    },
+  });
+}
+
+/** Inference with the parameters of a state store, at any batch size: `images` → `logits`, `probabilities` [N,classes]. */
+export function resnetEvalStep(options: ResnetOptions): TrainStep {
+  return makeTrainStep({
+    parameters: initResnet(options, 0),
+    moments: {},
+    symbolic: true,
+    metadata: metadataOf('resnet-evaluation', options),
+    inputs: { images: { shape: [1, options.inputSize, options.inputSize, 1] } },
+    step: ({ images }, state) => classify(options, images as tf.Tensor4D, state),
+  });
+}
+
+/**
+ * The network as one ONNX file for any batch size: `images` [N,S,S,1] 0..1 → `logits`, `probabilities` [N,classes].
+ * The parameters are constants of the file under their own names (`readInitializers` takes them back).
+ */
+export function exportResnet(parameters: HostTensors, options: ResnetOptions): TracedModel {
+  return traceToOnnx(
+    ({ images }, variables) => classify(options, images as tf.Tensor4D, variables),
+    { images: { shape: [1, options.inputSize, options.inputSize, 1] } },
+    { variables: parameters, freeze: true, batch: 'symbolic', metadata: metadataOf('resnet', options) },
+  );
+}
+
+function classify(options: ResnetOptions, images: tf.Tensor4D, parameters: TensorMap): TensorMap {
+  const logits = resnetForward(options, new ForwardPass(parameters, false), images);
+  return { logits, probabilities: tf.softmax(logits) };
+}
+
+function metadataOf(model: string, options: ResnetOptions): Record<string, string> {
+  return { 'rxray.model': model, 'rxray.options': JSON.stringify(options) };
+}

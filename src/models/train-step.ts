@@ -1,0 +1,53 @@
+import * as tf from '@tensorflow/tfjs-core';
+import { NEXT, traceToOnnx, type HostTensors, type InputSpec, type TensorMap } from '../engine/index.js';
+import { isMoment } from './optimizers.js';
+
+/** A training, evaluation or sampling step as an ONNX file whose parameters live in a state store. */
+export interface TrainStep {
+  /** The file to load with `engine.load(bytes, { state })`. */
+  readonly bytes: Uint8Array;
+  /** Names of the tensors that the step reads from the store. */
+  readonly stateNames: readonly string[];
+  /** What the store must hold before the first step: the parameters and moments at zero. */
+  initialState(parameters: HostTensors): HostTensors;
+  /** The model's part of a state: without moments. */
+  parametersOf(state: HostTensors): HostTensors;
+}
+
+interface StepParts {
+  readonly parameters: HostTensors;
+  readonly moments: HostTensors;
+  readonly inputs: Readonly<Record<string, InputSpec>>;
+  readonly symbolic: boolean;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly step: (inputs: TensorMap, state: TensorMap) => TensorMap;
+}
+
+/** Traces a step function. Only shapes of `parameters` and `moments` are read. */
+export function makeTrainStep({ parameters, moments, inputs, symbolic, metadata, step }: StepParts): TrainStep {
+  const model = traceToOnnx(step, inputs, {
+    variables: { ...parameters, ...moments },
+    metadata,
+    ...(symbolic ? { batch: 'symbolic' } : {}),
+  });
+  return {
+    bytes: model.bytes,
+    stateNames: [...Object.keys(parameters), ...Object.keys(moments)],
+    initialState: (given) => ({ ...given, ...moments }),
+    parametersOf,
+  };
+}
+
+/** Saves tensors from the clean-up at the end of tf.valueAndGrads, whose function they leave by the side. */
+export function keepAll(tensors: TensorMap): TensorMap {
+  return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, tf.keep(tensor)]));
+}
+
+/** Marks tensors as the next values of the state tensors of the same names. */
+export function asNext(tensors: TensorMap): TensorMap {
+  return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [NEXT + name, tensor]));
+}
+
+function parametersOf(state: HostTensors): HostTensors {
+  return Object.fromEntries(Object.entries(state).filter(([name]) => !isMoment(name)));
+}
