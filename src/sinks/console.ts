@@ -1,0 +1,178 @@
+import pc from 'picocolors';
+import stringWidth from 'string-width';
+import { z } from 'zod';
+import { messageOf, RxrayError } from '../core/errors.js';
+import type { Anomaly, Classification, Frame } from '../core/frame.js';
+import { defineSink, type SinkInstance, type SinkServices } from '../core/plugin.js';
+import { plain } from './plain.js';
+
+const options = z.strictObject({
+  format: z
+    .enum(['auto', 'text', 'json'])
+    .default('auto')
+    .describe(
+      '`text`: a line for people; `json`: one JSON object a line; `auto`: text on a terminal, JSON in a pipe.',
+    ),
+  flagAbove: z
+    .number()
+    .min(0)
+    .max(100)
+    .default(95)
+    .describe('Anomaly percentile from which a film is flagged in the text.'),
+});
+type ConsoleOptions = z.output<typeof options>;
+
+/** Where it prints to: `process.stdout`, or a stream of a test. */
+export type Output = NodeJS.WritableStream & { readonly isTTY?: boolean; hasColors?(): boolean };
+
+export default defineSink({
+  name: 'console',
+  summary: 'Prints one line per film: for people on a terminal, as JSON in a pipe.',
+  options,
+  examples: [
+    { title: 'As the occasion demands', with: {} },
+    { title: 'Always JSON lines', with: { format: 'json' } },
+  ],
+  maxBatch: 64,
+  create: (settings, services) => consoleSink(settings, services, process.stdout),
+});
+
+const NOTICE = 'Not a medical device: for research, never for diagnosis.';
+
+export function consoleSink(settings: ConsoleOptions, services: SinkServices, output: Output): SinkInstance {
+  const asText = settings.format === 'text' || (settings.format === 'auto' && output.isTTY === true);
+  const colours = pc.createColors(output.isTTY === true && output.hasColors?.() === true);
+  const toLine = asText
+    ? lineWriter(settings.flagAbove, colours)
+    : (frame: Frame) => JSON.stringify(plain(frame));
+  let heading = asText ? `${colours.dim(NOTICE)}\n` : '';
+  let readerGone = false;
+  let disposed = false;
+
+  // Without a listener, a reader that goes away (`| head`) would end the program.
+  const ignore = (): void => undefined;
+  output.on('error', ignore);
+
+  return {
+    async write(frames) {
+      if (disposed) throw new Error('the console sink is closed');
+      if (readerGone || frames.length === 0) return;
+      const text = heading + frames.map((frame) => `${toLine(frame)}\n`).join('');
+      try {
+        await print(output, text);
+        heading = '';
+      } catch (cause) {
+        readerGone = cause instanceof Error && 'code' in cause && cause.code === 'EPIPE';
+        if (readerGone) return;
+        throw new RxrayError('OUTPUT_UNWRITABLE', `the console cannot be written: ${messageOf(cause)}`, {
+          component: services.id,
+          cause,
+        });
+      }
+    },
+    dispose() {
+      disposed = true;
+      output.off('error', ignore);
+    },
+  };
+}
+
+/** Resolves when the stream has passed the text on. */
+const print = (output: Output, text: string): Promise<void> =>
+  new Promise((resolve, reject) => {
+    output.write(text, (error) => {
+      if (error) reject(error);
+      else resolve();
+    });
+  });
+
+type Colours = ReturnType<typeof pc.createColors>;
+
+const MIN_NAME_WIDTH = 24;
+const MAX_NAME_WIDTH = 36;
+
+/** Writes lines whose columns stand below each other as far as one can know before the next film. */
+function lineWriter(flagAbove: number, colours: Colours): (frame: Frame) => string {
+  const widths = [MIN_NAME_WIDTH];
+  const aligned = (cell: string, column: number): string => {
+    const width = stringWidth(cell);
+    const widest = Math.max(widths[column] ?? 0, width);
+    widths[column] = widest;
+    return cell + ' '.repeat(widest - width);
+  };
+  return (frame) => {
+    const results = Object.entries(frame.results);
+    const classes = results.filter(
+      (entry): entry is [string, Classification] => entry[1].kind === 'classification',
+    );
+    const scores = results.filter((entry): entry is [string, Anomaly] => entry[1].kind === 'anomaly');
+    const flagged = scores.some(([, { percentile }]) => percentile !== null && percentile >= flagAbove);
+    const name = fitted(printable(frame.origin.name), MAX_NAME_WIDTH);
+    const cells = [
+      `${flagged ? colours.red('⚑') : colours.green('✓')} ${flagged ? colours.bold(name) : name}`,
+      ...classes.map(([id, result]) => titled(classes, id, '', colours) + classText(result, colours)),
+      ...scores.map(
+        ([id, result]) => titled(scores, id, 'anomaly ', colours) + scoreText(result, flagAbove, colours),
+      ),
+    ];
+    const { image } = frame;
+    if (cells.length === 1 && image) cells.push(colours.dim(`${image.width} × ${image.height}`));
+    return cells.map(aligned).join('   ').trimEnd();
+  };
+}
+
+/** The stage's id where there are several of its kind, else the word for the kind. */
+function titled(all: readonly unknown[], id: string, word: string, { dim }: Colours): string {
+  return dim(all.length > 1 ? `${id} ` : word);
+}
+
+/** `normal     93 %  (bacterial 5 · viral 2)` */
+function classText({ label, probability, probabilities }: Classification, { bold, dim }: Colours): string {
+  const labels = Object.keys(probabilities);
+  const widest = Math.max(...[label, ...labels].map((text) => stringWidth(printable(text))));
+  const others = Object.entries(probabilities)
+    .filter(([other]) => other !== label)
+    .sort(([, a], [, b]) => b - a)
+    .slice(0, 3)
+    .map(([other, p]) => `${printable(other)} ${percent(p)}`);
+  const name = bold(printable(label)) + ' '.repeat(widest - stringWidth(printable(label)));
+  const rest = others.length === 0 ? '' : dim(`  (${others.join(' · ')})`);
+  return `${name} ${percent(probability).padStart(3)} %${rest}`;
+}
+
+/** `0.213  P  41` */
+function scoreText({ anomalyScore, percentile }: Anomaly, flagAbove: number, colours: Colours): string {
+  const score = anomalyScore.toFixed(3);
+  if (percentile === null) return score;
+  const colour = percentile >= flagAbove ? colours.red : percentile >= 80 ? colours.yellow : colours.green;
+  return `${score}  ${colour(`P ${String(Math.floor(percentile)).padStart(3)}`)}`;
+}
+
+/** Whole percent, which never says 0 or 100 of what is neither. */
+function percent(probability: number): string {
+  if (probability > 0 && probability < 0.005) return '<1';
+  if (probability < 1 && probability >= 0.995) return '>99';
+  return String(Math.round(probability * 100));
+}
+
+/** File names come from anywhere: what would steer the terminal, or turn the text round, is replaced. */
+const printable = (text: string): string => text.replace(/[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu, '�');
+
+/** Shortens the middle: the end of a name is what tells films apart. */
+function fitted(text: string, width: number): string {
+  if (stringWidth(text) <= width) return text;
+  const characters = [...new Intl.Segmenter().segment(text)].map(({ segment }) => segment);
+  const take = (from: readonly string[], room: number): string[] => {
+    const taken: string[] = [];
+    let used = 0;
+    for (const character of from) {
+      used += stringWidth(character);
+      if (used > room) break;
+      taken.push(character);
+    }
+    return taken;
+  };
+  const head = take(characters, Math.floor((width - 1) / 2));
+  const tail = take(characters.toReversed(), Math.ceil((width - 1) / 2)).reverse();
+  return `${head.join('')}…${tail.join('')}`;
+}

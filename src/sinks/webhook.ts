@@ -1,0 +1,290 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  BrokenCircuitError,
+  circuitBreaker,
+  ConsecutiveBreaker,
+  ConstantBackoff,
+  ExponentialBackoff,
+  handleType,
+  type IBackoffFactory,
+  retry,
+  timeout,
+  TimeoutStrategy,
+} from 'cockatiel';
+import { Webhook } from 'standardwebhooks';
+import { z } from 'zod';
+import { RxrayError } from '../core/errors.js';
+import type { Frame } from '../core/frame.js';
+import { defineSink, type SinkInstance, type SinkServices } from '../core/plugin.js';
+import { plain, withoutImages } from './plain.js';
+
+const options = z.strictObject({
+  url: z
+    .url({ protocol: /^https?$/ })
+    .describe('Where to POST to. Redirects are refused: name the final address.'),
+  secret: z
+    .string()
+    .default('')
+    .describe(
+      'Signs every request as Standard Webhooks lay down. Base64 of the key, with or without `whsec_` in front: ' +
+        '`openssl rand -base64 32` makes one. Empty: no signature.',
+    ),
+  headers: z.record(z.string(), z.string()).default({}).describe('More headers, such as `Authorization`.'),
+  timeoutMs: z.int().positive().default(10_000).describe('How long one attempt may take.'),
+  retries: z
+    .int()
+    .min(0)
+    .max(20)
+    .default(5)
+    .describe('Further attempts after a network error, a timeout, or an answer of 408, 429 or 5xx.'),
+  backoffMs: z
+    .int()
+    .min(1)
+    .max(30_000)
+    .default(500)
+    .describe(
+      'Wait before the second attempt; it doubles, with some chance, up to 30 s. A `Retry-After` may ask for more.',
+    ),
+  includeFile: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Send the file name, too. It is left out by default, because people put names of patients into it.',
+    ),
+  fields: z
+    .record(z.string(), z.string())
+    .optional()
+    .describe(
+      'Send these beside the `id` and nothing else: name → expression (CEL) over `file`, `id`, `origin`, `meta`, `results`.',
+    ),
+});
+type WebhookOptions = z.output<typeof options>;
+
+export default defineSink({
+  name: 'webhook',
+  summary: 'POSTs the results of every film to a web server, as signed JSON.',
+  options,
+  examples: [
+    {
+      title: 'Signed, with retries',
+      with: { url: 'https://ris.example.org/rxray', secret: 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw' },
+    },
+    {
+      title: 'Only what the receiver needs',
+      with: {
+        url: 'https://ris.example.org/rxray',
+        headers: { authorization: 'Bearer 0123' },
+        fields: { percentile: 'results.anomaly.percentile' },
+      },
+    },
+  ],
+  create: webhookSink,
+});
+
+/** Longest wait that a `Retry-After` may ask for. */
+const MAX_RETRY_AFTER_MS = 60_000;
+/** After so many films in a row that no attempt could deliver, further ones fail at once … */
+const BREAK_AFTER_FILMS = 3;
+/** … until this much later. */
+const HALF_OPEN_AFTER_MS = 30_000;
+/** Answers are read up to here, so that the connection can be used again. */
+const MAX_ANSWER_BYTES = 64 * 1024;
+
+/** The receiver cannot take it now, and may later. */
+class Unavailable extends Error {
+  constructor(
+    reason: string,
+    readonly retryAfterMs = 0,
+  ) {
+    super(reason);
+  }
+}
+
+function webhookSink(settings: WebhookOptions, services: SinkServices): SinkInstance {
+  const { timeoutMs, retries, backoffMs } = settings;
+  const url = new URL(settings.url);
+  if (url.username !== '' || url.password !== '') {
+    throw refusedSettings(
+      services,
+      'url: expected no user and password in it. Put them into an `Authorization` header',
+    );
+  }
+  if (url.protocol === 'http:' && !['localhost', '127.0.0.1', '[::1]'].includes(url.hostname)) {
+    services.log.warn({ host: url.host }, 'the webhook is not encrypted: use https');
+  }
+  const signer = signerOf(settings.secret, services);
+  const headers = headersOf(settings.headers, services);
+  const payload = payloadOf(settings, services);
+
+  // The breaker stands outside of the retries: it counts films, and no attempt is spent on an open circuit.
+  const breaker = circuitBreaker(handleType(Unavailable), {
+    breaker: new ConsecutiveBreaker(BREAK_AFTER_FILMS),
+    halfOpenAfter: HALF_OPEN_AFTER_MS,
+  });
+  const retrying = retry(handleType(Unavailable), { maxAttempts: retries, backoff: new ConstantBackoff(0) });
+  const timing = timeout(timeoutMs, TimeoutStrategy.Cooperative);
+  const backoff = new ExponentialBackoff({ initialDelay: backoffMs, maxDelay: 30_000 });
+
+  async function deliver(frame: Frame): Promise<void> {
+    const body = JSON.stringify(payload(frame));
+    let attempts = 0;
+    let wait: IBackoffFactory<unknown> & { readonly duration?: number } = backoff;
+    let retryAfterMs = 0;
+    const attempt = async (signal: AbortSignal): Promise<void> => {
+      if (attempts++ > 0) {
+        // Here, because cockatiel's own wait cannot be aborted.
+        wait = wait.next(undefined);
+        await sleep(Math.max(wait.duration ?? 0, retryAfterMs), undefined, { signal });
+      }
+      try {
+        await timing.execute((context) => post(frame.id, body, context.signal), signal);
+      } catch (error) {
+        if (error instanceof Unavailable) retryAfterMs = error.retryAfterMs;
+        throw error;
+      }
+    };
+    try {
+      await breaker.execute(
+        (context) => retrying.execute(({ signal }) => attempt(signal), context.signal),
+        services.signal,
+      );
+    } catch (error) {
+      if (error instanceof Unavailable) {
+        throw failed(`${error.message}, ${attempts} ${attempts === 1 ? 'time' : 'times'}`);
+      }
+      if (error instanceof BrokenCircuitError) {
+        throw failed(
+          `it could not be reached for ${BREAK_AFTER_FILMS} films in a row, and is left alone for a while`,
+        );
+      }
+      throw error;
+    }
+  }
+
+  async function post(id: string, body: string, signal: AbortSignal): Promise<void> {
+    const now = new Date();
+    const all = new Headers(headers);
+    all.set('webhook-id', id);
+    all.set('webhook-timestamp', String(Math.floor(now.getTime() / 1000)));
+    if (signer !== undefined) all.set('webhook-signature', signer.sign(id, now, body));
+
+    let response: Response;
+    try {
+      response = await fetch(url, { method: 'POST', headers: all, body, signal, redirect: 'manual' });
+    } catch (error) {
+      if (services.signal.aborted) throw error;
+      throw new Unavailable(
+        signal.aborted ? `it did not answer within ${timeoutMs} ms` : networkReason(error),
+      );
+    }
+    await discard(response);
+    if (response.ok) return;
+    const { status } = response;
+    const answer = `it answered ${status} ${response.statusText}`.trimEnd();
+    if (status === 408 || status === 429 || status >= 500) {
+      throw new Unavailable(answer, retryAfterOf(response));
+    }
+    if (status >= 300 && status < 400)
+      throw failed(`${answer}. Redirects are refused: name the final address`);
+    throw failed(`${answer}, expected 2xx`);
+  }
+
+  /** Names the host alone: path and query of a webhook are often its password. */
+  const failed = (reason: string): RxrayError =>
+    new RxrayError('FRAME_SINK', `${url.origin} did not take the film: ${reason}`, {
+      component: services.id,
+    });
+
+  let last: Promise<unknown> = Promise.resolve();
+  let disposed = false;
+  return {
+    async write(frames) {
+      if (disposed) throw new Error('the webhook sink is closed');
+      for (const frame of frames) {
+        const delivered = last.then(() => deliver(frame));
+        last = delivered.catch(() => undefined);
+        await delivered;
+      }
+    },
+    async dispose() {
+      disposed = true;
+      await last;
+    },
+  };
+}
+
+function signerOf(secret: string, services: SinkServices): Webhook | undefined {
+  if (secret === '') return undefined;
+  try {
+    return new Webhook(secret);
+  } catch {
+    // What the library throws is not passed on: nothing of a secret may reach a log.
+    throw refusedSettings(
+      services,
+      'secret: expected base64, with or without `whsec_` in front (`openssl rand -base64 32`)',
+    );
+  }
+}
+
+function headersOf(more: Readonly<Record<string, string>>, services: SinkServices): Headers {
+  const headers = new Headers({ 'content-type': 'application/json', 'user-agent': 'rxray' });
+  for (const [name, value] of Object.entries(more)) {
+    try {
+      headers.set(name, value);
+    } catch {
+      throw refusedSettings(
+        services,
+        `headers: "${name}" is not a header, or its value has characters that headers cannot have`,
+      );
+    }
+  }
+  return headers;
+}
+
+/** What is sent of a frame: without the file name unless it was asked for, and never with pixels. */
+function payloadOf(settings: WebhookOptions, services: SinkServices): (frame: Frame) => unknown {
+  if (settings.fields !== undefined) {
+    const fields = Object.entries(settings.fields).map(
+      ([name, text]) => [name, services.expression(text)] as const,
+    );
+    return (frame) => ({
+      id: frame.id,
+      ...Object.fromEntries(fields.map(([name, value]) => [name, withoutImages(value(frame))])),
+    });
+  }
+  return (frame) => {
+    const { file, ...rest } = plain(frame);
+    return settings.includeFile ? { file, ...rest } : rest;
+  };
+}
+
+/** Reads an answer to its end, or gives it up: an answer that nobody reads keeps its connection busy. */
+async function discard(response: Response): Promise<void> {
+  let bytes = 0;
+  try {
+    for await (const chunk of response.body ?? []) {
+      bytes += (chunk as Uint8Array).byteLength;
+      if (bytes > MAX_ANSWER_BYTES) break;
+    }
+  } catch {
+    // The status has come; that the rest breaks off, or takes longer than one attempt may, changes nothing.
+  }
+}
+
+/** Source: RFC 9110, 10.2.3: seconds, or a date. */
+function retryAfterOf(response: Response): number {
+  const text = response.headers.get('retry-after');
+  if (text === null) return 0;
+  const ms = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - Date.now();
+  return Number.isNaN(ms) ? 0 : Math.min(Math.max(ms, 0), MAX_RETRY_AFTER_MS);
+}
+
+/** `fetch` hides why it failed in the cause. */
+function networkReason(error: unknown): string {
+  const cause = error instanceof Error ? error.cause : undefined;
+  const code = cause instanceof Error && 'code' in cause ? ` (${String(cause.code)})` : '';
+  return `it could not be reached${code}`;
+}
+
+const refusedSettings = (services: SinkServices, message: string): RxrayError =>
+  new RxrayError('CONFIG_CREATE', message, { component: services.id });
