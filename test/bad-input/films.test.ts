@@ -1,7 +1,7 @@
 import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { expect } from 'chai';
-import { blackPng, dicom, film } from './films.js';
-import { GRAPH, Lab, type Letter, type Result } from './lab.js';
+import { blackPng, dicom, film } from '../support/films.js';
+import { GRAPH, Lab, type Letter, type Result } from '../support/lab.js';
 
 const GOOD = 'good.png';
 

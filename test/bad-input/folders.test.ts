@@ -1,8 +1,8 @@
 import { appendFile, chmod, mkdir, rename, rm } from 'node:fs/promises';
 import { setTimeout } from 'node:timers/promises';
 import { expect } from 'chai';
-import { film } from './films.js';
-import { GRAPH, Lab } from './lab.js';
+import { film } from '../support/films.js';
+import { GRAPH, Lab } from '../support/lab.js';
 
 const GOOD = 'good.png';
 const good = () => film().png().toBuffer();

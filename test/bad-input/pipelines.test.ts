@@ -1,6 +1,6 @@
 import { expect } from 'chai';
-import { film } from './films.js';
-import { GRAPH, Lab, type Result } from './lab.js';
+import { film } from '../support/films.js';
+import { GRAPH, Lab, type Result } from '../support/lab.js';
 
 const PLUGIN = (body: string): string => `
 import { defineStage } from 'rxray';

@@ -3,8 +3,8 @@ import { expect } from 'chai';
 import type { Bundle } from '../../src/models/bundle.js';
 import { writeBundle } from '../../src/models/bundle.js';
 import { exportResnet, initResnet } from '../../src/models/index.js';
-import { film } from './films.js';
-import { GRAPH, Lab } from './lab.js';
+import { film } from '../support/films.js';
+import { GRAPH, Lab } from '../support/lab.js';
 
 const GOOD = 'good.png';
 const RESNET = { depth: 18, width: 2, inputSize: 64, classes: 2 } as const;

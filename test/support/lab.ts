@@ -42,6 +42,21 @@ export interface Letter {
   readonly copy: Buffer | null;
 }
 
+/** Runs the built program with these arguments, to its end. */
+export function rxray(...args: string[]): Promise<Result> {
+  return launch([process.execPath, CLI, ...args]).ended();
+}
+
+function launch([program = '', ...args]: readonly string[]): Running {
+  return new Running(
+    spawn(program, args, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      // Without colours, and without what the test runner leaves for its own children.
+      env: { ...process.env, NODE_OPTIONS: '', FORCE_COLOR: '0', NO_COLOR: '1' },
+    }),
+  );
+}
+
 /** A pipeline in a folder of its own, run by the built program as a user would. */
 export class Lab {
   private constructor(readonly folder: string) {}
@@ -69,8 +84,7 @@ export class Lab {
   /** Starts `rxray run`, as nobody when asked. */
   start(args: readonly string[] = [], { asNobody = false } = {}): Running {
     const command = [process.execPath, CLI, 'run', this.path('pipeline.yaml'), ...args];
-    const [program = '', ...rest] = asNobody && process.getuid?.() === 0 ? [...NOBODY, ...command] : command;
-    return new Running(spawn(program, rest, { stdio: ['ignore', 'pipe', 'pipe'], env: environment() }));
+    return launch(asNobody && process.getuid?.() === 0 ? [...NOBODY, ...command] : command);
   }
 
   /** `rxray run --once`, to its end. */
@@ -150,9 +164,4 @@ export class Running {
     await this.#closed;
     return { code: this.child.exitCode, stdout: this.#stdout, stderr: this.#stderr };
   }
-}
-
-/** Without colours, and without what the test runner leaves for its own children. */
-function environment(): NodeJS.ProcessEnv {
-  return { ...process.env, NODE_OPTIONS: '', FORCE_COLOR: '0', NO_COLOR: '1' };
 }

@@ -1,0 +1,183 @@
+/**
+ * Throughput of a whole graph, beside a plain loop over the same kernels in the same process:
+ *
+ *     npm run bench                                    phantom films through decode, clahe, resize, resnet
+ *     npm run bench -- --data ~/films --anogan         a folder of films, and the anomaly search
+ *
+ * Prints films per second, peak memory, the share of the time in which a model was running, and the
+ * longest time for which the main thread was not free.
+ */
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { availableParallelism, cpus, tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { parseArgs } from 'node:util';
+import { parse } from 'csv-parse/sync';
+import { InferenceSession, Tensor } from 'onnxruntime-node';
+import { parseDocument } from 'yaml';
+import type { EngineSession } from '../src/engine/index.js';
+
+// The compiled program, as users run it; the types are those of its sources.
+const built = (module: string): string => new URL(`../dist/${module}.js`, import.meta.url).href;
+const { loadPipeline } = (await import(
+  built('core/config/load')
+)) as typeof import('../src/core/config/load.js');
+const { startPipeline } = (await import(built('core/run'))) as typeof import('../src/core/run.js');
+const { createHost } = (await import(built('cli/host'))) as typeof import('../src/cli/host.js');
+const { createLog } = (await import(built('cli/log'))) as typeof import('../src/cli/log.js');
+const { builtInRegistry } = (await import(built('cli/builtins'))) as typeof import('../src/cli/builtins.js');
+const { Engine } = (await import(built('engine/index'))) as typeof import('../src/engine/index.js');
+const { readBundle } = (await import(built('models/bundle'))) as typeof import('../src/models/bundle.js');
+const { inputTensor } = (await import(
+  built('models/input-tensor')
+)) as typeof import('../src/models/input-tensor.js');
+const { decode } = (await import(built('plugins/decode'))) as typeof import('../src/plugins/decode.js');
+const { clahe, resize } = (await import(
+  built('imaging/opencv')
+)) as typeof import('../src/imaging/opencv.js');
+
+const { values: flags } = parseArgs({
+  options: {
+    data: { type: 'string' },
+    films: { type: 'string', default: '200' },
+    anogan: { type: 'boolean', default: false },
+  },
+});
+
+const ROOT = resolve(import.meta.dirname, '..');
+
+interface Timing {
+  readonly films: number;
+  readonly seconds: number;
+}
+
+interface GraphTiming extends Timing {
+  readonly peakBytes: number;
+  /** Of the run's time, 0–1, in which at least one model was running. */
+  readonly modelShare: number;
+  readonly blockedMs: number;
+}
+
+const folder = await mkdtemp(join(tmpdir(), 'rxray-bench-'));
+try {
+  const data = flags.data === undefined ? await phantoms(Number(flags.films)) : resolve(flags.data);
+  console.log(
+    `${cpus()[0]?.model ?? 'unknown CPU'}, ${availableParallelism()} threads, Node ${process.version}`,
+  );
+  const graph = await measureGraph(data);
+  console.log(`graph       ${rate(graph)}`);
+  console.log(`            peak memory ${(graph.peakBytes / 1024 ** 2).toFixed(0)} MiB`);
+  console.log(`            a model was running for ${(graph.modelShare * 100).toFixed(0)} % of the time`);
+  console.log(`            main thread blocked for ${graph.blockedMs.toFixed(0)} ms at most`);
+  if (!flags.anogan) {
+    const loop = await measureLoop(data);
+    console.log(`plain loop  ${rate(loop)}`);
+    console.log(`ratio       ${((loop.seconds / loop.films) * (graph.films / graph.seconds)).toFixed(2)}`);
+  }
+} finally {
+  await rm(folder, { recursive: true, force: true });
+}
+
+/** The demo graph, with the CSV as its only sink, over a folder of films. */
+async function measureGraph(data: string): Promise<GraphTiming> {
+  const file = join(folder, 'pipeline.yaml');
+  await writeFile(file, await demoGraph());
+  const { pipeline, issues } = await loadPipeline(file, builtInRegistry(), { input: data });
+  if (pipeline === undefined) throw new Error(issues.map(({ message }) => message).join('\n'));
+
+  const host = createHost(createLog());
+  const clock = new BusyClock();
+  const engine = host.get(Engine);
+  const load = engine.load.bind(engine);
+  engine.load = async (...args) => clock.watch(await load(...args));
+
+  const blocked = monitorEventLoopDelay({ resolution: 5 });
+  blocked.enable();
+  const run = await startPipeline(pipeline, host, { once: true });
+  const { done, failed, seconds } = await run.finished;
+  blocked.disable();
+  await host.unbindAllAsync();
+
+  const rows = parse<{ file: string }>(await readFile(join(folder, 'out.csv')), { columns: true });
+  const names = new Set(rows.map((row) => row.file));
+  if (failed > 0 || rows.length !== done || names.size !== done) {
+    throw new Error(
+      `${done} films done, ${failed} failed, ${rows.length} rows, ${names.size} names in the CSV`,
+    );
+  }
+  return {
+    films: done,
+    seconds,
+    peakBytes: process.resourceUsage().maxRSS * 1024,
+    modelShare: clock.busyMs / 1000 / seconds,
+    blockedMs: blocked.max / 1e6,
+  };
+}
+
+async function demoGraph(): Promise<string> {
+  const text = await readFile(join(ROOT, 'pipeline.yaml'), 'utf8');
+  const graph = parseDocument(text).toJS() as { stages: Record<string, unknown>[]; sinks: unknown[] };
+  const local = JSON.stringify(graph).replaceAll('./models/', `${ROOT}/models/`);
+  const { stages, ...rest } = JSON.parse(local) as typeof graph;
+  return JSON.stringify({
+    ...rest,
+    stages: flags.anogan
+      ? stages
+      : stages.filter(({ id, use }) => id !== 'small' && use !== 'anogan' && use !== 'join'),
+    sinks: [{ use: 'csv', with: { path: './out.csv' } }],
+  });
+}
+
+/** One film after the other in one thread, with nothing around the kernels: what a script would do. */
+async function measureLoop(data: string): Promise<Timing> {
+  const dir = join(ROOT, 'models/chest-resnet');
+  const { input, files } = await readBundle(dir);
+  const session = await InferenceSession.create(join(dir, files.model?.path ?? ''), {
+    intraOpNumThreads: 1,
+    interOpNumThreads: 1,
+  });
+  const [name = ''] = session.inputNames;
+  const names = await filesOf(data);
+  const start = performance.now();
+  for (const each of names) {
+    const settings = { color: 'grey', maxPixels: 1e8, maxBytes: 1e9 } as const;
+    const { image } = await decode(await readFile(each), settings);
+    const small = resize(clahe(image, 2, 8), input.width, input.height, 'area');
+    const { data: pixels, dims } = inputTensor([small], input);
+    await session.run({ [name]: new Tensor('float32', pixels as Float32Array, dims) });
+  }
+  return { films: names.length, seconds: (performance.now() - start) / 1000 };
+}
+
+async function filesOf(data: string): Promise<string[]> {
+  const entries = await readdir(data, { recursive: true, withFileTypes: true });
+  return entries
+    .filter((entry) => entry.isFile() && /\.(png|jpe?g|tiff?|webp|gif|bmp|dcm)$/i.test(entry.name))
+    .map((entry) => join(entry.parentPath, entry.name));
+}
+
+/** Adds up the time in which at least one run is under way. */
+class BusyClock {
+  busyMs = 0;
+  #running = 0;
+  #since = 0;
+
+  watch(session: EngineSession): EngineSession {
+    const run = session.run.bind(session);
+    session.run = async (feeds) => {
+      if (this.#running === 0) this.#since = performance.now();
+      this.#running += 1;
+      try {
+        return await run(feeds);
+      } finally {
+        this.#running -= 1;
+        if (this.#running === 0) this.busyMs += performance.now() - this.#since;
+      }
+    };
+    return session;
+  }
+}
+
+function rate({ films, seconds }: Timing): string {
+  return `${(films / seconds).toFixed(1)} films/s (${films} in ${seconds.toFixed(1)} s)`;
+}

@@ -1,0 +1,67 @@
+import { expect } from 'chai';
+import { film } from '../support/films.js';
+import { GRAPH, Lab, rxray } from '../support/lab.js';
+
+describe('exit codes', () => {
+  let lab: Lab;
+
+  beforeEach(async () => {
+    lab = await Lab.open(GRAPH, { 'inbox/good.png': await film().png().toBuffer() });
+  });
+
+  afterEach(() => lab.close());
+
+  it('0: every film came through', async () => {
+    const { code, stderr } = await lab.run();
+    expect(code, stderr).to.equal(0);
+  });
+
+  it('0: there was nothing to do', async () => {
+    await lab.run();
+    const { code, stderr } = await lab.run();
+    expect(code, stderr).to.equal(0);
+    expect(stderr).to.contain('1 film is already done; --again processes it anew');
+  });
+
+  it('1: some films failed', async () => {
+    await lab.write('inbox/bad.png', 'not a film');
+    const { code, stderr } = await lab.run();
+    expect(code, stderr).to.equal(1);
+  });
+
+  it('2: errors in the pipeline file, or no such file', async () => {
+    await lab.write('pipeline.yaml', 'version: 2\n');
+    expect((await lab.run()).code).to.equal(2);
+    expect((await rxray('run', lab.path('nowhere.yaml'))).code).to.equal(2);
+    expect((await rxray('lint', lab.path('pipeline.yaml'))).code).to.equal(2);
+  });
+
+  it('2: wrong usage, with what was meant', async () => {
+    const option = await rxray('run', '--onec');
+    expect(option.code).to.equal(2);
+    expect(option.stderr).to.contain('--once');
+    const command = await rxray('rnu');
+    expect(command.code).to.equal(2);
+    expect(command.stderr).to.contain('run');
+  });
+
+  it('3: another process holds the journal', async () => {
+    const running = lab.start();
+    await running.until(async () => (await lab.delivered()).length > 0);
+    const { code, stderr } = await lab.run();
+    running.interrupt();
+    expect((await running.ended()).code).to.equal(0);
+    expect(code, stderr).to.equal(3);
+    expect(stderr).to.contain('STATE_LOCKED');
+  });
+
+  for (const command of ['run', 'start', 'lint', 'graph', 'plugins', 'train', 'doctor']) {
+    it(`0: rxray ${command} --help, which shows an example`, async () => {
+      const { code, stdout } = await rxray(command, '--help');
+      expect(code).to.equal(0);
+      expect(stdout)
+        .to.match(/Examples?:\n/)
+        .and.contain(`rxray ${command}`);
+    });
+  }
+});
