@@ -108,7 +108,7 @@ async function search(
       lr: scalar(learningRate),
       lambda: scalar(lambda),
     });
-    moving = Object.fromEntries(['z', 'm', 'v', 't'].map((name) => [name, tensor(result, name)]));
+    moving = Object.fromEntries(['z', 'm', 'v', 't'].map((name) => [name, tensor(result, `next/${name}`)]));
   }
   const values = (name: string): Float32Array => tensor(result, name).data as Float32Array;
   return {

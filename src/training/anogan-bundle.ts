@@ -1,0 +1,96 @@
+import { RxrayError } from '../core/errors.js';
+import type { Engine } from '../engine/index.js';
+import { writeBundle, type Bundle } from '../models/bundle.js';
+import { exportAnogan } from '../models/index.js';
+import { anoganMetrics, scoreFilms, trainAnogan, type AnoganEpoch, type AnoganSettings } from './anogan.js';
+import { modelCard } from './card.js';
+import type { Film } from './dataset.js';
+import type { TrainingHooks } from './hooks.js';
+import { seeded, shuffled } from './random.js';
+import { checkpointDir, common, prepare, wrongSize, type Made, type Recipe } from './recipe.js';
+
+/** Share of the training normals that the GAN does not see: their scores are the reference. */
+const REFERENCE_SHARE = 0.15;
+
+/** Trains an AnoGAN on the normal films alone and writes its bundle. */
+export async function makeAnogan(
+  recipe: Recipe,
+  engine: Engine,
+  normal: string,
+  settings: AnoganSettings,
+  hooks: Omit<TrainingHooks<AnoganEpoch>, 'checkpointDir'>,
+): Promise<Made> {
+  const { classes } = recipe.dataset;
+  if (!classes.includes(normal)) {
+    throw new RxrayError(
+      'TRAINING_DATA',
+      `there is no class "${normal}": the data have ${classes.join(', ')}`,
+    );
+  }
+  // Of the training films, abnormal ones are of no use here.
+  const wanted = (film: Film): boolean => film.split === 'val' || film.class === normal;
+  const { films, prepared, chain } = await prepare(recipe, ['train', 'val'], wanted, hooks.signal);
+  if (prepared.width !== 64 || prepared.height !== 64) throw wrongSize(prepared, '64×64');
+
+  const held = heldOutPatients(films, settings.seed);
+  const where = (test: (film: Film) => boolean): Uint32Array =>
+    Uint32Array.from(films.flatMap((film, i) => (test(film) ? [i] : [])));
+  const val = where((film) => film.split === 'val');
+  const data = {
+    films: prepared,
+    normals: where((film) => film.split === 'train' && !held.has(film.patient)),
+    reference: where((film) => film.split === 'train' && held.has(film.patient)),
+    val: { index: val, abnormal: Array.from(val, (i) => films[i]?.class !== normal) },
+  };
+  const outcome = await trainAnogan(engine, data, settings, {
+    ...hooks,
+    checkpointDir: checkpointDir(recipe),
+  });
+  if (outcome.interrupted) return undefined;
+
+  const { architecture, parameters } = outcome;
+  const total = data.reference.length + val.length;
+  const score = (index: Uint32Array, before: number) =>
+    scoreFilms(engine, architecture, parameters, prepared, index, settings.search, (done) => {
+      recipe.onPhase('score', before + done, total);
+    });
+  const reference = await score(data.reference, 0);
+  const validation = await score(val, data.reference.length);
+  const bundle: Omit<Bundle, 'files'> = {
+    ...common(recipe, chain, prepared),
+    kind: 'anogan',
+    architecture: { name: 'dcgan', ...architecture },
+    labels: [],
+    // The networks see −1 … 1.
+    input: { width: 64, height: 64, channels: 1, layout: 'NHWC', mean: [0.5], std: [0.5] },
+    reference: {
+      scores: reference.map((found) => found.anomalyScore).sort((a, b) => a - b),
+      search: { ...settings.search },
+    },
+    metrics: { ...anoganMetrics(validation, data.val.abnormal), referenceFilms: reference.length },
+    training: {
+      ...settings,
+      normal,
+      films: data.normals.length,
+      bestEpoch: outcome.bestEpoch,
+      history: outcome.history,
+    },
+  };
+  const files = exportAnogan(parameters, architecture);
+  return writeBundle(recipe.out, bundle, { ...files }, modelCard(bundle, recipe.about.limits));
+}
+
+/** Whole patients of the training normals, until the share is reached. */
+function heldOutPatients(films: readonly Film[], seed: number): Set<string> {
+  const training = films.filter((film) => film.split === 'train');
+  const patients = [...new Set(training.map((film) => film.patient))].sort();
+  const held = new Set<string>();
+  let count = 0;
+  for (const i of shuffled(patients.length, seeded(seed))) {
+    if (count >= training.length * REFERENCE_SHARE) break;
+    const patient = patients[i] ?? '';
+    held.add(patient);
+    count += training.filter((film) => film.patient === patient).length;
+  }
+  return held;
+}

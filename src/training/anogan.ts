@@ -1,0 +1,294 @@
+import { scalar, type Engine, type HostTensor, type HostTensors } from '../engine/index.js';
+import { scoreAnomalies, type AnomalyScore, type SearchSettings } from '../models/anomaly-scorer.js';
+import {
+  dcganDiscriminatorStep,
+  dcganGeneratorStep,
+  exportAnogan,
+  initDcgan,
+  normalNoise,
+  type DcganOptions,
+} from '../models/index.js';
+import { augment, type Augmentation } from './augment.js';
+import { averageInto, copyOf } from './average.js';
+import { loadCheckpoint, saveCheckpoint, type Checkpoint } from './checkpoint.js';
+import { isStopped, type TrainingHooks } from './hooks.js';
+import { auroc, aurocInterval } from './metrics.js';
+import { filmAt, imagesOf, type PreparedFilms } from './preprocess.js';
+import { seeded, shuffled } from './random.js';
+
+export interface AnoganSettings {
+  /** Channels of the finest layer; 64 is the standard network, 32 costs a quarter. */
+  readonly width: number;
+  readonly epochs: number;
+  readonly batchSize: number;
+  /** Adam's, of both networks; its beta1 is 0.5 (Radford et al. 2016). */
+  readonly learningRate: number;
+  /** What the discriminator is told of real films: 0.9 is one-sided label smoothing (Salimans et al. 2016). */
+  readonly realLabel: number;
+  readonly seed: number;
+  readonly augmentation: Augmentation;
+  /** How the reference films and the validation films are scored. */
+  readonly search: SearchSettings;
+  /** A quick validation after so many epochs; the best of them becomes the bundle. */
+  readonly evaluateEvery: number;
+}
+
+export interface AnoganData {
+  /** Grey, 64×64. */
+  readonly films: PreparedFilms;
+  /** Normal films that the networks learn from. */
+  readonly normals: Uint32Array;
+  /** Normal films of other patients, not of the validation: their scores are the reference. */
+  readonly reference: Uint32Array;
+  readonly val: { readonly index: Uint32Array; readonly abnormal: readonly boolean[] };
+}
+
+export interface AnoganEpoch {
+  /** From 1. */
+  readonly epoch: number;
+  readonly discriminatorLoss: number;
+  readonly generatorLoss: number;
+  /** Mean probabilities that the discriminator gives to real and to generated films. */
+  readonly real: number;
+  readonly fake: number;
+  /** Of a quick search on some validation films; null in most epochs. */
+  readonly auroc: number | null;
+  readonly seconds: number;
+}
+
+export interface AnoganOutcome {
+  readonly architecture: DcganOptions;
+  readonly parameters: HostTensors;
+  readonly bestEpoch: number;
+  readonly history: readonly AnoganEpoch[];
+  readonly interrupted: boolean;
+}
+
+interface Sums {
+  discriminatorLoss: number;
+  generatorLoss: number;
+  real: number;
+  fake: number;
+}
+
+interface Progress {
+  epoch: number;
+  step: number;
+  sums: Sums;
+  secondsBefore: number;
+  updates: number;
+  bestEpoch: number;
+  history: AnoganEpoch[];
+}
+
+const STEPS_PER_AVERAGE = 4;
+const AVERAGE_DECAY = 0.98;
+const QUICK_FILMS = 280;
+const QUICK_STEPS = 20;
+/** Seeds of different purposes must not meet. */
+const NOISE = 0x6e6f;
+
+/**
+ * Trains a DCGAN (Radford et al. 2016) on normal films and returns the weights (the generator's averaged)
+ * of the epoch that told normal from abnormal validation films best.
+ */
+export async function trainAnogan(
+  engine: Engine,
+  data: AnoganData,
+  settings: AnoganSettings,
+  hooks: TrainingHooks<AnoganEpoch>,
+): Promise<AnoganOutcome> {
+  const { films, normals } = data;
+  const { seed, epochs } = settings;
+  const batchSize = Math.min(settings.batchSize, normals.length);
+  const steps = Math.floor(normals.length / batchSize);
+  const side = films.width;
+  const architecture: DcganOptions = { width: settings.width, zDim: 100 };
+  const zDim = 100;
+  const discriminator = dcganDiscriminatorStep(architecture, { batchSize, realLabel: settings.realLabel });
+  const generator = dcganGeneratorStep(architecture, { batchSize });
+  const identity = { ...settings, films: normals.length };
+
+  const initial = initDcgan(architecture, seed);
+  const averaged = Object.keys(initial).filter((name) => name.startsWith('generator/'));
+
+  let checkpoint: Checkpoint<Progress>;
+  if (hooks.resume === true) {
+    checkpoint = await loadCheckpoint(hooks.checkpointDir, identity);
+  } else {
+    const state = { ...discriminator.initialState(initial), ...generator.initialState(initial) };
+    checkpoint = { groups: { state }, progress: start() };
+  }
+  const { progress } = checkpoint;
+  const average = checkpoint.groups.average ?? {};
+  let best = checkpoint.groups.best ?? {};
+  const quick = someOf(data.val, seed);
+
+  const state = engine.createState();
+  await state.set(checkpoint.groups.state ?? {});
+  const D = await engine.load(discriminator.bytes, { state, name: 'discriminator training' });
+  const G = await engine.load(generator.bytes, { state, name: 'generator training' });
+
+  const noise = (epoch: number, step: number, which: number): HostTensor =>
+    normalNoise([batchSize, zDim], seeded(seed, NOISE, epoch, step, which));
+
+  function batchAt(epoch: number, step: number, order: Uint32Array): HostTensor {
+    const images = new Float32Array(batchSize * side * side);
+    for (let i = 0; i < batchSize; i++) {
+      const film = normals[order[step * batchSize + i] ?? 0] ?? 0;
+      const pixels = images.subarray(i * side * side, (i + 1) * side * side);
+      augment(filmAt(films, film), side, side, settings.augmentation, seeded(seed, epoch, film), pixels);
+    }
+    for (let p = 0; p < images.length; p++) images[p] = 2 * (images[p] ?? 0) - 1;
+    return { data: images, dims: [batchSize, side, side, 1] };
+  }
+
+  /** The networks as they would ship now. */
+  async function current(): Promise<HostTensors> {
+    const now = await state.get();
+    const networks = { ...discriminator.parametersOf(now), ...generator.parametersOf(now) };
+    return { ...networks, ...copyOf(average) };
+  }
+
+  const save = async (): Promise<void> => {
+    const groups = { state: await state.get(), average, best };
+    await saveCheckpoint(hooks.checkpointDir, identity, { groups, progress });
+  };
+
+  const lr = scalar(settings.learningRate);
+  while (progress.epoch <= epochs && !isStopped(hooks)) {
+    const { epoch, sums } = progress;
+    const began = performance.now() - progress.secondsBefore * 1000;
+    const order = shuffled(normals.length, seeded(seed, epoch));
+    while (progress.step < steps && !isStopped(hooks)) {
+      const { step } = progress;
+      const images = batchAt(epoch, step, order);
+      const [d, g] = await Promise.all([
+        D.step({ images, z: noise(epoch, step, 0), lr }),
+        G.step({ z: noise(epoch, step, 1), lr }),
+      ]);
+      sums.discriminatorLoss += Number(d.loss?.data[0]);
+      sums.real += Number(d.realProbability?.data[0]);
+      sums.fake += Number(d.fakeProbability?.data[0]);
+      sums.generatorLoss += Number(g.loss?.data[0]);
+      progress.step++;
+      if (progress.step % STEPS_PER_AVERAGE === 0 || progress.step === steps) {
+        averageInto(average, await state.get(averaged), AVERAGE_DECAY, progress.updates++);
+      }
+      hooks.onStep?.(progress.step, steps, epoch, sums.generatorLoss / progress.step);
+    }
+    progress.secondsBefore = (performance.now() - began) / 1000;
+    if (progress.step < steps) break;
+
+    let found: number | null = null;
+    if (epoch % settings.evaluateEvery === 0 || epoch === epochs) {
+      const networks = await current();
+      const search = { ...settings.search, steps: QUICK_STEPS, restarts: 1 };
+      const scores = await scoreFilms(engine, architecture, networks, films, quick.index, search);
+      found = auroc(
+        scores.map((score) => score.anomalyScore),
+        quick.abnormal,
+      );
+      if (found > Math.max(-1, ...progress.history.map((old) => old.auroc ?? -1))) {
+        progress.bestEpoch = epoch;
+        best = networks;
+      }
+    }
+    const row: AnoganEpoch = {
+      epoch,
+      discriminatorLoss: sums.discriminatorLoss / steps,
+      generatorLoss: sums.generatorLoss / steps,
+      real: sums.real / steps,
+      fake: sums.fake / steps,
+      auroc: found,
+      seconds: progress.secondsBefore,
+    };
+    progress.history.push(row);
+    Object.assign(progress, { epoch: epoch + 1, step: 0, sums: noSums(), secondsBefore: 0 });
+    await save();
+    hooks.onEpoch?.(row, progress.bestEpoch === epoch);
+  }
+
+  if (progress.step > 0) await save();
+  const outcome: AnoganOutcome = {
+    architecture,
+    parameters: progress.bestEpoch > 0 ? best : await current(),
+    bestEpoch: progress.bestEpoch,
+    history: progress.history,
+    interrupted: hooks.signal?.aborted === true,
+  };
+  await D.dispose();
+  await G.dispose();
+  await state.dispose();
+  return outcome;
+}
+
+/** Scores films with the exported networks, as serving does. */
+export async function scoreFilms(
+  engine: Engine,
+  architecture: DcganOptions,
+  parameters: HostTensors,
+  films: PreparedFilms,
+  index: Uint32Array,
+  settings: SearchSettings,
+  onProgress?: (done: number, total: number) => void,
+): Promise<AnomalyScore[]> {
+  const exported = exportAnogan(parameters, architecture);
+  const features = await engine.load(exported.features, { name: 'features' });
+  const search = await engine.load(exported.search, { name: 'latent search' });
+  const networks = {
+    features: async (images: HostTensor) => (await features.run({ images })).features as HostTensor,
+    search: (feeds: HostTensors) => search.run(feeds),
+  };
+  const scores: AnomalyScore[] = [];
+  const AT_ONCE = 32;
+  for (let from = 0; from < index.length; from += AT_ONCE) {
+    const { data, dims } = imagesOf(films, index.subarray(from, from + AT_ONCE));
+    const images = { data: (data as Float32Array).map((value) => 2 * value - 1), dims };
+    scores.push(...(await scoreAnomalies(networks, images, architecture.zDim ?? 100, settings)));
+    onProgress?.(scores.length, index.length);
+  }
+  await features.dispose();
+  await search.dispose();
+  return scores;
+}
+
+/** What the card and the bundle say: normal against abnormal over the validation films. */
+export function anoganMetrics(
+  scores: readonly AnomalyScore[],
+  abnormal: readonly boolean[],
+): Record<string, unknown> {
+  const by = (
+    figure: 'anomalyScore' | 'residualLoss' | 'discriminationLoss',
+  ): ReturnType<typeof aurocInterval> =>
+    aurocInterval(
+      scores.map((score) => score[figure]),
+      abnormal,
+    );
+  return {
+    films: scores.length,
+    auroc: by('anomalyScore'),
+    aurocOfResidualLoss: by('residualLoss'),
+    aurocOfDiscriminationLoss: by('discriminationLoss'),
+  };
+}
+
+/** As many normal as abnormal films, drawn by the seed. */
+function someOf({ index, abnormal }: AnoganData['val'], seed: number): AnoganData['val'] {
+  const order = Array.from(shuffled(index.length, seeded(seed)));
+  const of = (wanted: boolean): number[] =>
+    order.filter((i) => abnormal[i] === wanted).slice(0, QUICK_FILMS / 2);
+  const chosen = [...of(false), ...of(true)];
+  return {
+    index: Uint32Array.from(chosen, (i) => index[i] ?? 0),
+    abnormal: chosen.map((i) => abnormal[i] ?? false),
+  };
+}
+
+function noSums(): Sums {
+  return { discriminatorLoss: 0, generatorLoss: 0, real: 0, fake: 0 };
+}
+
+function start(): Progress {
+  return { epoch: 1, step: 0, sums: noSums(), secondsBefore: 0, updates: 0, bestEpoch: 0, history: [] };
+}

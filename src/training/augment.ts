@@ -1,0 +1,140 @@
+import type { Random } from './random.js';
+
+/** How films are varied in training. Each is a range drawn from uniformly, and 0 switches it off. */
+export interface Augmentation {
+  /** Degrees, either way. */
+  readonly rotate: number;
+  /** Degrees, either way. */
+  readonly shear: number;
+  /** Of the width and of the height, either way. */
+  readonly shift: number;
+  /** Either way: 0.15 scales by 1/1.15 … 1.15. */
+  readonly zoom: number;
+  /**
+   * Stretches width against height, either way: 0.2 changes their ratio by 1/1.2 … 1.2. Where films are
+   * squashed to a square and the classes differ in the shape of their originals, this hides that cue.
+   */
+  readonly aspect: number;
+  /** Probability of a mirror image. It moves the heart to the other side: 0 by default. */
+  readonly flip: number;
+  /** Of the full range, either way. */
+  readonly brightness: number;
+  /** Either way, about mid grey. */
+  readonly contrast: number;
+  /** Either way: 0.2 raises to a power of 1/1.2 … 1.2. */
+  readonly gamma: number;
+  /** Greatest side of a square set to mid grey, of the image's side (DeVries and Taylor 2017). */
+  readonly cutOut: number;
+}
+
+export const NO_AUGMENTATION: Augmentation = {
+  rotate: 0,
+  shear: 0,
+  shift: 0,
+  zoom: 0,
+  aspect: 0,
+  flip: 0,
+  brightness: 0,
+  contrast: 0,
+  gamma: 0,
+  cutOut: 0,
+};
+
+export const CHEST_AUGMENTATION: Augmentation = {
+  rotate: 10,
+  shear: 5,
+  shift: 0.06,
+  zoom: 0.12,
+  aspect: 0.2,
+  flip: 0,
+  brightness: 0.08,
+  contrast: 0.15,
+  gamma: 0.2,
+  cutOut: 0.3,
+};
+
+/**
+ * Varies one grey image of `width` × `height` 8-bit samples and writes it to `target` as 0–1. One affine
+ * warp about the centre, sampled bilinearly, edge pixels repeated outside; then the square is cut out.
+ */
+export function augment(
+  source: Uint8Array,
+  width: number,
+  height: number,
+  { rotate, shear, shift, zoom, aspect, flip, brightness, contrast, gamma, cutOut }: Augmentation,
+  random: Random,
+  target: Float32Array,
+): void {
+  const either = (range: number): number => (random() * 2 - 1) * range;
+  const factor = (range: number): number => (1 + range) ** either(1);
+
+  // Every switch draws, on or off, so that changing one leaves the others' draws as they were.
+  const angle = (either(rotate) * Math.PI) / 180;
+  const slant = Math.tan((either(shear) * Math.PI) / 180);
+  const dx = either(shift) * width;
+  const dy = either(shift) * height;
+  const scale = factor(zoom);
+  const stretch = Math.sqrt(factor(aspect));
+  const mirror = random() < flip ? -1 : 1;
+  const levels = toneCurve(either(brightness), factor(contrast), factor(gamma));
+
+  // The map from target to source: the inverse of rotate · shear · scale, which being random needs no inverting.
+  const sx = (mirror * stretch) / scale;
+  const sy = 1 / (stretch * scale);
+  const cos = Math.cos(angle);
+  const sin = Math.sin(angle);
+  const xx = sx * cos;
+  const xy = sx * (slant * cos - sin);
+  const yx = sy * sin;
+  const yy = sy * (slant * sin + cos);
+  const cx = (width - 1) / 2;
+  const cy = (height - 1) / 2;
+  const right = width - 1;
+  const bottom = height - 1;
+
+  let at = 0;
+  for (let y = 0; y < height; y++) {
+    let u = cx + dx - xx * cx + xy * (y - cy);
+    let v = cy + dy - yx * cx + yy * (y - cy);
+    for (let x = 0; x < width; x++, u += xx, v += yx) {
+      const uc = u < 0 ? 0 : u > right ? right : u;
+      const vc = v < 0 ? 0 : v > bottom ? bottom : v;
+      const u0 = uc | 0;
+      const v0 = vc | 0;
+      const u1 = u0 < right ? u0 + 1 : right;
+      const top = v0 * width;
+      const low = v0 < bottom ? top + width : top;
+      const fu = uc - u0;
+      const fv = vc - v0;
+      const a = at8(levels, source, top + u0);
+      const b = at8(levels, source, top + u1);
+      const c = at8(levels, source, low + u0);
+      const d = at8(levels, source, low + u1);
+      const upper = a + (b - a) * fu;
+      target[at++] = upper + (c + (d - c) * fu - upper) * fv;
+    }
+  }
+
+  const side = random() * cutOut;
+  const left = Math.round(random() * width - (side * width) / 2);
+  const head = Math.round(random() * height - (side * height) / 2);
+  for (let y = Math.max(0, head); y < Math.min(height, head + side * height); y++) {
+    target.fill(
+      0.5,
+      y * width + Math.max(0, left),
+      y * width + Math.max(0, Math.min(width, left + side * width)),
+    );
+  }
+}
+
+function at8(levels: Float32Array, source: Uint8Array, i: number): number {
+  return levels[source[i] ?? 0] ?? 0;
+}
+
+/** 256 grey levels → 0–1 by gamma, contrast about mid grey and brightness, clipped. */
+function toneCurve(brightness: number, contrast: number, gamma: number): Float32Array {
+  return Float32Array.from({ length: 256 }, (_, level) => {
+    const value = ((level / 255) ** gamma - 0.5) * contrast + 0.5 + brightness;
+    return Math.min(1, Math.max(0, value));
+  });
+}

@@ -1,0 +1,103 @@
+import type { Bundle } from '../models/bundle.js';
+import type { Interval } from './metrics.js';
+
+/** What the person who trains says about the data. */
+export interface About {
+  readonly name: string;
+  /** SPDX, of the data. */
+  readonly license: string;
+  /** Where they come from, and whom to credit. */
+  readonly source: string;
+  /** Where the model must not be trusted. */
+  readonly limits: readonly string[];
+}
+
+/** The model card that lies in the bundle as its README. */
+export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string[]): string {
+  const { name, input, preprocessing, labels, data, metrics, training } = bundle;
+  const chain = preprocessing.map(({ use, with: settings }) => `- \`${use}\` ${inlineYaml(settings)}`);
+  const counts = Object.entries(data.counts).map(
+    ([split, classes]) =>
+      `- ${split}: ${Object.entries(classes)
+        .map(([label, films]) => `${films} ${label}`)
+        .join(', ')}`,
+  );
+  return [
+    `# ${name}`,
+    '',
+    bundle.kind === 'classifier'
+      ? `A classifier of ${input.width}×${input.height} films: ${labels.join(', ')}.`
+      : `An AnoGAN for ${input.width}×${input.height} films: it was shown normal ones only and scores how far a film is from them.`,
+    '',
+    '**Not a medical device.** It must not be used to diagnose or treat anybody.',
+    '',
+    '## Limits',
+    ...limits.map((limit) => `- ${limit}`),
+    '',
+    '## Figures on the validation films',
+    'They chose the best epoch, so they flatter the model a little. Intervals are 95 % (bootstrap over films).',
+    '',
+    ...metricLines(metrics),
+    '',
+    '## Data',
+    `${data.name}, ${data.license}. ${data.source}`,
+    '',
+    ...counts,
+    '',
+    `The films of one patient are all in one split. Fingerprint: \`${data.fingerprint}\`.`,
+    '',
+    '## Preprocessing',
+    'The stages before the model, in training and in serving:',
+    '',
+    ...chain,
+    '',
+    '## Training',
+    `rxray ${bundle.rxray}, ${bundle.createdAt}. Weights: ${bundle.license}.`,
+    '',
+    '```json',
+    JSON.stringify({ architecture: bundle.architecture, ...training }, null, 2),
+    '```',
+    '',
+  ].join('\n');
+}
+
+function metricLines(metrics: Readonly<Record<string, unknown>>): string[] {
+  return Object.entries(metrics).flatMap(([name, value]) => {
+    if (typeof value === 'number') return [`- ${name}: ${figure(value)}`];
+    if (isInterval(value)) return [`- ${name}: ${interval(value)}`];
+    if (name === 'classes') {
+      const classes = value as Record<string, { recall: number | null; auroc: Interval }>;
+      return Object.entries(classes).map(
+        ([label, { recall, auroc }]) =>
+          `- ${label}: recall ${recall === null ? '–' : figure(recall)}, AUROC against the rest ${interval(auroc)}`,
+      );
+    }
+    if (name === 'confusionMatrix') {
+      const { order, counts } = value as { order: string[]; counts: number[][] };
+      return [
+        '',
+        `| true ↓ predicted → | ${order.join(' | ')} |`,
+        `|---|${order.map(() => '---').join('|')}|`,
+        ...counts.map((row, i) => `| ${order[i] ?? ''} | ${row.join(' | ')} |`),
+      ];
+    }
+    return [];
+  });
+}
+
+function isInterval(value: unknown): value is Interval {
+  return typeof value === 'object' && value !== null && 'low' in value && 'high' in value;
+}
+
+function interval({ value, low, high }: Interval): string {
+  return `${figure(value)} (${figure(low)}–${figure(high)})`;
+}
+
+function figure(value: number): string {
+  return Number.isInteger(value) ? String(value) : value.toFixed(3);
+}
+
+function inlineYaml(settings: Readonly<Record<string, unknown>>): string {
+  const entries = Object.entries(settings).map(([key, value]) => `${key}: ${JSON.stringify(value)}`);
+  return entries.length === 0 ? '' : `\`{ ${entries.join(', ')} }\``;
+}

@@ -1,0 +1,251 @@
+import { createHash } from 'node:crypto';
+import { readFile, readdir, stat } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { parse } from 'csv-parse/sync';
+import { RxrayError } from '../core/errors.js';
+import { seeded, shuffled } from './random.js';
+
+export type Split = 'train' | 'val' | 'test';
+
+/** One labelled film. */
+export interface Film {
+  /** Absolute. */
+  readonly path: string;
+  /** As the manifest or the folder names it, with forward slashes. */
+  readonly name: string;
+  readonly class: string;
+  readonly split: Split;
+  /** Films of one patient stay together; where nothing is known, each film is its own patient. */
+  readonly patient: string;
+  /** Of the file's bytes, in hexadecimal. */
+  readonly sha256: string;
+}
+
+export interface Dataset {
+  readonly films: readonly Film[];
+  /** Sorted: a model's label i is `classes[i]`. */
+  readonly classes: readonly string[];
+  /** Films by split and class. */
+  readonly counts: Readonly<Record<string, Readonly<Record<string, number>>>>;
+  /** SHA-256 over the sorted (path, SHA-256, class, split) of all films. */
+  readonly fingerprint: string;
+  /** Exact copies that were left out. */
+  readonly duplicates: number;
+}
+
+export interface DatasetOptions {
+  /** The manifest's columns; `split`, `patient` and `duplicateOf` may be missing from the file. */
+  readonly columns?: {
+    readonly path?: string;
+    readonly class?: string;
+    readonly split?: string;
+    readonly patient?: string;
+    readonly duplicateOf?: string;
+  };
+  /** Share of the films that becomes `val` where the data name no split. Default 0.12. */
+  readonly validation?: number;
+  /** Draws that split. Default 1. */
+  readonly seed?: number;
+}
+
+interface Row {
+  readonly path: string;
+  readonly name: string;
+  readonly class: string;
+  readonly split: Split | undefined;
+  readonly patient: string;
+}
+
+const IMAGE = /\.(jpe?g|png|tiff?|webp|bmp|gif|dcm)$/i;
+const SPLITS: Readonly<Record<string, Split>> = { train: 'train', val: 'val', valid: 'val', test: 'test' };
+
+/**
+ * Reads labelled films from a manifest (`.csv`, paths relative to it) or from a folder of classes
+ * (`DIR/<class>/*.png`, or `DIR/{train,val,test}/<class>/*.png`). Throws `TRAINING_DATA`.
+ */
+export async function readDataset(path: string, options: DatasetOptions = {}): Promise<Dataset> {
+  const { validation = 0.12, seed = 1 } = options;
+  const info = await stat(path).catch((cause: unknown) => {
+    throw broken(`expected a manifest (CSV) or a folder of classes, but ${path} cannot be read`, cause);
+  });
+  const { rows, marked } = info.isDirectory()
+    ? { rows: await readFolder(path), marked: 0 }
+    : await readManifest(path, options.columns ?? {});
+  if (rows.length === 0) throw broken(`${path} names no films`);
+
+  const { films: unsplit, copies } = await hashFilms(rows);
+  const films = unsplit.some((film) => film.split === undefined)
+    ? splitByPatient(unsplit, validation, seed)
+    : (unsplit as Film[]);
+  refuseStraddling(films, path);
+
+  const classes = [...new Set(films.map((film) => film.class))].sort();
+  const counts: Record<string, Record<string, number>> = {};
+  for (const film of films) {
+    const split = (counts[film.split] ??= Object.fromEntries(classes.map((name) => [name, 0])));
+    split[film.class] = (split[film.class] ?? 0) + 1;
+  }
+  const lines = films.map((film) => [film.name, film.sha256, film.class, film.split].join('\0')).sort();
+  return {
+    films,
+    classes,
+    counts,
+    fingerprint: createHash('sha256').update(lines.join('\n')).digest('hex'),
+    duplicates: marked + copies,
+  };
+}
+
+async function readManifest(
+  path: string,
+  columns: NonNullable<DatasetOptions['columns']>,
+): Promise<{ rows: Row[]; marked: number }> {
+  const names = { path: 'path', class: 'class', split: 'split', patient: 'patient', ...columns };
+  const duplicateOf = columns.duplicateOf ?? 'duplicate_of';
+  let records: Record<string, string>[];
+  try {
+    records = parse(await readFile(path, 'utf8'), { columns: true, bom: true, skip_empty_lines: true });
+  } catch (cause) {
+    throw broken(`${path} is not a CSV file with a header`, cause);
+  }
+  const header = Object.keys(records[0] ?? {});
+  for (const needed of [names.path, names.class]) {
+    if (records.length > 0 && !header.includes(needed)) {
+      throw broken(`${path} has no column "${needed}": its columns are ${header.join(', ')}`);
+    }
+  }
+  const originals = records.filter((record) => !record[duplicateOf]);
+  const root = dirname(resolve(path));
+  const rows = originals.map((record, i): Row => {
+    const name = record[names.path] ?? '';
+    const split = record[names.split];
+    if (name === '' || !record[names.class]) throw broken(`${path}: film ${i + 1} has no path or no class`);
+    if (split && SPLITS[split] === undefined) {
+      throw broken(`${path}: the split of ${name} is "${split}", expected ${Object.keys(SPLITS).join(', ')}`);
+    }
+    return {
+      path: join(root, name),
+      name,
+      class: record[names.class] ?? '',
+      split: split ? SPLITS[split] : undefined,
+      patient: record[names.patient] || name,
+    };
+  });
+  const unsplit = rows.filter((row) => row.split === undefined).length;
+  if (unsplit > 0 && unsplit < rows.length) {
+    throw broken(`${path}: ${unsplit} of ${rows.length} films have no split; give all of them one, or none`);
+  }
+  return { rows, marked: records.length - originals.length };
+}
+
+async function readFolder(root: string): Promise<Row[]> {
+  const top = await folders(root);
+  const splits = top.filter((name) => SPLITS[name] !== undefined);
+  if (splits.length > 0 && splits.length < top.length) {
+    throw broken(
+      `${root} mixes splits (${splits.join(', ')}) and classes (${top.filter((n) => !splits.includes(n)).join(', ')})`,
+    );
+  }
+  const places = (splits.length > 0 ? splits : ['']).map(async (place) => {
+    const classes = splits.length > 0 ? await folders(join(root, place)) : top;
+    return Promise.all(
+      classes.map(async (name): Promise<Row[]> => {
+        const entries = await readdir(join(root, place, name), { recursive: true });
+        return entries
+          .filter((entry) => IMAGE.test(entry))
+          .sort()
+          .map((entry) => {
+            const film = [place, name, ...entry.split(/[\\/]/)].filter(Boolean).join('/');
+            return {
+              path: resolve(root, film),
+              name: film,
+              class: name,
+              split: SPLITS[place],
+              patient: film,
+            };
+          });
+      }),
+    );
+  });
+  const rows = (await Promise.all(places)).flat(2);
+  if (rows.length === 0) {
+    throw broken(
+      `${root} holds no films: expected one folder per class with images in it (${root}/<class>/*.png)`,
+    );
+  }
+  return rows;
+}
+
+async function folders(dir: string): Promise<string[]> {
+  const entries = await readdir(dir, { withFileTypes: true });
+  return entries.flatMap((entry) => (entry.isDirectory() ? [entry.name] : [])).sort();
+}
+
+/** Hashes the files and drops exact copies within a class: they would count twice. */
+async function hashFilms(
+  rows: readonly Row[],
+): Promise<{ films: (Omit<Film, 'split'> & { split: Split | undefined })[]; copies: number }> {
+  const films = new Map<string, Omit<Film, 'split'> & { split: Split | undefined }>();
+  const AT_ONCE = 64;
+  for (let i = 0; i < rows.length; i += AT_ONCE) {
+    const hashed = rows.slice(i, i + AT_ONCE).map(async (row) => {
+      const bytes = await readFile(row.path).catch((cause: unknown) => {
+        throw broken(`the film ${row.name} cannot be read`, cause);
+      });
+      return { ...row, sha256: createHash('sha256').update(bytes).digest('hex') };
+    });
+    for (const film of await Promise.all(hashed)) {
+      const twin = films.get(film.sha256);
+      if (twin !== undefined && twin.class !== film.class) {
+        throw broken(
+          `${twin.name} and ${film.name} are the same file in two classes (${twin.class}, ${film.class})`,
+        );
+      }
+      if (twin === undefined) films.set(film.sha256, film);
+    }
+  }
+  return { films: [...films.values()], copies: rows.length - films.size };
+}
+
+/** Draws `val` class by class, whole patients at a time. */
+function splitByPatient(
+  films: readonly (Omit<Film, 'split'> & { split: Split | undefined })[],
+  share: number,
+  seed: number,
+): Film[] {
+  const validation = new Set<string>();
+  for (const name of [...new Set(films.map((film) => film.class))].sort()) {
+    const mine = films.filter((film) => film.class === name);
+    const patients = [...new Set(mine.map((film) => film.patient))].sort();
+    const wanted = Math.round(mine.length * share);
+    let taken = mine.filter((film) => validation.has(film.patient)).length;
+    for (const i of shuffled(patients.length, seeded(seed))) {
+      if (taken >= wanted) break;
+      const patient = patients[i] ?? '';
+      if (validation.has(patient)) continue;
+      validation.add(patient);
+      taken += mine.filter((film) => film.patient === patient).length;
+    }
+  }
+  return films.map((film) => ({ ...film, split: validation.has(film.patient) ? 'val' : 'train' }));
+}
+
+function refuseStraddling(films: readonly Film[], path: string): void {
+  const splits = new Map<string, Split>();
+  const straddling = new Set<string>();
+  for (const film of films) {
+    const seen = splits.get(film.patient) ?? film.split;
+    if (seen !== film.split) straddling.add(film.patient);
+    splits.set(film.patient, seen);
+  }
+  if (straddling.size > 0) {
+    const some = [...straddling].slice(0, 3).join(', ');
+    throw broken(
+      `${path}: ${straddling.size} patients have films in more than one split (${some}, …): ` +
+        'the validation would be too good',
+    );
+  }
+}
+
+function broken(message: string, cause?: unknown): RxrayError {
+  return new RxrayError('TRAINING_DATA', message, { cause });
+}

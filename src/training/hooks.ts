@@ -1,0 +1,16 @@
+/** What a training tells while it runs, where it keeps its checkpoint, and how it is stopped. */
+export interface TrainingHooks<Epoch> {
+  readonly checkpointDir: string;
+  /** Goes on from the checkpoint. */
+  readonly resume?: boolean;
+  /** Stops after the running step, with a checkpoint. */
+  readonly signal?: AbortSignal;
+  /** Milliseconds since 1970: stops after the running step, with a checkpoint, and returns what there is. */
+  readonly deadline?: number;
+  readonly onStep?: (done: number, total: number, epoch: number, loss: number) => void;
+  readonly onEpoch?: (epoch: Epoch, best: boolean) => void;
+}
+
+export function isStopped({ signal, deadline }: TrainingHooks<never>): boolean {
+  return signal?.aborted === true || (deadline !== undefined && Date.now() > deadline);
+}

@@ -1,0 +1,118 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import {
+  augment,
+  CHEST_AUGMENTATION,
+  NO_AUGMENTATION,
+  type Augmentation,
+} from '../../src/training/augment.js';
+import { seeded } from '../../src/training/random.js';
+
+/** A film with a bright square left of the middle. */
+function film(width = 32, height = 32): Uint8Array {
+  const data = new Uint8Array(width * height).fill(40);
+  for (let y = 10; y < 20; y++) data.fill(200, y * width + 6, y * width + 14);
+  return data;
+}
+
+function run(settings: Partial<Augmentation>, seed = 1, source = film()): Float32Array {
+  const target = new Float32Array(source.length);
+  augment(source, 32, 32, { ...NO_AUGMENTATION, ...settings }, seeded(seed), target);
+  return target;
+}
+
+function centre(image: Float32Array): { x: number; y: number; mass: number } {
+  let mass = 0;
+  let x = 0;
+  let y = 0;
+  image.forEach((value, i) => {
+    const over = Math.max(0, value - 0.3);
+    mass += over;
+    x += over * (i % 32);
+    y += over * Math.floor(i / 32);
+  });
+  return { x: x / mass, y: y / mass, mass };
+}
+
+describe('augmentation', () => {
+  it('with everything off only scales to 0–1', () => {
+    expect(run({})).to.deep.equal(Float32Array.from(film(), (v) => v / 255));
+  });
+
+  it('draws the same for the same seed, and something else for another', () => {
+    expect(run(CHEST_AUGMENTATION, 7)).to.deep.equal(run(CHEST_AUGMENTATION, 7));
+    expect(run(CHEST_AUGMENTATION, 7)).to.not.deep.equal(run(CHEST_AUGMENTATION, 8));
+  });
+
+  it('mirrors exactly', () => {
+    const mirrored = run({ flip: 1 });
+    const plain = run({});
+    for (let y = 0; y < 32; y++) {
+      expect([...mirrored.subarray(y * 32, y * 32 + 32)]).to.deep.equal(
+        [...plain.subarray(y * 32, y * 32 + 32)].reverse(),
+      );
+    }
+  });
+
+  it('shifts within its range', () => {
+    const before = centre(run({}));
+    for (let seed = 1; seed < 20; seed++) {
+      const after = centre(run({ shift: 0.1 }, seed));
+      expect(Math.abs(after.x - before.x)).to.be.below(3.3);
+      expect(Math.abs(after.y - before.y)).to.be.below(3.3);
+    }
+  });
+
+  it('turns about the centre: the distance from it stays', () => {
+    const distance = ({ x, y }: { x: number; y: number }) => Math.hypot(x - 15.5, y - 15.5);
+    const before = centre(run({}));
+    const moved: number[] = [];
+    for (let seed = 1; seed < 10; seed++) {
+      const after = centre(run({ rotate: 40 }, seed));
+      moved.push(Math.hypot(after.x - before.x, after.y - before.y));
+      expect(distance(after)).to.be.closeTo(distance(before), 0.2);
+    }
+    expect(Math.max(...moved)).to.be.above(1);
+  });
+
+  it('changes the aspect ratio but not the area, and zooms the area', () => {
+    const mass = centre(run({})).mass;
+    for (let seed = 1; seed < 10; seed++) {
+      expect(centre(run({ aspect: 0.3 }, seed)).mass / mass).to.be.closeTo(1, 0.12);
+      expect(centre(run({ zoom: 0.3 }, seed)).mass / mass).to.be.within(1 / 1.85, 1.85);
+    }
+  });
+
+  it('cuts a mid-grey square out', () => {
+    const plain = run({});
+    const sizes: number[] = [];
+    for (let seed = 1; seed < 10; seed++) {
+      const changed = run({ cutOut: 0.5 }, seed).filter((value, i) => value !== plain[i]);
+      sizes.push(changed.length);
+      expect([...changed].every((value) => value === 0.5)).to.equal(true);
+    }
+    expect(Math.max(...sizes)).to.be.within(50, 17 * 17);
+  });
+
+  it('stays within 0–1 for any seed and any settings', () => {
+    const switches = fc.record({
+      rotate: fc.integer({ min: 0, max: 90 }),
+      shear: fc.integer({ min: 0, max: 40 }),
+      shift: fc.double({ min: 0, max: 0.5, noNaN: true }),
+      zoom: fc.double({ min: 0, max: 1, noNaN: true }),
+      aspect: fc.double({ min: 0, max: 1, noNaN: true }),
+      flip: fc.double({ min: 0, max: 1, noNaN: true }),
+      brightness: fc.double({ min: 0, max: 1, noNaN: true }),
+      contrast: fc.double({ min: 0, max: 2, noNaN: true }),
+      gamma: fc.double({ min: 0, max: 2, noNaN: true }),
+      cutOut: fc.double({ min: 0, max: 1, noNaN: true }),
+    });
+    const source = Uint8Array.from({ length: 1024 }, (_, i) => (i * 97) % 256);
+    fc.assert(
+      fc.property(switches, fc.integer(), (settings, seed) =>
+        run(settings, seed, source).every((value) => value >= 0 && value <= 1),
+      ),
+      { numRuns: 100 },
+    );
+  });
+});

@@ -1,0 +1,169 @@
+import { expect } from 'chai';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { RxrayError } from '../../src/core/errors.js';
+import { readDataset, type Dataset } from '../../src/training/dataset.js';
+
+describe('training data', () => {
+  let dir: string;
+  beforeEach(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'rxray-data-'));
+  });
+  afterEach(() => rm(dir, { recursive: true }));
+
+  async function put(name: string, contents = name): Promise<void> {
+    await mkdir(dirname(join(dir, name)), { recursive: true });
+    await writeFile(join(dir, name), contents);
+  }
+
+  async function manifest(...lines: string[]): Promise<string> {
+    await put('manifest.csv', lines.join('\r\n'));
+    return join(dir, 'manifest.csv');
+  }
+
+  async function refused(path: string): Promise<string> {
+    const error = await readDataset(path).then(
+      () => expect.fail('it was accepted'),
+      (e: unknown) => e,
+    );
+    expect(error).to.be.instanceOf(RxrayError).and.include({ code: 'TRAINING_DATA' });
+    return (error as Error).message;
+  }
+
+  const splits = ({ films }: Dataset) => Object.fromEntries(films.map((film) => [film.name, film.split]));
+
+  it('come from a manifest: classes sorted, counts by split and class, duplicates left out', async () => {
+    for (const name of ['a.png', 'b.png', 'c.png', 'd.png']) await put(name);
+    const path = await manifest(
+      'path,split,class,patient,duplicate_of',
+      'a.png,train,viral,p1,',
+      'b.png,train,normal,p2,',
+      'c.png,val,normal,p3,',
+      'd.png,val,viral,p4,a.png',
+    );
+    const data = await readDataset(path);
+    expect(data.classes).to.deep.equal(['normal', 'viral']);
+    expect(data.counts).to.deep.equal({ train: { normal: 1, viral: 1 }, val: { normal: 1, viral: 0 } });
+    expect(data.duplicates).to.equal(1);
+    expect(data.films[0]).to.include({ path: join(dir, 'a.png'), class: 'viral', patient: 'p1' });
+  });
+
+  it('count a file once that lies there twice', async () => {
+    await put('normal/a.png', 'same');
+    await put('normal/b.png', 'same');
+    await put('ill/c.png');
+    const data = await readDataset(dir);
+    expect(data.films).to.have.length(2);
+    expect(data.duplicates).to.equal(1);
+  });
+
+  it('take other column names', async () => {
+    await put('a.png');
+    const path = await manifest('file,label', 'a.png,normal');
+    const data = await readDataset(path, { columns: { path: 'file', class: 'label' } });
+    expect(data.films[0]).to.include({ name: 'a.png', class: 'normal' });
+  });
+
+  it('come from a folder of classes, split by seed with every class in both splits', async () => {
+    for (let i = 0; i < 20; i++) {
+      await put(`normal/${i}.png`);
+      await put(`ill/deep/${i}.jpeg`);
+      await put(`ill/${i}.txt`);
+    }
+    const data = await readDataset(dir, { validation: 0.25, seed: 3 });
+    expect(data.counts).to.deep.equal({ train: { ill: 15, normal: 15 }, val: { ill: 5, normal: 5 } });
+    expect(splits(await readDataset(dir, { validation: 0.25, seed: 3 }))).to.deep.equal(splits(data));
+    expect(splits(await readDataset(dir, { validation: 0.25, seed: 4 }))).to.not.deep.equal(splits(data));
+  });
+
+  it('come from a folder of splits', async () => {
+    await put('train/normal/a.png');
+    await put('train/ill/b.png');
+    await put('val/normal/c.png');
+    const data = await readDataset(dir);
+    expect(splits(data)).to.deep.equal({
+      'train/ill/b.png': 'train',
+      'train/normal/a.png': 'train',
+      'val/normal/c.png': 'val',
+    });
+  });
+
+  it('keep the films of a patient together', async () => {
+    const lines = ['path,class,patient'];
+    for (let i = 0; i < 60; i++) {
+      await put(`${i}.png`);
+      lines.push(`${i}.png,${i % 2 === 0 ? 'normal' : 'ill'},p${Math.floor(i / 4)}`);
+    }
+    const { films, counts } = await readDataset(await manifest(...lines), { validation: 0.2 });
+    const seen = new Map<string, Set<string>>();
+    for (const { patient, split } of films) seen.set(patient, (seen.get(patient) ?? new Set()).add(split));
+    expect([...seen.values()].every((of) => of.size === 1)).to.equal(true);
+    expect(counts.val?.normal).to.be.within(6, 8);
+  });
+
+  it('have a fingerprint that changes with a file, a class or a split, and with nothing else', async () => {
+    await put('a.png');
+    await put('b.png');
+    const header = 'path,class,split';
+    const print = async (...lines: string[]) =>
+      (await readDataset(await manifest(header, ...lines))).fingerprint;
+    const first = await print('a.png,x,train', 'b.png,y,val');
+    expect(await print('b.png,y,val', 'a.png,x,train')).to.equal(first);
+    expect(await print('a.png,x,train', 'b.png,x,val')).to.not.equal(first);
+    expect(await print('a.png,x,train', 'b.png,y,train')).to.not.equal(first);
+    await put('b.png', 'other');
+    expect(await print('a.png,x,train', 'b.png,y,val')).to.not.equal(first);
+  });
+
+  describe('are refused with a reason', () => {
+    it('when there is nothing at the path', async () => {
+      expect(await refused(join(dir, 'nowhere'))).to.include(
+        'expected a manifest (CSV) or a folder of classes',
+      );
+    });
+
+    it('when the folder has no class folders', async () => {
+      await put('a.png');
+      expect(await refused(dir)).to.include('expected one folder per class');
+    });
+
+    it('when a column is missing', async () => {
+      expect(await refused(await manifest('file,class', 'a.png,x'))).to.include(
+        'has no column "path": its columns are file, class',
+      );
+    });
+
+    it('when a film is missing', async () => {
+      expect(await refused(await manifest('path,class', 'gone.png,x'))).to.include(
+        'the film gone.png cannot be read',
+      );
+    });
+
+    it('when a split is unknown', async () => {
+      await put('a.png');
+      expect(await refused(await manifest('path,class,split', 'a.png,x,holdout'))).to.include('"holdout"');
+    });
+
+    it('when only some films have a split', async () => {
+      await put('a.png');
+      await put('b.png');
+      expect(await refused(await manifest('path,class,split', 'a.png,x,train', 'b.png,x,'))).to.include(
+        '1 of 2 films have no split',
+      );
+    });
+
+    it('when a patient is in two splits', async () => {
+      await put('a.png');
+      await put('b.png');
+      const path = await manifest('path,class,split,patient', 'a.png,x,train,p1', 'b.png,x,val,p1');
+      expect(await refused(path)).to.include('1 patients have films in more than one split (p1, …)');
+    });
+
+    it('when one film has two classes', async () => {
+      await put('x/a.png', 'same');
+      await put('y/b.png', 'same');
+      expect(await refused(dir)).to.include('are the same file in two classes (x, y)');
+    });
+  });
+});
