@@ -1,0 +1,128 @@
+import { z } from 'zod';
+import { RxrayError } from '../core/errors.js';
+import { imageOf, type Classification } from '../core/frame.js';
+import { defineStage } from '../core/plugin.js';
+import { Engine, type HostTensor, type HostTensors } from '../engine/index.js';
+import { inputTensor } from '../models/input-tensor.js';
+import type { Bundle } from '../models/bundle.js';
+import {
+  lintBundle,
+  modelOptions,
+  openBundle,
+  openBundleFile,
+  orDamaged,
+  requireSize,
+} from './shared/bundle.js';
+
+const options = z.strictObject({
+  ...modelOptions,
+  topK: z
+    .int()
+    .min(1)
+    .default(5)
+    .describe('How many labels `topK` lists, most probable first; at most as many as there are.'),
+});
+
+export default defineStage({
+  name: 'resnet',
+  summary: 'Classifies images with a trained bundle: any image classifier in ONNX, such as a ResNet.',
+  options,
+  examples: [{ title: 'Chest films', with: { bundle: './models/chest-resnet' } }],
+  runsIn: 'main',
+  lint: ({ bundle }, context) => lintBundle(bundle, 'classifier', context),
+  async create({ bundle: path, device, runtime, topK }, { id, get, resolve }) {
+    const dir = resolve(path);
+    const bundle = await openBundle(dir, 'classifier', id);
+    const bytes = await openBundleFile(dir, bundle, 'model', id);
+    const engine = get(Engine);
+    const network = await orDamaged(dir, 'model', id, () =>
+      openClassifier(bytes, runtime, engine, id, device),
+    );
+    return {
+      device: engine,
+      columns: [
+        { name: 'label', path: ['label'] },
+        { name: 'probability', path: ['probability'] },
+        ...bundle.labels.map((label) => ({ name: `p.${label}`, path: ['probabilities', label] })),
+      ],
+      async processBatch(frames) {
+        requireSize(frames, bundle, id);
+        const outputs = await network.run(inputTensor(frames.map(imageOf), bundle.input));
+        const rows = probabilitiesOf(outputs, bundle, id);
+        return frames.map((frame, i) => {
+          const result = classify(rows[i] ?? [], bundle.labels, topK);
+          return { ...frame, results: { ...frame.results, [id]: result } };
+        });
+      },
+      dispose: () => network.dispose(),
+    };
+  },
+});
+
+interface Classifier {
+  /** Images as the bundle's input says → `probabilities`, or `logits`, or one output of any name. */
+  run(images: HostTensor): Promise<HostTensors>;
+  dispose(): Promise<void>;
+}
+
+async function openClassifier(
+  bytes: Uint8Array,
+  runtime: 'onnx' | 'tensorflow',
+  engine: Engine,
+  name: string,
+  device: 'auto' | 'cpu' | 'webgpu' | 'cuda',
+): Promise<Classifier> {
+  const session = await engine.load(bytes, { name, device });
+  const [input] = session.inputs;
+  if (input === undefined) throw new Error('it has no input');
+  return {
+    run: (images) => session.run({ [input.name]: images }),
+    dispose: () => session.dispose(),
+  };
+}
+
+/** A film's label, its probability, and the best labels. `probabilities` are in the order of `labels`. */
+export function classify(
+  probabilities: readonly number[],
+  labels: readonly string[],
+  topK: number,
+): Classification {
+  const ranked = labels
+    .map((label, i) => ({ label, probability: probabilities[i] ?? 0 }))
+    .sort((a, b) => b.probability - a.probability);
+  return {
+    kind: 'classification',
+    label: ranked[0]?.label ?? '',
+    probability: ranked[0]?.probability ?? 0,
+    probabilities: Object.fromEntries(labels.map((label, i) => [label, probabilities[i] ?? 0])),
+    topK: ranked.slice(0, topK),
+  };
+}
+
+/** Probabilities per film. An output named `probabilities` is taken as it is, others are logits. */
+function probabilitiesOf(outputs: HostTensors, { name, labels }: Bundle, component: string): number[][] {
+  const given = outputs.probabilities;
+  const tensor = given ?? outputs.logits ?? Object.values(outputs)[0];
+  const [films = 0, classes] = tensor?.dims ?? [];
+  if (!(tensor?.data instanceof Float32Array) || tensor.dims.length !== 2 || classes !== labels.length) {
+    throw new RxrayError(
+      'BUNDLE_DAMAGED',
+      `the network of "${name}" returns [${tensor?.dims.join(', ') ?? ''}], expected one number for each of the ` +
+        `${labels.length} labels (${labels.join(', ')})`,
+      { component },
+    );
+  }
+  const { data } = tensor;
+  return Array.from({ length: films }, (_, i) => {
+    const row = Array.from(data.subarray(i * classes, (i + 1) * classes));
+    return given === undefined ? softmax(row) : row;
+  });
+}
+
+/** exp(x) ÷ Σ exp(x), shifted by the maximum so that nothing overflows. */
+export function softmax(logits: readonly number[]): number[] {
+  const highest = Math.max(...logits);
+  const powers = logits.map((logit) => Math.exp(logit - highest));
+  const sum = powers.reduce((a, b) => a + b, 0);
+  return powers.map((power) => power / sum);
+}

@@ -1,0 +1,183 @@
+import { resolve } from 'node:path';
+import { z } from 'zod';
+import { RxrayError } from '../../core/errors.js';
+import { imageOf, type Frame } from '../../core/frame.js';
+import type { LintContext, LintMessage } from '../../core/plugin.js';
+import {
+  BundleError,
+  readBundle,
+  readBundleFile,
+  type Bundle,
+  type PreprocessingStep,
+} from '../../models/bundle.js';
+
+/** The options that every stage with a trained model has. */
+export const modelOptions = {
+  bundle: z.string().describe('The folder of the trained model, with its bundle.json.'),
+  device: z
+    .enum(['auto', 'cpu', 'webgpu', 'cuda'])
+    .default('auto')
+    .describe('Where ONNX Runtime runs it: `auto` takes the fastest that works.'),
+  runtime: z
+    .enum(['onnx', 'tensorflow'])
+    .default('onnx')
+    .describe(
+      '`tensorflow` runs the same network in TensorFlow.js, on @tensorflow/tfjs-node-gpu or -node where one is installed; slower.',
+    ),
+};
+
+/** A bundle of the right kind, or `BUNDLE_NOT_FOUND` or `BUNDLE_DAMAGED`. */
+export async function openBundle(dir: string, kind: Bundle['kind'], component: string): Promise<Bundle> {
+  const bundle = await readBundle(dir).catch((error: unknown) => {
+    throw asRxrayError(error, component);
+  });
+  if (bundle.kind !== kind) {
+    throw new RxrayError('BUNDLE_DAMAGED', wrongKind(dir, bundle, kind), { component });
+  }
+  return bundle;
+}
+
+/** The bytes of one of the bundle's files, checked. Throws `BUNDLE_NOT_FOUND` or `BUNDLE_DAMAGED`. */
+export async function openBundleFile(
+  dir: string,
+  bundle: Bundle,
+  role: string,
+  component: string,
+): Promise<Uint8Array> {
+  return readBundleFile(dir, bundle, role).catch((error: unknown) => {
+    throw asRxrayError(error, component);
+  });
+}
+
+/** Loads what the bytes hold; whatever is wrong with them is the bundle's fault: `BUNDLE_DAMAGED`. */
+export async function orDamaged<T>(
+  dir: string,
+  role: string,
+  component: string,
+  load: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await load();
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new RxrayError('BUNDLE_DAMAGED', `the file for "${role}" in ${dir} cannot be loaded: ${why}`, {
+      component,
+      cause,
+    });
+  }
+}
+
+/** Throws `BUNDLE_SHAPE` unless every frame has the size that the model was trained on. */
+export function requireSize(frames: readonly Frame[], { name, input }: Bundle, component: string): void {
+  for (const frame of frames) {
+    const { width, height } = imageOf(frame);
+    if (width === input.width && height === input.height) continue;
+    throw new RxrayError(
+      'BUNDLE_SHAPE',
+      `the model "${name}" was trained on ${input.width}×${input.height} pixels, the image has ${width}×${height}: ` +
+        `put \`use: resize\` with \`{ width: ${input.width}, height: ${input.height} }\` before it`,
+      { component },
+    );
+  }
+}
+
+/** What is wrong with the bundle itself, and what the graph does to films otherwise than training did. */
+export async function lintBundle(
+  path: string,
+  kind: Bundle['kind'],
+  { baseDir, preceding }: LintContext,
+): Promise<LintMessage[]> {
+  const dir = resolve(baseDir, path);
+  let bundle: Bundle;
+  try {
+    bundle = await readBundle(dir);
+    for (const role of Object.keys(bundle.files)) await readBundleFile(dir, bundle, role);
+  } catch (error) {
+    const { code, message } = asRxrayError(error, '');
+    return [{ severity: 'error', code, option: ['bundle'], message }];
+  }
+  if (bundle.kind !== kind) {
+    return [
+      {
+        severity: 'error',
+        code: 'BUNDLE_DAMAGED',
+        option: ['bundle'],
+        message: wrongKind(dir, bundle, kind),
+      },
+    ];
+  }
+  return preceding.length === 0 ? [] : skew(preceding, bundle);
+}
+
+/** Stages that leave the pixels as they are. */
+const WITHOUT_PIXELS = new Set(['resnet', 'anogan', 'join']);
+
+function skew(preceding: LintContext['preceding'], { name, input, preprocessing }: Bundle): LintMessage[] {
+  const graph = preceding.filter(({ use }) => !WITHOUT_PIXELS.has(use));
+  const messages: LintMessage[] = [];
+  const size = graph.map((step) => sizeOf(step.with)).findLast((found) => found !== undefined);
+  if (size !== undefined && (size.width !== input.width || size.height !== input.height)) {
+    messages.push({
+      severity: 'error',
+      code: 'BUNDLE_SHAPE',
+      option: [],
+      message:
+        `images arrive here as ${size.width}×${size.height}, but "${name}" was trained on ` +
+        `${input.width}×${input.height}`,
+    });
+  }
+  const warn = (message: string): void => {
+    messages.push({
+      severity: 'warning',
+      option: [],
+      message: `other preprocessing than in training: ${message}`,
+    });
+  };
+  for (const [trained, here] of pairs(preprocessing, graph)) {
+    if (here === undefined) {
+      warn(
+        `"${name}" was trained after \`${trained?.use}\`, which is missing here (or stands in another order)`,
+      );
+    } else if (trained === undefined) {
+      warn(`"${name}" was trained without \`${here.use}\` (or with it in another order)`);
+    } else {
+      const settings = here.with as Readonly<Record<string, unknown>>;
+      for (const [option, value] of Object.entries(trained.with)) {
+        const was = JSON.stringify(value);
+        const is = JSON.stringify(settings[option]);
+        if (was !== is) warn(`${here.use}.${option} is ${is} here and was ${was} for "${name}"`);
+      }
+    }
+  }
+  return messages;
+}
+
+function sizeOf(settings: unknown): { width: number; height: number } | undefined {
+  const { width, height } = settings as { width?: unknown; height?: unknown };
+  return typeof width === 'number' && typeof height === 'number' ? { width, height } : undefined;
+}
+
+type Step = LintContext['preceding'][number];
+type Pair = readonly [trained: PreprocessingStep | undefined, here: Step | undefined];
+
+/** Both chains side by side: the longest common subsequence of their stages, the rest alone. */
+function pairs(trained: readonly PreprocessingStep[], here: readonly Step[]): Pair[] {
+  const [a, ...as] = trained;
+  const [b, ...bs] = here;
+  if (a === undefined) return here.map((step) => [undefined, step]);
+  if (b === undefined) return trained.map((step) => [step, undefined]);
+  if (a.use === b.use) return [[a, b], ...pairs(as, bs)];
+  const skipped: Pair[] = [[a, undefined], ...pairs(as, here)];
+  const added: Pair[] = [[undefined, b], ...pairs(trained, bs)];
+  return skipped.length <= added.length ? skipped : added;
+}
+
+function wrongKind(dir: string, bundle: Bundle, wanted: Bundle['kind']): string {
+  return `expected a bundle of kind "${wanted}", but ${dir} holds "${bundle.name}" of kind "${bundle.kind}"`;
+}
+
+function asRxrayError(error: unknown, component: string): RxrayError {
+  if (!(error instanceof BundleError)) throw error;
+  const code = error.reason === 'missing' ? 'BUNDLE_NOT_FOUND' : 'BUNDLE_DAMAGED';
+  return new RxrayError(code, error.message, { component, cause: error });
+}
