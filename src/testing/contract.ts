@@ -95,12 +95,13 @@ export function definitionContract<K extends Kind, H extends Harness<K>>(
   { it }: TestRunner,
 ): void {
   it(
-    'declares itself: kind, contract, name, one-sentence summary',
-    onBench<K, H>(factory, async ({ harness: { plugin } }) => {
+    'declares itself (kind, contract, name, one-sentence summary) and takes its settings',
+    onBench<K, H>(factory, async ({ harness: { plugin }, open }) => {
       assert.equal(plugin.kind, kind);
       assert.equal(plugin.contract, CONTRACT_VERSION);
       assert.match(plugin.name, /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/, 'expected a name in kebab-case');
       assert.match(plugin.summary, /^\S.*\.$/, 'expected a summary that ends with a full stop');
+      await open();
     }),
   );
 

@@ -122,7 +122,7 @@ export function sinkContract(name: string, factory: Factory<SinkHarness>, runner
         const [frame] = films(1) as [Frame];
         const before = structuredClone(frame);
         await (await open()).write([frame]);
-        assert.deepEqual(frame, before);
+        assert.deepEqual(structuredClone(frame), before);
       }),
     );
   });

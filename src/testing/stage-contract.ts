@@ -31,7 +31,7 @@ export function stageContract(name: string, factory: Factory<StageHarness>, runn
         const frame = frameOf(harness, 0);
         const before = structuredClone(frame);
         await one(await open(), frame);
-        assert.deepEqual(frame, before);
+        assert.deepEqual(structuredClone(frame), before);
       }),
     );
 
