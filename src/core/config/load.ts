@@ -23,6 +23,8 @@ export interface LoadOptions {
   readonly env?: Env;
   /** Replaces the `path` of the first source (relative to the working directory). */
   readonly input?: string | undefined;
+  /** Whether plugins look at their settings, too (does the model exist?). Default: true. */
+  readonly lint?: boolean;
 }
 
 export interface Loaded {
@@ -54,7 +56,13 @@ export async function loadPipeline(
 /** The same from YAML text; `file` says what its relative paths are relative to and need not exist. */
 export async function parsePipeline(
   text: string,
-  { file, registry, env = process.env, input }: LoadOptions & { file: string; registry: PluginRegistry },
+  {
+    file,
+    registry,
+    env = process.env,
+    input,
+    lint = true,
+  }: LoadOptions & { file: string; registry: PluginRegistry },
 ): Promise<Loaded> {
   const yaml = new YamlFile(text, env);
   const issues: Issue[] = [...yaml.issues];
@@ -82,7 +90,7 @@ export async function parsePipeline(
   const order = connect(sources, stages, sinks, yaml, report);
   const entries = new Map(stages.map((stage) => [stage.id, stage]));
   for (const entry of [...stages, ...sinks]) lintExpression(entry, entries, yaml, report);
-  await Promise.all(stages.map((stage) => lintStage(stage, entries, yaml, baseDir, report)));
+  if (lint) await Promise.all(stages.map((stage) => lintStage(stage, entries, yaml, baseDir, report)));
   if (!whole.success || issues.some(({ severity }) => severity === 'error')) return done();
 
   const { name = basename(path, extname(path)), state, limits } = whole.data;

@@ -13,6 +13,8 @@ import { loadPluginModule } from './load.js';
 /** The modules of the built-in plugins: kind → name → URL. */
 export type BuiltIns = Readonly<Record<Kind, Readonly<Record<string, string>>>>;
 
+const KINDS: readonly Kind[] = ['source', 'stage', 'sink'];
+
 const { version: HOST_VERSION } = JSON.parse(
   readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'),
 ) as { version: string };
@@ -39,11 +41,31 @@ export class PluginRegistry {
     use: string,
     baseDir: string,
   ): Promise<{ plugin: PluginOf<K>; url: string }> {
-    const builtIn = Object.hasOwn(this.#builtIns[kind], use) ? this.#builtIns[kind][use] : undefined;
-    const url = builtIn ?? (isFile(use) ? fileUrl(use, baseDir) : this.#packageUrl(kind, use, baseDir));
+    const other = KINDS.find((each) => each !== kind && Object.hasOwn(this.#builtIns[each], use));
+    if (other !== undefined && !Object.hasOwn(this.#builtIns[kind], use)) {
+      throw new RxrayError('CONFIG_UNKNOWN_PLUGIN', wrongKind(use, other, kind));
+    }
+    const { plugin, url } = await this.#load([kind], use, baseDir);
+    if (isOf(plugin, kind)) return { plugin, url };
+    throw new RxrayError('CONFIG_PLUGIN_BROKEN', wrongKind(use, plugin.kind, kind));
+  }
+
+  /** The same, of whatever kind it is. */
+  async loadAny(use: string, baseDir: string): Promise<{ plugin: Plugin; url: string }> {
+    return this.#load(KINDS, use, baseDir);
+  }
+
+  async #load(
+    kinds: readonly Kind[],
+    use: string,
+    baseDir: string,
+  ): Promise<{ plugin: Plugin; url: string }> {
+    const builtIn = kinds.find((kind) => Object.hasOwn(this.#builtIns[kind], use));
+    const own = builtIn === undefined ? undefined : this.#builtIns[builtIn][use];
+    const url = own ?? (isFile(use) ? fileUrl(use, baseDir) : this.#packageUrl(kinds, use, baseDir));
     const plugin = await loadPluginModule(url);
-    check(plugin, kind, use);
-    if (builtIn !== undefined && plugin.name !== use) {
+    check(plugin, use);
+    if (own !== undefined && plugin.name !== use) {
       throw new RxrayError(
         'CONFIG_PLUGIN_BROKEN',
         `the module of \`${use}\` exports a plugin named \`${plugin.name}\``,
@@ -52,24 +74,24 @@ export class PluginRegistry {
     return { plugin, url };
   }
 
-  #packageUrl(kind: Kind, use: string, baseDir: string): string {
-    const elsewhere = (['source', 'stage', 'sink'] as const).find((other) =>
-      Object.hasOwn(this.#builtIns[other], use),
-    );
-    if (elsewhere !== undefined) {
-      throw new RxrayError(
-        'CONFIG_UNKNOWN_PLUGIN',
-        `\`${use}\` is a ${elsewhere}, not a ${kind}: it belongs under \`${elsewhere}s:\``,
-      );
-    }
+  #packageUrl(kinds: readonly Kind[], use: string, baseDir: string): string {
     const url = isBuiltin(use) ? undefined : createJiti(`${baseDir}/`).esmResolve(use, { try: true });
     if (url !== undefined) return url.startsWith('file:') ? url : pathToFileURL(url).href;
-    const known = this.names(kind);
+    const known = kinds.flatMap((kind) => this.names(kind));
+    const what = kinds.length === 1 ? kinds[0] : 'plugin';
     throw new RxrayError(
       'CONFIG_UNKNOWN_PLUGIN',
-      `no ${kind} \`${use}\` is built in (${known.join(', ')}) or installed as a package${didYouMean(use, known)}`,
+      `no ${what} \`${use}\` is built in (${known.join(', ')}) or installed as a package${didYouMean(use, known)}`,
     );
   }
+}
+
+function isOf<K extends Kind>(plugin: Plugin, kind: K): plugin is PluginOf<K> {
+  return plugin.kind === kind;
+}
+
+function wrongKind(use: string, is: Kind, wanted: Kind): string {
+  return `\`${use}\` is a ${is}, not a ${wanted}: it belongs under \`${is}s:\``;
 }
 
 function isFile(use: string): boolean {
@@ -87,13 +109,7 @@ function fileUrl(use: string, baseDir: string): string {
   return pathToFileURL(path).href;
 }
 
-function check<K extends Kind>(plugin: Plugin, kind: K, use: string): asserts plugin is PluginOf<K> {
-  if (plugin.kind !== kind) {
-    throw new RxrayError(
-      'CONFIG_PLUGIN_BROKEN',
-      `\`${use}\` is a ${plugin.kind}, not a ${kind}: it belongs under \`${plugin.kind}s:\``,
-    );
-  }
+function check(plugin: Plugin, use: string): void {
   if (plugin.contract !== CONTRACT_VERSION) {
     throw new RxrayError(
       'CONFIG_PLUGIN_INCOMPATIBLE',

@@ -1,0 +1,252 @@
+import { basename } from 'node:path';
+import * as dagre from '@dagrejs/dagre';
+import type { Pipeline, SinkNode, SourceNode, StageNode } from '../core/config/pipeline.js';
+import type { Kind } from '../core/plugin.js';
+
+/** What a picture of a pipeline shows. Holds no value that came from the environment. */
+export interface Drawing {
+  readonly name: string;
+  readonly cards: readonly Card[];
+  readonly arrows: readonly Arrow[];
+}
+
+interface Card {
+  readonly id: string;
+  readonly kind: Kind;
+  /** The plugin, where the id does not say it already, and a few settings. */
+  readonly lines: readonly string[];
+}
+
+interface Arrow {
+  readonly from: string;
+  readonly to: string;
+  /** The condition on which a frame goes this way. */
+  readonly when?: string;
+}
+
+/** As many settings are shown of an entry. */
+const MAX_SETTINGS = 3;
+const MAX_TEXT = 28;
+const SECRET = /secret|token|passw|auth|key|header/i;
+
+export function drawingOf(pipeline: Pipeline): Drawing {
+  const { name, sources, stages, sinks } = pipeline;
+  const card = (kind: Kind, node: SourceNode | StageNode | SinkNode): Card => {
+    const { batch, concurrency } = node as Partial<StageNode>;
+    const plugin = node.plugin.name === node.id ? [] : [node.plugin.name];
+    const host = [
+      ...(batch === undefined ? [] : [`batch ${batch.size}`]),
+      ...(concurrency === undefined ? [] : [`concurrency ${concurrency}`]),
+    ];
+    return { id: node.id, kind, lines: [...plugin, ...settingsOf(node.written), ...host].map(short) };
+  };
+  const arrows = [...stages, ...sinks].flatMap(({ id, from, when }) =>
+    from.map((before) => ({ from: before, to: id, ...(when === undefined ? {} : { when: short(when) }) })),
+  );
+  const cards = [
+    ...sources.map((node) => card('source', node)),
+    ...stages.map((node) => card('stage', node)),
+    ...sinks.map((node) => card('sink', node)),
+  ];
+  return { name, cards, arrows };
+}
+
+/** `clipLimit 2`, `bundle chest-resnet`: numbers, switches and the last part of a path; never a secret or an address. */
+function settingsOf(written: Readonly<Record<string, unknown>>): string[] {
+  const shown = Object.entries(written).flatMap(([key, value]) => {
+    if (SECRET.test(key)) return [];
+    if (typeof value === 'number' || typeof value === 'boolean') return [`${key} ${String(value)}`];
+    if (typeof value !== 'string' || /\$\{|:|@/.test(value)) return [];
+    return [`${key} ${basename(value)}`];
+  });
+  return shown.length > MAX_SETTINGS ? [...shown.slice(0, MAX_SETTINGS), '…'] : shown;
+}
+
+function short(text: string): string {
+  return text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT - 1)}…` : text;
+}
+
+// ── Mermaid ───────────────────────────────────────────────────────────────────────────────────────
+
+const SHAPES: Readonly<Record<Kind, readonly [string, string]>> = {
+  source: ['([', '])'],
+  stage: ['[', ']'],
+  sink: ['[/', '/]'],
+};
+
+/** The drawing as a Mermaid flow chart. */
+export function toMermaid({ cards, arrows }: Drawing): string {
+  const nodes = cards.map(({ id, kind, lines }) => {
+    const [open, close] = SHAPES[kind];
+    const text = [`<b>${id}</b>`, ...lines.map(escapeMermaid)].join('<br>');
+    return `  ${mermaidId(id)}${open}"${text}"${close}:::${kind}`;
+  });
+  const edges = arrows.map(
+    ({ from, to, when }) =>
+      `  ${mermaidId(from)} -->${when === undefined ? '' : `|"${escapeMermaid(when)}"|`} ${mermaidId(to)}`,
+  );
+  const classes = Object.entries(COLORS).map(
+    ([kind, { fill, line }]) => `  classDef ${kind} fill:${fill},stroke:${line},color:${INK}`,
+  );
+  return ['flowchart LR', ...nodes, ...edges, ...classes].join('\n');
+}
+
+/** Words such as `end` mean something to Mermaid. */
+function mermaidId(id: string): string {
+  return `n_${id}`;
+}
+
+function escapeMermaid(text: string): string {
+  return text
+    .replaceAll('#', '#35;')
+    .replaceAll('"', '#quot;')
+    .replaceAll('<', '#lt;')
+    .replaceAll('>', '#gt;');
+}
+
+// ── SVG ───────────────────────────────────────────────────────────────────────────────────────────
+
+const INK = '#1b2733';
+const FAINT = '#5f7081';
+const COLORS: Readonly<Record<Kind, { fill: string; line: string }>> = {
+  source: { fill: '#e3f4ee', line: '#2a9d78' },
+  stage: { fill: '#eaf1fb', line: '#3f78c5' },
+  sink: { fill: '#f4ecfa', line: '#8a55b8' },
+};
+const FONT = "font-family=\"Inter, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif\"";
+const MARGIN = 32;
+const HEADER = 44;
+const TITLE = 32;
+const LINE = 17;
+const PADDING = 16;
+
+interface Box {
+  readonly x: number;
+  readonly y: number;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** What is used of dagre: its own declarations do not resolve under NodeNext (imports without endings). */
+interface Layout {
+  Graph: new (options: { multigraph: boolean }) => LayoutGraph;
+  layout: (graph: LayoutGraph) => void;
+}
+interface LayoutGraph {
+  setGraph(label: object): void;
+  setNode(id: string, label: object): void;
+  setEdge(from: string, to: string, label: object, name: string): void;
+  graph(): { width?: number; height?: number };
+  node(id: string): Box;
+  edge(from: string, to: string, name: string): { points: Point[]; x?: number; y?: number };
+}
+const { Graph, layout } = dagre as unknown as Layout;
+
+/** The drawing as an SVG image, left to right. */
+export function toSvg({ name, cards, arrows }: Drawing): string {
+  const graph = new Graph({ multigraph: true });
+  graph.setGraph({ rankdir: 'LR', nodesep: 26, ranksep: 48, edgesep: 18, marginx: MARGIN, marginy: MARGIN });
+  for (const card of cards) graph.setNode(card.id, sizeOf(card));
+  arrows.forEach(({ from, to, when }, index) => {
+    const label = when === undefined ? {} : { width: textWidth(when, 11) + 18, height: 20, labelpos: 'c' };
+    graph.setEdge(from, to, label, String(index));
+  });
+  layout(graph);
+
+  const { width = 0, height = 0 } = graph.graph();
+  const size = {
+    width: Math.ceil(Math.max(width, textWidth(name, 18) + 2 * MARGIN)),
+    height: Math.ceil(height) + HEADER,
+  };
+  const edges = arrows.map((arrow, index) => {
+    const edge = graph.edge(arrow.from, arrow.to, String(index));
+    return { arrow, edge };
+  });
+  return [
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${size.width}" height="${size.height}" viewBox="0 0 ${size.width} ${size.height}" ${FONT}>`,
+    `<title>${escapeXml(name)}</title>`,
+    `<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto"><path d="M1 1 9 5 1 9" fill="none" stroke="${FAINT}" stroke-width="1.6" stroke-linecap="round" stroke-linejoin="round"/></marker></defs>`,
+    `<rect width="100%" height="100%" fill="#ffffff"/>`,
+    `<text x="${MARGIN}" y="40" font-size="18" font-weight="600" fill="${INK}">${escapeXml(name)}</text>`,
+    `<g transform="translate(0 ${HEADER})">`,
+    ...edges.map(({ edge }) => curve(edge.points)),
+    ...edges.map(({ arrow, edge }) => pill(arrow.when, edge.x ?? 0, edge.y ?? 0)).filter((svg) => svg !== ''),
+    ...cards.map((card) => cardSvg(card, graph.node(card.id))),
+    '</g>',
+    '</svg>',
+  ].join('\n');
+}
+
+function sizeOf({ id, kind, lines }: Card): { width: number; height: number } {
+  const widest = Math.max(
+    textWidth(id, 15) * 1.06 + textWidth(kind, 9) + 26,
+    ...lines.map((line) => textWidth(line, 12)),
+  );
+  return {
+    width: Math.ceil(widest + 2 * PADDING),
+    height: TITLE + lines.length * LINE + (lines.length === 0 ? 4 : 10),
+  };
+}
+
+function cardSvg({ id, kind, lines }: Card, { x, y, width, height }: Box): string {
+  const { fill, line } = COLORS[kind];
+  const [left, top] = [round(x - width / 2), round(y - height / 2)];
+  const text = lines.map(
+    (content, index) =>
+      `<text x="${PADDING}" y="${TITLE + 13 + index * LINE}" font-size="12" fill="${FAINT}">${escapeXml(content)}</text>`,
+  );
+  return [
+    `<g transform="translate(${left} ${top})">`,
+    `<rect width="${round(width)}" height="${round(height)}" rx="9" fill="${fill}" stroke="${line}" stroke-width="1.4"/>`,
+    `<text x="${PADDING}" y="23" font-size="15" font-weight="600" fill="${INK}">${escapeXml(id)}</text>`,
+    `<text x="${round(width - 10)}" y="18" font-size="9" letter-spacing="0.6" text-anchor="end" fill="${line}">${kind}</text>`,
+    ...text,
+    '</g>',
+  ].join('');
+}
+
+interface Point {
+  readonly x: number;
+  readonly y: number;
+}
+
+/** A smooth line: quadratic pieces between the middles of the stretches. */
+function curve(points: readonly Point[]): string {
+  const [first, ...rest] = points;
+  const last = rest.at(-1);
+  if (first === undefined || last === undefined) return '';
+  const pieces = rest.slice(0, -1).map((point, index) => {
+    const next = rest[index + 1] ?? last;
+    const end = index === rest.length - 2 ? next : { x: (point.x + next.x) / 2, y: (point.y + next.y) / 2 };
+    return `Q${at(point)} ${at(end)}`;
+  });
+  const path = `M${at(first)} ${pieces.length === 0 ? `L${at(last)}` : pieces.join(' ')}`;
+  return `<path d="${path}" fill="none" stroke="${FAINT}" stroke-width="1.5" marker-end="url(#tip)"/>`;
+}
+
+function pill(when: string | undefined, x: number, y: number): string {
+  if (when === undefined) return '';
+  const width = textWidth(when, 11) + 16;
+  return `<rect x="${round(x - width / 2)}" y="${round(y - 10)}" width="${round(width)}" height="20" rx="10" fill="#fff8e6" stroke="#d8a93a"/><text x="${round(x)}" y="${round(y + 4)}" font-size="11" text-anchor="middle" fill="${INK}">${escapeXml(when)}</text>`;
+}
+
+function at({ x, y }: Point): string {
+  return `${round(x)} ${round(y)}`;
+}
+
+function round(value: number): number {
+  return Math.round(value * 10) / 10;
+}
+
+/** The width of a text in a sans-serif font of `size` pixels: wide enough, whichever font it will be. */
+function textWidth(text: string, size: number): number {
+  return text.length * size * 0.6;
+}
+
+function escapeXml(text: string): string {
+  return text
+    .replaceAll('&', '&amp;')
+    .replaceAll('<', '&lt;')
+    .replaceAll('>', '&gt;')
+    .replaceAll('"', '&quot;');
+}

@@ -1,0 +1,55 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { dirname, extname } from 'node:path';
+import type { Command } from 'commander';
+import pc from 'picocolors';
+import { formatIssues } from '../core/config/format.js';
+import { loadPipeline } from '../core/config/load.js';
+import { builtInRegistry } from './builtins.js';
+import { drawingOf, toMermaid, toSvg } from './drawing.js';
+import { EXIT } from './exit.js';
+
+const EXAMPLES = `
+Examples:
+  $ rxray graph                        Mermaid, to paste into Markdown
+  $ rxray graph -o graph.svg           a picture (.svg or .png)
+  $ rxray graph ward.yaml -o ward.png`;
+
+export function graph(program: Command): void {
+  program
+    .command('graph')
+    .description('Draws a pipeline.')
+    .argument('[pipeline]', 'the pipeline file', 'pipeline.yaml')
+    .option('-o, --output <file>', 'write a picture: FILE.svg or FILE.png')
+    .addHelpText('after', EXAMPLES)
+    .action(async (file: string, { output }: { output?: string }) => {
+      process.exitCode = await drawFile(file, output);
+    });
+}
+
+/** Draws to standard output, or to `output`; returns the exit code. */
+export async function drawFile(file: string, output?: string): Promise<number> {
+  const ending = output === undefined ? undefined : extname(output).toLowerCase();
+  if (ending !== undefined && ending !== '.svg' && ending !== '.png') {
+    process.stderr.write(`--output: expected a file ending in .svg or .png, got ${output}\n`);
+    return EXIT.usage;
+  }
+  const { pipeline, issues, text } = await loadPipeline(file, builtInRegistry(), { lint: false });
+  if (pipeline === undefined) {
+    process.stderr.write(`${formatIssues(issues, { file, text, color: pc.isColorSupported })}\n`);
+    return EXIT.usage;
+  }
+  const drawing = drawingOf(pipeline);
+  if (output === undefined) {
+    process.stdout.write(`${toMermaid(drawing)}\n`);
+    return EXIT.fine;
+  }
+  await mkdir(dirname(output), { recursive: true });
+  await writeFile(output, ending === '.svg' ? toSvg(drawing) : await toPng(toSvg(drawing)));
+  return EXIT.fine;
+}
+
+/** Twice the size of the SVG, for sharp screens. */
+async function toPng(svg: string): Promise<Uint8Array> {
+  const { default: sharp } = await import('sharp');
+  return sharp(Buffer.from(svg), { density: 144 }).png().toBuffer();
+}

@@ -1,0 +1,64 @@
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import pc from 'picocolors';
+import { formatIssues } from '../core/config/format.js';
+import { loadPipeline } from '../core/config/load.js';
+import { builtInRegistry } from './builtins.js';
+import { EXIT } from './exit.js';
+
+const EXAMPLES = `
+Examples:
+  $ rxray lint                        check pipeline.yaml
+  $ rxray lint ward.yaml --json       the same for a program to read
+
+Exit codes: 0 fine (there may be warnings), 2 errors.`;
+
+export function lint(program: Command): void {
+  program
+    .command('lint')
+    .description('Checks a pipeline file and shows everything that is wrong with it.')
+    .argument('[pipeline]', 'the pipeline file', 'pipeline.yaml')
+    .option('--json', 'print one JSON object')
+    .addHelpText('after', EXAMPLES)
+    .action(async (file: string, { json }: { json?: true }) => {
+      const { text, code } = await lintFile(file, { json, color: pc.isColorSupported });
+      process.stdout.write(`${text}\n`);
+      process.exitCode = code;
+    });
+}
+
+/** What `rxray lint` prints, and its exit code. */
+export async function lintFile(
+  file: string,
+  { json, color = false }: { json?: true | undefined; color?: boolean } = {},
+): Promise<{ text: string; code: number }> {
+  const { pipeline, issues, text } = await loadPipeline(file, builtInRegistry());
+  const code = pipeline === undefined ? EXIT.usage : EXIT.fine;
+  if (json)
+    return {
+      text: JSON.stringify({ file: resolve(file), fine: pipeline !== undefined, issues }, null, 2),
+      code,
+    };
+
+  const errors = issues.filter(({ severity }) => severity === 'error').length;
+  const counts = [count(errors, 'error'), count(issues.length - errors, 'warning')].filter(
+    (part) => part !== '',
+  );
+  const verdict =
+    pipeline === undefined
+      ? counts.join(', ')
+      : `${file} is fine: ${[
+          count(pipeline.sources.length, 'source'),
+          count(pipeline.stages.length, 'stage'),
+          count(pipeline.sinks.length, 'sink'),
+          ...counts,
+        ]
+          .filter((part) => part !== '')
+          .join(', ')}`;
+  const details = issues.length === 0 ? '' : `${formatIssues(issues, { file, text, color })}\n\n`;
+  return { text: `${details}${verdict}`, code };
+}
+
+function count(number: number, what: string): string {
+  return number === 0 ? '' : `${number} ${what}${number === 1 ? '' : 's'}`;
+}

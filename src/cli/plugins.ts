@@ -1,0 +1,184 @@
+import type { Command } from 'commander';
+import pc from 'picocolors';
+import { stringify } from 'yaml';
+import { z } from 'zod';
+import { RxrayError } from '../core/errors.js';
+import type { Kind, Plugin } from '../core/plugin.js';
+import { builtInRegistry } from './builtins.js';
+import { EXIT } from './exit.js';
+
+const KINDS: readonly Kind[] = ['source', 'stage', 'sink'];
+
+const EXAMPLES = `
+Examples:
+  $ rxray plugins                       everything that is built in
+  $ rxray plugins clahe                 the options of one plugin, with examples
+  $ rxray plugins ./stages/invert.ts    the same for one of your own`;
+
+export function plugins(program: Command): void {
+  program
+    .command('plugins')
+    .description('Lists the plugins, or shows the options of one.')
+    .argument('[name]', 'a built-in plugin, a file or a package')
+    .option('--json', 'print JSON; options as JSON Schema')
+    .addHelpText('after', EXAMPLES)
+    .action(async (name: string | undefined, { json }: { json?: true }) => {
+      try {
+        process.stdout.write(`${await describePlugins(name, { json, color: pc.isColorSupported })}\n`);
+      } catch (error) {
+        if (!(error instanceof RxrayError)) throw error;
+        process.stderr.write(`${error.message}\n`);
+        process.exitCode = EXIT.usage;
+      }
+    });
+}
+
+/** What `rxray plugins` prints. Throws the registry's errors. */
+export async function describePlugins(
+  name?: string,
+  { json, color = false }: { json?: true | undefined; color?: boolean } = {},
+): Promise<string> {
+  const registry = builtInRegistry();
+  const colors = pc.createColors(color);
+  if (name !== undefined) {
+    const { plugin } = await registry.loadAny(name, process.cwd());
+    return json ? JSON.stringify(summarise(plugin), null, 2) : details(plugin, name, colors);
+  }
+  const all = await Promise.all(
+    KINDS.flatMap((kind) =>
+      registry.names(kind).map(async (each) => (await registry.load(kind, each, process.cwd())).plugin),
+    ),
+  );
+  return json ? JSON.stringify(all.map(summarise), null, 2) : overview(all, colors);
+}
+
+/** Characters of a line. */
+const WIDTH = 90;
+
+type Colors = ReturnType<typeof pc.createColors>;
+
+function summarise({ kind, name, summary, options, examples = [] }: Plugin): object {
+  return { kind, name, summary, options: schemaOf(options), examples };
+}
+
+function overview(all: readonly Plugin[], colors: Colors): string {
+  const width = Math.max(...all.map(({ name }) => name.length));
+  const group = (kind: Kind): string => {
+    const lines = all
+      .filter((plugin) => plugin.kind === kind)
+      .map(({ name, summary }) => `  ${colors.bold(name.padEnd(width))}  ${summary}`);
+    return [colors.dim(`${kind}s`), ...lines].join('\n');
+  };
+  return `${KINDS.map(group).join('\n\n')}\n\n${colors.dim('rxray plugins NAME shows the options of one.')}`;
+}
+
+function details(plugin: Plugin, use: string, colors: Colors): string {
+  const { kind, name, summary, options, examples = [] } = plugin;
+  const rows = optionRows(schemaOf(options));
+  const table = rows.map(({ option, type, about }) => {
+    const text = wrap(about, WIDTH - 6).replaceAll(/^(?=.)/gm, '      ');
+    return `  ${colors.bold(option)}  ${colors.cyan(type)}${text === '' ? '' : `\n${text}`}`;
+  });
+  const shown = examples.map(({ title, with: settings }) => {
+    const entry = { use, ...(Object.keys(settings).length === 0 ? {} : { with: settings }) };
+    return `  ${colors.dim(`# ${title}`)}\n${stringify({ [`${kind}s`]: [entry] })
+      .trimEnd()
+      .replaceAll(/^/gm, '  ')}`;
+  });
+  return [
+    `${colors.bold(name)}  ${colors.dim(kind)}\n${summary}`,
+    ...(table.length === 0
+      ? ['No options.']
+      : [`${colors.dim('options (under `with:`)')}\n${table.join('\n')}`]),
+    ...(shown.length === 0 ? [] : [`${colors.dim('examples')}\n${shown.join('\n\n')}`]),
+  ].join('\n\n');
+}
+
+// ── options ───────────────────────────────────────────────────────────────────────────────────────
+
+/** JSON Schema, as far as zod writes it for options. */
+interface Schema {
+  readonly type?: string;
+  readonly const?: unknown;
+  readonly enum?: readonly unknown[];
+  readonly anyOf?: readonly Schema[];
+  readonly oneOf?: readonly Schema[];
+  readonly items?: Schema | Schema[];
+  readonly properties?: Readonly<Record<string, Schema>>;
+  readonly additionalProperties?: Schema | boolean;
+  readonly required?: readonly string[];
+  readonly default?: unknown;
+  readonly description?: string;
+  readonly minimum?: number;
+  readonly maximum?: number;
+  readonly exclusiveMinimum?: number;
+  readonly exclusiveMaximum?: number;
+}
+
+function schemaOf(options: z.ZodType): Schema {
+  return z.toJSONSchema(options, { target: 'draft-7', io: 'input', unrepresentable: 'any' }) as Schema;
+}
+
+interface OptionRow {
+  readonly option: string;
+  readonly type: string;
+  readonly about: string;
+}
+
+function optionRows({ properties = {}, required = [] }: Schema, prefix = ''): OptionRow[] {
+  return Object.entries(properties).flatMap(([key, schema]) => {
+    const fate = required.includes(key)
+      ? 'Required.'
+      : schema.default === undefined
+        ? ''
+        : `Default: ${JSON.stringify(schema.default)}.`;
+    const about = [schema.description ?? '', fate].filter((part) => part !== '').join(' ');
+    const option = `${prefix}${key}`;
+    return [{ option, type: typeText(schema), about }, ...optionRows(schema, `${option}.`)];
+  });
+}
+
+/** Breaks `text` between words, so that no line is longer than `width` (unless a word is). */
+function wrap(text: string, width: number): string {
+  return text.replaceAll(new RegExp(`(.{1,${width}})(?: +|$)`, 'g'), '$1\n').trimEnd();
+}
+
+/** `integer 1–64`, `number > 0`, `nearest | linear`, `list of text`. */
+function typeText(schema: Schema): string {
+  const { anyOf = schema.oneOf, items } = schema;
+  if (schema.const !== undefined) return JSON.stringify(schema.const);
+  if (schema.enum !== undefined) return schema.enum.map(String).join(' | ');
+  if (anyOf !== undefined) return [...new Set(anyOf.map(typeText))].join(' | ');
+  switch (schema.type) {
+    case 'array':
+      return items === undefined ? 'list' : `list of ${[items].flat().map(typeText).join(', ')}`;
+    case 'string':
+      return 'text';
+    case 'boolean':
+      return 'true | false';
+    case 'integer':
+    case 'number':
+      return `${schema.type}${range(schema)}`;
+    case 'object':
+      return 'mapping';
+    default:
+      return schema.type ?? 'anything';
+  }
+}
+
+function range({ minimum, maximum, exclusiveMinimum, exclusiveMaximum }: Schema): string {
+  // zod bounds every whole number by the safe integers
+  const [low, high] = [minimum, maximum].map((bound) =>
+    bound !== undefined && Number.isSafeInteger(bound) && Math.abs(bound) === Number.MAX_SAFE_INTEGER
+      ? undefined
+      : bound,
+  );
+  if (low !== undefined && high !== undefined) return ` ${low}–${high}`;
+  const parts = [
+    low === undefined ? '' : `≥ ${low}`,
+    exclusiveMinimum === undefined ? '' : `> ${exclusiveMinimum}`,
+    high === undefined ? '' : `≤ ${high}`,
+    exclusiveMaximum === undefined ? '' : `< ${exclusiveMaximum}`,
+  ].filter((part) => part !== '');
+  return parts.length === 0 ? '' : ` ${parts.join(', ')}`;
+}
