@@ -1,0 +1,431 @@
+import { constants } from 'node:fs';
+import { copyFile, link, lstat, mkdir, opendir, realpath, stat, unlink } from 'node:fs/promises';
+import { dirname, extname, join, relative, sep } from 'node:path';
+import chokidar, { type FSWatcher } from 'chokidar';
+import picomatch from 'picomatch';
+import { Observable } from 'rxjs';
+import { z } from 'zod';
+import { messageOf, RxrayError } from '../core/errors.js';
+import { type Candidate, defineSource, type SourceServices } from '../core/plugin.js';
+
+const globs = z.array(z.string().min(1));
+
+const options = z
+  .strictObject({
+    path: z.string().min(1).describe('The folder, relative to the pipeline file.'),
+    include: globs
+      .default(['**/*'])
+      .describe('Globs of the files to take, relative to the folder; what a file is, `decode` finds out.'),
+    exclude: globs
+      .default(['**/*.{part,partial,filepart,tmp,crdownload}'])
+      .describe('Globs of the files to leave alone. Names that begin with a dot are always left alone.'),
+    recursive: z.boolean().default(true).describe('Take files in subfolders, too.'),
+    settleMs: z
+      .int()
+      .min(0)
+      .default(500)
+      .describe('A file is complete when its size and time have not changed for this long.'),
+    scanMs: z
+      .int()
+      .min(10)
+      .default(5000)
+      .describe(
+        'How often the whole folder is read, which finds what the operating system did not announce.',
+      ),
+    polling: z
+      .boolean()
+      .default(false)
+      .describe('Announcements by polling the folders, for network drives that send none. Costs CPU.'),
+    onDone: z
+      .enum(['keep', 'move', 'delete'])
+      .default('keep')
+      .describe('What becomes of a file that is done. A failed one stays, and the dead letter has a copy.'),
+    moveTo: z
+      .string()
+      .min(1)
+      .optional()
+      .describe('Where `onDone: move` puts files, subfolders kept; no file there is ever overwritten.'),
+  })
+  .refine(
+    ({ onDone, moveTo }) => (onDone === 'move') === (moveTo !== undefined),
+    '`onDone: move` and `moveTo` go together: give both or neither',
+  );
+export type WatchOptions = z.output<typeof options>;
+
+export default defineSource({
+  name: 'watch',
+  summary: 'Takes every file that lies in a folder or arrives in it.',
+  options,
+  examples: [
+    { title: 'A folder', with: { path: './inbox' } },
+    {
+      title: 'PNG and DICOM files of a network drive, moved away when done',
+      with: {
+        path: '/mnt/films',
+        include: ['**/*.{png,dcm}'],
+        polling: true,
+        settleMs: 3000,
+        onDone: 'move',
+        moveTo: '/mnt/films-done',
+      },
+    },
+  ],
+  async create(settings, services) {
+    const { once, log } = services;
+    const root = services.resolve(settings.path);
+    const found = await stat(root).catch(() => undefined);
+    if (found?.isDirectory() === false) {
+      throw new RxrayError('CONFIG_CREATE', `\`path\` must be a folder, ${root} is a file`);
+    }
+    if (found === undefined && once) {
+      throw new RxrayError('CONFIG_CREATE', `the folder ${root} does not exist (\`path\`)`);
+    }
+    if (found === undefined) log.warn({ path: root }, 'the folder does not exist yet: waiting for it');
+    const archive = settings.moveTo === undefined ? undefined : services.resolve(settings.moveTo);
+    let ended = Promise.resolve();
+    return {
+      candidates$: new Observable((subscriber) => {
+        const watch = new FolderWatch(root, archive, settings, services, (file) => {
+          subscriber.next(file);
+        });
+        ended = watch.run().then(
+          () => {
+            subscriber.complete();
+          },
+          (error: unknown) => {
+            subscriber.error(error);
+          },
+        );
+        return () => {
+          watch.stop();
+        };
+      }),
+      dispose: () => ended,
+      settle: async (candidate, outcome) => {
+        if (outcome === 'failed' || settings.onDone === 'keep' || !(await isUnchanged(candidate))) return;
+        if (archive === undefined) await unlink(candidate.path);
+        else await moveAside(candidate.path, join(archive, candidate.name));
+      },
+    };
+  },
+});
+
+/** A file as it was last seen. */
+interface Sighting {
+  readonly candidate: Candidate;
+  /** When it was first seen in this size and time (monotonic, ms). */
+  readonly since: number;
+  /** The scan that last found it. */
+  scan: number;
+}
+
+/** Files looked at together: enough to keep the disk busy, few enough to keep the thread free. */
+const AT_ONCE = 32;
+
+/**
+ * Offers every file that is complete, once per size and modification time. What the operating system
+ * announces is a hint, quick but unreliable; the scan is the truth.
+ *
+ * With `once`, ends after a scan that finds nothing unsettled; otherwise when it is stopped. All handles
+ * are closed by then.
+ */
+class FolderWatch {
+  /** Every file in the folder, by name. */
+  readonly #seen = new Map<string, Sighting>();
+  /** Those not yet at rest, the longest unchanged first. */
+  readonly #restless = new Map<string, Sighting>();
+  /** Paths that were announced. */
+  #hints = new Set<string>();
+  #watcher: FSWatcher | undefined;
+  /** Which folder the watcher watches: one made again has the same path. */
+  #watched = '';
+  #scan = 0;
+  #stopped = false;
+  #wake = (): void => undefined;
+  readonly #warned = new Set<string>();
+  readonly #matches: (name: string) => boolean;
+
+  constructor(
+    readonly root: string,
+    readonly archive: string | undefined,
+    readonly settings: WatchOptions,
+    readonly services: SourceServices,
+    readonly offer: (candidate: Candidate) => void,
+  ) {
+    this.#matches = picomatch(settings.include, { ignore: settings.exclude, nocase: true });
+  }
+
+  async run(): Promise<void> {
+    const { settleMs, scanMs } = this.settings;
+    const { once } = this.services;
+    try {
+      while (!this.#isStopped()) {
+        await this.#lookAtAll();
+        if (once && this.#restless.size === 0) return;
+        const next = performance.now() + (once ? settleMs : scanMs);
+        for (let now = performance.now(); now < next && !this.#isStopped(); now = performance.now()) {
+          await this.#sleep(Math.min(next, this.#firstDue()) - now);
+          await this.#lookAtSome();
+        }
+      }
+    } finally {
+      await this.#watcher?.close();
+    }
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#wake();
+  }
+
+  #isStopped(): boolean {
+    return this.#stopped;
+  }
+
+  // ── looking ─────────────────────────────────────────────────────────────────────────────────────
+
+  async #lookAtAll(): Promise<void> {
+    this.#scan += 1;
+    if (!(await this.#watchRoot())) {
+      this.#seen.clear();
+      this.#restless.clear();
+      return;
+    }
+    await this.#lookAt(this.#walk(this.root));
+    for (const [name, { scan }] of this.#seen) if (scan < this.#scan) this.#forget(name);
+  }
+
+  /** What was announced, and what should be at rest by now. */
+  async #lookAtSome(): Promise<void> {
+    const paths = this.#hints;
+    this.#hints = new Set();
+    const due = performance.now() - this.settings.settleMs;
+    for (const { candidate, since } of this.#restless.values()) {
+      if (since > due) break;
+      paths.add(candidate.path);
+    }
+    await this.#lookAt(paths);
+  }
+
+  async #lookAt(paths: Iterable<string> | AsyncIterable<string>): Promise<void> {
+    let some: string[] = [];
+    const look = async (): Promise<void> => {
+      const files = await Promise.all(some.map((path) => this.#lookAtOne(path)));
+      some = [];
+      const settled = files.filter((file) => file !== undefined);
+      if (settled.length === 0) return;
+      for (const file of await this.services.unsettled(settled)) this.offer(file);
+    };
+    for await (const path of paths) {
+      if (this.#stopped) return;
+      if (some.push(path) === AT_ONCE) await look();
+    }
+    await look();
+  }
+
+  /** The file at `path`, if it has come to rest since the last look. */
+  async #lookAtOne(path: string): Promise<Candidate | undefined> {
+    const name = this.#nameOf(path);
+    const info = await lstat(path).catch(() => undefined);
+    if (info?.isDirectory() === true) {
+      // Announced, so it is new, and nobody announces what was in it already.
+      if (this.#enters(path)) await this.#lookAt(this.#walk(path));
+      return undefined;
+    }
+    if (!this.#wants(name)) return undefined;
+    if (info === undefined) {
+      if (name.includes('\ufffd')) this.#warn(path, 'a file has a name that is not UTF-8: rename it');
+      this.#forget(name);
+      return undefined;
+    }
+    if (info.isFile()) {
+      return this.#note({ path, name, size: info.size, mtimeMs: info.mtimeMs });
+    }
+    if (!info.isSymbolicLink()) return undefined;
+    const target = await this.#follow(path);
+    if (target === undefined) return undefined;
+    if (target instanceof RxrayError) {
+      return this.#note({ path, name, size: info.size, mtimeMs: info.mtimeMs, error: target });
+    }
+    return this.#note({ path, name, size: target.size, mtimeMs: target.mtimeMs });
+  }
+
+  /** Remembers how the file looks, and returns it if it has looked so for long enough. */
+  #note(candidate: Candidate): Candidate | undefined {
+    const { name, size, mtimeMs } = candidate;
+    const { settleMs } = this.settings;
+    const now = performance.now();
+    const before = this.#seen.get(name);
+    if (before?.candidate.size === size && before.candidate.mtimeMs === mtimeMs) {
+      before.scan = this.#scan;
+      if (!this.#restless.has(name) || now - before.since < settleMs) return undefined;
+      this.#restless.delete(name);
+      return candidate;
+    }
+    const sighting = { candidate, since: now, scan: this.#scan };
+    this.#seen.set(name, sighting);
+    this.#restless.delete(name);
+    // Nobody is writing what was there before the start. Later arrivals may bring an old time with them.
+    if (this.#scan === 1 && Date.now() - mtimeMs > settleMs) return candidate;
+    this.#restless.set(name, sighting);
+    return undefined;
+  }
+
+  /** What a link inside the folder leads to; nothing for a folder, whose files are found where they lie. */
+  async #follow(path: string): Promise<Pick<Candidate, 'size' | 'mtimeMs'> | RxrayError | undefined> {
+    try {
+      const [root, target] = await Promise.all([realpath(this.root), realpath(path)]);
+      if (!target.startsWith(root + sep)) {
+        return new RxrayError('FRAME_OUTSIDE', 'the file is a symbolic link that leads out of the folder');
+      }
+      const info = await stat(target);
+      return info.isFile() ? info : undefined;
+    } catch (cause) {
+      return new RxrayError('FRAME_UNREADABLE', 'the file is a symbolic link that leads nowhere', { cause });
+    }
+  }
+
+  #forget(name: string): void {
+    this.#seen.delete(name);
+    this.#restless.delete(name);
+  }
+
+  // ── the folder ──────────────────────────────────────────────────────────────────────────────────
+
+  /** Files and links in `dir` and below. */
+  async *#walk(dir: string): AsyncGenerator<string> {
+    try {
+      for await (const entry of await opendir(dir, { bufferSize: 128 })) {
+        const path = join(dir, entry.name);
+        if (!entry.isDirectory()) yield path;
+        else if (this.#enters(path)) yield* this.#walk(path);
+      }
+    } catch (error) {
+      // Gone while it was read is nothing to tell.
+      if (!isCode(error, 'ENOENT')) this.#warn(dir, `a folder cannot be read: ${messageOf(error)}`);
+    }
+  }
+
+  /** Whether the folder is there; if so, listens to it. */
+  async #watchRoot(): Promise<boolean> {
+    const info = await stat(this.root).catch(() => undefined);
+    const identity = info?.isDirectory() === true ? [info.dev, info.ino, info.birthtimeMs].join() : '';
+    if (identity === this.#watched || this.services.once) return identity !== '';
+    await this.#watcher?.close();
+    if (identity === '') {
+      this.services.log.warn({ path: this.root }, 'the folder is gone: waiting for it to come back');
+    } else {
+      this.#watcher = this.#listen();
+    }
+    this.#watched = identity;
+    return identity !== '';
+  }
+
+  /** Watches folders alone: one handle for each, and they tell of their files. */
+  #listen(): FSWatcher {
+    const watcher = chokidar.watch(this.root, {
+      ignoreInitial: true,
+      followSymlinks: false,
+      usePolling: this.settings.polling,
+      ignored: (path, info) => info !== undefined && !(info.isDirectory() && this.#enters(path)),
+    });
+    const hint = (path: string): void => {
+      this.#hints.add(path);
+      this.#wake();
+    };
+    watcher.on('raw', (_event, file, details) => {
+      const { watchedPath } = details as { watchedPath: string };
+      // Polling tells which folder has changed, listening which file in it.
+      hint(this.settings.polling || !file ? watchedPath : join(watchedPath, file));
+    });
+    watcher.on('ready', () => {
+      hint(this.root);
+    });
+    watcher.on('error', (error) => {
+      this.#warn('', `the folder is watched by scanning alone: ${messageOf(error)}`);
+    });
+    return watcher;
+  }
+
+  #enters(dir: string): boolean {
+    if (dir === this.root) return true;
+    return this.settings.recursive && dir !== this.archive && !isHidden(this.#nameOf(dir));
+  }
+
+  #wants(name: string): boolean {
+    return !isHidden(name) && this.#matches(name);
+  }
+
+  #nameOf(path: string): string {
+    return relative(this.root, path).split(sep).join('/');
+  }
+
+  // ── time ────────────────────────────────────────────────────────────────────────────────────────
+
+  /** When the longest unchanged of the restless files may be at rest. */
+  #firstDue(): number {
+    for (const { since } of this.#restless.values()) return since + this.settings.settleMs;
+    return Infinity;
+  }
+
+  /** Until the time is over, or something is announced. */
+  #sleep(ms: number): Promise<void> {
+    if (this.#hints.size > 0 || this.#stopped) return Promise.resolve();
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  /** Warns once for each path. */
+  #warn(path: string, message: string): void {
+    if (this.#warned.has(path)) return;
+    this.#warned.add(path);
+    this.services.log.warn({ source: this.services.id }, message);
+  }
+}
+
+function isHidden(name: string): boolean {
+  return name.startsWith('.') || name.includes('/.');
+}
+
+// ── when a file is done ───────────────────────────────────────────────────────────────────────────
+
+async function isUnchanged({ path, size, mtimeMs }: Candidate): Promise<boolean> {
+  const info = await stat(path).catch(() => undefined);
+  return info?.size === size && info.mtimeMs === mtimeMs;
+}
+
+/** Moves a file, also to another disk; where there is one of that name, as `name-1`, `name-2`, … */
+async function moveAside(from: string, to: string): Promise<void> {
+  await mkdir(dirname(to), { recursive: true });
+  const ending = extname(to);
+  for (let n = 0; ; n++) {
+    const free = n === 0 ? to : `${to.slice(0, to.length - ending.length)}-${String(n)}${ending}`;
+    try {
+      await linkOrCopy(from, free);
+      break;
+    } catch (error) {
+      if (!isCode(error, 'EEXIST')) throw error;
+    }
+  }
+  await unlink(from);
+}
+
+/** Unlike a rename, neither ever overwrites. */
+async function linkOrCopy(from: string, to: string): Promise<void> {
+  try {
+    await link(from, to);
+  } catch (error) {
+    if (isCode(error, 'EEXIST')) throw error;
+    // Another disk, or one without hard links.
+    await copyFile(from, to, constants.COPYFILE_EXCL);
+  }
+}
+
+function isCode(error: unknown, code: string): boolean {
+  return error instanceof Error && 'code' in error && error.code === code;
+}
