@@ -194,6 +194,8 @@ export interface SinkInstance {
 }
 
 export interface SinkServices extends Services {
+  /** True when the user asked to process anew what was done before: what this run finds out supersedes it. */
+  readonly again: boolean;
   /** The columns of the stages in the graph, in graph order: what tabular sinks write by default. */
   readonly columns: readonly { readonly stage: string; readonly column: Column }[];
   /** Compiles an expression (CEL) over `file`, `id`, `origin`, `meta` and `results`; throws with its position when it does not parse. */

@@ -79,6 +79,7 @@ export async function startPipeline(
     const deadLetter = container.get(DeadLetter);
     const parts = await createParts(pipeline, container, {
       once,
+      again,
       signal: abort.signal,
       unsettled: async (source, candidates) => {
         const left = await journal.unsettled(source, candidates, since);

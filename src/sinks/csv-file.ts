@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdir, readFile, realpath, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { mkdir, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join, parse as parsePath } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { crc32 } from 'node:zlib';
 import { parse } from 'csv-parse';
@@ -27,6 +27,8 @@ export interface CsvFileOptions {
   readonly delimiter: string;
   /** Which column holds the frame id; without one, the ids are kept beside the committed length. */
   readonly idColumn: number | undefined;
+  /** Keep what is there under another name, and begin anew. */
+  readonly setAside: boolean;
   readonly log: Log;
 }
 
@@ -79,6 +81,7 @@ export class CsvFile {
           'another rxray, or another sink of this graph, is writing it: give each a path of its own',
         );
       }
+      if (options.setAside) await setAside(path, options.log);
       const journal = join(options.stateDir, `csv-${sha256(path).slice(0, 16)}.jsonl`);
       const found = await recover(path, journal, options);
       const file = new CsvFile(
@@ -285,6 +288,15 @@ async function sizeOf(path: string): Promise<number> {
     if (isMissing(error)) return 0;
     throw error;
   }
+}
+
+/** `results.csv` becomes `results.2026-01-31T08-15-00-000Z.csv`. */
+async function setAside(path: string, log: Log): Promise<void> {
+  if ((await sizeOf(path)) === 0) return;
+  const { dir, name, ext } = parsePath(path);
+  const kept = join(dir, `${name}.${new Date().toISOString().replaceAll(/[:.]/g, '-')}${ext}`);
+  await rename(path, kept);
+  log.info({ path, kept }, 'what is processed again begins a new CSV file; the old one is kept');
 }
 
 /** The path without symbolic links, so that one file has one lock and one journal. */

@@ -78,6 +78,7 @@ async function csvSink(settings: CsvOptions, services: SinkServices): Promise<Si
     header: (settings.bom ? '\uFEFF' : '') + stringify([names], format),
     delimiter: settings.delimiter,
     idColumn: idColumn === -1 ? undefined : idColumn,
+    setAside: services.again,
     log: services.log,
   });
 

@@ -39,6 +39,7 @@ export function testServices(options: TestServicesOptions = {}): TestServices {
       throw new Error(`testServices has no ${String(service)}: hand one in with { get }`);
     },
     once: false,
+    again: false,
     unsettled: async (candidates) => [...candidates],
     columns: [],
     expression: compileExpression,

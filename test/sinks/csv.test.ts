@@ -166,6 +166,19 @@ describe('the csv sink', () => {
     expect(await names()).to.deep.equal(['a.png']);
   });
 
+  it('begins a new file when films are processed again, and keeps the old one', async () => {
+    for (const again of [false, true]) {
+      const sink = await open({ columns: ['file', 'meta.run'] }, { again });
+      await sink.write([film('a.png', { meta: { run: again ? 'second' : 'first' } })]);
+      await sink.dispose?.();
+    }
+    expect(await text()).to.equal('file,meta.run\r\na.png,second\r\n');
+    const [old, ...others] = (await readdir(join(folder, 'out'))).filter((name) => name !== 'results.csv');
+    expect(others).to.be.empty;
+    expect(old).to.match(/^results\.\d{4}-\d\d-\d\dT[-\d]+Z\.csv$/);
+    expect(await readFile(join(folder, 'out', old!), 'utf8')).to.equal('file,meta.run\r\na.png,first\r\n');
+  });
+
   describe('refuses', () => {
     it('a file with other columns', async () => {
       await mkdir(join(folder, 'out'));

@@ -18,6 +18,7 @@ export interface Parts {
 /** What the run offers to its sources. */
 export interface Intake {
   readonly once: boolean;
+  readonly again: boolean;
   readonly signal: AbortSignal;
   unsettled(source: string, candidates: readonly Candidate[]): Promise<Candidate[]>;
 }
@@ -90,6 +91,7 @@ export async function createParts(pipeline: Pipeline, container: Container, inta
     node.plugin.create(node.settings as never, {
       ...services(node.id),
       columns,
+      again: intake.again,
       expression: compileExpression,
     }),
   );
