@@ -65,16 +65,23 @@ function jsonSchema(schema: z.ZodType): Json {
   return withEnvironment({ ...(schema === pipelineSchema ? { $schema } : {}), ...rest }) as Json;
 }
 
-/** A number, a boolean or one of several words may come from the environment, too. */
+/** Whatever is not free text may come from the environment, too. */
 function withEnvironment(node: unknown): unknown {
   if (Array.isArray(node)) return node.map(withEnvironment);
   if (typeof node !== 'object' || node === null) return node;
   const json = node as Json;
-  const isTyped = ['number', 'integer', 'boolean'].includes(String(json.type)) || Array.isArray(json.enum);
-  if (!isTyped)
+  const isTyped = ['number', 'integer', 'boolean'].includes(String(json.type));
+  const isBound = ['enum', 'format', 'pattern'].some((keyword) => isConstraint(json[keyword]));
+  if (!isTyped && !isBound) {
     return Object.fromEntries(Object.entries(json).map(([key, value]) => [key, withEnvironment(value)]));
+  }
   const { description, default: fallback, ...type } = json;
   return { description, default: fallback, anyOf: [type, { $ref: `${DEFINITIONS}environment` }] };
+}
+
+/** Not an option that happens to have the name of a keyword: its value would be a schema. */
+function isConstraint(value: unknown): boolean {
+  return typeof value === 'string' || Array.isArray(value);
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {

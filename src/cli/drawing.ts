@@ -27,6 +27,7 @@ interface Arrow {
 /** As many settings are shown of an entry. */
 const MAX_SETTINGS = 3;
 const MAX_TEXT = 28;
+const MAX_CONDITION = 44;
 const SECRET = /secret|token|passw|auth|key|header/i;
 
 export function drawingOf(pipeline: Pipeline): Drawing {
@@ -38,10 +39,18 @@ export function drawingOf(pipeline: Pipeline): Drawing {
       ...(batch === undefined ? [] : [`batch ${batch.size}`]),
       ...(concurrency === undefined ? [] : [`concurrency ${concurrency}`]),
     ];
-    return { id: node.id, kind, lines: [...plugin, ...settingsOf(node.written), ...host].map(short) };
+    return {
+      id: node.id,
+      kind,
+      lines: [...plugin, ...settingsOf(node.written.with), ...host].map((line) => short(line)),
+    };
   };
-  const arrows = [...stages, ...sinks].flatMap(({ id, from, when }) =>
-    from.map((before) => ({ from: before, to: id, ...(when === undefined ? {} : { when: short(when) }) })),
+  const arrows = [...stages, ...sinks].flatMap(({ id, from, written: { when } }) =>
+    from.map((before) => ({
+      from: before,
+      to: id,
+      ...(typeof when === 'string' ? { when: short(when, MAX_CONDITION) } : {}),
+    })),
   );
   const cards = [
     ...sources.map((node) => card('source', node)),
@@ -52,8 +61,8 @@ export function drawingOf(pipeline: Pipeline): Drawing {
 }
 
 /** `clipLimit 2`, `bundle chest-resnet`: numbers, switches and the last part of a path; never a secret or an address. */
-function settingsOf(written: Readonly<Record<string, unknown>>): string[] {
-  const shown = Object.entries(written).flatMap(([key, value]) => {
+function settingsOf(written: unknown): string[] {
+  const shown = Object.entries(written ?? {}).flatMap(([key, value]) => {
     if (SECRET.test(key)) return [];
     if (typeof value === 'number' || typeof value === 'boolean') return [`${key} ${String(value)}`];
     if (typeof value !== 'string' || /\$\{|:|@/.test(value)) return [];
@@ -62,8 +71,8 @@ function settingsOf(written: Readonly<Record<string, unknown>>): string[] {
   return shown.length > MAX_SETTINGS ? [...shown.slice(0, MAX_SETTINGS), '…'] : shown;
 }
 
-function short(text: string): string {
-  return text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT - 1)}…` : text;
+function short(text: string, length = MAX_TEXT): string {
+  return text.length > length ? `${text.slice(0, length - 1)}…` : text;
 }
 
 // ── Mermaid ───────────────────────────────────────────────────────────────────────────────────────
@@ -148,7 +157,7 @@ export function toSvg({ name, cards, arrows }: Drawing): string {
   graph.setGraph({ rankdir: 'LR', nodesep: 26, ranksep: 48, edgesep: 18, marginx: MARGIN, marginy: MARGIN });
   for (const card of cards) graph.setNode(card.id, sizeOf(card));
   arrows.forEach(({ from, to, when }, index) => {
-    const label = when === undefined ? {} : { width: textWidth(when, 11) + 18, height: 20, labelpos: 'c' };
+    const label = when === undefined ? {} : { width: textWidth(when, 11) + 24, height: 20, labelpos: 'c' };
     graph.setEdge(from, to, label, String(index));
   });
   layout(graph);
@@ -169,7 +178,9 @@ export function toSvg({ name, cards, arrows }: Drawing): string {
     `<rect width="100%" height="100%" fill="#ffffff"/>`,
     `<text x="${MARGIN}" y="40" font-size="18" font-weight="600" fill="${INK}">${escapeXml(name)}</text>`,
     `<g transform="translate(0 ${HEADER})">`,
-    ...edges.map(({ edge }) => curve(edge.points)),
+    ...edges.map(({ arrow, edge }) =>
+      curve(graph.node(arrow.from), edge.points.slice(1, -1), graph.node(arrow.to)),
+    ),
     ...edges.map(({ arrow, edge }) => pill(arrow.when, edge.x ?? 0, edge.y ?? 0)).filter((svg) => svg !== ''),
     ...cards.map((card) => cardSvg(card, graph.node(card.id))),
     '</g>',
@@ -210,23 +221,22 @@ interface Point {
   readonly y: number;
 }
 
-/** A smooth line: quadratic pieces between the middles of the stretches. */
-function curve(points: readonly Point[]): string {
-  const [first, ...rest] = points;
-  const last = rest.at(-1);
-  if (first === undefined || last === undefined) return '';
-  const pieces = rest.slice(0, -1).map((point, index) => {
-    const next = rest[index + 1] ?? last;
-    const end = index === rest.length - 2 ? next : { x: (point.x + next.x) / 2, y: (point.y + next.y) / 2 };
-    return `Q${at(point)} ${at(end)}`;
+/** A line from the right of one card to the left of another, level where it begins, bends and ends. */
+function curve(before: Box, between: readonly Point[], after: Box): string {
+  const start = { x: before.x + before.width / 2, y: before.y };
+  const end = { x: after.x - after.width / 2, y: after.y };
+  const stops = [start, ...between.filter(({ x }) => x > start.x + 24 && x < end.x - 24), end];
+  const bends = stops.slice(1).map((stop, index) => {
+    const last = stops[index] ?? start;
+    const middle = (last.x + stop.x) / 2;
+    return `C${at({ x: middle, y: last.y })} ${at({ x: middle, y: stop.y })} ${at(stop)}`;
   });
-  const path = `M${at(first)} ${pieces.length === 0 ? `L${at(last)}` : pieces.join(' ')}`;
-  return `<path d="${path}" fill="none" stroke="${FAINT}" stroke-width="1.5" marker-end="url(#tip)"/>`;
+  return `<path d="M${at(start)} ${bends.join(' ')}" fill="none" stroke="${FAINT}" stroke-width="1.5" marker-end="url(#tip)"/>`;
 }
 
 function pill(when: string | undefined, x: number, y: number): string {
   if (when === undefined) return '';
-  const width = textWidth(when, 11) + 16;
+  const width = textWidth(when, 11) + 22;
   return `<rect x="${round(x - width / 2)}" y="${round(y - 10)}" width="${round(width)}" height="20" rx="10" fill="#fff8e6" stroke="#d8a93a"/><text x="${round(x)}" y="${round(y + 4)}" font-size="11" text-anchor="middle" fill="${INK}">${escapeXml(when)}</text>`;
 }
 

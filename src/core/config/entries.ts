@@ -4,7 +4,7 @@ import { RxrayError } from '../errors.js';
 import type { Kind, Plugin } from '../plugin.js';
 import type { PluginRegistry } from '../plugins/registry.js';
 import type { Path, Place, YamlFile } from './document.js';
-import type { Issue } from './pipeline.js';
+import type { Issue, Written } from './pipeline.js';
 import { parseAt, schemaIssues } from './problems.js';
 import { MAX_ENTRIES } from './schema.js';
 import type { stageSchema } from './schema.js';
@@ -27,7 +27,7 @@ export interface Entry {
   readonly url?: string;
   /** Parsed by the plugin's schema; absent where that failed. */
   readonly settings?: unknown;
-  readonly written: Readonly<Record<string, unknown>>;
+  readonly written: Written;
   /** Filled when the graph is drawn. */
   from: readonly string[];
 }
@@ -66,7 +66,7 @@ export class EntryReader {
     const options = { ...host.with, ...override };
     const settings =
       plugin === undefined ? undefined : this.#settings(plugin, options, [...path, 'with'], id);
-    const written = (valueAt(this.yaml.written, [...path, 'with']) ?? {}) as Record<string, unknown>;
+    const written = (valueAt(this.yaml.written, path) ?? {}) as Written;
     const place = this.yaml.place(path);
     return { kind, path, place, id, idPlace, named, use, host, ...loaded, settings, written, from: [] };
   }

@@ -36,10 +36,16 @@ interface Node<K extends Kind> {
   readonly url: string;
   /** The contents of `with:`, parsed by the plugin's schema. */
   readonly settings: unknown;
-  /** The contents of `with:` as they stand in the file, before the environment was substituted: holds no secret of it. */
-  readonly written: Readonly<Record<string, unknown>>;
+  /** The entry as it stands in the file, before the environment was substituted: holds no secret of it. */
+  readonly written: Written;
   /** Where the entry stands in the file. */
   readonly location: Location;
+}
+
+export interface Written {
+  readonly when?: unknown;
+  readonly with?: unknown;
+  readonly [key: string]: unknown;
 }
 
 export type SourceNode = Node<'source'>;

@@ -42,7 +42,11 @@ async function importForeign(url: string): Promise<unknown> {
     import('zod'),
     import('rxjs'),
   ]);
-  const jiti = createJiti(import.meta.url, { fsCache: false, virtualModules: { rxray, zod, rxjs } });
+  const jiti = createJiti(import.meta.url, {
+    fsCache: false,
+    interopDefault: false,
+    virtualModules: { rxray, zod, rxjs },
+  });
   return jiti.import(fileURLToPath(url));
 }
 

@@ -128,7 +128,7 @@ sinks: [{ use: table }]`,
     expect(pipeline.limits.frames).to.equal(9);
     expect(pipeline.sources[0]?.settings).to.include({ path: 'a: b # c/in', recursive: false });
     expect(pipeline.stages[0]?.settings).to.deep.equal({ sigma: 2.5, border: 'wrap' });
-    expect(pipeline.sources[0]?.written.path).to.equal('${FOLDER}/${EMPTY:-in}${EMPTY}');
+    expect(pipeline.sources[0]?.written.with).to.include({ path: '${FOLDER}/${EMPTY:-in}${EMPTY}' });
   });
 
   it('understands anchors, aliases and merge keys', async () => {
@@ -296,7 +296,7 @@ describe('any text at all', () => {
         for (const { location } of issues) expect(location?.line).to.be.within(1, lines);
         formatIssues(issues, { file: 'x', text, color: true });
       }),
-      { numRuns: 400 },
+      { numRuns: 200 },
     );
   });
 
