@@ -84,7 +84,11 @@ function isConstraint(value: unknown): boolean {
   return typeof value === 'string' || Array.isArray(value);
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+async function main(): Promise<void> {
+  const schema = await pipelineJsonSchema();
   mkdirSync(new URL('.', SCHEMA_FILE), { recursive: true });
-  writeFileSync(SCHEMA_FILE, `${JSON.stringify(await pipelineJsonSchema(), null, 2)}\n`);
+  writeFileSync(SCHEMA_FILE, `${JSON.stringify(schema, null, 2)}\n`);
 }
+
+// no top-level await: mocha would load the modules behind the test of this file twice
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) void main();

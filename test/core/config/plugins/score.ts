@@ -10,6 +10,7 @@ export default defineStage({
     trainedOn: z.array(z.string()).default([]).describe('The stages before it in training.'),
   }),
   lint: ({ bundle, trainedOn }, { preceding }) => {
+    if (bundle === 'explosive') throw new Error('it blew up');
     const seen = preceding.map(({ use }) => use).join(', ');
     return [
       ...(bundle === 'missing'
