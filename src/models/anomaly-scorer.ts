@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { scalar, type HostTensor, type HostTensors } from '../engine/index.js';
+import { scalar, type EngineSession, type HostTensor, type HostTensors } from '../engine/index.js';
 
 /** How the generator's latent space is searched for a film. */
 export interface SearchSettings {
@@ -35,6 +35,21 @@ export interface SearchNetworks {
   features(images: HostTensor): Promise<HostTensor>;
   /** Feeds and results as in `search.onnx`. */
   search(feeds: HostTensors): Promise<HostTensors>;
+}
+
+/** The two networks as the engine runs them. Disposing of it disposes of both sessions. */
+export function onnxNetworks(
+  features: EngineSession,
+  search: EngineSession,
+): SearchNetworks & { dispose(): Promise<void> } {
+  return {
+    features: async (images) => tensor(await features.run({ images }), 'features'),
+    search: (feeds) => search.run(feeds),
+    async dispose() {
+      await features.dispose();
+      await search.dispose();
+    },
+  };
 }
 
 /** The engine works on other models between two slices of a search. */
@@ -122,7 +137,7 @@ async function search(
 
 function tensor(tensors: HostTensors, name: string): HostTensor {
   const found = tensors[name];
-  if (found === undefined) throw new Error(`the search network returns no "${name}"`);
+  if (found === undefined) throw new Error(`the network returns no "${name}"`);
   return found;
 }
 

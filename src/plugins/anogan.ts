@@ -1,15 +1,17 @@
+import { resolve } from 'node:path';
 import { z } from 'zod';
 import { imageOf, type Anomaly, type Image } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
-import { Engine } from '../engine/index.js';
+import { Engine, type EngineSession } from '../engine/index.js';
 import {
+  onnxNetworks,
   scoreAnomalies,
   type AnomalyScore,
   type SearchNetworks,
   type SearchSettings,
 } from '../models/anomaly-scorer.js';
 import { inputTensor } from '../models/input-tensor.js';
-import type { Bundle } from '../models/bundle.js';
+import { readBundle, type Bundle } from '../models/bundle.js';
 import {
   lintBundle,
   modelOptions,
@@ -65,15 +67,25 @@ export default defineStage({
   runsIn: 'main',
   async lint(settings, context) {
     const messages = await lintBundle(settings.bundle, 'anogan', context);
-    return messages;
+    if (messages.some(({ severity }) => severity === 'error')) return messages;
+    const { differs } = searchOf(settings, await readBundle(resolve(context.baseDir, settings.bundle)));
+    if (differs.length === 0) return messages;
+    return [
+      ...messages,
+      { severity: 'warning', option: [], message: `no percentiles: ${differs.join('; ')}` },
+    ];
   },
-  async create({ bundle: path, device, runtime, ...wanted }, { id, get, log, resolve }) {
-    const dir = resolve(path);
+  async create({ bundle: path, device, runtime, ...wanted }, { id, get, log, resolve: absolute }) {
+    const dir = absolute(path);
     const bundle = await openBundle(dir, 'anogan', id);
     const { search, differs } = searchOf(wanted, bundle);
     if (differs.length > 0) log.warn({ stage: id }, `no percentiles: ${differs.join('; ')}`);
     const engine = get(Engine);
-    const networks = await openNetworks(dir, bundle, runtime, engine, id, device);
+    const networks =
+      runtime === 'tensorflow'
+        ? await openTensorflow(dir, bundle, id)
+        : await openOnnx(dir, bundle, engine, id, device);
+    const zDim = Number(bundle.architecture.zDim);
     const reference = differs.length > 0 ? undefined : bundle.reference?.scores;
     return {
       device: engine,
@@ -81,7 +93,7 @@ export default defineStage({
       async processBatch(frames) {
         requireSize(frames, bundle, id);
         const images = inputTensor(frames.map(imageOf), bundle.input);
-        const scores = await scoreAnomalies(networks, images, networks.zDim, search);
+        const scores = await scoreAnomalies(networks, images, zDim, search);
         const area = bundle.input.width * bundle.input.height;
         return scores.flatMap((score, i) => {
           const frame = frames[i];
@@ -117,35 +129,29 @@ function searchOf(
   return { search, differs };
 }
 
-async function openNetworks(
+type Networks = SearchNetworks & { dispose(): Promise<void> };
+
+async function openOnnx(
   dir: string,
   bundle: Bundle,
-  runtime: 'onnx' | 'tensorflow',
   engine: Engine,
   id: string,
   device: 'auto' | 'cpu' | 'webgpu' | 'cuda',
-): Promise<SearchNetworks & { readonly zDim: number; dispose(): Promise<void> }> {
-  const open = async (role: string) => {
+): Promise<Networks> {
+  const open = async (role: string): Promise<EngineSession> => {
     const bytes = await openBundleFile(dir, bundle, role, id);
     return orDamaged(dir, role, id, () => engine.load(bytes, { name: `${id} ${role}`, device }));
   };
-  const features = await open('features');
-  const search = await open('search');
-  const zDim = search.inputs.find((input) => input.name === 'z')?.dims[1];
-  return {
-    zDim: Number(zDim),
-    async features(images) {
-      const found = (await features.run({ images })).features;
-      if (found === undefined)
-        throw new Error(`the feature network of "${bundle.name}" returns no "features"`);
-      return found;
-    },
-    search: (feeds) => search.run(feeds),
-    async dispose() {
-      await features.dispose();
-      await search.dispose();
-    },
-  };
+  return onnxNetworks(await open('features'), await open('search'));
+}
+
+async function openTensorflow(dir: string, bundle: Bundle, id: string): Promise<Networks> {
+  const { TensorflowRuntime } = await import('../models/tensorflow-runtime.js');
+  const files = [
+    await openBundleFile(dir, bundle, 'generator', id),
+    await openBundleFile(dir, bundle, 'discriminator', id),
+  ];
+  return TensorflowRuntime.open(bundle.architecture, files);
 }
 
 /** The result on the frame. `film` is as the network saw it; images are 8 bit. */
@@ -156,12 +162,12 @@ function anomaly(
   reference: readonly number[] | undefined,
 ): Anomaly {
   const { reconstruction, ...figures } = score;
-  const grey = (value: number): number => Math.round(255 * (value * (std[0] ?? 1) + (mean[0] ?? 0)));
+  const grey = (value: number): number => 255 * (value * (std[0] ?? 1) + (mean[0] ?? 0));
   const image = (value: (i: number) => number): Image => ({
     width,
     height,
     channels: 1,
-    data: Uint8ClampedArray_(film.length, value),
+    data: Uint8Array.from(Uint8ClampedArray.from({ length: film.length }, (_, i) => value(i))),
   });
   return {
     kind: 'anomaly',
@@ -170,10 +176,6 @@ function anomaly(
     reconstruction: image((i) => grey(reconstruction[i] ?? 0)),
     residual: image((i) => Math.abs(grey(film[i] ?? 0) - grey(reconstruction[i] ?? 0))),
   };
-}
-
-function Uint8ClampedArray_(length: number, value: (i: number) => number): Uint8Array {
-  return Uint8Array.from({ length }, (_, i) => Math.min(255, Math.max(0, value(i))));
 }
 
 /** Share of the reference below the score, 0–100; equal ones count half. `reference` is ascending. */

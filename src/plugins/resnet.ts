@@ -35,9 +35,10 @@ export default defineStage({
     const bundle = await openBundle(dir, 'classifier', id);
     const bytes = await openBundleFile(dir, bundle, 'model', id);
     const engine = get(Engine);
-    const network = await orDamaged(dir, 'model', id, () =>
-      openClassifier(bytes, runtime, engine, id, device),
-    );
+    const network =
+      runtime === 'tensorflow'
+        ? await openTensorflow(bundle, bytes)
+        : await orDamaged(dir, 'model', id, () => openOnnx(bytes, engine, id, device));
     return {
       device: engine,
       columns: [
@@ -65,9 +66,8 @@ interface Classifier {
   dispose(): Promise<void>;
 }
 
-async function openClassifier(
+async function openOnnx(
   bytes: Uint8Array,
-  runtime: 'onnx' | 'tensorflow',
   engine: Engine,
   name: string,
   device: 'auto' | 'cpu' | 'webgpu' | 'cuda',
@@ -79,6 +79,12 @@ async function openClassifier(
     run: (images) => session.run({ [input.name]: images }),
     dispose: () => session.dispose(),
   };
+}
+
+async function openTensorflow({ architecture }: Bundle, bytes: Uint8Array): Promise<Classifier> {
+  const { TensorflowRuntime } = await import('../models/tensorflow-runtime.js');
+  const network = await TensorflowRuntime.open(architecture, [bytes]);
+  return { run: (images) => network.classify(images), dispose: () => network.dispose() };
 }
 
 /** A film's label, its probability, and the best labels. `probabilities` are in the order of `labels`. */

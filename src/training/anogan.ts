@@ -1,5 +1,10 @@
 import { scalar, type Engine, type HostTensor, type HostTensors } from '../engine/index.js';
-import { scoreAnomalies, type AnomalyScore, type SearchSettings } from '../models/anomaly-scorer.js';
+import {
+  onnxNetworks,
+  scoreAnomalies,
+  type AnomalyScore,
+  type SearchSettings,
+} from '../models/anomaly-scorer.js';
 import {
   dcganDiscriminatorStep,
   dcganGeneratorStep,
@@ -234,12 +239,10 @@ export async function scoreFilms(
   onProgress?: (done: number, total: number) => void,
 ): Promise<AnomalyScore[]> {
   const exported = exportAnogan(parameters, architecture);
-  const features = await engine.load(exported.features, { name: 'features' });
-  const search = await engine.load(exported.search, { name: 'latent search' });
-  const networks = {
-    features: async (images: HostTensor) => (await features.run({ images })).features as HostTensor,
-    search: (feeds: HostTensors) => search.run(feeds),
-  };
+  const networks = onnxNetworks(
+    await engine.load(exported.features, { name: 'features' }),
+    await engine.load(exported.search, { name: 'latent search' }),
+  );
   const scores: AnomalyScore[] = [];
   const AT_ONCE = 32;
   for (let from = 0; from < index.length; from += AT_ONCE) {
@@ -248,8 +251,7 @@ export async function scoreFilms(
     scores.push(...(await scoreAnomalies(networks, images, architecture.zDim ?? 100, settings)));
     onProgress?.(scores.length, index.length);
   }
-  await features.dispose();
-  await search.dispose();
+  await networks.dispose();
   return scores;
 }
 

@@ -112,6 +112,9 @@ export async function lintBundle(
 /** Stages that leave the pixels as they are. */
 const WITHOUT_PIXELS = new Set(['resnet', 'anogan', 'join']);
 
+/** Options that refuse images rather than change them: `maxPixels`. */
+const LIMIT = /^max[A-Z]/;
+
 function skew(preceding: LintContext['preceding'], { name, input, preprocessing }: Bundle): LintMessage[] {
   const graph = preceding.filter(({ use }) => !WITHOUT_PIXELS.has(use));
   const messages: LintMessage[] = [];
@@ -143,6 +146,7 @@ function skew(preceding: LintContext['preceding'], { name, input, preprocessing 
     } else {
       const settings = here.with as Readonly<Record<string, unknown>>;
       for (const [option, value] of Object.entries(trained.with)) {
+        if (LIMIT.test(option)) continue;
         const was = JSON.stringify(value);
         const is = JSON.stringify(settings[option]);
         if (was !== is) warn(`${here.use}.${option} is ${is} here and was ${was} for "${name}"`);

@@ -1,0 +1,148 @@
+import { expect } from 'chai';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { z } from 'zod';
+import type { Anomaly, Frame, Image } from '../../src/core/frame.js';
+import type { BatchStage } from '../../src/core/plugin.js';
+import { Engine } from '../../src/engine/index.js';
+import anogan, { percentileOf } from '../../src/plugins/anogan.js';
+import { makeFrame, stageContract, type TestServices } from '../../src/testing.js';
+import { toyAnogan, toyClassifier, withEngine } from '../support/bundles.js';
+
+describe('anogan', () => {
+  let engine: Engine;
+  let dir: string;
+  before(async () => {
+    engine = new Engine();
+    dir = await mkdtemp(join(tmpdir(), 'rxray-anogan-'));
+    await toyAnogan(join(dir, 'toy'));
+  });
+  after(async () => {
+    await engine.dispose();
+    await rm(dir, { recursive: true });
+  });
+
+  const film = (index: number, name = `film-${index}.png`): Frame =>
+    makeFrame({ name, seed: index, width: 64, height: 64 });
+
+  async function open(settings: Record<string, unknown> = {}, services?: TestServices): Promise<BatchStage> {
+    const options = anogan.options.parse({
+      bundle: 'toy',
+      device: 'cpu',
+      ...settings,
+    }) as z.output<z.ZodObject>;
+    return (await anogan.create(options, services ?? withEngine(engine, dir))) as BatchStage;
+  }
+
+  const resultOf = (frame: Frame | undefined): Anomaly => frame?.results.model as Anomaly;
+
+  stageContract('anogan', () => ({
+    plugin: anogan,
+    with: { bundle: join(dir, 'toy'), device: 'cpu' },
+    services: withEngine(engine, dir),
+    frame: (index) => film(index),
+    tolerance: 1e-4,
+  }));
+
+  it('scores a film and shows what it could not reconstruct', async () => {
+    const stage = await open();
+    const [frame] = await stage.processBatch([film(0)]);
+    const result = resultOf(frame);
+    const { anomalyScore, rawSum, percentile } = result;
+    const { residualLoss, discriminationLoss, spread } = result as unknown as Record<string, number>;
+    const { residual, reconstruction } = result as unknown as Record<string, Image>;
+    expect(result.kind).to.equal('anomaly');
+    expect(anomalyScore).to.be.closeTo(0.9 * (residualLoss ?? 0) + 0.1 * (discriminationLoss ?? 0), 1e-9);
+    // 64 × 64 pixels; 4 × 4 × 32 features.
+    const sums = 0.9 * (residualLoss ?? 0) * 4096 + 0.1 * (discriminationLoss ?? 0) * 512;
+    expect(rawSum).to.be.closeTo(sums, 1e-3 * sums);
+    expect(percentile).to.be.within(0, 100);
+    expect(spread).to.be.above(0);
+    const pixels = film(0).image?.data ?? new Uint8Array();
+    expect(residual).to.include({ width: 64, height: 64, channels: 1 });
+    for (const i of [0, 100, 4095]) {
+      const difference = Math.abs((pixels[i] ?? 0) - (reconstruction?.data[i] ?? 0));
+      expect(residual?.data[i]).to.be.closeTo(difference, 1);
+    }
+    const mean = Array.from(residual?.data ?? []).reduce((a, b) => a + b, 0) / 4096;
+    expect(mean / 127.5).to.be.closeTo(residualLoss ?? 0, 0.01);
+    expect(stage.columns?.map((column) => column.name)).to.deep.equal([
+      'anomalyScore',
+      'rawSum',
+      'percentile',
+    ]);
+  });
+
+  it('depends on the pixels alone: not on the name, the batch or what came before', async () => {
+    const stage = await open();
+    const [alone] = await stage.processBatch([film(5)]);
+    const batch = await stage.processBatch([film(1), film(2), film(5, 'renamed.png'), film(3)]);
+    expect(resultOf(batch[2]).anomalyScore).to.be.closeTo(resultOf(alone).anomalyScore, 1e-5);
+  });
+
+  it('comes closer with more steps, and never loses by a restart', async () => {
+    const score = async (settings: Record<string, unknown>): Promise<number> => {
+      const stage = await open({ steps: 2, restarts: 1, learningRate: 0.2, ...settings });
+      const frames = await stage.processBatch([film(0), film(1)]);
+      return frames.reduce((sum, frame) => sum + resultOf(frame).anomalyScore, 0);
+    };
+    const short = await score({});
+    expect(await score({ steps: 60 })).to.be.below(short);
+    expect(await score({ restarts: 4 })).to.be.at.most(short + 1e-6);
+  });
+
+  it('knows no spread with one restart', async () => {
+    const stage = await open({ restarts: 1 });
+    const [frame] = await stage.processBatch([film(0)]);
+    expect(resultOf(frame).spread).to.equal(null);
+  });
+
+  it('gives no percentile, and says why, when it searches otherwise than the reference was made', async () => {
+    const services = withEngine(engine, dir);
+    const stage = await open({ steps: 5 }, services);
+    const [frame] = await stage.processBatch([film(0)]);
+    expect(resultOf(frame).percentile).to.equal(null);
+    expect(services.logged.join()).to.include(
+      'no percentiles: steps is 5, the reference scores were made with 12',
+    );
+    const settings = anogan.options.parse({ bundle: 'toy', steps: 5 }) as never;
+    const [message] = (await anogan.lint?.(settings, { baseDir: dir, preceding: [] })) ?? [];
+    expect(message).to.deep.include({ severity: 'warning', option: [] });
+    expect(message?.message).to.include('no percentiles');
+  });
+
+  it('names both sizes when an image has the wrong one', async () => {
+    const stage = await open();
+    const error = await stage.processBatch([makeFrame({ width: 32, height: 64 })]).catch((e: unknown) => e);
+    expect(error).to.include({ code: 'BUNDLE_SHAPE' });
+    expect((error as Error).message).to.include('64×64 pixels, the image has 32×64');
+  });
+
+  it('refuses a bundle of another kind, and one that is not there', async () => {
+    await toyClassifier(join(dir, 'classifier'));
+    expect(await open({ bundle: 'classifier' }).catch((e: unknown) => e)).to.include({
+      code: 'BUNDLE_DAMAGED',
+    });
+    expect(await open({ bundle: 'nowhere' }).catch((e: unknown) => e)).to.include({
+      code: 'BUNDLE_NOT_FOUND',
+    });
+  });
+
+  it('gives the same in TensorFlow.js as in ONNX Runtime', async () => {
+    const settings = { steps: 3, restarts: 1 };
+    const stages = [await open(settings), await open({ ...settings, runtime: 'tensorflow' })];
+    const [onnx, tensorflow] = await Promise.all(stages.map((stage) => stage.processBatch([film(0)])));
+    expect(resultOf(tensorflow?.[0]).anomalyScore).to.be.closeTo(resultOf(onnx?.[0]).anomalyScore, 1e-4);
+    await Promise.all(stages.map((stage) => stage.dispose?.()));
+  });
+});
+
+describe('percentileOf', () => {
+  it('is the share of the reference below, ties counted half', () => {
+    const reference = [1, 2, 2, 4];
+    expect([0, 1, 2, 3, 4, 5].map((score) => percentileOf(score, reference))).to.deep.equal([
+      0, 12.5, 50, 75, 87.5, 100,
+    ]);
+  });
+});

@@ -1,0 +1,268 @@
+import { expect } from 'chai';
+import * as tf from '@tensorflow/tfjs-core';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { z } from 'zod';
+import { RxrayError } from '../../src/core/errors.js';
+import type { Classification, Frame, Image } from '../../src/core/frame.js';
+import type { BatchStage, LintContext, LintMessage } from '../../src/core/plugin.js';
+import { Engine, traceToOnnx } from '../../src/engine/index.js';
+import { writeBundle } from '../../src/models/bundle.js';
+import resnet, { classify, softmax } from '../../src/plugins/resnet.js';
+import { makeFrame, stageContract } from '../../src/testing.js';
+import { bundleOf, toyAnogan, toyClassifier, withEngine } from '../support/bundles.js';
+
+describe('resnet', () => {
+  let engine: Engine;
+  let dir: string;
+  before(async () => {
+    engine = new Engine();
+    dir = await mkdtemp(join(tmpdir(), 'rxray-resnet-'));
+    await toyClassifier(join(dir, 'toy'));
+  });
+  after(async () => {
+    await engine.dispose();
+    await rm(dir, { recursive: true });
+  });
+
+  const film = (index: number, other: Parameters<typeof makeFrame>[0] = {}): Frame =>
+    makeFrame({ name: `film-${index}.png`, seed: index, width: 32, height: 32, ...other });
+
+  async function open(settings: Record<string, unknown> = {}): Promise<BatchStage> {
+    const options = resnet.options.parse({
+      bundle: 'toy',
+      device: 'cpu',
+      ...settings,
+    }) as z.output<z.ZodObject>;
+    return (await resnet.create(options, withEngine(engine, dir))) as BatchStage;
+  }
+
+  const resultOf = (frame: Frame | undefined): Classification => frame?.results.model as Classification;
+
+  async function refused(promise: Promise<unknown>): Promise<RxrayError> {
+    const error = await promise.then(
+      () => expect.fail('it was accepted'),
+      (e: unknown) => e,
+    );
+    expect(error).to.be.instanceOf(RxrayError);
+    return error as RxrayError;
+  }
+
+  stageContract('resnet', () => ({
+    plugin: resnet,
+    with: { bundle: join(dir, 'toy'), device: 'cpu' },
+    services: withEngine(engine, dir),
+    frame: (index) => film(index),
+    tolerance: 1e-5,
+  }));
+
+  it('gives each film a label, all probabilities and the best labels first', async () => {
+    const stage = await open({ topK: 2 });
+    const [frame] = await stage.processBatch([film(0)]);
+    const { kind, label, probability, probabilities, topK } = resultOf(frame);
+    expect(kind).to.equal('classification');
+    expect(Object.keys(probabilities)).to.deep.equal(['bacterial', 'normal', 'viral']);
+    expect(Object.values(probabilities).reduce((a, b) => a + b)).to.be.closeTo(1, 1e-6);
+    expect(probability).to.equal(Math.max(...Object.values(probabilities)));
+    expect(topK).to.have.length(2);
+    expect(topK[0]).to.deep.equal({ label, probability });
+    expect(stage.columns?.map((column) => column.name)).to.deep.equal([
+      'label',
+      'probability',
+      'p.bacterial',
+      'p.normal',
+      'p.viral',
+    ]);
+    await stage.dispose?.();
+  });
+
+  it('sees 8 and 16 bit alike, and colour by its luma', async () => {
+    const stage = await open();
+    const eight = film(3).image as Image;
+    const sixteen = { ...eight, data: Uint16Array.from(eight.data, (v) => v * 257) };
+    const colour = {
+      ...eight,
+      channels: 3 as const,
+      data: Uint8Array.from({ length: 3 * 1024 }, (_, i) => eight.data[Math.floor(i / 3)] ?? 0),
+    };
+    const results = [];
+    for (const image of [eight, sixteen, colour]) {
+      const [frame] = await stage.processBatch([film(3, { image })]);
+      results.push(resultOf(frame).probabilities.viral ?? NaN);
+    }
+    expect(results[1]).to.be.closeTo(results[0] ?? NaN, 1e-5);
+    expect(results[2]).to.be.closeTo(results[0] ?? NaN, 1e-4);
+  });
+
+  it('runs a foreign classifier: N × C × H × W, three channels, mean and std, logits of any name', async () => {
+    // Its logits are the means of the channels as the network sees them.
+    const { bytes } = traceToOnnx(
+      ({ pixels }) => ({ scores: tf.mean(pixels as tf.Tensor4D, [2, 3]) }),
+      { pixels: { shape: [1, 3, 4, 6] } },
+      { batch: 'symbolic' },
+    );
+    const bundle = bundleOf({
+      kind: 'classifier',
+      input: {
+        width: 6,
+        height: 4,
+        channels: 3,
+        layout: 'NCHW',
+        mean: [0.5, 0.4, 0.3],
+        std: [0.5, 0.25, 0.2],
+      },
+      labels: ['red', 'green', 'blue'],
+    });
+    await writeBundle(join(dir, 'foreign'), bundle, { model: bytes }, '');
+    const stage = await open({ bundle: 'foreign' });
+    const colour = Uint8Array.from({ length: 4 * 6 * 3 }, (_, i) => [255, 102, 51][i % 3] ?? 0);
+    const grey = new Uint8Array(4 * 6).fill(51);
+    const [first, second] = await stage.processBatch([
+      film(0, { image: { width: 6, height: 4, channels: 3, data: colour } }),
+      film(1, { image: { width: 6, height: 4, channels: 1, data: grey } }),
+    ]);
+    const close = (frame: Frame | undefined, logits: number[]): void => {
+      Object.values(resultOf(frame).probabilities).forEach((value, i) => {
+        expect(value).to.be.closeTo(softmax(logits)[i] ?? NaN, 1e-5);
+      });
+    };
+    close(first, [(1 - 0.5) / 0.5, 0, (0.2 - 0.3) / 0.2]);
+    close(second, [(0.2 - 0.5) / 0.5, (0.2 - 0.4) / 0.25, (0.2 - 0.3) / 0.2]);
+  });
+
+  it('names both sizes and the stage that helps when an image has the wrong one', async () => {
+    const stage = await open();
+    const error = await refused(stage.processBatch([film(0), makeFrame({ width: 64, height: 48 })]));
+    expect(error).to.include({ code: 'BUNDLE_SHAPE', component: 'model' });
+    expect(error.message).to.equal(
+      'the model "toy" was trained on 32×32 pixels, the image has 64×48: ' +
+        'put `use: resize` with `{ width: 32, height: 32 }` before it',
+    );
+  });
+
+  describe('refuses a bundle', () => {
+    it('that is not there', async () => {
+      const error = await refused(open({ bundle: 'nowhere' }));
+      expect(error.code).to.equal('BUNDLE_NOT_FOUND');
+      expect(error.message).to.include(join(dir, 'nowhere', 'bundle.json'));
+    });
+
+    it('whose file is missing', async () => {
+      await toyClassifier(join(dir, 'gone'));
+      await rm(join(dir, 'gone', 'model.onnx'));
+      const error = await refused(open({ bundle: 'gone' }));
+      expect(error.code).to.equal('BUNDLE_NOT_FOUND');
+      expect(error.message).to.include(join(dir, 'gone', 'model.onnx'));
+    });
+
+    it('whose file is damaged', async () => {
+      await toyClassifier(join(dir, 'damaged'));
+      const path = join(dir, 'damaged', 'model.onnx');
+      await writeFile(path, (await readFile(path)).subarray(0, 1000));
+      const error = await refused(open({ bundle: 'damaged' }));
+      expect(error.code).to.equal('BUNDLE_DAMAGED');
+      expect(error.message).to.include(path);
+    });
+
+    it('whose file is no ONNX graph, although its hash is right', async () => {
+      const bundle = bundleOf({
+        kind: 'classifier',
+        input: { width: 32, height: 32, channels: 1, layout: 'NHWC', mean: [0], std: [1] },
+      });
+      await writeBundle(join(dir, 'noise'), bundle, { model: Buffer.from('not a graph') }, '');
+      expect((await refused(open({ bundle: 'noise' }))).code).to.equal('BUNDLE_DAMAGED');
+    });
+
+    it('of another kind', async () => {
+      await toyAnogan(join(dir, 'anogan'));
+      const error = await refused(open({ bundle: 'anogan' }));
+      expect(error.message).to.include('expected a bundle of kind "classifier"');
+    });
+
+    it('with more labels than the network has outputs', async () => {
+      await toyClassifier(join(dir, 'labels'), { labels: ['a', 'b', 'c', 'd'] });
+      const stage = await open({ bundle: 'labels' });
+      const error = await refused(stage.processBatch([film(0)]));
+      expect(error.message).to.include(
+        'returns [1, 3], expected one number for each of the 4 labels (a, b, c, d)',
+      );
+    });
+  });
+
+  describe('lint', () => {
+    const trained = [
+      { use: 'decode', with: { color: 'grey', maxBytes: 1 } },
+      { use: 'clahe', with: { clipLimit: 2, tileGridSize: 8 } },
+      { use: 'resize', with: { width: 32, height: 32 } },
+    ];
+    before(() => toyClassifier(join(dir, 'chained'), { preprocessing: trained }));
+
+    async function lint(preceding: LintContext['preceding'], bundle = 'chained'): Promise<LintMessage[]> {
+      const settings = resnet.options.parse({ bundle });
+      return [...((await resnet.lint?.(settings as never, { baseDir: dir, preceding })) ?? [])];
+    }
+
+    it('has nothing to say of the chain that the model was trained after', async () => {
+      expect(await lint(trained)).to.deep.equal([]);
+      const withMore = trained.map((step) => ({
+        ...step,
+        with: { ...step.with, maxBytes: 9, laterOption: true },
+      }));
+      expect(await lint([...withMore, { use: 'anogan', with: {} }])).to.deep.equal([]);
+    });
+
+    it('names every difference', async () => {
+      const messages = await lint([
+        { use: 'decode', with: { color: 'keep' } },
+        { use: 'crop', with: {} },
+        { use: 'resize', with: { width: 32, height: 32 } },
+      ]);
+      expect(messages.map(({ severity, message }) => `${severity}: ${message}`)).to.have.members([
+        'warning: other preprocessing than in training: decode.color is "keep" here and was "grey" for "toy"',
+        'warning: other preprocessing than in training: "toy" was trained without `crop` (or with it in another order)',
+        'warning: other preprocessing than in training: "toy" was trained after `clahe`, which is missing here (or stands in another order)',
+      ]);
+    });
+
+    it('calls another size an error', async () => {
+      const preceding = trained.map((step) =>
+        step.use === 'resize' ? { use: 'resize', with: { width: 64, height: 32 } } : step,
+      );
+      const [error, ...warnings] = await lint(preceding);
+      expect(error).to.include({ severity: 'error', code: 'BUNDLE_SHAPE' });
+      expect(error?.message).to.include('images arrive here as 64×32, but "toy" was trained on 32×32');
+      expect(warnings).to.have.length(1);
+    });
+
+    it('says that the bundle is missing', async () => {
+      const [error] = await lint([], 'nowhere');
+      expect(error).to.deep.include({ severity: 'error', code: 'BUNDLE_NOT_FOUND', option: ['bundle'] });
+    });
+  });
+
+  it('gives the same in TensorFlow.js as in ONNX Runtime', async () => {
+    const stages = [await open(), await open({ runtime: 'tensorflow' })];
+    const frames = [film(0), film(1)];
+    const [onnx, tensorflow] = await Promise.all(stages.map((stage) => stage.processBatch(frames)));
+    for (const i of frames.keys()) {
+      const a = resultOf(onnx?.[i]).probabilities;
+      const b = resultOf(tensorflow?.[i]).probabilities;
+      for (const label of Object.keys(a)) expect(b[label]).to.be.closeTo(a[label] ?? NaN, 1e-5);
+    }
+    await Promise.all(stages.map((stage) => stage.dispose?.()));
+  });
+});
+
+describe('softmax and classify', () => {
+  it('turn logits into probabilities without overflowing', () => {
+    expect(softmax([0, 0])).to.deep.equal([0.5, 0.5]);
+    expect(softmax([1000, 1000, -1000])).to.deep.equal([0.5, 0.5, 0]);
+  });
+
+  it('rank labels', () => {
+    const result = classify([0.2, 0.7, 0.1], ['a', 'b', 'c'], 9);
+    expect(result.label).to.equal('b');
+    expect(result.topK.map(({ label }) => label)).to.deep.equal(['b', 'a', 'c']);
+  });
+});

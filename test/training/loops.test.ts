@@ -1,0 +1,188 @@
+import { expect } from 'chai';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Engine, type HostTensors } from '../../src/engine/index.js';
+import { trainAnogan, scoreFilms, type AnoganEpoch, type AnoganSettings } from '../../src/training/anogan.js';
+import { CHEST_AUGMENTATION, NO_AUGMENTATION } from '../../src/training/augment.js';
+import {
+  classifierMetrics,
+  trainClassifier,
+  type ClassifierData,
+  type ClassifierEpoch,
+  type ClassifierSettings,
+} from '../../src/training/classifier.js';
+import type { TrainingHooks } from '../../src/training/hooks.js';
+import { seeded } from '../../src/training/random.js';
+
+/** Films whose class is where they are bright: nowhere, on the right, below. */
+function toyFilms(count: number, side: number): { data: Uint8Array; labels: Uint8Array } {
+  const random = seeded(9);
+  const labels = Uint8Array.from({ length: count }, (_, i) => i % 3);
+  const data = Uint8Array.from({ length: count * side * side }, (_, i) => {
+    const label = labels[Math.floor(i / (side * side))];
+    const x = i % side;
+    const y = Math.floor(i / side) % side;
+    const bright = (label === 1 && x > side / 2) || (label === 2 && y > side / 2);
+    return random() * 60 + (bright ? 150 : 0);
+  });
+  return { data, labels };
+}
+
+function largestDifference(a: HostTensors, b: HostTensors): number {
+  const differences = Object.entries(a).map(([name, { data }]) => {
+    const other = b[name]?.data ?? [];
+    return Math.max(...Array.from(data as Float32Array, (value, i) => Math.abs(value - Number(other[i]))));
+  });
+  return Math.max(...differences);
+}
+
+describe('training loops', () => {
+  let engine: Engine;
+  let dir: string;
+  before(() => {
+    engine = new Engine();
+  });
+  after(() => engine.dispose());
+  beforeEach(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'rxray-loops-'));
+  });
+  afterEach(() => rm(dir, { recursive: true }));
+
+  describe('of the classifier', () => {
+    const side = 32;
+    const { data, labels } = toyFilms(60, side);
+    const index = Uint32Array.from(labels.keys());
+    const toy: ClassifierData = {
+      films: { data, width: side, height: side, channels: 1 },
+      classes: ['dark', 'right', 'below'],
+      train: { index: index.subarray(0, 48), label: labels.subarray(0, 48) },
+      val: { index: index.subarray(48), label: labels.subarray(48) },
+    };
+    const settings: ClassifierSettings = {
+      depth: 18,
+      width: 4,
+      epochs: 4,
+      batchSize: 12,
+      optimizer: 'sgd',
+      learningRate: 0.1,
+      weightDecay: 1e-4,
+      warmupEpochs: 1,
+      labelSmoothing: 0.1,
+      classWeights: true,
+      patience: 10,
+      seed: 1,
+      augmentation: { ...CHEST_AUGMENTATION, cutOut: 0 },
+    };
+    const run = (
+      hooks: Partial<TrainingHooks<ClassifierEpoch>> = {},
+      other: Partial<ClassifierSettings> = {},
+    ) => trainClassifier(engine, toy, { ...settings, ...other }, { checkpointDir: dir, ...hooks });
+
+    it('learns what tells the classes apart', async () => {
+      const { history, probabilities, bestEpoch } = await run({}, { epochs: 8 });
+      const best = history[bestEpoch - 1];
+      expect(best?.valBalancedAccuracy).to.be.above(0.9);
+      expect(history.at(-1)?.loss).to.be.below((history[0]?.loss ?? 0) * 0.8);
+      const metrics = classifierMetrics(probabilities, toy.val.label, toy.classes);
+      expect(metrics.balancedAccuracy).to.equal(best?.valBalancedAccuracy);
+    });
+
+    it('interrupted within an epoch and resumed, arrives at the same weights', async () => {
+      const whole = await run();
+      const abort = new AbortController();
+      const first = await run({
+        signal: abort.signal,
+        onStep: (done, _total, epoch) => {
+          if (epoch === 2 && done === 3) abort.abort();
+        },
+      });
+      expect(first.interrupted).to.equal(true);
+      const second = await run({ resume: true });
+      expect(second.history.map(({ seconds: _, ...row }) => row)).to.deep.equal(
+        whole.history.map(({ seconds: _, ...row }) => row),
+      );
+      expect(largestDifference(second.parameters, whole.parameters)).to.be.below(1e-6);
+    });
+
+    it('refuses to resume with other settings', async () => {
+      await run({}, { epochs: 1 });
+      const error = await run({ resume: true }, { epochs: 1, seed: 2 }).catch((e: unknown) => e);
+      expect(error).to.include({ code: 'TRAINING_RESUME' });
+    });
+
+    it('stops at its deadline with a result', async () => {
+      const outcome = await run({ deadline: Date.now() - 1 });
+      expect(outcome.history).to.have.length(0);
+      expect(outcome.interrupted).to.equal(false);
+      expect(Object.keys(outcome.parameters)).to.include('head/logits/kernel');
+    });
+
+    it('stops early when the validation gets no better', async () => {
+      const outcome = await run({}, { epochs: 9, patience: 1, learningRate: 0 });
+      expect(outcome.history).to.have.length(2);
+      expect(outcome.bestEpoch).to.equal(1);
+    });
+  });
+
+  describe('of the AnoGAN', () => {
+    const { data } = toyFilms(30, 64);
+    const films = { data, width: 64, height: 64, channels: 1 };
+    const settings: AnoganSettings = {
+      width: 4,
+      epochs: 2,
+      batchSize: 4,
+      learningRate: 0.0002,
+      realLabel: 0.9,
+      seed: 1,
+      augmentation: NO_AUGMENTATION,
+      search: { steps: 3, lambda: 0.1, learningRate: 0.05, restarts: 2 },
+      evaluateEvery: 1,
+    };
+    const where = (label: number) => Uint32Array.from({ length: 10 }, (_, i) => i * 3 + label);
+    const toy = {
+      films,
+      normals: where(0),
+      reference: where(0),
+      val: { index: Uint32Array.of(0, 3, 1, 4), abnormal: [false, false, true, true] },
+    };
+    const run = (hooks: Partial<TrainingHooks<AnoganEpoch>> = {}) =>
+      trainAnogan(engine, toy, settings, { checkpointDir: dir, ...hooks });
+
+    it('trains both networks, keeps the best epoch and scores films with it', async () => {
+      const { history, architecture, parameters, bestEpoch } = await run();
+      expect(history).to.have.length(2);
+      expect(history[bestEpoch - 1]?.auroc).to.equal(Math.max(...history.map((row) => row.auroc ?? 0)));
+      for (const row of history) {
+        expect(row.real).to.be.within(0, 1);
+        expect(row.discriminatorLoss).to.be.above(0);
+      }
+      const scores = await scoreFilms(
+        engine,
+        architecture,
+        parameters,
+        films,
+        toy.reference,
+        settings.search,
+      );
+      expect(scores).to.have.length(10);
+      for (const { anomalyScore, residualLoss, discriminationLoss, spread } of scores) {
+        expect(anomalyScore).to.be.closeTo(0.9 * residualLoss + 0.1 * discriminationLoss, 1e-9);
+        expect(spread).to.be.above(0);
+      }
+    });
+
+    it('interrupted and resumed, arrives at the same weights', async () => {
+      const whole = await run();
+      const abort = new AbortController();
+      await run({
+        signal: abort.signal,
+        onStep: () => {
+          abort.abort();
+        },
+      });
+      const second = await run({ resume: true });
+      expect(largestDifference(second.parameters, whole.parameters)).to.be.below(1e-5);
+    });
+  });
+});
