@@ -55,13 +55,14 @@ describe('exit codes', () => {
     expect(stderr).to.contain('STATE_LOCKED');
   });
 
-  for (const command of ['run', 'start', 'lint', 'graph', 'plugins', 'train', 'doctor']) {
+  const commands = ['run', 'start', 'lint', 'graph', 'plugins', 'train resnet', 'train anogan', 'doctor'];
+  for (const command of commands) {
     it(`0: rxray ${command} --help, which shows an example`, async () => {
-      const { code, stdout } = await rxray(command, '--help');
+      const { code, stdout } = await rxray(...command.split(' '), '--help');
       expect(code).to.equal(0);
       expect(stdout)
         .to.match(/Examples?:\n/)
-        .and.contain(`rxray ${command}`);
+        .and.contain(`$ rxray ${command}`);
     });
   }
 });

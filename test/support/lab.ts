@@ -18,7 +18,7 @@ export const GRAPH = `
 version: 1
 sources:
   - use: watch
-    with: { path: ./inbox, settleMs: 100 }
+    with: { path: ./inbox, settleMs: 100, scanMs: 500 }
 stages:
   - use: decode
   - use: clahe
@@ -59,6 +59,8 @@ function launch([program = '', ...args]: readonly string[]): Running {
 
 /** A pipeline in a folder of its own, run by the built program as a user would. */
 export class Lab {
+  readonly #started: Running[] = [];
+
   private constructor(readonly folder: string) {}
 
   /** Writes `pipeline` (YAML) and the files, by their path in the folder. */
@@ -84,7 +86,9 @@ export class Lab {
   /** Starts `rxray run`, as nobody when asked. */
   start(args: readonly string[] = [], { asNobody = false } = {}): Running {
     const command = [process.execPath, CLI, 'run', this.path('pipeline.yaml'), ...args];
-    return launch(asNobody && process.getuid?.() === 0 ? [...NOBODY, ...command] : command);
+    const running = launch(asNobody && process.getuid?.() === 0 ? [...NOBODY, ...command] : command);
+    this.#started.push(running);
+    return running;
   }
 
   /** `rxray run --once`, to its end. */
@@ -117,8 +121,10 @@ export class Lab {
     return new Map(await Promise.all(letters));
   }
 
-  close(): Promise<void> {
-    return rm(this.folder, { recursive: true, force: true });
+  /** Ends what a failed test has left running, and removes the folder. */
+  async close(): Promise<void> {
+    await Promise.all(this.#started.map((running) => running.kill()));
+    await rm(this.folder, { recursive: true, force: true });
   }
 }
 
@@ -158,6 +164,12 @@ export class Running {
   /** Ctrl-C. */
   interrupt(): void {
     this.child.kill('SIGINT');
+  }
+
+  /** Has no effect on a program that has ended. */
+  async kill(): Promise<void> {
+    this.child.kill('SIGKILL');
+    await this.#closed;
   }
 
   async ended(): Promise<Result> {
