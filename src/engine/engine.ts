@@ -140,9 +140,15 @@ export class Engine {
     const pending = this.#waiting.shift();
     this.#running = pending;
     if (!pending) return;
-    this.#worker ??= this.#start();
-    this.#worker.ref();
-    this.#worker.postMessage(pending.envelope, pending.transfer);
+    try {
+      this.#worker ??= this.#start();
+      this.#worker.ref();
+      this.#worker.postMessage(pending.envelope, pending.transfer);
+    } catch (cause) {
+      this.#fail(
+        new EngineError('worker-gone', "The engine's worker thread could not be reached.", { cause }),
+      );
+    }
   }
 
   #start(): Worker {

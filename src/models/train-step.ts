@@ -8,6 +8,8 @@ export interface TrainStep {
   readonly bytes: Uint8Array;
   /** Names of the tensors that the step reads from the store. */
   readonly stateNames: readonly string[];
+  /** The step itself: feeds and state in, reports and `next/…` state out. Runs eagerly on any TensorFlow.js backend. */
+  compute(this: void, feeds: TensorMap, state: TensorMap): TensorMap;
   /** What the store must hold before the first step: the parameters and moments at zero. */
   initialState(parameters: HostTensors): HostTensors;
   /** The model's part of a state: without moments. */
@@ -33,6 +35,7 @@ export function makeTrainStep({ parameters, moments, inputs, symbolic, metadata,
   return {
     bytes: model.bytes,
     stateNames: [...Object.keys(parameters), ...Object.keys(moments)],
+    compute: step,
     initialState: (given) => ({ ...given, ...moments }),
     parametersOf,
   };

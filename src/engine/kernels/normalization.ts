@@ -39,12 +39,19 @@ function training(call: KernelCall): tf.TensorInfo[] {
   const x = input(call, 'x');
   const order = channelOrder(x);
   const channels = x.shape.at(-1) ?? 1;
-  // Momentum 0 makes the running statistics those of this batch. ONNX Runtime writes them over the two inputs, which
-  // therefore must not be one constant.
-  const running = [0, 1].map((value) => graph.constant(new Float32Array(channels).fill(value), [channels]));
+  // Momentum 0 makes the running statistics those of this batch. ONNX Runtime writes them over the two inputs, and it
+  // merges equal constants: each input is a fresh value that no other node shares.
+  const source = tracer.name(x, order);
+  const origin = graph.integers(order.map(() => 0));
+  const corner = graph.add('Slice', [source, origin, graph.integers(order.map(() => 1))]);
+  const zero = graph.add('Mul', [graph.add('Reshape', [corner, graph.integers([1])]), graph.scalar(0)]);
+  const running = [0, 1].map(() => {
+    const unique = new Float32Array(channels).fill(graph.initializers.size);
+    return graph.add('Add', [zero, graph.constant(unique, [channels])]);
+  });
   const [y = '', mean = '', variance = ''] = graph.addMany(
     'BatchNormalization',
-    [tracer.name(x, order), tracer.name(input(call, 'gamma')), tracer.name(input(call, 'beta')), ...running],
+    [source, tracer.name(input(call, 'gamma')), tracer.name(input(call, 'beta')), ...running],
     3,
     {
       training_mode: 1,

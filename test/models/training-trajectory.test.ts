@@ -1,0 +1,130 @@
+import { expect } from 'chai';
+import { Engine, NEXT, scalar, type HostTensors, type TensorMap } from '../../src/engine/index.js';
+import {
+  dcganDiscriminatorStep,
+  dcganGeneratorStep,
+  dropoutMask,
+  filled,
+  initDcgan,
+  initResnet,
+  normalNoise,
+  resnetTrainStep,
+  seededRandom,
+  type ResnetOptions,
+  type TrainStep,
+} from '../../src/models/index.js';
+import { expectClose, toHost, toTensors, useCpuBackend } from '../engine/support.js';
+
+/** Several steps in ONNX Runtime and, with the same feeds, eagerly on TensorFlow.js' CPU backend. */
+class TwoRuns {
+  readonly store;
+  eager: TensorMap = {};
+
+  constructor(readonly engine: Engine) {
+    this.store = engine.createState();
+  }
+
+  async begin(state: HostTensors): Promise<void> {
+    await this.store.set(state);
+    this.eager = toTensors(state);
+  }
+
+  async step(step: TrainStep, feeds: HostTensors, tolerance: number): Promise<void> {
+    const session = await this.engine.load(step.bytes, { device: 'cpu', state: this.store });
+    const results = await session.step(feeds);
+    const expected = step.compute(toTensors(feeds), this.eager);
+    const reported = Object.fromEntries(Object.entries(expected).filter(([name]) => !name.startsWith(NEXT)));
+    for (const [name, tensor] of Object.entries(expected)) {
+      if (name.startsWith(NEXT)) this.eager = { ...this.eager, [name.slice(NEXT.length)]: tensor };
+    }
+    expectClose(results, toHost(reported), tolerance);
+    await session.dispose();
+  }
+
+  async expectSameState(tolerance: number): Promise<void> {
+    expectClose(await this.store.get(), toHost(this.eager), tolerance);
+  }
+}
+
+describe('training trajectories', () => {
+  let engine: Engine;
+
+  before(async () => {
+    await useCpuBackend();
+    engine = new Engine();
+  });
+
+  after(() => engine.dispose());
+
+  const networks: [string, ResnetOptions][] = [
+    ['a tiny ResNet-18', { depth: 18, width: 4, inputSize: 32, classes: 3 }],
+    ['a tiny ResNet-50 with a dense head', { depth: 50, width: 2, inputSize: 64, classes: 3, head: 'dense128' }],
+  ];
+  for (const [title, options] of networks) {
+    for (const kind of ['sgd', 'adam'] as const) {
+      it(`agree with TensorFlow.js over three steps: ${title}, ${kind}`, async () => {
+        const random = seededRandom(5);
+        const batchSize = 4;
+        const step = resnetTrainStep(options, {
+          batchSize,
+          optimizer: { kind, weightDecay: 1e-3 },
+          labelSmoothing: 0.1,
+        });
+        const runs = new TwoRuns(engine);
+        await runs.begin(step.initialState(initResnet({ ...options, zeroInitGamma: false }, 7)));
+        for (let index = 0; index < 3; index++) {
+          const targets = filled([batchSize, options.classes], 0);
+          for (let row = 0; row < batchSize; row++) targets.data[row * options.classes + ((row + index) % 3)] = 1;
+          const feeds: HostTensors = {
+            images: normalNoise([batchSize, options.inputSize, options.inputSize, 1], random, { mean: 0.5, std: 0.2 }),
+            targets,
+            sampleWeights: { data: Float32Array.of(1, 2, 0, 1), dims: [batchSize] },
+            lr: scalar(1e-3),
+          };
+          if (options.head === 'dense128') feeds['dropout'] = dropoutMask(batchSize, 128, 0.3, random);
+          await runs.step(step, feeds, 1e-3);
+        }
+        await runs.expectSameState(5e-3);
+      });
+    }
+  }
+
+  it('agree with TensorFlow.js over two rounds: a tiny DCGAN whose steps share their state', async () => {
+    const random = seededRandom(11);
+    const options = { width: 4, zDim: 8 };
+    const training = { batchSize: 3, realLabel: 0.9 };
+    const discriminator = dcganDiscriminatorStep(options, training);
+    const generator = dcganGeneratorStep(options, training);
+    const parameters = initDcgan(options, 3);
+    const runs = new TwoRuns(engine);
+    await runs.begin({ ...discriminator.initialState(parameters), ...generator.initialState(parameters) });
+    for (let round = 0; round < 2; round++) {
+      const lr = scalar(2e-4);
+      const images = normalNoise([3, 64, 64, 1], random, { std: 0.5 });
+      await runs.step(discriminator, { images, z: normalNoise([3, 8], random), lr }, 1e-3);
+      await runs.step(generator, { z: normalNoise([3, 8], random), lr }, 1e-3);
+    }
+    await runs.expectSameState(5e-3);
+  });
+
+  it('leaves parameters alone that are not trainable', async () => {
+    const options: ResnetOptions = { depth: 18, width: 2, inputSize: 32, classes: 2 };
+    const step = resnetTrainStep(options, {
+      batchSize: 2,
+      optimizer: { kind: 'sgd' },
+      trainable: (name) => name.startsWith('head/'),
+    });
+    const parameters = initResnet(options, 1);
+    const session = await engine.load(step.bytes, { device: 'cpu' });
+    await session.setState(step.initialState(parameters));
+    await session.step({
+      images: normalNoise([2, 32, 32, 1], seededRandom(1)),
+      targets: { data: Float32Array.of(1, 0, 0, 1), dims: [2, 2] },
+      sampleWeights: filled([2], 1),
+      lr: scalar(0.1),
+    });
+    const after = step.parametersOf(await session.getState());
+    expect(after['stem/kernel']?.data).to.deep.equal(parameters['stem/kernel']?.data);
+    expect(after['head/logits/kernel']?.data).not.to.deep.equal(parameters['head/logits/kernel']?.data);
+  });
+});
