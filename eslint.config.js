@@ -18,15 +18,27 @@ export default tseslint.config(
     rules: {
       // Numbers in messages are the rule here, not an accident.
       '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true }],
-      // An async function without await is how a plugin implements a promise-returning contract.
+      // An async function without await is how a plugin implements a contract that returns promises.
       '@typescript-eslint/require-await': 'off',
-      // `while (true)` around a queue, and `() => void promise` handlers, are idioms.
+      // Plugins take their services apart, `create(settings, { log, resolve })`: those need no `this`.
+      '@typescript-eslint/unbound-method': 'off',
+      'rxjs-x/no-unbound-methods': 'off',
+      // Its remedy is the `!` that no-non-null-assertion forbids.
+      '@typescript-eslint/non-nullable-type-assertion-style': 'off',
+      '@typescript-eslint/dot-notation': ['error', { allowIndexSignaturePropertyAccess: true }],
       '@typescript-eslint/no-unnecessary-condition': [
         'error',
         { allowConstantLoopConditions: 'only-allowed-literals' },
       ],
       '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true }],
+      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_' }],
       '@typescript-eslint/consistent-type-imports': ['error', { disallowTypeAnnotations: false }],
+      // What was caught is passed on as it is, whatever it is.
+      '@typescript-eslint/only-throw-error': ['error', { allowThrowingUnknown: true }],
+      'rxjs-x/throw-error': ['error', { allowThrowingUnknown: true }],
+      // An error that nobody handles ends the process, and an EmptyError is as good as any default.
+      'rxjs-x/no-ignored-error': 'off',
+      'rxjs-x/no-ignored-default-value': 'off',
     },
   },
   {
@@ -34,6 +46,11 @@ export default tseslint.config(
     rules: {
       // chai asserts by reading properties: expect(x).to.be.true
       '@typescript-eslint/no-unused-expressions': 'off',
+      // Stubs do nothing, and what a test keeps of a stream is bounded by the test.
+      '@typescript-eslint/no-empty-function': 'off',
+      'rxjs-x/no-ignored-replay-buffer': 'off',
+      // Marble diagrams are spread into their frames.
+      '@typescript-eslint/no-misused-spread': 'off',
       // In a test, a missing element should simply fail it.
       '@typescript-eslint/no-non-null-assertion': 'off',
     },
