@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { expect } from 'chai';
 import sharp from 'sharp';
 import { loadPluginModule } from '../../src/core/plugins/load.js';
@@ -77,6 +78,13 @@ describe('the example stage in examples/stages', () => {
     const plugin = await loadPluginModule(new URL('../../examples/stages/invert.ts', import.meta.url).href);
     expect(plugin.kind).to.equal('stage');
     invert = plugin as PluginOf<'stage'>;
+  });
+  it('is the one that the docs show', async () => {
+    const [docs, code] = await Promise.all([
+      readFile(new URL('../../docs/writing-plugins.md', import.meta.url), 'utf8'),
+      readFile(new URL('../../examples/stages/invert.ts', import.meta.url), 'utf8'),
+    ]);
+    expect(docs).to.contain(code);
   });
   stageContract('invert', () => ({ plugin: invert, refused: [{ maximum: 0 }] }));
 });

@@ -240,7 +240,7 @@ describe('the csv sink', () => {
 
   it('takes over the lock of a process that was killed', async () => {
     const script = `
-      const { lockFile } = await import(${JSON.stringify(new URL('../../src/sinks/file-lock.ts', import.meta.url).href)});
+      const { lockFile } = await import(${url('../../src/sinks/file-lock.ts')});
       console.log(await lockFile(${JSON.stringify(join(folder, 'out', '.results.csv.lock'))}) !== undefined);
       setInterval(() => {}, 1000);`;
     await mkdir(join(folder, 'out'));
@@ -253,6 +253,38 @@ describe('the csv sink', () => {
     child.kill('SIGKILL');
     await once(child, 'exit');
     await (await open()).dispose?.();
+  });
+
+  it('has every confirmed row once after it was killed in the middle of writing', async () => {
+    const script = `
+      const { default: csv } = await import(${url('../../src/sinks/csv.ts')});
+      const { makeFrame, testServices } = await import(${url('../../src/testing.ts')});
+      const baseDir = ${JSON.stringify(folder)};
+      const services = testServices({ baseDir, stateDir: baseDir + '/.rxray' });
+      services.cleanup();
+      const sink = await csv.create(csv.options.parse({ path: 'out/results.csv' }), services);
+      for (let i = 0; ; i += 8) {
+        const names = Array.from({ length: 8 }, (_, j) => 'line\\n' + (i + j) + '.png');
+        await sink.write(names.map((name) => makeFrame({ name, image: null })));
+        console.log(i + 8);
+      }`;
+    let confirmed = 0;
+    for (let kill = 0; kill < 3; kill++) {
+      const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      let said = '';
+      child.stdout.on('data', (chunk: Buffer) => {
+        said += chunk.toString();
+        if (said.length > 100 + 50 * kill) child.kill('SIGKILL');
+      });
+      await once(child, 'exit');
+      confirmed = Math.max(confirmed, Number(said.trimEnd().split('\n').at(-1)));
+    }
+    await (await open()).dispose?.();
+    const written = await names();
+    expect(written).to.deep.equal(written.map((_, i) => `line\n${i}.png`));
+    expect(written.length).to.be.at.least(confirmed);
   });
 
   it('writes nothing of a group of which one frame fails', async () => {
@@ -333,3 +365,5 @@ describe('the csv sink', () => {
 
 const unformula = (text: string): string =>
   /^[=+\-@\t\r\uFF1D\uFF0B\uFF0D\uFF20]/.test(text) ? `'${text}` : text;
+
+const url = (path: string): string => JSON.stringify(new URL(path, import.meta.url).href);
