@@ -275,7 +275,7 @@ class FolderWatch {
   async #follow(path: string): Promise<Pick<Candidate, 'size' | 'mtimeMs'> | RxrayError | undefined> {
     try {
       const [root, target] = await Promise.all([realpath(this.root), realpath(path)]);
-      if (!target.startsWith(root + sep)) {
+      if (target !== root && !target.startsWith(root + sep)) {
         return new RxrayError('FRAME_OUTSIDE', 'the file is a symbolic link that leads out of the folder');
       }
       const info = await stat(target);

@@ -1,0 +1,337 @@
+import { execSync } from 'node:child_process';
+import {
+  appendFile,
+  mkdir,
+  mkdtemp,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect } from 'chai';
+import { filter, firstValueFrom, lastValueFrom, ReplaySubject, take, timeout, toArray } from 'rxjs';
+import type { Candidate, SourceInstance, SourceServices } from '../../src/core/plugin.js';
+import watch from '../../src/plugins/watch.js';
+import { sourceContract, testServices, type TestServices } from '../../src/testing.js';
+
+const QUICK = { settleMs: 60, scanMs: 150 };
+
+sourceContract('watch', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'rxray-watch-'));
+  const inbox = join(folder, 'inbox');
+  await mkdir(inbox);
+  return {
+    plugin: watch,
+    with: { path: inbox, settleMs: 200, scanMs: 150 },
+    refused: [{ path: inbox, onDone: 'move' }, { path: inbox, moveTo: 'x' }, { path: '' }],
+    async put(name, bytes) {
+      await writeFile(join(folder, 'arriving'), bytes);
+      await rename(join(folder, 'arriving'), join(inbox, name));
+    },
+    async begin(name) {
+      const path = join(inbox, name);
+      await writeFile(path, '');
+      return { append: (bytes) => appendFile(path, bytes), close: async () => {} };
+    },
+    dispose: () => rm(folder, { recursive: true, force: true }),
+  };
+});
+
+describe('watch', () => {
+  let folder: string;
+  let services: TestServices;
+  let opened: { end(): Promise<void> }[];
+
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'rxray-watch-'));
+    await mkdir(join(folder, 'inbox'));
+    opened = [];
+  });
+  afterEach(async () => {
+    for (const source of opened) await source.end();
+    services.cleanup();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  const inbox = (name = ''): string => join(folder, 'inbox', name);
+
+  /** Creates the source and listens to it; `offered` waits for a file of that name, and size if given. */
+  async function open(settings: object = {}, more: Partial<SourceServices> = {}) {
+    services = testServices({ baseDir: folder, ...more });
+    const options = watch.options.parse({ path: 'inbox', ...QUICK, ...settings });
+    const source: SourceInstance = await watch.create(options, services);
+    const all = new ReplaySubject<Candidate>();
+    const subscription = source.candidates$.subscribe(all);
+    const end = async (): Promise<void> => {
+      subscription.unsubscribe();
+      await source.dispose?.();
+    };
+    opened.push({ end });
+    const offered = (name: string, size?: number): Promise<Candidate> =>
+      firstValueFrom(
+        all.pipe(
+          filter((file) => file.name === name && (size === undefined || file.size === size)),
+          timeout(5000),
+        ),
+      );
+    return { source, all, offered, end };
+  }
+
+  /** Everything offered in a run that ends by itself. */
+  async function names(settings: object = {}): Promise<string[]> {
+    const { all } = await open(settings, { once: true });
+    const files = await lastValueFrom(all.pipe(timeout(5000), toArray()));
+    return files.map(({ name }) => name).sort();
+  }
+
+  /** A file that nobody has touched for a minute. */
+  async function putOld(name: string, text = 'x'): Promise<void> {
+    await mkdir(join(inbox(name), '..'), { recursive: true });
+    await writeFile(inbox(name), text);
+    const then = new Date(Date.now() - 60_000);
+    await utimes(inbox(name), then, then);
+  }
+
+  it('takes subfolders, and leaves dot files and half-downloaded files alone', async () => {
+    for (const name of [
+      'a.png',
+      'ward 3/b',
+      'ward 3/x/c.dcm',
+      '.hidden.png',
+      '.dot/d.png',
+      'e.png.part',
+      'F.TMP',
+    ])
+      await putOld(name);
+    expect(await names()).to.deep.equal(['a.png', 'ward 3/b', 'ward 3/x/c.dcm']);
+  });
+
+  it('takes what the globs say, and only the top folder without `recursive`', async () => {
+    for (const name of ['a.png', 'b.JPG', 'c.txt', 'old/d.png']) await putOld(name);
+    expect(await names({ include: ['**/*.{png,jpg}'], exclude: ['old/**'] })).to.deep.equal([
+      'a.png',
+      'b.JPG',
+    ]);
+    expect(await names({ recursive: false })).to.deep.equal(['a.png', 'b.JPG', 'c.txt']);
+  });
+
+  it('offers at once what was at rest before the start', async () => {
+    await putOld('old.png');
+    const { offered } = await open({ settleMs: 60_000 });
+    await offered('old.png');
+  });
+
+  it('waits for a file from the future to be unchanged twice', async () => {
+    await putOld('future.png');
+    const later = new Date(Date.now() + 3_600_000);
+    await utimes(inbox('future.png'), later, later);
+    expect(await names()).to.deep.equal(['future.png']);
+  });
+
+  it('in a run that ends, waits for a file that is still being written', async () => {
+    await putOld('done.png');
+    await writeFile(inbox('growing.png'), 'x');
+    const { all } = await open({ settleMs: 150 }, { once: true });
+    const files = lastValueFrom(all.pipe(toArray()));
+    for (let i = 0; i < 10; i++) {
+      await sleep(20);
+      await appendFile(inbox('growing.png'), 'x');
+    }
+    expect((await files).map(({ name, size }) => [name, size])).to.have.deep.members([
+      ['done.png', 1],
+      ['growing.png', 11],
+    ]);
+  });
+
+  it('offers a file anew when it is overwritten, and only then', async () => {
+    const { all, offered } = await open();
+    await writeFile(inbox('a.png'), 'x');
+    await offered('a.png', 1);
+    await writeFile(inbox('a.png'), 'xx');
+    await offered('a.png', 2);
+    await writeFile(inbox('b.png'), 'x');
+    await offered('b.png');
+    const three = await firstValueFrom(all.pipe(take(3), toArray()));
+    expect(three.map(({ name }) => name)).to.deep.equal(['a.png', 'a.png', 'b.png']);
+  });
+
+  it('finds by scanning what nobody announced', async () => {
+    const { source, offered } = await open();
+    expect(source).to.have.property('candidates$');
+    // A folder renamed in whole: only its own name is announced.
+    await mkdir(join(folder, 'elsewhere'));
+    await writeFile(join(folder, 'elsewhere/a.png'), 'x');
+    await rename(join(folder, 'elsewhere'), inbox('ward'));
+    await offered('ward/a.png');
+  });
+
+  it('takes announced files without waiting for the scan, also by polling', async () => {
+    for (const polling of [false, true]) {
+      const { offered, end } = await open({ scanMs: 600_000, polling });
+      await writeFile(inbox(`late-${String(polling)}.png`), 'x');
+      await offered(`late-${String(polling)}.png`);
+      await end();
+    }
+  });
+
+  it('does not offer what the journal has settled', async () => {
+    await putOld('old.png');
+    await putOld('new.png');
+    const unsettled = async (files: readonly Candidate[]) => files.filter(({ name }) => name !== 'old.png');
+    const { all } = await open({}, { once: true, unsettled });
+    expect((await lastValueFrom(all.pipe(toArray()))).map(({ name }) => name)).to.deep.equal(['new.png']);
+  });
+
+  it('refuses links out of the folder and links to nowhere, each with its reason', async () => {
+    await writeFile(join(folder, 'secret.png'), 'x');
+    await mkdir(join(folder, 'elsewhere'));
+    await symlink(join(folder, 'secret.png'), inbox('out.png'));
+    await symlink(join(folder, 'elsewhere'), inbox('out-dir'));
+    await symlink(inbox('missing.png'), inbox('broken.png'));
+    await putOld('real.png', 'xyz');
+    await symlink(inbox('real.png'), inbox('inside.png'));
+    await symlink(inbox(), inbox('circle'));
+    const { all } = await open({}, { once: true });
+    const files = await lastValueFrom(all.pipe(toArray()));
+    expect(Object.fromEntries(files.map(({ name, error }) => [name, error?.code]))).to.deep.equal({
+      'out.png': 'FRAME_OUTSIDE',
+      'out-dir': 'FRAME_OUTSIDE',
+      'broken.png': 'FRAME_UNREADABLE',
+      'real.png': undefined,
+      'inside.png': undefined,
+    });
+    expect(files.find(({ name }) => name === 'inside.png')?.size).to.equal(3);
+  });
+
+  it('takes the files in a folder that is named like an image', async () => {
+    await putOld('film.png/inner.png');
+    expect(await names()).to.deep.equal(['film.png/inner.png']);
+  });
+
+  it('waits for a folder that is missing at the start, and says so', async () => {
+    await rm(inbox(), { recursive: true });
+    const { offered } = await open();
+    expect(services.logged.join()).to.contain('does not exist yet');
+    await mkdir(inbox());
+    await writeFile(inbox('a.png'), 'x');
+    await offered('a.png');
+  });
+
+  it('refuses a missing folder in a run that ends, and a file in place of a folder', async () => {
+    const code = (settings: object, once: boolean): Promise<unknown> =>
+      open(settings, { once }).then(
+        () => 'created',
+        (error: unknown) => (error as { code: string }).code,
+      );
+    expect(await code({ path: 'missing' }, true)).to.equal('CONFIG_CREATE');
+    await putOld('file');
+    expect(await code({ path: 'inbox/file' }, false)).to.equal('CONFIG_CREATE');
+  });
+
+  it('goes on when its folder is deleted and made again', async () => {
+    const { offered } = await open();
+    await writeFile(inbox('a.png'), 'x');
+    await offered('a.png');
+    await rm(inbox(), { recursive: true });
+    while (!services.logged.join().includes('the folder is gone')) await sleep(10);
+    await mkdir(inbox());
+    await writeFile(inbox('b.png'), 'x');
+    await offered('b.png');
+  });
+
+  it('forgets a file that disappears before it has come to rest', async () => {
+    const { all, offered, end } = await open({ settleMs: 100 });
+    await writeFile(inbox('gone.png'), 'x');
+    await rm(inbox('gone.png'));
+    await writeFile(inbox('stays.png'), 'x');
+    await offered('stays.png');
+    await end();
+    all.complete();
+    expect((await lastValueFrom(all.pipe(toArray()))).map(({ name }) => name)).to.deep.equal(['stays.png']);
+  });
+
+  it('keeps the thread free with 30,000 files', async function () {
+    this.timeout(60_000);
+    execSync('seq 30000 | xargs touch', { cwd: inbox() });
+    const delay = monitorEventLoopDelay({ resolution: 5 });
+    const { all, offered } = await open({ scanMs: 600_000 });
+    delay.enable();
+    const offers = await lastValueFrom(all.pipe(take(30_000), timeout(50_000), toArray()));
+    // With that many files in sight, new ones are still announced.
+    await writeFile(inbox('late'), '');
+    await offered('late');
+    delay.disable();
+    expect(new Set(offers.map(({ name }) => name)).size).to.equal(30_000);
+    if (process.env.RXRAY_PRINT !== undefined) console.log(`longest block: ${String(delay.max / 1e6)} ms`);
+  });
+
+  describe('when a file is done', () => {
+    const settle = async (
+      settings: object,
+      name: string,
+      outcome: 'done' | 'failed' = 'done',
+    ): Promise<void> => {
+      const { source, offered } = await open(settings);
+      const file = await offered(name);
+      await source.settle?.(file, outcome);
+    };
+    const exists = (path: string): Promise<boolean> =>
+      stat(join(folder, path)).then(
+        () => true,
+        () => false,
+      );
+
+    it('keeps it by default', async () => {
+      await putOld('a.png');
+      await settle({}, 'a.png');
+      expect(await exists('inbox/a.png')).to.equal(true);
+    });
+
+    it('deletes it, unless it has failed', async () => {
+      await putOld('a.png');
+      await settle({ onDone: 'delete' }, 'a.png', 'failed');
+      expect(await exists('inbox/a.png')).to.equal(true);
+      await settle({ onDone: 'delete' }, 'a.png');
+      expect(await exists('inbox/a.png')).to.equal(false);
+    });
+
+    it('moves it with its subfolder and overwrites nothing', async () => {
+      const move = { onDone: 'move', moveTo: 'archive' };
+      for (const text of ['first', 'second', 'third']) {
+        await putOld('ward/a.png', text);
+        await settle(move, 'ward/a.png');
+      }
+      expect(await exists('inbox/ward/a.png')).to.equal(false);
+      for (const [name, text] of [
+        ['a.png', 'first'],
+        ['a-1.png', 'second'],
+        ['a-2.png', 'third'],
+      ] as const) {
+        expect(await readFile(join(folder, 'archive/ward', name), 'utf8')).to.equal(text);
+      }
+    });
+
+    it('does not take files anew out of an archive inside the folder', async () => {
+      await putOld('a.png');
+      await settle({ onDone: 'move', moveTo: 'inbox/archive' }, 'a.png');
+      expect(await exists('inbox/archive/a.png')).to.equal(true);
+      expect(await names({ onDone: 'move', moveTo: 'inbox/archive' })).to.deep.equal([]);
+    });
+
+    it('leaves it alone when it has changed meanwhile', async () => {
+      await putOld('a.png');
+      const { source, offered } = await open({ onDone: 'delete' });
+      const file = await offered('a.png');
+      await appendFile(inbox('a.png'), 'more');
+      await source.settle?.(file, 'done');
+      expect(await exists('inbox/a.png')).to.equal(true);
+    });
+  });
+});
