@@ -7,7 +7,7 @@
  * Prints films per second, peak memory, the share of the time in which a model was running, and the
  * longest time for which the main thread was not free.
  */
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, cpus, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
@@ -15,6 +15,7 @@ import { parseArgs } from 'node:util';
 import { parse } from 'csv-parse/sync';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { parseDocument } from 'yaml';
+import { film } from '../test/support/films.js';
 import type { EngineSession } from '../src/engine/index.js';
 
 // The compiled program, as users run it; the types are those of its sources.
@@ -147,6 +148,18 @@ async function measureLoop(data: string): Promise<Timing> {
     await session.run({ [name]: new Tensor('float32', pixels as Float32Array, dims) });
   }
   return { films: names.length, seconds: (performance.now() - start) / 1000 };
+}
+
+/** Made-up films of the size of a small radiograph. */
+async function phantoms(count: number): Promise<string> {
+  const inbox = join(folder, 'inbox');
+  await mkdir(inbox);
+  for (let i = 0; i < count; i += 1) {
+    await film(1024 + (i % 7), 840)
+      .png()
+      .toFile(join(inbox, `film-${String(i).padStart(5, '0')}.png`));
+  }
+  return inbox;
 }
 
 async function filesOf(data: string): Promise<string[]> {
