@@ -60,25 +60,6 @@ interface GraphTiming extends Timing {
 }
 
 const folder = await mkdtemp(join(tmpdir(), 'rxray-bench-'));
-try {
-  const data = flags.data === undefined ? await phantoms(Number(flags.films)) : resolve(flags.data);
-  console.log(
-    `${cpus()[0]?.model ?? 'unknown CPU'}, ${availableParallelism()} threads, Node ${process.version}`,
-  );
-  const graph = await measureGraph(data);
-  console.log(`graph       ${rate(graph)}`);
-  console.log(`            peak memory ${(graph.peakBytes / 1024 ** 2).toFixed(0)} MiB`);
-  console.log(`            a model was running for ${(graph.modelShare * 100).toFixed(0)} % of the time`);
-  console.log(`            main thread blocked for ${graph.blockedMs.toFixed(0)} ms at most`);
-  if (!flags.anogan) {
-    const loop = await measureLoop(data);
-    console.log(`plain loop  ${rate(loop)}`);
-    console.log(`ratio       ${((loop.seconds / loop.films) * (graph.films / graph.seconds)).toFixed(2)}`);
-  }
-} finally {
-  await rm(folder, { recursive: true, force: true });
-}
-
 /** The demo graph, with the CSV as its only sink, over a folder of films. */
 async function measureGraph(data: string): Promise<GraphTiming> {
   const file = join(folder, 'pipeline.yaml');
@@ -193,4 +174,23 @@ class BusyClock {
 
 function rate({ films, seconds }: Timing): string {
   return `${(films / seconds).toFixed(1)} films/s (${films} in ${seconds.toFixed(1)} s)`;
+}
+
+try {
+  const data = flags.data === undefined ? await phantoms(Number(flags.films)) : resolve(flags.data);
+  console.log(
+    `${cpus()[0]?.model ?? 'unknown CPU'}, ${availableParallelism()} threads, Node ${process.version}`,
+  );
+  const graph = await measureGraph(data);
+  console.log(`graph       ${rate(graph)}`);
+  console.log(`            peak memory ${(graph.peakBytes / 1024 ** 2).toFixed(0)} MiB`);
+  console.log(`            a model was running for ${(graph.modelShare * 100).toFixed(0)} % of the time`);
+  console.log(`            main thread blocked for ${graph.blockedMs.toFixed(0)} ms at most`);
+  if (!flags.anogan) {
+    const loop = await measureLoop(data);
+    console.log(`plain loop  ${rate(loop)}`);
+    console.log(`ratio       ${((loop.seconds / loop.films) * (graph.films / graph.seconds)).toFixed(2)}`);
+  }
+} finally {
+  await rm(folder, { recursive: true, force: true });
 }
