@@ -62,6 +62,14 @@ export class Graph {
     return outputs;
   }
 
+  /** Asks the node behind `output` for a further output. */
+  addOutput(output: string): string {
+    const node = this.nodes.find(({ outputs }) => outputs[0] === output);
+    const name = this.unique(node?.type ?? 'output');
+    node?.outputs.push(name);
+    return name;
+  }
+
   /** Adds a constant tensor and returns its name. */
   constant(data: HostData, dims: readonly number[], name = this.unique('const'), shapeLike = false): string {
     this.initializers.set(name, { name, data, dims: [...dims], shapeLike });

@@ -75,8 +75,8 @@ export const elementwiseGradients: readonly GradientRule[] = [
   ruleOfX('Erf', ['x'], (call) =>
     tf.mul(call.dy, tf.mul(tf.exp(tf.neg(tf.square(x(call)))), 2 / Math.sqrt(Math.PI))),
   ),
-  // The sign of a rectified value is 0 or 1: the mask in one pass.
-  ruleOfX('Relu', ['y'], (call) => tf.mul(call.dy, tf.sign(y(call)))),
+  // A rectified value is positive exactly where it is not zero.
+  ruleOfX('Relu', ['y'], (call) => passed(call.dy, tf.cast(y(call), 'bool'))),
   ruleOfX('Relu6', ['x'], (call) =>
     passed(call.dy, tf.logicalAnd(tf.greater(x(call), 0), tf.less(x(call), 6))),
   ),

@@ -13,7 +13,7 @@ interface ConvAttributes {
   readonly dimRoundingMode?: 'floor' | 'round' | 'ceil';
 }
 
-/** Filters turned by 180°, input and output channels swapped: logical HWIO seen as IOHW. */
+/** Logical HWIO filters held as IOHW. */
 const FILTER_IOHW = [2, 3, 0, 1];
 /** Images as channels and channels as images: logical NHWC held as CNHW. */
 const CHANNELS_AS_BATCH = [3, 0, 1, 2];
@@ -68,8 +68,8 @@ function inputGradient(call: KernelCall): tf.TensorInfo {
   const layout = { order: CHANNELS_FIRST };
   const gradient = tracer.name(dy, CHANNELS_FIRST);
   if (info.strideHeight === 1 && info.strideWidth === 1) {
-    let weights = tracer.name(filter, FILTER_IOHW);
-    if (filterHeight > 1 || filterWidth > 1) weights = turned(call, weights);
+    const held = tracer.name(filter, FILTER_IOHW);
+    const weights = filterHeight > 1 || filterWidth > 1 ? turned(call, held, info) : held;
     const name = graph.add('Conv', [gradient, weights], {
       kernel_shape: [filterHeight, filterWidth],
       pads: [
@@ -95,18 +95,25 @@ function inputGradient(call: KernelCall): tf.TensorInfo {
   return tracer.result(name, inputShape, 'float32', layout);
 }
 
-function turned({ graph }: KernelCall, weights: string): string {
-  const minusOnes = graph.integers([-1, -1]);
-  return graph.add('Slice', [
-    weights,
-    minusOnes,
-    graph.integers([-1000, -1000]),
-    graph.integers([2, 3]),
-    minusOnes,
+/**
+ * IOHW filters turned by 180°. A product with the reversed unit matrix does it: ONNX Runtime copies element by element
+ * where an axis of a few elements is reversed or moved.
+ */
+function turned({ graph }: KernelCall, weights: string, info: Conv2DInfo): string {
+  const { filterHeight, filterWidth, inChannels, outChannels } = info;
+  const taps = filterHeight * filterWidth;
+  const reversed = Float32Array.from({ length: taps * taps }, (_, index) =>
+    (index % taps) + Math.floor(index / taps) === taps - 1 ? 1 : 0,
+  );
+  const rows = graph.add('Reshape', [weights, graph.integers([inChannels * outChannels, taps])]);
+  const product = graph.add('Gemm', [rows, graph.constant(reversed, [taps, taps])]);
+  return graph.add('Reshape', [
+    product,
+    graph.integers([inChannels, outChannels, filterHeight, filterWidth]),
   ]);
 }
 
-/** d(loss)/d(filter): the patches of the input as rows, one matrix product. */
+/** d(loss)/d(filter). */
 function filterGradient(call: KernelCall): tf.TensorInfo {
   const { filterShape } = call.attrs as unknown as { filterShape: number[] };
   const info = convInfo(call, input(call, 'x').shape, filterShape);
@@ -137,6 +144,7 @@ function filterGradientByConv(call: KernelCall, info: Conv2DInfo, filterShape: n
   return tracer.result(name, filterShape, 'float32', { order: FILTER_IOHW });
 }
 
+/** One matrix product per filter tap: dy as rows, transposed, times the shifted input as rows. */
 function filterGradientByGemm(call: KernelCall, info: Conv2DInfo, filterShape: number[]): tf.TensorInfo {
   const { tracer, graph } = call;
   const { filterHeight, filterWidth, strideHeight, strideWidth, padInfo } = info;
@@ -154,7 +162,7 @@ function filterGradientByGemm(call: KernelCall, info: Conv2DInfo, filterShape: n
     const pads = graph.integers([0, padInfo.top, padInfo.left, 0, 0, bottom, right, 0]);
     x = graph.add('Pad', [x, pads, graph.scalar(0)]);
   }
-  const patches: string[] = [];
+  const taps: string[] = [];
   for (let i = 0; i < filterHeight; i++) {
     for (let j = 0; j < filterWidth; j++) {
       const whole = filterHeight === 1 && filterWidth === 1 && strideHeight === 1 && strideWidth === 1;
@@ -167,12 +175,30 @@ function filterGradientByGemm(call: KernelCall, info: Conv2DInfo, filterShape: n
             graph.integers([1, 2]),
             graph.integers([strideHeight, strideWidth]),
           ]);
-      patches.push(graph.add('Reshape', [patch, graph.dimensions([rows, info.inChannels])]));
+      const rowsOfPatch = graph.add('Reshape', [patch, graph.dimensions([rows, info.inChannels])]);
+      taps.push(graph.add('Gemm', [gradientRows, rowsOfPatch], { transA: 1 }));
     }
   }
-  const matrix = patches.length > 1 ? graph.add('Concat', patches, { axis: 1 }) : (patches[0] ?? '');
-  const product = graph.add('Gemm', [matrix, gradientRows], { transA: 1 });
-  return tracer.result(graph.add('Reshape', [product, graph.integers(filterShape)]), filterShape, 'float32');
+  const order = { order: FILTER_OIHW };
+  const [out, inner] = [info.outChannels, info.inChannels];
+  const shape = graph.integers([out, inner, filterHeight, filterWidth]);
+  if (taps.length === 1)
+    return tracer.result(graph.add('Reshape', [taps[0] ?? '', shape]), filterShape, 'float32', order);
+  const stacked = graph.add('Concat', taps, { axis: 0 });
+  const rowsOfTaps = graph.add('Reshape', [stacked, graph.integers([taps.length, out * inner])]);
+  // As a product, because ONNX Runtime would merge a Transpose here with the Reshape into a slow one.
+  const tapsLast = graph.add(
+    'Gemm',
+    [rowsOfTaps, graph.constant(unitMatrix(taps.length), [taps.length, taps.length])],
+    {
+      transA: 1,
+    },
+  );
+  return tracer.result(graph.add('Reshape', [tapsLast, shape]), filterShape, 'float32', order);
+}
+
+function unitMatrix(size: number): Float32Array {
+  return Float32Array.from({ length: size * size }, (_, index) => (index % (size + 1) === 0 ? 1 : 0));
 }
 
 /** Convolutions and their gradients. */
@@ -182,7 +208,7 @@ export const convolution: readonly KernelDefinition[] = [
     fusedActivation(call, convolve(call, call.inputs['bias'])),
   ),
   kernel('Conv2DBackpropInput', 'Conv with turned filters (stride 1), ConvTranspose', inputGradient),
-  kernel('Conv2DBackpropFilter', 'Pad, Slice, Concat, Gemm; Conv for few channels', filterGradient),
+  kernel('Conv2DBackpropFilter', 'Pad, Slice, Gemm, Concat; Conv for few channels', filterGradient),
   kernel('DepthwiseConv2dNative', 'Conv (group)', (call) => {
     const { tracer, graph } = call;
     const x = input(call, 'x');

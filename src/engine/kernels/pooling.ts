@@ -38,17 +38,11 @@ function pool(call: KernelCall, onnx: string): tf.TensorInfo {
   return call.tracer.result(name, info.outShape, 'float32', { order: CHANNELS_FIRST });
 }
 
-/** Each window sends its gradient to the position of its maximum; overlapping windows add up. */
+/** The forward pool tells where its maxima were. Each window sends its gradient to the position of its maximum; overlapping windows add up. */
 function maxPoolGradient(call: KernelCall): tf.TensorInfo {
   const { tracer, graph } = call;
   const x = input(call, 'input');
-  const info = poolInfo(call, x.shape);
-  const [, indices = ''] = graph.addMany(
-    'MaxPool',
-    [tracer.name(x, CHANNELS_FIRST)],
-    2,
-    poolAttributes(info),
-  );
+  const indices = graph.addOutput(tracer.name(input(call, 'output'), CHANNELS_FIRST));
   const zeros = graph.add('ConstantOfShape', [graph.dimensions([sizeOf(x.shape)])]);
   const flat = graph.integers([-1]);
   const scattered = graph.add(
@@ -69,5 +63,5 @@ function maxPoolGradient(call: KernelCall): tf.TensorInfo {
 export const pooling: readonly KernelDefinition[] = [
   kernel('MaxPool', 'MaxPool', (call) => pool(call, 'MaxPool')),
   kernel('AvgPool', 'AveragePool', (call) => pool(call, 'AveragePool')),
-  kernel('MaxPoolGrad', 'MaxPool (indices), ScatterElements', maxPoolGradient),
+  kernel('MaxPoolGrad', 'ScatterElements (and indices from MaxPool)', maxPoolGradient),
 ];
