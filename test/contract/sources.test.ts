@@ -4,36 +4,35 @@ import { join } from 'node:path';
 import watch from '../../src/plugins/watch.js';
 import { sourceContract } from '../../src/testing.js';
 
-for (const polling of [false, true]) {
-  sourceContract(polling ? 'watch, polling' : 'watch', async () => {
-    const folder = await mkdtemp(join(tmpdir(), 'rxray-watch-'));
-    const elsewhere = await mkdtemp(join(tmpdir(), 'rxray-watch-'));
-    return {
-      plugin: watch,
-      with: { path: folder, settleMs: 200, scanMs: 100, polling },
-      refused: [
-        {},
-        { path: folder, settleMs: -1 },
-        { path: folder, onDone: 'move' },
-        { path: folder, moveTo: elsewhere },
-      ],
-      async put(name, bytes) {
-        await writeFile(join(elsewhere, name), bytes);
-        await rename(join(elsewhere, name), join(folder, name));
-      },
-      async begin(name) {
-        const file = await open(join(folder, name), 'w');
-        return {
-          append: async (bytes) => {
-            await file.write(bytes);
-          },
-          close: () => file.close(),
-        };
-      },
-      async dispose() {
-        await rm(folder, { recursive: true });
-        await rm(elsewhere, { recursive: true });
-      },
-    };
-  });
-}
+/** With announcements by the operating system: test/plugins/watch.test.ts. */
+sourceContract('watch, polling', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'rxray-watch-'));
+  const elsewhere = await mkdtemp(join(tmpdir(), 'rxray-watch-'));
+  return {
+    plugin: watch,
+    with: { path: folder, settleMs: 200, scanMs: 100, polling: true },
+    refused: [
+      {},
+      { path: folder, settleMs: -1 },
+      { path: folder, onDone: 'move' },
+      { path: folder, moveTo: elsewhere },
+    ],
+    async put(name, bytes) {
+      await writeFile(join(elsewhere, name), bytes);
+      await rename(join(elsewhere, name), join(folder, name));
+    },
+    async begin(name) {
+      const file = await open(join(folder, name), 'w');
+      return {
+        append: async (bytes) => {
+          await file.write(bytes);
+        },
+        close: () => file.close(),
+      };
+    },
+    async dispose() {
+      await rm(folder, { recursive: true });
+      await rm(elsewhere, { recursive: true });
+    },
+  };
+});
