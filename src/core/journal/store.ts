@@ -176,18 +176,15 @@ function commit(): void {
   const committed = group;
   group = [];
   if (committed.length === 0) return;
-  let failure: unknown;
+  let result = (): null => null;
   try {
     store?.record(committed.map(({ entry }) => entry));
   } catch (thrown) {
-    failure = thrown;
+    result = () => {
+      throw thrown as Error;
+    };
   }
-  for (const { seq } of committed) {
-    reply(seq, () => {
-      if (failure !== undefined) throw failure;
-      return null;
-    });
-  }
+  for (const { seq } of committed) reply(seq, result);
 }
 
 function reply(seq: number, act: () => Answers[keyof Answers]): void {
