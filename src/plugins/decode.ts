@@ -1,8 +1,11 @@
 import { z } from 'zod';
 import { RxrayError } from '../core/errors.js';
-import type { Image } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
 import { toGrey } from '../imaging/opencv.js';
+import { decodeBmp } from './decode/bmp.js';
+import { decodeDicom } from './decode/dicom.js';
+import { decodeRaster } from './decode/raster.js';
+import type { Decoded, Decoder } from './decode/decoder.js';
 
 const options = z.strictObject({
   color: z
@@ -23,12 +26,6 @@ const options = z.strictObject({
     .describe('Largest file in bytes; deflated DICOM files count unpacked.'),
 });
 export type DecodeOptions = z.output<typeof options>;
-
-/** What a decoder makes of a file: the pixels, and what it learnt of them (no patient data). */
-export interface Decoded {
-  readonly image: Image;
-  readonly meta: Readonly<Record<string, unknown>>;
-}
 
 export default defineStage({
   name: 'decode',
@@ -74,13 +71,11 @@ export async function decode(encoded: Uint8Array, settings: DecodeOptions): Prom
   return settings.color === 'grey' ? { ...decoded, image: toGrey(decoded.image) } : decoded;
 }
 
-type Decoder = (bytes: Buffer, limits: DecodeOptions) => Promise<Decoded>;
-
-/** By the file's first bytes: names lie. Decoders load when the first file of their kind comes. */
+/** By the file's first bytes: names lie. */
 function decoderOf(bytes: Buffer): Decoder {
   const starts = (at: number, text: string) => bytes.toString('latin1', at, at + text.length) === text;
-  if (starts(128, 'DICM')) return async (...file) => (await import('./decode/dicom.js')).decodeDicom(...file);
-  if (starts(0, 'BM')) return async (...file) => (await import('./decode/bmp.js')).decodeBmp(...file);
+  if (starts(128, 'DICM')) return decodeDicom;
+  if (starts(0, 'BM')) return decodeBmp;
   if (
     starts(0, '\x89PNG\r\n\x1a\n') ||
     starts(0, '\xff\xd8\xff') ||
@@ -88,20 +83,10 @@ function decoderOf(bytes: Buffer): Decoder {
     (starts(0, 'RIFF') && starts(8, 'WEBP')) ||
     starts(0, 'GIF8')
   ) {
-    return async (...file) => (await import('./decode/raster.js')).decodeRaster(...file);
+    return decodeRaster;
   }
   throw new RxrayError(
     'FRAME_NOT_AN_IMAGE',
     'the file is none of PNG, JPEG, TIFF, WebP, GIF, BMP and DICOM, whatever its name says',
   );
-}
-
-/** Throws FRAME_TOO_LARGE when an image of this size is not allowed. */
-export function checkSize(width: number, height: number, { maxPixels }: DecodeOptions): void {
-  if (width * height > maxPixels) {
-    throw new RxrayError(
-      'FRAME_TOO_LARGE',
-      `the image has ${width} × ${height} pixels, more than the ${maxPixels} that \`maxPixels\` allows`,
-    );
-  }
 }

@@ -1,13 +1,11 @@
-import { decode } from 'bmp-ts';
 import { messageOf, RxrayError } from '../../core/errors.js';
-import { checkSize, type Decoded, type DecodeOptions } from '../decode.js';
+import { checkSize, type Decoded, type Limits } from './decoder.js';
 
 /** Bytes of the fixed header: BITMAPFILEHEADER and BITMAPINFOHEADER. */
 const HEADER = 54;
 
 /** BMP of 1 to 32 bit without run-length coding; the fourth byte of 32-bit files is ignored. */
-// eslint-disable-next-line @typescript-eslint/require-await -- decoders are asynchronous
-export async function decodeBmp(bytes: Buffer, limits: DecodeOptions): Promise<Decoded> {
+export async function decodeBmp(bytes: Buffer, limits: Limits): Promise<Decoded> {
   if (bytes.length < HEADER) {
     throw new RxrayError('FRAME_DAMAGED', `the BMP file ends inside its header, after ${bytes.length} bytes`);
   }
@@ -31,6 +29,7 @@ export async function decodeBmp(bytes: Buffer, limits: DecodeOptions): Promise<D
     );
   }
 
+  const { decode } = await import('bmp-ts');
   let abgr: Buffer;
   try {
     abgr = decode(withoutGap(bytes, offset)).data;

@@ -1,9 +1,11 @@
 import { inflateRawSync } from 'node:zlib';
-import dicomParser, { type DataSet, type Element } from 'dicom-parser';
+import type { DataSet, Element } from 'dicom-parser';
 import { messageOf, RxrayError } from '../../core/errors.js';
 import type { Image } from '../../core/frame.js';
-import { checkSize, type Decoded, type DecodeOptions } from '../decode.js';
+import { checkSize, type Decoded, type Limits } from './decoder.js';
 import { decodeRaster } from './raster.js';
+
+type Parser = typeof import('dicom-parser');
 
 /** The transfer syntaxes that can be decoded, and the names of those that cannot (PS3.6, table A-1). */
 const DEFLATED = '1.2.840.10008.1.2.1.99';
@@ -31,8 +33,9 @@ const UNSUPPORTED: Readonly<Record<string, string>> = {
  * More than 8 stored bits give 16-bit samples, in which the window spans 0–65535. 8-bit images without
  * a window are taken as they are. Of several windows the first counts; a VOI LUT goes before windows.
  */
-export async function decodeDicom(bytes: Buffer, limits: DecodeOptions): Promise<Decoded> {
-  const dataSet = parse(bytes, limits);
+export async function decodeDicom(bytes: Buffer, limits: Limits): Promise<Decoded> {
+  const { default: parser } = await import('dicom-parser');
+  const dataSet = parse(parser, bytes, limits);
   const transferSyntax = dataSet.string('x00020010') ?? '1.2.840.10008.1.2';
   const photometric = dataSet.string('x00280004') ?? 'MONOCHROME2';
   const element = dataSet.elements.x7fe00010;
@@ -54,7 +57,7 @@ export async function decodeDicom(bytes: Buffer, limits: DecodeOptions): Promise
 
   let stored: Image;
   if (transferSyntax === JPEG_BASELINE) {
-    stored = await jpeg(dataSet, element, pages, format, limits);
+    stored = await jpeg(parser, dataSet, element, pages, format, limits);
   } else if (NATIVE.includes(transferSyntax)) {
     stored = native(dataSet, element, format, transferSyntax === BIG_ENDIAN);
   } else {
@@ -96,9 +99,9 @@ interface PixelFormat {
   readonly signed: boolean;
 }
 
-function parse(bytes: Buffer, { maxBytes }: DecodeOptions): DataSet {
+function parse(parser: Parser, bytes: Buffer, { maxBytes }: Limits): DataSet {
   try {
-    return dicomParser.parseDicom(bytes, {
+    return parser.parseDicom(bytes, {
       inflater: (file, position) =>
         Buffer.concat([
           file.subarray(0, position),
@@ -161,11 +164,12 @@ function native(dataSet: DataSet, element: Element, format: PixelFormat, bigEndi
 
 /** The first frame of encapsulated JPEG. */
 async function jpeg(
+  parser: Parser,
   dataSet: DataSet,
   element: Element,
   pages: number,
   { width, height, channels }: PixelFormat,
-  limits: DecodeOptions,
+  limits: Limits,
 ): Promise<Image> {
   const { fragments, basicOffsetTable } = element;
   if (fragments === undefined || fragments.length === 0) throw damaged('it has no compressed pixels');
@@ -173,8 +177,8 @@ async function jpeg(
   try {
     stream =
       pages > 1 && basicOffsetTable !== undefined && basicOffsetTable.length > 0
-        ? dicomParser.readEncapsulatedImageFrame(dataSet, element, 0)
-        : dicomParser.readEncapsulatedPixelDataFromFragments(
+        ? parser.readEncapsulatedImageFrame(dataSet, element, 0)
+        : parser.readEncapsulatedPixelDataFromFragments(
             dataSet,
             element,
             0,

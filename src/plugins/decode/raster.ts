@@ -1,11 +1,7 @@
-import sharp, { type Metadata } from 'sharp';
+import type { Metadata } from 'sharp';
 import { messageOf, RxrayError } from '../../core/errors.js';
 import type { Image } from '../../core/frame.js';
-import { checkSize, type Decoded, type DecodeOptions } from '../decode.js';
-
-// Frames pass once: a cache only takes memory. The worker threads are the parallelism.
-sharp.cache(false);
-sharp.concurrency(1);
+import { checkSize, type Decoded, type Limits } from './decoder.js';
 
 /**
  * PNG, JPEG, TIFF, WebP and GIF, by libvips.
@@ -13,7 +9,8 @@ sharp.concurrency(1);
  * Grey stays grey and 16 bit stay 16 bit; CMYK, palettes and 1 bit become what they look like; embedded
  * colour profiles are ignored, because the grey levels of a film are data.
  */
-export async function decodeRaster(bytes: Buffer, limits: DecodeOptions): Promise<Decoded> {
+export async function decodeRaster(bytes: Buffer, limits: Limits): Promise<Decoded> {
+  const sharp = await loadSharp();
   let header: Metadata;
   try {
     header = await sharp(bytes, { limitInputPixels: false }).metadata();
@@ -39,11 +36,20 @@ export async function decodeRaster(bytes: Buffer, limits: DecodeOptions): Promis
   return { image, meta };
 }
 
+async function loadSharp(): Promise<(typeof import('sharp'))['default']> {
+  const { default: sharp } = await import('sharp');
+  // Frames pass once: a cache only takes memory. The worker threads are the parallelism.
+  sharp.cache(false);
+  sharp.concurrency(1);
+  return sharp;
+}
+
 async function pixels(
   bytes: Buffer,
   { format, space, depth, hasAlpha }: Metadata,
-  limits: DecodeOptions,
+  limits: Limits,
 ): Promise<Image> {
+  const sharp = await loadSharp();
   const grey = space === 'b-w' || space === 'grey16';
   const deep = depth === 'ushort';
   const pipeline = sharp(bytes, {

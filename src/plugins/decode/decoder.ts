@@ -1,0 +1,28 @@
+import { RxrayError } from '../../core/errors.js';
+import type { Image } from '../../core/frame.js';
+
+/** What a decoder makes of a file: the pixels, and what it learnt of them (no patient data). */
+export interface Decoded {
+  readonly image: Image;
+  readonly meta: Readonly<Record<string, unknown>>;
+}
+
+export interface Limits {
+  /** Largest width × height. */
+  readonly maxPixels: number;
+  /** Largest file, unpacked. */
+  readonly maxBytes: number;
+}
+
+/** Decodes the first image of a file of one kind. Throws RxrayError; its library loads with the first file. */
+export type Decoder = (bytes: Buffer, limits: Limits) => Promise<Decoded>;
+
+/** Throws FRAME_TOO_LARGE when an image of this size is not allowed. */
+export function checkSize(width: number, height: number, { maxPixels }: Limits): void {
+  if (width * height > maxPixels) {
+    throw new RxrayError(
+      'FRAME_TOO_LARGE',
+      `the image has ${String(width)} × ${String(height)} pixels, more than the ${String(maxPixels)} that \`maxPixels\` allows`,
+    );
+  }
+}

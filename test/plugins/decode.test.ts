@@ -1,0 +1,335 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { expect } from 'chai';
+import { encode as encodeBmp } from 'bmp-ts';
+import sharp, { type Sharp } from 'sharp';
+import { RxrayError } from '../../src/core/errors.js';
+import type { Image } from '../../src/core/frame.js';
+import decodeStage, { decode, type DecodeOptions } from '../../src/plugins/decode.js';
+import type { Decoded } from '../../src/plugins/decode/decoder.js';
+import { makeFrame, testServices } from '../../src/testing.js';
+import { blackPng } from '../support/films.js';
+import { expectSame, fixture, noise, readPng } from '../support/goldens.js';
+
+const run = (bytes: Uint8Array, settings: Partial<DecodeOptions> = {}): Promise<Decoded> =>
+  decode(bytes, { color: 'grey', maxPixels: 1e8, maxBytes: 5e8, ...settings });
+
+/** The code and the text of the error that decoding ends in. */
+async function failure(bytes: Uint8Array, settings: Partial<DecodeOptions> = {}): Promise<string> {
+  try {
+    await run(bytes, settings);
+  } catch (error) {
+    expect(error).to.be.instanceOf(RxrayError);
+    return `${(error as RxrayError).code} ${(error as RxrayError).message}`;
+  }
+  return 'decoded';
+}
+
+function pack({ width, height, channels, data }: Image, space: string): Sharp {
+  return sharp(data, { raw: { width, height, channels } }).toColourspace(space);
+}
+
+const film = noise(31, 23, '8');
+const deep = noise(31, 23, '16');
+const colour = noise(31, 23, '8', 3);
+
+describe('decode: raster images', () => {
+  it('keeps the values of grey PNG, TIFF, WebP and GIF, as one channel', async () => {
+    const grey = pack(film, 'b-w');
+    for (const [format, bytes] of [
+      ['png', await grey.clone().png().toBuffer()],
+      ['tiff', await grey.clone().tiff({ compression: 'lzw' }).toBuffer()],
+      ['webp', await grey.clone().webp({ lossless: true }).toBuffer()],
+      ['gif', await grey.clone().gif({ dither: 0 }).toBuffer()],
+    ] as const) {
+      const { image, meta } = await run(bytes);
+      // libvips quantises a GIF's palette.
+      expectSame(image, film, format === 'gif' ? 1 : 0);
+      expect(meta).to.include({ format, width: 31, height: 23, bits: 8 });
+    }
+  });
+
+  it('keeps all 16 bits of grey PNG and TIFF, also where only 12 are used', async () => {
+    const twelve = { ...deep, data: deep.data.map((sample) => sample >> 4) };
+    for (const image of [deep, twelve]) {
+      expectSame((await run(await pack(image, 'grey16').png().toBuffer())).image, image);
+    }
+    expectSame(
+      (await run(readFileSync(fixture('film-16bit.png')))).image,
+      await readPng(fixture('film-16bit.png')),
+    );
+  });
+
+  it('decodes JPEG, grey and coloured, always to the same bits', async () => {
+    const grey = await pack(film, 'b-w').jpeg({ quality: 100 }).toBuffer();
+    expectSame((await run(grey)).image, film, 2);
+    expectSame((await run(grey)).image, (await run(grey)).image);
+    const { image } = await run(await pack(colour, 'srgb').jpeg().toBuffer(), { color: 'keep' });
+    expect(image.channels).to.equal(3);
+  });
+
+  it('turns colour into grey as OpenCV does, unless told to keep it', async () => {
+    const bytes = readFileSync(fixture('film-colour.png'));
+    expectSame((await run(bytes)).image, await readPng(fixture('golden/grey.film-colour.png')));
+    expectSame((await run(bytes, { color: 'keep' })).image, await readPng(fixture('film-colour.png')));
+    const deepColour = noise(9, 7, '16', 3);
+    const deepBytes = await pack(deepColour, 'rgb16').png().toBuffer();
+    expectSame((await run(deepBytes, { color: 'keep' })).image, deepColour);
+    expect((await run(deepBytes)).image.data).to.be.instanceOf(Uint16Array);
+  });
+
+  it('applies the orientation', async () => {
+    const turned = await pack(film, 'b-w').withMetadata({ orientation: 6 }).png().toBuffer();
+    const { image, meta } = await run(turned);
+    expect(meta).to.include({ width: 23, height: 31 });
+    // Orientation 6: the first row is the right-hand side.
+    expect(image.data[22]).to.equal(film.data[0]);
+  });
+
+  it('ignores colour profiles: grey levels are data', async () => {
+    const tagged = await pack(colour, 'srgb').withIccProfile('p3', { attach: true }).png().toBuffer();
+    const plain = await sharp(tagged, { ignoreIcc: true }).raw().toBuffer();
+    expect([...(await run(tagged, { color: 'keep' })).image.data]).to.deep.equal([...plain]);
+  });
+
+  it('puts transparent images onto black, in 8 and 16 bit', async () => {
+    const alpha = Buffer.from([200, 255, 200, 0, 200, 128]);
+    const bytes = await sharp(alpha, { raw: { width: 3, height: 1, channels: 2 } })
+      .png()
+      .toBuffer();
+    expect([...(await run(bytes)).image.data]).to.deep.equal([200, 0, 100]);
+    const deepAlpha = Uint16Array.of(40000, 65535, 40000, 0);
+    const deepBytes = await sharp(deepAlpha, { raw: { width: 2, height: 1, channels: 2 } })
+      .toColourspace('grey16')
+      .png()
+      .toBuffer();
+    expect([...(await run(deepBytes)).image.data]).to.deep.equal([40000, 0]);
+  });
+
+  it('shows 1-bit images, palettes and CMYK as they look', async () => {
+    const bits = await run(blackPng(40, 30));
+    expect(bits.meta.bits).to.equal(1);
+    expect([...new Set(bits.image.data)]).to.deep.equal([0]);
+    const [red] = [{ create: { width: 8, height: 8, channels: 3 as const, background: '#c81e0a' } }];
+    const palette = await run(await sharp(red).png({ palette: true }).toBuffer(), { color: 'keep' });
+    expect([...palette.image.data.subarray(0, 3)]).to.deep.equal([200, 30, 10]);
+    const cmyk = await run(await sharp(red).toColourspace('cmyk').jpeg().toBuffer(), { color: 'keep' });
+    expect(cmyk.image.channels).to.equal(3);
+    expect(cmyk.image.data[0]).to.be.closeTo(200, 12);
+  });
+
+  it('takes the first frame of an animation and says how many there are', async () => {
+    const pages = Buffer.concat([Buffer.alloc(64, 10), Buffer.alloc(64, 200)]);
+    const bytes = await sharp(pages, { raw: { width: 8, height: 16, channels: 1, pageHeight: 8 } })
+      .gif()
+      .toBuffer();
+    const { image, meta } = await run(bytes);
+    expect(meta).to.include({ pages: 2, width: 8, height: 8 });
+    expect([...new Set(image.data)]).to.deep.equal([10]);
+  });
+
+  it('decodes a single pixel, and bytes in shared memory', async () => {
+    const bytes = await pack({ ...film, width: 1, height: 1, data: Uint8Array.of(77) }, 'b-w')
+      .png()
+      .toBuffer();
+    const shared = new Uint8Array(new SharedArrayBuffer(bytes.length));
+    shared.set(bytes);
+    expect((await run(shared)).image).to.deep.equal({
+      width: 1,
+      height: 1,
+      channels: 1,
+      data: Uint8Array.of(77),
+    });
+  });
+});
+
+describe('decode: BMP', () => {
+  const bmp = ({ width, height, data }: Image, bitPP: 24 | 32): Buffer => {
+    // bmp-ts takes alpha, blue, green, red.
+    const pixels = Array.from({ length: width * height }, (_, i) =>
+      [...data.slice(i * 3, i * 3 + 3), 0].reverse(),
+    );
+    return encodeBmp({ width, height, bitPP, data: Buffer.from(pixels.flat()) }).data;
+  };
+
+  it('keeps colour and finds grey', async () => {
+    for (const bits of [24, 32] as const) {
+      expectSame((await run(bmp(colour, bits), { color: 'keep' })).image, colour);
+      const grey = { ...colour, data: colour.data.map((_, i) => film.data[Math.floor(i / 3)] ?? 0) };
+      expectSame((await run(bmp(grey, bits), { color: 'keep' })).image, film);
+    }
+  });
+
+  it('finds the pixels where the header says they are', async () => {
+    const bytes = bmp(colour, 24);
+    const gap = Buffer.concat([bytes.subarray(0, 54), Buffer.alloc(10, 99), bytes.subarray(54)]);
+    gap.writeUInt32LE(64, 10);
+    expectSame((await run(gap, { color: 'keep' })).image, colour);
+  });
+
+  it('refuses what is truncated, run-length coded, too large or no BMP', async () => {
+    const bytes = bmp(colour, 24);
+    expect(await failure(bytes.subarray(0, 30))).to.match(/^FRAME_DAMAGED .*header/);
+    expect(await failure(bytes.subarray(0, 54 + 23 * 96 - 1))).to.match(/^FRAME_DAMAGED .*truncated/);
+    expect(await failure(Buffer.from(`BM is how this text begins. ${'x'.repeat(99)}`))).to.match(
+      /^FRAME_NOT_AN_IMAGE/,
+    );
+    const coded = Buffer.from(bytes);
+    coded.writeUInt32LE(1, 30);
+    expect(await failure(coded)).to.match(/^FRAME_UNSUPPORTED .*run-length/);
+    const huge = Buffer.from(bytes);
+    huge.writeInt32LE(20_000, 18);
+    huge.writeInt32LE(-20_000, 22);
+    expect(await failure(huge)).to.match(/^FRAME_TOO_LARGE .*20000 × 20000/);
+  });
+});
+
+describe('decode: DICOM, against numpy and dcm2pnm (fixtures/make_dicom.py)', () => {
+  const names = readdirSync(fixture('dicom'))
+    .filter((name) => name.endsWith('.png'))
+    .map((name) => name.replace('.png', ''));
+  const load = (name: string): Buffer => readFileSync(fixture(`dicom/${name}.dcm`));
+
+  for (const name of names) {
+    it(name.replaceAll('-', ' '), async () => {
+      const { image, meta } = await run(load(name), { color: 'keep' });
+      expectSame(image, await readPng(fixture(`dicom/${name}.png`)), name === 'sigmoid' ? 1 : 0);
+      expect(meta).to.include({ format: 'dicom', modality: 'CR', viewPosition: 'PA', width: 61, height: 47 });
+      expect(meta.pixelSpacing).to.deep.equal([0.143, 0.139]);
+      expect(JSON.stringify(meta)).not.to.match(/phantom/i);
+      expect(meta.pages).to.equal(name.includes('multi-frame') ? 2 : undefined);
+    });
+  }
+
+  it('names the transfer syntax that it cannot decode, and the lack of pixels', async () => {
+    expect(await failure(load('unsupported-rle'))).to.equal(
+      'FRAME_UNSUPPORTED the DICOM file has the transfer syntax 1.2.840.10008.1.2.5 (RLE Lossless), which is not supported',
+    );
+    expect(await failure(load('no-pixels'))).to.match(/^FRAME_UNSUPPORTED .*no integer pixels/);
+  });
+
+  it('does not unpack a deflated file beyond the limit', async () => {
+    expect(await failure(load('bomb'), { maxBytes: 1_000_000 })).to.match(/^FRAME_TOO_LARGE .*unpacks/);
+  });
+
+  it('finds every truncation', async () => {
+    for (const name of [
+      'explicit-12bit-window',
+      'implicit-12bit-window',
+      'big-endian-12bit-window',
+      'deflated-12bit-window',
+      'jpeg-baseline',
+    ]) {
+      const bytes = load(name);
+      for (const part of [0.3, 0.5, 0.9, 0.99]) {
+        const left = bytes.subarray(0, Math.floor(bytes.length * part));
+        expect(await failure(left), `${name}, ${String(part)}`).to.match(
+          /^FRAME_DAMAGED the .* truncated or damaged/,
+        );
+      }
+    }
+  });
+
+  it('checks the size before it takes memory', async () => {
+    expect(await failure(load('rgb'), { maxPixels: 1000 })).to.match(/^FRAME_TOO_LARGE .*61 × 47/);
+  });
+});
+
+describe('decode: bad files', () => {
+  it('says of an empty file that it is empty', async () => {
+    expect(await failure(Buffer.alloc(0))).to.equal('FRAME_EMPTY the file is empty');
+  });
+
+  it('says of other files that they are no images, whatever they are', async () => {
+    for (const text of [
+      'This is a letter.',
+      '<svg xmlns="http://www.w3.org/2000/svg"/>',
+      '%PDF-1.7',
+      'P',
+      '\0'.repeat(500),
+    ]) {
+      expect(await failure(Buffer.from(text))).to.match(/^FRAME_NOT_AN_IMAGE .*none of PNG, JPEG/);
+    }
+  });
+
+  it('finds truncated files of every format, at any place', async () => {
+    const big = pack(noise(64, 64, '8'), 'b-w');
+    for (const bytes of [
+      await big.clone().png().toBuffer(),
+      await big.clone().jpeg().toBuffer(),
+      await big.clone().jpeg({ progressive: true }).toBuffer(),
+      await big.clone().tiff().toBuffer(),
+      await big.clone().webp().toBuffer(),
+      await big.clone().gif().toBuffer(),
+    ]) {
+      for (const part of [0.01, 0.1, 0.5, 0.95]) {
+        const message = await failure(bytes.subarray(0, Math.max(16, Math.floor(bytes.length * part))));
+        expect(message, bytes.toString('latin1', 0, 4)).to.match(
+          /^FRAME_DAMAGED the .* file is truncated or damaged/,
+        );
+        expect(message).not.to.contain('\n');
+      }
+    }
+  });
+
+  it('refuses 20,000 × 20,000 pixels by the header, claimed or real', async () => {
+    const real = blackPng(20_000, 20_000);
+    for (const bytes of [real, real.subarray(0, 200)]) {
+      expect(await failure(bytes)).to.match(/^FRAME_TOO_LARGE the image has 20000 × 20000 pixels/);
+    }
+    expect((await run(blackPng(200, 200), { maxPixels: 40_000 })).image.width).to.equal(200);
+    expect(await failure(blackPng(200, 201), { maxPixels: 40_000 })).to.match(/^FRAME_TOO_LARGE/);
+  });
+
+  it('refuses files larger than `maxBytes`', async () => {
+    expect(await failure(Buffer.alloc(1001), { maxBytes: 1000 })).to.match(/^FRAME_TOO_LARGE .*1001 bytes/);
+  });
+
+  it('refuses floating-point TIFF', async () => {
+    expect(await failure(floatTiff())).to.match(/^FRAME_UNSUPPORTED .*float/);
+  });
+
+  it('tells a second `decode` from a missing file', async () => {
+    const services = testServices();
+    const stage = await decodeStage.create(decodeStage.options.parse({}), services);
+    services.cleanup();
+    if (!('process' in stage)) throw new Error('expected a frame stage');
+    const messages = [];
+    for (const frame of [makeFrame(), makeFrame({ image: null })]) {
+      try {
+        await stage.process(frame);
+      } catch (error) {
+        messages.push((error as Error).message);
+      }
+    }
+    expect(messages).to.have.length(2);
+    expect(messages[0]).to.contain('one `decode` is enough');
+    expect(messages[1]).to.contain('right after a source');
+  });
+});
+
+/** A 2 × 2 TIFF of 32-bit floating-point samples (TIFF 6.0, SampleFormat 3). */
+function floatTiff(): Buffer {
+  const tags: [tag: number, value: number][] = [
+    [256, 2],
+    [257, 2],
+    [258, 32],
+    [259, 1],
+    [262, 1],
+    [273, 8],
+    [277, 1],
+    [278, 2],
+    [279, 16],
+    [339, 3],
+  ];
+  const head = Buffer.from('II*\0\0\0\0\0', 'latin1');
+  head.writeUInt32LE(8 + 16, 4);
+  const directory = Buffer.alloc(2 + tags.length * 12 + 4);
+  directory.writeUInt16LE(tags.length, 0);
+  tags.forEach(([tag, value], i) => {
+    directory.writeUInt16LE(tag, 2 + i * 12);
+    directory.writeUInt16LE(4, 4 + i * 12);
+    directory.writeUInt32LE(1, 6 + i * 12);
+    directory.writeUInt32LE(value, 10 + i * 12);
+  });
+  return Buffer.concat([head, Buffer.alloc(16), directory]);
+}
