@@ -9,7 +9,7 @@ import { RxrayError, messageOf } from '../core/errors.js';
 import type { Log } from '../core/plugin.js';
 import { Engine } from '../engine/index.js';
 import type { Bundle, PreprocessingStep } from '../models/bundle.js';
-import { CHEST_AUGMENTATION, NO_AUGMENTATION, type Augmentation } from '../training/augment.js';
+import { CHEST_AUGMENTATION, GENTLE_AUGMENTATION, NO_AUGMENTATION } from '../training/augment.js';
 import type { About } from '../training/card.js';
 import { readDataset } from '../training/dataset.js';
 import type { Made, Recipe } from '../training/recipe.js';
@@ -113,7 +113,7 @@ export function train(program: Command): void {
             classWeights: true,
             patience: options.patience,
             seed: options.seed,
-            augmentation: augmentationOf(options),
+            augmentation: options.augment ? CHEST_AUGMENTATION : NO_AUGMENTATION,
           },
           {
             ...stop,
@@ -133,7 +133,7 @@ export function train(program: Command): void {
       );
     });
 
-  common(command.command('anogan'), { width: 32, epochs: 200, batch: 64, lr: 0.0002 })
+  common(command.command('anogan'), { width: 32, epochs: 150, batch: 32, lr: 0.0002 })
     .description('Trains an AnoGAN on the normal films.')
     .option('--normal <class>', 'the class that is normal', 'normal')
     .option('--steps <n>', 'gradient steps of the search that scores the reference films', positive, 100)
@@ -158,7 +158,7 @@ export function train(program: Command): void {
             learningRate: options.lr,
             realLabel: 0.9,
             seed: options.seed,
-            augmentation: augmentationOf(options),
+            augmentation: options.augment ? GENTLE_AUGMENTATION : NO_AUGMENTATION,
             search: {
               steps: options.steps,
               lambda: options.lambda,
@@ -236,20 +236,6 @@ async function run(
   const deadline = options.maxMinutes === undefined ? undefined : Date.now() + options.maxMinutes * 60_000;
   const report = new Report(options.json === true);
   const out = resolve(options.out);
-  const dataset = await readDataset(options.data, {
-    validation: options.validation,
-    seed: options.seed,
-    columns: await columnsOf(options.columns),
-  });
-  for (const [split, counts] of Object.entries(dataset.counts)) {
-    report.say(
-      `${split}: ${Object.entries(counts)
-        .map(([name, films]) => `${films} ${name}`)
-        .join(', ')}`,
-    );
-  }
-  if (dataset.duplicates > 0) report.say(`${dataset.duplicates} exact copies left out`);
-
   const abort = new AbortController();
   const interrupt = (): void => {
     abort.abort();
@@ -257,6 +243,19 @@ async function run(
   process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
   const engine = new Engine();
   try {
+    const dataset = await readDataset(options.data, {
+      validation: options.validation,
+      seed: options.seed,
+      columns: await columnsOf(options.columns),
+    });
+    for (const [split, counts] of Object.entries(dataset.counts)) {
+      report.say(
+        `${split}: ${Object.entries(counts)
+          .map(([name, films]) => `${films} ${name}`)
+          .join(', ')}`,
+      );
+    }
+    if (dataset.duplicates > 0) report.say(`${dataset.duplicates} exact copies left out`);
     const recipe: Recipe = {
       dataset,
       about: await aboutOf(options),
@@ -265,7 +264,7 @@ async function run(
       name: basename(out),
       rxray: version,
       registry: builtInRegistry(),
-      baseDir: dirname(resolve(options.preprocess ?? '.', '.')),
+      baseDir: options.preprocess === undefined ? process.cwd() : dirname(resolve(options.preprocess)),
       cacheDir: resolve(options.cache),
       log: warningsOnly,
       onPhase: (phase, done, total) => {
@@ -285,6 +284,11 @@ async function run(
       return;
     }
     report.bundle(bundle, out);
+  } catch (error) {
+    const wrongUse = error instanceof RxrayError && error.code.startsWith('TRAINING_');
+    if (!wrongUse && !abort.signal.aborted) throw error;
+    report.say(wrongUse ? `${error.code} ${error.message}` : 'stopped before the training began');
+    process.exitCode = wrongUse ? EXIT.usage : EXIT.filmsFailed;
   } finally {
     report.end();
     process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
@@ -355,10 +359,6 @@ function usualChain(side: number): PreprocessingStep[] {
     { use: 'clahe', with: {} },
     { use: 'resize', with: { width: side, height: side } },
   ];
-}
-
-function augmentationOf({ augment }: CommonOptions): Augmentation {
-  return augment ? CHEST_AUGMENTATION : NO_AUGMENTATION;
 }
 
 async function aboutOf({ about, data }: CommonOptions): Promise<About> {

@@ -112,7 +112,9 @@ export async function trainAnogan(
   const zDim = 100;
   const discriminator = dcganDiscriminatorStep(architecture, { batchSize, realLabel: settings.realLabel });
   const generator = dcganGeneratorStep(architecture, { batchSize });
-  const identity = { ...settings, films: normals.length };
+  // The search changes no weights: a finished training may be scored anew.
+  const { search: _search, ...trained } = settings;
+  const identity = { ...trained, films: normals.length };
 
   const initial = initDcgan(architecture, seed);
   const averaged = Object.keys(initial).filter((name) => name.startsWith('generator/'));

@@ -40,6 +40,7 @@ export const NO_AUGMENTATION: Augmentation = {
   cutOut: 0,
 };
 
+/** For classifiers of chest films: strong in what tells nothing about the lung. */
 export const CHEST_AUGMENTATION: Augmentation = {
   rotate: 10,
   shear: 5,
@@ -51,6 +52,20 @@ export const CHEST_AUGMENTATION: Augmentation = {
   contrast: 0.15,
   gamma: 0.2,
   cutOut: 0.3,
+};
+
+/** For generators, which learn to make whatever they are shown: gentle, and nothing cut out. */
+export const GENTLE_AUGMENTATION: Augmentation = {
+  rotate: 4,
+  shear: 2,
+  shift: 0.03,
+  zoom: 0.05,
+  aspect: 0.05,
+  flip: 0,
+  brightness: 0.03,
+  contrast: 0.08,
+  gamma: 0.08,
+  cutOut: 0,
 };
 
 /**

@@ -1,0 +1,60 @@
+import type { Image } from '../core/frame.js';
+import type { Engine } from '../engine/index.js';
+import { resize } from '../imaging/opencv.js';
+import { addOpacity } from '../imaging/phantom.js';
+import { readBundle, readBundleFile } from '../models/bundle.js';
+import { normalNoise } from '../models/index.js';
+import { seeded } from './random.js';
+
+/** A film that shows nobody: the generator made it up. */
+export interface SampleFilm {
+  /** Grey, 8 bit, {@link SAMPLE_SIDE} pixels square. */
+  readonly image: Image;
+  /** Whether a phantom opacity was put into a lung. */
+  readonly opacity: boolean;
+}
+
+export const SAMPLE_SIDE = 256;
+
+/** Closer to the mean than in training: fewer failures at the price of less variety (Brock et al. 2019). */
+const TRUNCATION = 0.6;
+
+/** Middles of the opacities, as parts of the width and height: within both lungs of an average film. */
+const PLACES = [
+  { x: 0.3, y: 0.55 },
+  { x: 0.7, y: 0.5 },
+  { x: 0.32, y: 0.4 },
+  { x: 0.68, y: 0.62 },
+];
+
+const OPACITY = { radius: 0.16, strength: 0.75 };
+
+/**
+ * Films out of the generator of an AnoGAN bundle, for trying things out: normal ones, and every third with
+ * an opacity. The same seed gives the same films.
+ */
+export async function sampleFilms(
+  engine: Engine,
+  bundleDir: string,
+  count: number,
+  seed: number,
+): Promise<SampleFilm[]> {
+  const bundle = await readBundle(bundleDir);
+  const session = await engine.load(await readBundleFile(bundleDir, bundle, 'generator'), {
+    name: 'generator',
+    device: 'cpu',
+  });
+  const zDim = Number(bundle.architecture.zDim);
+  const { images } = await session.run({ z: normalNoise([count, zDim], seeded(seed), { std: TRUNCATION }) });
+  await session.dispose();
+  const pixels = images?.data as Float32Array;
+  const { width, height } = bundle.input;
+  return Array.from({ length: count }, (_, i): SampleFilm => {
+    const film = pixels.subarray(i * width * height, (i + 1) * width * height);
+    const data = Uint8Array.from(film, (value) => Math.round((value + 1) * 127.5));
+    const image = resize({ width, height, channels: 1, data }, SAMPLE_SIDE, SAMPLE_SIDE, 'cubic');
+    const place = PLACES[Math.floor(i / 3) % PLACES.length];
+    if (i % 3 !== 2 || place === undefined) return { image, opacity: false };
+    return { image: addOpacity(image, { ...OPACITY, ...place, seed: seed + i }).image, opacity: true };
+  });
+}

@@ -1,0 +1,174 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { expect } from 'chai';
+import sharp from 'sharp';
+import { readBundle, readBundleFile } from '../../src/models/bundle.js';
+import { seeded } from '../../src/training/random.js';
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const SOURCE = ['--import', 'tsx', '--import', './test/support/tsx-threads.mjs', 'src/cli/main.ts'];
+
+interface Result {
+  readonly code: number | null;
+  readonly lines: readonly string[];
+  readonly stderr: string;
+}
+
+/** Runs `rxray train …`; `interruptAfter` sends Ctrl-C after so many lines on stdout. */
+async function train(args: readonly string[], interruptAfter = Infinity): Promise<Result> {
+  const child = spawn(process.execPath, [...SOURCE, 'train', ...args], {
+    cwd: ROOT,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, NODE_OPTIONS: '' },
+  });
+  const closed = once(child, 'close') as Promise<[number | null]>;
+  let stderr = '';
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => (stderr += chunk));
+  const lines: string[] = [];
+  for await (const line of createInterface(child.stdout)) {
+    lines.push(line);
+    if (lines.length === interruptAfter) child.kill('SIGINT');
+  }
+  const [code] = await closed;
+  return { code, lines, stderr };
+}
+
+describe('rxray train', function () {
+  this.timeout(120_000);
+  let dir: string;
+  before(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'rxray-train-'));
+    const random = seeded(4);
+    for (const [label, bright] of [
+      ['dark', 0],
+      ['light', 120],
+    ] as const) {
+      await mkdir(join(dir, 'films', label), { recursive: true });
+      for (let i = 0; i < 12; i++) {
+        const data = Uint8Array.from({ length: 48 * 40 }, () => random() * 80 + bright);
+        const film = sharp(data, { raw: { width: 48, height: 40, channels: 1 } });
+        await film
+          .toColourspace('b-w')
+          .png()
+          .toFile(join(dir, 'films', label, `${i}.png`));
+      }
+    }
+    await writeFile(join(dir, 'chain.yaml'), '- decode\n- use: resize\n  with: { width: 32, height: 32 }\n');
+    await writeFile(join(dir, 'square.yaml'), '- decode\n- use: resize\n  with: { width: 64, height: 64 }\n');
+    await writeFile(
+      join(dir, 'about.yaml'),
+      'name: Toy films\nlicense: CC0-1.0\nsource: Drawn by a test.\nlimits: [They show nothing.]\n',
+    );
+  });
+  after(() => rm(dir, { recursive: true }));
+
+  const usual = (out: string, chain = 'chain.yaml'): string[] => [
+    ...['--data', join(dir, 'films'), '--out', join(dir, out), '--preprocess', join(dir, chain)],
+    ...[
+      '--about',
+      join(dir, 'about.yaml'),
+      '--cache',
+      join(dir, 'cache'),
+      '--validation',
+      '0.25',
+      '--width',
+      '4',
+    ],
+  ];
+  const resnet = (out: string): string[] => [
+    'resnet',
+    ...usual(out),
+    '--batch',
+    '6',
+    '--epochs',
+    '3',
+    '--json',
+  ];
+
+  it('resnet: writes a bundle with the chain, the labels, the figures and a card', async () => {
+    const { code, lines, stderr } = await train(resnet('classifier'));
+    expect(code, stderr).to.equal(0);
+    const rows = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+    expect(rows.slice(0, 3).map((row) => row.epoch)).to.deep.equal([1, 2, 3]);
+    const bundle = await readBundle(join(dir, 'classifier'));
+    expect(bundle).to.include({ kind: 'classifier', name: 'classifier' });
+    expect(bundle.labels).to.deep.equal(['dark', 'light']);
+    expect(bundle.input).to.deep.include({ width: 32, height: 32, channels: 1 });
+    expect(bundle.preprocessing.map(({ use }) => use)).to.deep.equal(['decode', 'resize']);
+    expect(bundle.preprocessing[1]?.with).to.include({ width: 32, interpolation: 'area' });
+    expect(bundle.data.counts).to.deep.equal({ train: { dark: 9, light: 9 }, val: { dark: 3, light: 3 } });
+    expect(bundle.training).to.include({ seed: 1, depth: 18 });
+    expect(rows[3]?.metrics).to.deep.equal(bundle.metrics);
+    await readBundleFile(join(dir, 'classifier'), bundle, 'model');
+    const card = await readFile(join(dir, 'classifier', 'README.md'), 'utf8');
+    for (const part of [
+      'Not a medical device',
+      'Toy films, CC0-1.0',
+      'They show nothing.',
+      'balancedAccuracy',
+    ]) {
+      expect(card).to.include(part);
+    }
+  });
+
+  it('goes on after Ctrl-C as if nothing had been', async () => {
+    const stopped = await train(resnet('interrupted'), 1);
+    expect(stopped.code).to.equal(1);
+    expect(stopped.stderr).to.include('repeat the command with --resume');
+    expect(await readdir(dir))
+      .to.include('interrupted.checkpoint')
+      .and.not.include('interrupted');
+    const resumed = await train([...resnet('interrupted'), '--resume']);
+    expect(resumed.code, resumed.stderr).to.equal(0);
+    const [one, other] = await Promise.all(
+      ['classifier', 'interrupted'].map((name) => readBundle(join(dir, name))),
+    );
+    expect(other?.metrics).to.deep.equal(one?.metrics);
+  });
+
+  it('anogan: writes a bundle with reference scores and how they were made', async () => {
+    const args = [
+      'anogan',
+      ...usual('gan', 'square.yaml'),
+      '--normal',
+      'dark',
+      '--batch',
+      '2',
+      '--epochs',
+      '1',
+    ];
+    const { code, lines, stderr } = await train([...args, '--steps', '2', '--lambda', '0.2']);
+    expect(code, stderr).to.equal(0);
+    expect(lines[0]).to.match(/^epoch 1\/1 {2}D \d/);
+    const bundle = await readBundle(join(dir, 'gan'));
+    expect(bundle.kind).to.equal('anogan');
+    expect(bundle.input).to.deep.include({ width: 64, height: 64, mean: [0.5], std: [0.5] });
+    expect(bundle.reference?.search).to.deep.equal({
+      steps: 2,
+      lambda: 0.2,
+      learningRate: 0.05,
+      restarts: 1,
+    });
+    const scores = bundle.reference?.scores ?? [];
+    expect(scores).to.have.length(2);
+    expect(scores).to.deep.equal([...scores].sort((a, b) => a - b));
+    expect(Object.keys(bundle.files)).to.have.members(['features', 'search', 'generator', 'discriminator']);
+  });
+
+  it('ends with 2 and the reason when the data or the options are wrong', async () => {
+    const nowhere = await train(['resnet', '--data', join(dir, 'nowhere'), '--out', join(dir, 'x')]);
+    expect(nowhere.code).to.equal(2);
+    expect(nowhere.stderr).to.include('TRAINING_DATA expected a manifest (CSV) or a folder of classes');
+    const class_ = await train(['anogan', ...usual('x', 'square.yaml'), '--normal', 'healthy']);
+    expect(class_.code).to.equal(2);
+    expect(class_.stderr).to.include('there is no class "healthy": the data have dark, light');
+    const option = await train(['resnet', '--data', dir, '--out', 'x', '--depth', '19']);
+    expect(option.code).to.equal(2);
+    expect(option.stderr).to.include('expected 18, 34, 50');
+  });
+});

@@ -1,0 +1,163 @@
+import { createHash } from 'node:crypto';
+import { expect } from 'chai';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { builtInRegistry } from '../../src/cli/builtins.js';
+import { resize, clahe } from '../../src/imaging/opencv.js';
+import type { PreprocessingStep } from '../../src/models/bundle.js';
+import { testServices } from '../../src/testing.js';
+import type { Film } from '../../src/training/dataset.js';
+import {
+  filmAt,
+  imagesOf,
+  prepareFilms,
+  resolveChain,
+  type PreparedFilms,
+} from '../../src/training/preprocess.js';
+
+describe('preprocessing for training', function () {
+  this.timeout(60_000);
+  let dir: string;
+  beforeEach(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'rxray-preprocess-'));
+  });
+  afterEach(() => rm(dir, { recursive: true }));
+
+  const pixels = (seed: number, length: number): Uint8Array =>
+    Uint8Array.from({ length }, (_, i) => 40 + ((i * 37 + seed * 101) % 90) + (i % 40));
+
+  async function film(name: string, width: number, height: number, seed = 1): Promise<Film> {
+    const path = join(dir, name);
+    const encoded = await sharp(pixels(seed, width * height), { raw: { width, height, channels: 1 } })
+      .toColourspace('b-w')
+      .png()
+      .toBuffer();
+    await writeFile(path, encoded);
+    const sha256 = createHash('sha256').update(encoded).digest('hex');
+    return { path, name, class: 'normal', split: 'train', patient: name, sha256 };
+  }
+
+  const chain = (...steps: (string | [string, Record<string, unknown>])[]): PreprocessingStep[] =>
+    steps.map((step) =>
+      typeof step === 'string' ? { use: step, with: {} } : { use: step[0], with: step[1] },
+    );
+
+  async function prepare(
+    films: Film[],
+    steps: PreprocessingStep[],
+    onProgress?: (done: number, total: number) => void,
+  ): Promise<PreparedFilms> {
+    const resolved = await resolveChain(steps, builtInRegistry(), dir);
+    const { log } = testServices();
+    return prepareFilms(films, resolved, {
+      cacheDir: join(dir, 'cache'),
+      baseDir: dir,
+      log,
+      threads: 1,
+      ...(onProgress && { onProgress }),
+    });
+  }
+
+  async function refused(promise: Promise<unknown>): Promise<string> {
+    const error = await promise.then(
+      () => expect.fail('it was accepted'),
+      (e: unknown) => e,
+    );
+    expect(error).to.include({ code: 'TRAINING_DATA' });
+    return (error as Error).message;
+  }
+
+  it('gives what the stages give, in the order of the films', async () => {
+    const films = [await film('a.png', 60, 50, 1), await film('b.png', 40, 70, 2)];
+    const steps = chain('decode', ['clahe', { clipLimit: 3 }], ['resize', { width: 16, height: 12 }]);
+    const prepared = await prepare(films, steps);
+    expect(prepared).to.include({ width: 16, height: 12, channels: 1 });
+    const expected = (width: number, height: number, seed: number) => {
+      const image = { width, height, channels: 1 as const, data: pixels(seed, width * height) };
+      return resize(clahe(image, 3, 8), 16, 12, 'area').data;
+    };
+    expect(filmAt(prepared, 0)).to.deep.equal(expected(60, 50, 1));
+    expect(filmAt(prepared, 1)).to.deep.equal(expected(40, 70, 2));
+    const { data, dims } = imagesOf(prepared, Uint32Array.of(1));
+    expect(dims).to.deep.equal([1, 12, 16, 1]);
+    expect(data[5]).to.be.closeTo((filmAt(prepared, 1)[5] ?? NaN) / 255, 1e-7);
+  });
+
+  it('keeps the result for the same files and chain, and makes it anew for another chain', async () => {
+    const films = [await film('a.png', 30, 30)];
+    const small = chain('decode', ['resize', { width: 8, height: 8 }]);
+    const first = await prepare(films, small);
+    await rm(join(dir, 'a.png'));
+    expect(await prepare(films, small)).to.deep.equal(first);
+    const other = chain('decode', ['resize', { width: 8, height: 9 }]);
+    expect(await refused(prepare(films, other))).to.include('a.png');
+  });
+
+  it('prepares again when its cache file is damaged', async () => {
+    const films = [await film('a.png', 30, 30)];
+    const steps = chain('decode', ['resize', { width: 8, height: 8 }]);
+    const first = await prepare(films, steps);
+    const [file] = await readdir(join(dir, 'cache'));
+    await writeFile(join(dir, 'cache', file ?? ''), 'broken');
+    expect(await prepare(films, steps)).to.deep.equal(first);
+  });
+
+  it('reports every film once', async () => {
+    const films = [await film('a.png', 9, 9), await film('b.png', 9, 9, 2), await film('c.png', 9, 9, 3)];
+    const reports: string[] = [];
+    await prepare(films, chain('decode'), (done, total) => reports.push(`${done}/${total}`));
+    expect(reports).to.deep.equal(['1/3', '2/3', '3/3']);
+  });
+
+  it('fills in the defaults, which is what the bundle records', async () => {
+    const [step] = await resolveChain(chain('resize', ['clahe', {}]).slice(1), builtInRegistry(), dir);
+    expect(step).to.deep.include({ use: 'clahe', with: { clipLimit: 2, tileGridSize: 8 } });
+  });
+
+  it('takes a stage of the user’s own', async () => {
+    await mkdir(join(dir, 'stages'));
+    await writeFile(
+      join(dir, 'stages', 'invert.mjs'),
+      `import { defineStage } from 'rxray';
+       import { z } from 'zod';
+       export default defineStage({
+         name: 'invert', summary: 'Inverts.', options: z.strictObject({}),
+         create: () => ({ process: (frame) => ({ ...frame, image: { ...frame.image, data: frame.image.data.map((v) => 255 - v) } }) }),
+       });`,
+    );
+    const films = [await film('a.png', 9, 9)];
+    const { data } = await prepare(films, chain('decode', './stages/invert.mjs'));
+    expect(data).to.deep.equal(pixels(1, 81).map((value) => 255 - value));
+  });
+
+  describe('refuses, with a reason', () => {
+    it('films that come out in different sizes', async () => {
+      const films = [await film('a.png', 9, 9), await film('b.png', 12, 9)];
+      const message = await refused(prepare(films, chain('decode')));
+      expect(message).to.include('end the chain with a resize to one size');
+      expect(message).to.match(/12×9×1|9×9×1/);
+    });
+
+    it('a film that is damaged, by its name', async () => {
+      const good = await film('a.png', 9, 9);
+      await writeFile(join(dir, 'bad.png'), 'no image at all');
+      const sha256 = createHash('sha256').update('no image at all').digest('hex');
+      const bad: Film = { ...good, path: join(dir, 'bad.png'), name: 'bad.png', sha256 };
+      expect(await refused(prepare([good, bad], chain('decode')))).to.include('bad.png: ');
+    });
+
+    it('a chain that ends in floating point', async () => {
+      const message = await refused(prepare([await film('a.png', 9, 9)], chain('decode', 'normalize')));
+      expect(message).to.include('leave `normalize` out');
+    });
+
+    it('an unknown stage and a wrong setting', async () => {
+      expect(await refused(prepare([], chain('claeh')))).to.include('preprocessing step "claeh"');
+      expect(await refused(prepare([], chain(['clahe', { clipLimit: -1 }])))).to.include(
+        'preprocessing step "clahe"',
+      );
+    });
+  });
+});
