@@ -19,6 +19,10 @@ const FILTER_IOHW = [2, 3, 0, 1];
 const CHANNELS_AS_BATCH = [3, 0, 1, 2];
 /** Up to this many input channels, the filter gradient is a convolution with the images as channels. */
 const FEW_CHANNELS = 4;
+/** Up to this many positions, a transposed convolution that reads its weights once for every image is too slow. */
+const FEW_POSITIONS = 16;
+/** End of a Slice that runs backwards through the first element. */
+const BEFORE_START = -2147483648;
 
 function convInfo(call: KernelCall, xShape: number[], filterShape: number[], depthwise = false): Conv2DInfo {
   const { strides, pad, dilations, dimRoundingMode } = call.attrs as unknown as ConvAttributes;
@@ -81,6 +85,9 @@ function inputGradient(call: KernelCall): tf.TensorInfo {
     });
     return tracer.result(name, inputShape, 'float32', layout);
   }
+  if (splitsIntoPhases(info)) {
+    return tracer.result(inputGradientByPhases(call, gradient, info), inputShape, 'float32', layout);
+  }
   const reach = (out: number, stride: number, size: number, pads: number): number =>
     (out - 1) * stride + size - pads;
   const name = graph.add('ConvTranspose', [gradient, tracer.name(filter, FILTER_OIHW)], {
@@ -93,6 +100,68 @@ function inputGradient(call: KernelCall): tf.TensorInfo {
     ],
   });
   return tracer.result(name, inputShape, 'float32', layout);
+}
+
+/** Whether phases pay, every position modulo the stride is reached by filter taps, and the stride divides the image. */
+function splitsIntoPhases(info: Conv2DInfo): boolean {
+  return (
+    info.outHeight * info.outWidth <= FEW_POSITIONS &&
+    info.inChannels > FEW_CHANNELS &&
+    info.strideHeight === info.strideWidth &&
+    info.filterHeight >= info.strideHeight &&
+    info.filterWidth >= info.strideWidth &&
+    info.inHeight === info.outHeight * info.strideHeight &&
+    info.inWidth === info.outWidth * info.strideWidth
+  );
+}
+
+/** Taps of one axis that reach the positions `phase` modulo the stride, and the padding of a convolution with them. */
+function phaseOf(
+  phase: number,
+  stride: number,
+  size: number,
+  pad: number,
+): { first: number; taps: number; before: number; after: number } {
+  const first = (phase + pad) % stride;
+  const taps = Math.ceil((size - first) / stride);
+  const reach = Math.floor((phase + pad) / stride);
+  return { first, taps, before: taps - 1 - reach, after: reach };
+}
+
+/**
+ * A transposed convolution as one plain convolution for each position modulo the stride (Shi et al. 2016).
+ */
+function inputGradientByPhases(call: KernelCall, gradient: string, info: Conv2DInfo): string {
+  const { graph } = call;
+  const weights = call.tracer.name(input(call, 'filter'), FILTER_IOHW);
+  const stride = info.strideHeight;
+  const phases: string[] = [];
+  for (let row = 0; row < stride; row++) {
+    const vertical = phaseOf(row, stride, info.filterHeight, info.padInfo.top);
+    for (let column = 0; column < stride; column++) {
+      const horizontal = phaseOf(column, stride, info.filterWidth, info.padInfo.left);
+      // From the last tap of the phase backwards: turned, as every input gradient's filters.
+      const taps = graph.add('Slice', [
+        weights,
+        graph.integers([lastTap(vertical, stride), lastTap(horizontal, stride)]),
+        graph.integers([BEFORE_START, BEFORE_START]),
+        graph.integers([2, 3]),
+        graph.integers([-stride, -stride]),
+      ]);
+      phases.push(
+        graph.add('Conv', [gradient, taps], {
+          kernel_shape: [vertical.taps, horizontal.taps],
+          pads: [vertical.before, horizontal.before, vertical.after, horizontal.after],
+        }),
+      );
+    }
+  }
+  const joined = graph.add('Concat', phases, { axis: 1 });
+  return graph.add('DepthToSpace', [joined], { blocksize: stride, mode: 'DCR' });
+}
+
+function lastTap({ first, taps }: { first: number; taps: number }, stride: number): number {
+  return first + (taps - 1) * stride;
 }
 
 /**
@@ -207,7 +276,11 @@ export const convolution: readonly KernelDefinition[] = [
   kernel('FusedConv2D', 'Conv, activation', (call) =>
     fusedActivation(call, convolve(call, call.inputs['bias'])),
   ),
-  kernel('Conv2DBackpropInput', 'Conv with turned filters (stride 1), ConvTranspose', inputGradient),
+  kernel(
+    'Conv2DBackpropInput',
+    'Conv with turned filters (stride 1); Conv, DepthToSpace; ConvTranspose',
+    inputGradient,
+  ),
   kernel('Conv2DBackpropFilter', 'Pad, Slice, Gemm, Concat; Conv for few channels', filterGradient),
   kernel('DepthwiseConv2dNative', 'Conv (group)', (call) => {
     const { tracer, graph } = call;
