@@ -1,0 +1,38 @@
+import { expect } from 'chai';
+import crop, { cropPart } from '../../src/plugins/crop.js';
+import { noise } from '../support/goldens.js';
+
+describe('crop', () => {
+  const image = {
+    width: 4,
+    height: 3,
+    channels: 1 as const,
+    data: Uint8Array.from({ length: 12 }, (_, i) => i),
+  };
+
+  it('cuts out pixels, up to the edges where there is no size', () => {
+    const part = cropPart(image, { x: 1, y: 1, width: 2, height: 1, unit: 'pixels' });
+    expect(part).to.deep.equal({ width: 2, height: 1, channels: 1, data: Uint8Array.of(5, 6) });
+    expect([...cropPart(image, { x: 2, y: 1, unit: 'pixels' }).data]).to.deep.equal([6, 7, 10, 11]);
+  });
+
+  it('cuts out fractions of any size, in colour, too', () => {
+    const part = cropPart(noise(50, 40, '16', 3), {
+      x: 0.1,
+      y: 0.1,
+      width: 0.8,
+      height: 0.5,
+      unit: 'fraction',
+    });
+    expect([part.width, part.height, part.channels]).to.deep.equal([40, 20, 3]);
+    expect(part.data).to.be.instanceOf(Uint16Array);
+    expect(part.data[0]).to.equal(noise(50, 40, '16', 3).data[(4 * 50 + 5) * 3]);
+  });
+
+  it('says what does not lie inside the image', () => {
+    expect(() => cropPart(image, { x: 2, y: 0, width: 3, height: 1, unit: 'pixels' })).to.throw(
+      'cannot crop 3 × 1 pixels at (2, 0) out of an image of 4 × 3',
+    );
+    expect(crop.options.safeParse({ x: 0.5, width: 0.6, unit: 'fraction' }).success).to.equal(false);
+  });
+});
