@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { copyFile, link, lstat, mkdir, opendir, realpath, stat, unlink } from 'node:fs/promises';
+import { access, copyFile, link, lstat, mkdir, opendir, realpath, stat, unlink } from 'node:fs/promises';
 import { dirname, extname, join, relative, sep } from 'node:path';
 import chokidar, { type FSWatcher } from 'chokidar';
 import picomatch from 'picomatch';
@@ -76,6 +76,11 @@ export default defineSource({
     const found = await stat(root).catch(() => undefined);
     if (found?.isDirectory() === false) {
       throw new RxrayError('CONFIG_CREATE', `\`path\` must be a folder, ${root} is a file`);
+    }
+    if (found !== undefined) {
+      await access(root, constants.R_OK | constants.X_OK).catch((cause: unknown) => {
+        throw new RxrayError('CONFIG_CREATE', `the folder ${root} may not be read (\`path\`)`, { cause });
+      });
     }
     if (found === undefined && once) {
       throw new RxrayError('CONFIG_CREATE', `the folder ${root} does not exist (\`path\`)`);
