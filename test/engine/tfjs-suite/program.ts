@@ -1,0 +1,45 @@
+// Runs TensorFlow.js' own op tests on the eager backend, in a process of its own, because Jasmine lives in globals.
+// `run-suite.ts` bundles this file with the test files appended; the outcomes go to the file named by the argument.
+import { writeFileSync } from 'node:fs';
+import * as tf from '@tensorflow/tfjs-core';
+import '@tensorflow/tfjs-core/dist/public/chained_ops/register_all_chained_ops';
+import { setTestEnvs } from '@tensorflow/tfjs-core/dist/jasmine_util';
+import jasmineCore from 'jasmine-core';
+import { registerAllGradients } from '../../../src/engine/gradients/index.js';
+import { EAGER_BACKEND, registerEagerBackend } from './eager-backend.js';
+import type { Outcome } from './run-suite.js';
+
+interface SpecResult {
+  readonly fullName: string;
+  readonly status: string;
+  readonly failedExpectations: readonly { readonly message: string; readonly stack: string }[];
+}
+
+const outcomes: Outcome[] = [];
+const target = process.argv[2] ?? '/dev/stdout';
+
+const jasmine = jasmineCore.boot();
+const env = jasmine.getEnv();
+env.configure({ random: false });
+env.addReporter({
+  specDone: ({ fullName, status, failedExpectations: [failure] }: SpecResult) => {
+    if (status !== 'passed' && status !== 'failed') return;
+    const name = fullName.replace(` ${EAGER_BACKEND} {}`, '');
+    outcomes.push(
+      failure
+        ? { name, passed: false, message: failure.message, stack: failure.stack }
+        : { name, passed: true },
+    );
+  },
+});
+
+registerEagerBackend();
+registerAllGradients();
+void tf.setBackend(EAGER_BACKEND);
+setTestEnvs([{ name: EAGER_BACKEND, backendName: EAGER_BACKEND, isDataSync: true }]);
+
+setImmediate(() => {
+  void env.execute().then(() => {
+    writeFileSync(target, JSON.stringify(outcomes));
+  });
+});
