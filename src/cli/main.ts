@@ -9,6 +9,7 @@ const { version } = createRequire(import.meta.url)('../../package.json') as { ve
 /** One module a command, loaded only when it is the one that was asked for. */
 const COMMANDS: Readonly<Record<string, () => Promise<(program: Command) => void>>> = {
   run: async () => (await import('./run.js')).run,
+  start: async () => (await import('./start.js')).start,
   lint: async () => (await import('./lint.js')).lint,
   graph: async () => (await import('./graph.js')).graph,
   plugins: async () => (await import('./plugins.js')).plugins,

@@ -50,26 +50,23 @@ function notEmpty(value: string): string {
   return value;
 }
 
-/** Loads and runs a pipeline to its end; returns the exit code. */
-export async function runFile(file: string, flags: RunFlags): Promise<number> {
-  const {
-    pipeline: loaded,
-    issues,
-    text,
-  } = await loadPipeline(file, builtInRegistry(), { input: flags.input });
-  const report = (found: readonly Issue[]): void => {
-    if (found.length > 0)
-      process.stderr.write(`${formatIssues(found, { file, text, color: pc.isColorSupported })}\n`);
+/** Loads and runs a pipeline to its end, and ends the host with it; returns the exit code. */
+export async function runFile(
+  file: string,
+  flags: RunFlags,
+  host = createHost(createLog()),
+): Promise<number> {
+  let text: string | undefined;
+  const report = (issues: readonly Issue[]): void => {
+    if (issues.length === 0) return;
+    process.stderr.write(`${formatIssues(issues, { file, text, color: pc.isColorSupported })}\n`);
   };
-  report(issues);
-  if (loaded === undefined) return EXIT.usage;
-  // With --json the lines on standard output are this command's own.
-  const pipeline = flags.json
-    ? { ...loaded, sinks: loaded.sinks.filter(({ use }) => use !== 'console') }
-    : loaded;
-
-  const host = createHost(createLog());
   try {
+    const loaded = await loadPipeline(file, builtInRegistry(), { input: flags.input });
+    ({ text } = loaded);
+    report(loaded.issues);
+    if (loaded.pipeline === undefined) return EXIT.usage;
+    const pipeline = flags.json ? withoutConsole(loaded.pipeline) : loaded.pipeline;
     return await runPipeline(pipeline, flags, (options) => startPipeline(pipeline, host, options));
   } catch (error) {
     if (error instanceof CreateError) {
@@ -81,6 +78,11 @@ export async function runFile(file: string, flags: RunFlags): Promise<number> {
   } finally {
     await host.unbindAllAsync();
   }
+}
+
+/** With --json the lines on standard output are this command's own. */
+function withoutConsole(pipeline: Pipeline): Pipeline {
+  return { ...pipeline, sinks: pipeline.sinks.filter(({ use }) => use !== 'console') };
 }
 
 async function runPipeline(

@@ -1,0 +1,53 @@
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Command } from 'commander';
+import pc from 'picocolors';
+import sharp from 'sharp';
+import { Engine } from '../engine/engine.js';
+import { sampleFilms } from '../training/samples.js';
+import { createHost } from './host.js';
+import { createLog } from './log.js';
+import { addRunOptions, runFile, type RunFlags } from './run.js';
+
+/** The folder of the package: pipeline.yaml, inbox/ and models/ lie in it. */
+const HOME = fileURLToPath(new URL('../../', import.meta.url));
+const GENERATOR = join(HOME, 'models', 'chest-anogan');
+const SAMPLES = 6;
+/** Any seed will do; the same one shows everybody the same first run. */
+const SEED = 1;
+
+/** `npm start`: the demo graph, with something in its inbox on the first day. */
+export function start(program: Command): void {
+  addRunOptions(
+    program.command('start').description('Runs the demo graph; puts sample films into an empty inbox.'),
+  )
+    .addHelpText('after', '\nExample:\n  $ npm start -- --once    end when everything in ./inbox is done')
+    .action(async (flags: RunFlags) => {
+      const inbox = resolve(flags.input ?? join(HOME, 'inbox'));
+      const host = createHost(createLog());
+      await fillInbox(inbox, host.get(Engine));
+      process.exitCode = await runFile(join(HOME, 'pipeline.yaml'), flags, host);
+    });
+}
+
+/** Writes films of the shipped generator into the folder if there is nothing in it. */
+async function fillInbox(inbox: string, engine: Engine): Promise<void> {
+  await mkdir(inbox, { recursive: true });
+  if ((await readdir(inbox)).length > 0) return;
+  const films = await sampleFilms(engine, GENERATOR, SAMPLES, SEED);
+  for (const [index, { image, opacity }] of films.entries()) {
+    const { width, height, channels } = image;
+    const name = `sample-${String(index + 1)}${opacity ? '-opacity' : ''}.png`;
+    await sharp(image.data, { raw: { width, height, channels } })
+      .toColourspace('b-w')
+      .png()
+      .toFile(join(inbox, name));
+  }
+  const where = relative(process.cwd(), inbox) || inbox;
+  process.stderr.write(
+    pc.dim(
+      `${where} was empty: ${String(SAMPLES)} films of nobody, by the trained generator, are in it now\n`,
+    ),
+  );
+}
