@@ -13,9 +13,9 @@ import { join, resolve } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
 import { parse } from 'csv-parse/sync';
+import sharp from 'sharp';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { parseDocument } from 'yaml';
-import { film } from '../test/support/films.js';
 import type { EngineSession } from '../src/engine/index.js';
 
 // The compiled program, as users run it; the types are those of its sources.
@@ -36,6 +36,9 @@ const { decode } = (await import(built('plugins/decode'))) as typeof import('../
 const { clahe, resize } = (await import(
   built('imaging/opencv')
 )) as typeof import('../src/imaging/opencv.js');
+const { phantomFilm } = (await import(
+  built('imaging/phantom')
+)) as typeof import('../src/imaging/phantom.js');
 
 const { values: flags } = parseArgs({
   options: {
@@ -135,10 +138,14 @@ async function measureLoop(data: string): Promise<Timing> {
 async function phantoms(count: number): Promise<string> {
   const inbox = join(folder, 'inbox');
   await mkdir(inbox);
+  const films = await Promise.all(
+    [1, 2, 3, 4].map((seed) => {
+      const { image } = phantomFilm({ seed, size: 1024, opacities: seed % 2 });
+      return sharp(image.data, { raw: image }).toColourspace('b-w').png().toBuffer();
+    }),
+  );
   for (let i = 0; i < count; i += 1) {
-    await film(1024 + (i % 7), 840)
-      .png()
-      .toFile(join(inbox, `film-${String(i).padStart(5, '0')}.png`));
+    await writeFile(join(inbox, `film-${String(i).padStart(5, '0')}.png`), films[i % films.length] ?? '');
   }
   return inbox;
 }

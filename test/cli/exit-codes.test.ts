@@ -55,7 +55,7 @@ describe('exit codes', () => {
     expect(stderr).to.contain('STATE_LOCKED');
   });
 
-  const commands = ['run', 'start', 'lint', 'graph', 'plugins', 'train resnet', 'train anogan', 'doctor'];
+  const commands = ['run', 'lint', 'graph', 'plugins', 'train resnet', 'train anogan', 'doctor'];
   for (const command of commands) {
     it(`0: rxray ${command} --help, which shows an example`, async () => {
       const { code, stdout } = await rxray(...command.split(' '), '--help');
@@ -65,4 +65,12 @@ describe('exit codes', () => {
         .and.contain(`$ rxray ${command}`);
     });
   }
+
+  it('0: rxray start --help, which shows an example', async () => {
+    const { code, stdout } = await rxray('start', '--help');
+    expect(code).to.equal(0);
+    expect(stdout)
+      .to.match(/Examples?:\n/)
+      .and.contain('$ npm start');
+  });
 });
