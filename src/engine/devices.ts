@@ -1,9 +1,10 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { arch, platform } from 'node:os';
+import { dirname, join } from 'node:path';
 import type { EngineLog, LoadOptions } from './engine.js';
-import { sizeOf, type HostTensor, type HostTensors } from './host-tensor.js';
 import type { Device } from './protocol.js';
 import type { EngineSession } from './session.js';
-import { traceToOnnx } from './trace.js';
-import * as tf from '@tensorflow/tfjs-core';
 
 /** What `rxray doctor` prints about a device. */
 export interface DeviceReport {
@@ -36,6 +37,8 @@ export async function selfTest(load: Load, log: EngineLog | undefined): Promise<
 
 /** Compares a device with the CPU on a small graph. */
 export async function probe(load: Load, device: Device): Promise<DeviceReport> {
+  const missing = absence(device);
+  if (missing !== '') return { device, available: false, detail: missing };
   try {
     const expected = await runProbe(load, 'cpu');
     const given = await runProbe(load, device);
@@ -56,27 +59,35 @@ export async function probe(load: Load, device: Device): Promise<DeviceReport> {
 }
 
 async function runProbe(load: Load, device: Device): Promise<Float32Array> {
+  // Only now: TensorFlow.js takes a quarter of a second to load.
+  const { probeInput, probeModel } = await import('./probe-model.js');
   const session = await load(probeModel(), { device, name: `self-test on ${device}` });
   try {
-    const { y } = await session.run({ x: ramp([2, 8, 8, 4]) });
+    const { y } = await session.run({ x: probeInput() });
     return y?.data instanceof Float32Array ? y.data : new Float32Array();
   } finally {
     await session.dispose();
   }
 }
 
-function probeModel(): Uint8Array {
-  const variables: HostTensors = { kernel: ramp([3, 3, 4, 8]), dense: ramp([8, 4]) };
-  return traceToOnnx(
-    ({ x }, { kernel, dense }) => {
-      const features = tf.relu(tf.conv2d(x as tf.Tensor4D, kernel as tf.Tensor4D, 2, 'same'));
-      return { y: tf.softmax(tf.matMul(tf.mean(features, [1, 2]), dense as tf.Tensor2D)) };
-    },
-    { x: { shape: [1, 8, 8, 4] } },
-    { variables, freeze: true, batch: 'symbolic' },
-  ).bytes;
+/**
+ * Why the device cannot be here, without asking ONNX Runtime: its native libraries write to standard
+ * error when they miss theirs. Empty when it may be here.
+ */
+function absence(device: Device): string {
+  if (platform() !== 'linux') return '';
+  if (!hasGpu()) return 'no GPU: neither /dev/nvidia0 nor /dev/dri/renderD* exists';
+  if (device === 'cuda' && !existsSync(CUDA_PROVIDER))
+    return `the CUDA runtime is not installed: ${CUDA_PROVIDER}`;
+  return '';
 }
 
-function ramp(dims: readonly number[]): HostTensor {
-  return { dims, data: Float32Array.from({ length: sizeOf(dims) }, (_, index) => Math.sin(index * 0.7) / 4) };
+function hasGpu(): boolean {
+  const nodes = existsSync('/dev/dri') ? readdirSync('/dev/dri') : [];
+  return existsSync('/dev/nvidia0') || nodes.some((node) => node.startsWith('renderD'));
 }
+
+const CUDA_PROVIDER = join(
+  dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json')),
+  `bin/napi-v6/${platform()}/${arch()}/libonnxruntime_providers_cuda.so`,
+);
