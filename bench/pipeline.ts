@@ -3,13 +3,14 @@
  *
  *     npm run bench                                    phantom films through decode, clahe, resize, resnet
  *     npm run bench -- --data ~/films --anogan         a folder of films, and the anomaly search
+ *     npm run bench -- --data manifest.csv --split val the films of a manifest, as for `rxray train`
  *
  * Prints films per second, peak memory, the share of the time in which a model was running, and the
  * longest time for which the main thread was not free.
  */
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, cpus, tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
 import { parse } from 'csv-parse/sync';
@@ -43,6 +44,7 @@ const { phantomFilm } = (await import(
 const { values: flags } = parseArgs({
   options: {
     data: { type: 'string' },
+    split: { type: 'string' },
     films: { type: 'string', default: '200' },
     anogan: { type: 'boolean', default: false },
   },
@@ -150,6 +152,16 @@ async function phantoms(count: number): Promise<string> {
   return inbox;
 }
 
+/** Copies of the films of a manifest (CSV with `path` and `split`), or of those of one split. */
+async function listed(manifest: string, split: string | undefined): Promise<string> {
+  const rows = parse<{ path: string; split: string }>(await readFile(manifest), { columns: true });
+  for (const row of rows) {
+    if (split !== undefined && row.split !== split) continue;
+    await cp(join(dirname(manifest), row.path), join(folder, 'inbox', row.path));
+  }
+  return join(folder, 'inbox');
+}
+
 async function filesOf(data: string): Promise<string[]> {
   const entries = await readdir(data, { recursive: true, withFileTypes: true });
   return entries
@@ -184,7 +196,8 @@ function rate({ films, seconds }: Timing): string {
 }
 
 try {
-  const data = flags.data === undefined ? await phantoms(Number(flags.films)) : resolve(flags.data);
+  const given = flags.data === undefined ? await phantoms(Number(flags.films)) : resolve(flags.data);
+  const data = given.endsWith('.csv') ? await listed(given, flags.split) : given;
   console.log(
     `${cpus()[0]?.model ?? 'unknown CPU'}, ${availableParallelism()} threads, Node ${process.version}`,
   );
