@@ -29,3 +29,5 @@ export {
 export { registerAllGradients } from './gradients/index.js';
 export { probeDevices } from './probe-devices.js';
 export { joinLoop, type LoopPlan } from './join-loop.js';
+export { compile, type CompiledFunction } from './compile.js';
+export { loadTensorFlow, runtimeOn, type TensorFlowRuntime } from './tensorflow.js';

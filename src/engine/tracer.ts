@@ -168,16 +168,14 @@ export class Tracer {
     const order = this.#leadingOrder(inputs, rank);
     let operands = inputs.map((input) => this.operand(input, order));
     let held: readonly number[] = inputs.map((input) => [...this.heldOf(input)]).reduce(broadcastShape);
-    const allSplat = inputs.every((input) => this.#isSplat(input));
-    if (allSplat) {
-      // Scalars would give a scalar: one operand carries the rank.
-      operands = operands.map((name) =>
-        rank === 0 ? name : this.graph.add('Reshape', [name, this.graph.integers(shape.map(() => 1))]),
+    if (rank > 0 && inputs.every((input) => input.shape.length < rank || this.#isSplat(input))) {
+      // Constants of equal elements enter as scalars, which would leave the result without its leading axes.
+      const ones = this.graph.integers(shape.map(() => 1));
+      operands = operands.map((name, index) =>
+        inputs[index]?.shape.length === rank ? this.graph.add('Reshape', [name, ones]) : name,
       );
-      held = shape.map(() => 1);
-    } else if (held.length < rank) {
-      held = [...Array.from({ length: rank - held.length }, () => 1), ...held];
     }
+    if (held.length < rank) held = [...Array.from({ length: rank - held.length }, () => 1), ...held];
     const name = this.graph.add(type, operands, attributes);
     return this.result(name, shape, dtype, { order, held });
   }

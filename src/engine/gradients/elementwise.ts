@@ -101,6 +101,15 @@ export const elementwiseGradients: readonly GradientRule[] = [
   ...['Step', 'Sign', 'Floor', 'Ceil', 'Round', 'ZerosLike', 'OnesLike'].map((kernel) =>
     ruleOfX(kernel, [], ({ dy }) => tf.zerosLike(dy)),
   ),
+  // Comparisons are flat: what depends on their result only through a choice has no gradient through it.
+  ...['Equal', 'NotEqual', 'Greater', 'GreaterEqual', 'Less', 'LessEqual', 'LogicalAnd', 'LogicalOr'].map(
+    (kernel) =>
+      rule(kernel, ['a', 'b'], (call) => ({
+        a: () => tf.zeros(saved(call, 'a').shape),
+        b: () => tf.zeros(saved(call, 'b').shape),
+      })),
+  ),
+  ruleOfX('LogicalNot', ['x'], (call) => tf.zeros(x(call).shape)),
   rule('Select', ['condition'], (call) => {
     const condition = saved(call, 'condition');
     return {
