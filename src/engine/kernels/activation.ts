@@ -1,6 +1,6 @@
 import type * as tf from '@tensorflow/tfjs-core';
 import { EngineError } from '../errors.js';
-import { constant } from './arithmetic.js';
+import { asFloat, constant } from './arithmetic.js';
 import { input, kernel, type KernelCall, type KernelDefinition } from './registry.js';
 
 const FUSED: Record<string, string> = { relu: 'Relu', sigmoid: 'Sigmoid', tanh: 'Tanh', elu: 'Elu' };
@@ -11,6 +11,14 @@ export function fusedActivation(call: KernelCall, x: tf.TensorInfo): tf.TensorIn
   if (activation === undefined || activation === 'linear') return x;
   if (activation === 'leakyrelu') {
     return call.tracer.elementwise('LeakyRelu', [x], 'float32', { alpha: { float: leakyreluAlpha ?? 0.2 } });
+  }
+  if (activation === 'relu6') {
+    const rectified = call.tracer.elementwise('Relu', [x], 'float32');
+    return call.tracer.elementwise('Min', [rectified, constant(call, 6)], 'float32');
+  }
+  if (activation === 'prelu') {
+    const slope = input(call, 'preluActivationWeights');
+    return call.tracer.elementwise('PRelu', [x, slope], 'float32');
   }
   const onnx = FUSED[activation];
   if (onnx !== undefined) return call.tracer.elementwise(onnx, [x], 'float32');
@@ -33,7 +41,7 @@ export const activation: readonly KernelDefinition[] = [
   kernel('Elu', 'Elu', (call) => call.tracer.elementwise('Elu', [input(call, 'x')], 'float32')),
   kernel('Selu', 'Selu', (call) => call.tracer.elementwise('Selu', [input(call, 'x')], 'float32')),
   kernel('LeakyRelu', 'LeakyRelu', (call) =>
-    call.tracer.elementwise('LeakyRelu', [input(call, 'x')], 'float32', {
+    call.tracer.elementwise('LeakyRelu', [asFloat(call, input(call, 'x'))], 'float32', {
       alpha: { float: (call.attrs as { alpha: number }).alpha },
     }),
   ),

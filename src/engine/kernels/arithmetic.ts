@@ -1,5 +1,6 @@
 import { sizeOf, type EngineDataType } from '../host-tensor.js';
 import type * as tf from '@tensorflow/tfjs-core';
+import { ONNX_TYPE } from '../onnx.js';
 import { dtypeOf, TracedValue } from '../tracer.js';
 import { input, inputList, kernel, type KernelCall, type KernelDefinition } from './registry.js';
 
@@ -17,28 +18,15 @@ const BINARY: Record<string, [onnx: string, fold?: Fold]> = {
   Prelu: ['PRelu'],
 };
 
-const UNARY: Record<string, string> = {
-  Abs: 'Abs',
-  Ceil: 'Ceil',
-  Cos: 'Cos',
-  Cosh: 'Cosh',
-  Erf: 'Erf',
-  Exp: 'Exp',
-  Floor: 'Floor',
-  Log: 'Log',
-  Neg: 'Neg',
-  Reciprocal: 'Reciprocal',
-  Round: 'Round',
-  Sigmoid: 'Sigmoid',
-  Sign: 'Sign',
-  Sin: 'Sin',
-  Sinh: 'Sinh',
-  Softplus: 'Softplus',
-  Sqrt: 'Sqrt',
-  Tan: 'Tan',
-  Tanh: 'Tanh',
-  Atan: 'Atan',
-};
+/** Functions whose result is a float32, whatever they are given. */
+const FLOAT_FUNCTIONS = [
+  ...['Acos', 'Acosh', 'Asin', 'Asinh', 'Atan', 'Atanh', 'Cos', 'Cosh', 'Sin', 'Sinh', 'Tan', 'Tanh'],
+  ...['Erf', 'Exp', 'Log', 'Reciprocal', 'Sigmoid', 'Softplus', 'Sqrt'],
+];
+/** Functions that keep the type. */
+const SAME_TYPE_FUNCTIONS = ['Abs', 'Neg', 'Sign'];
+/** Functions that keep the type and change nothing but a float32. */
+const ROUNDING_FUNCTIONS = ['Ceil', 'Floor', 'Round'];
 
 function binary(call: KernelCall, onnx: string, fold?: Fold): tf.TensorInfo {
   const a = input(call, 'a');
@@ -91,8 +79,27 @@ function splatOf(value: ReturnType<KernelCall['tracer']['value']>): number | und
 }
 
 function unary(call: KernelCall, onnx: string): tf.TensorInfo {
-  const x = input(call, 'x');
-  return call.tracer.elementwise(onnx, [x], dtypeOf(x));
+  return call.tracer.elementwise(onnx, [asFloat(call, input(call, 'x'))], 'float32');
+}
+
+/** `x` as float32. */
+export function asFloat({ tracer }: KernelCall, x: tf.TensorInfo): tf.TensorInfo {
+  return x.dtype === 'float32' ? x : tracer.elementwise('Cast', [x], 'float32', { to: ONNX_TYPE.float32 });
+}
+
+/** The angle of (b, a), from the arctangent of the slope: half a turn more where b < 0. */
+function atan2(call: KernelCall): tf.TensorInfo {
+  const { tracer } = call;
+  const [a, b] = [asFloat(call, input(call, 'a')), asFloat(call, input(call, 'b'))];
+  const zero = constant(call, 0);
+  const test = (onnx: string, x: tf.TensorInfo): tf.TensorInfo => tracer.elementwise(onnx, [x, zero], 'bool');
+  const choose = (condition: tf.TensorInfo, t: tf.TensorInfo, e: tf.TensorInfo): tf.TensorInfo =>
+    tracer.elementwise('Where', [condition, t, e], 'float32');
+  const slope = tracer.elementwise('Atan', [tracer.elementwise('Div', [a, b], 'float32')], 'float32');
+  const halfTurn = choose(test('Less', a), constant(call, -Math.PI), constant(call, Math.PI));
+  const turned = choose(test('Less', b), tracer.elementwise('Add', [slope, halfTurn], 'float32'), slope);
+  const atOrigin = tracer.elementwise('And', [test('Equal', a), test('Equal', b)], 'bool');
+  return choose(atOrigin, zero, turned);
 }
 
 /** A float32 scalar of the trace. */
@@ -109,12 +116,53 @@ export const arithmetic: readonly KernelDefinition[] = [
   ...Object.entries(BINARY).map(([name, [onnx, fold]]) =>
     kernel(name, onnx, (call) =>
       name === 'Prelu'
-        ? call.tracer.elementwise(onnx, [input(call, 'x'), input(call, 'alpha')], 'float32')
+        ? call.tracer.elementwise(
+            onnx,
+            [asFloat(call, input(call, 'x')), asFloat(call, input(call, 'alpha'))],
+            'float32',
+          )
         : binary(call, onnx, fold),
     ),
   ),
-  ...Object.entries(UNARY).map(([name, onnx]) => kernel(name, onnx, (call) => unary(call, onnx))),
-  kernel('AddN', 'Sum', (call) => call.tracer.elementwise('Sum', inputList(call), 'float32')),
+  ...FLOAT_FUNCTIONS.map((name) => kernel(name, name, (call) => unary(call, name))),
+  ...SAME_TYPE_FUNCTIONS.map((name) =>
+    kernel(name, name, (call) =>
+      call.tracer.elementwise(name, [input(call, 'x')], dtypeOf(input(call, 'x'))),
+    ),
+  ),
+  ...ROUNDING_FUNCTIONS.map((name) =>
+    kernel(name, name, (call) => {
+      const x = input(call, 'x');
+      return x.dtype === 'float32' ? unary(call, name) : call.tracer.alias(call.tracer.value(x));
+    }),
+  ),
+  kernel('AddN', 'Sum; Add for integers', (call) => {
+    const terms = inputList(call);
+    if (terms.every((term) => term.dtype === 'float32'))
+      return call.tracer.elementwise('Sum', terms, 'float32');
+    return terms.reduce((sum, term) => call.tracer.elementwise('Add', [sum, term], dtypeOf(sum)));
+  }),
+  kernel('Mod', 'Mod, Add, Mod', (call) => {
+    // ONNX' fmod has the sign of the dividend, TensorFlow's that of the divisor.
+    const [a, b] = [input(call, 'a'), input(call, 'b')];
+    if (a.dtype !== 'float32') return call.tracer.elementwise('Mod', [a, b], dtypeOf(a));
+    const modulo = (left: tf.TensorInfo): tf.TensorInfo =>
+      call.tracer.elementwise('Mod', [left, b], 'float32', { fmod: 1 });
+    return modulo(call.tracer.elementwise('Add', [modulo(a), b], 'float32'));
+  }),
+  kernel('Atan2', 'Atan, Div, Where', atan2),
+  kernel('IsNan', 'IsNaN', (call) =>
+    call.tracer.elementwise('IsNaN', [asFloat(call, input(call, 'x'))], 'bool'),
+  ),
+  kernel('IsInf', 'IsInf', (call) =>
+    call.tracer.elementwise('IsInf', [asFloat(call, input(call, 'x'))], 'bool'),
+  ),
+  kernel('IsFinite', 'Sub, IsNaN, Not', (call) => {
+    // Infinity minus itself is not a number.
+    const x = asFloat(call, input(call, 'x'));
+    const difference = call.tracer.elementwise('Sub', [x, x], 'float32');
+    return call.tracer.elementwise('Not', [call.tracer.elementwise('IsNaN', [difference], 'bool')], 'bool');
+  }),
   kernel('SquaredDifference', 'Sub, Mul', (call) => {
     const difference = call.tracer.elementwise(
       'Sub',
@@ -133,7 +181,7 @@ export const arithmetic: readonly KernelDefinition[] = [
   kernel('Log1p', 'Add, Log', (call) =>
     call.tracer.elementwise(
       'Log',
-      [call.tracer.elementwise('Add', [input(call, 'x'), constant(call, 1)], 'float32')],
+      [call.tracer.elementwise('Add', [asFloat(call, input(call, 'x')), constant(call, 1)], 'float32')],
       'float32',
     ),
   ),
@@ -142,16 +190,19 @@ export const arithmetic: readonly KernelDefinition[] = [
   ),
   kernel('FloorDiv', 'Div, Floor', (call) => {
     const a = input(call, 'a');
-    const quotient = call.tracer.elementwise('Div', [a, input(call, 'b')], dtypeOf(a));
-    return a.dtype === 'int32' ? quotient : call.tracer.elementwise('Floor', [quotient], 'float32');
+    const floored = call.tracer.elementwise(
+      'Floor',
+      [call.tracer.elementwise('Div', [asFloat(call, a), asFloat(call, input(call, 'b'))], 'float32')],
+      'float32',
+    );
+    if (a.dtype !== 'int32') return floored;
+    return call.tracer.elementwise('Cast', [floored], 'int32', { to: ONNX_TYPE.int32 });
   }),
   kernel('ClipByValue', 'Max, Min', (call) => {
     const { clipValueMin, clipValueMax } = call.attrs as { clipValueMin: number; clipValueMax: number };
-    const low = constant(call, clipValueMin);
-    return call.tracer.elementwise(
-      'Min',
-      [call.tracer.elementwise('Max', [input(call, 'x'), low], 'float32'), constant(call, clipValueMax)],
-      'float32',
-    );
+    const x = input(call, 'x');
+    const dtype = dtypeOf(x);
+    const atLeast = call.tracer.elementwise('Max', [x, constant(call, clipValueMin, dtype)], dtype);
+    return call.tracer.elementwise('Min', [atLeast, constant(call, clipValueMax, dtype)], dtype);
   }),
 ];

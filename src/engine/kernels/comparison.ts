@@ -1,6 +1,6 @@
 import { ONNX_TYPE } from '../onnx.js';
 import { dtypeOf } from '../tracer.js';
-import { constant } from './arithmetic.js';
+import { asFloat, constant } from './arithmetic.js';
 import { input, kernel, type KernelDefinition } from './registry.js';
 
 const COMPARE: Record<string, string> = {
@@ -41,7 +41,12 @@ export const comparison: readonly KernelDefinition[] = [
             [...condition.shape, ...Array.from({ length: missing }, () => 1)],
             'bool',
           );
-    return call.tracer.elementwise('Where', [aligned, t, input(call, 'e')], dtypeOf(t));
+    const e = input(call, 'e');
+    if (t.dtype !== 'bool') return call.tracer.elementwise('Where', [aligned, t, e], dtypeOf(t));
+    // ONNX Runtime has no Where of booleans.
+    const [numberT, numberE] = [asFloat(call, t), asFloat(call, e)];
+    const chosen = call.tracer.elementwise('Where', [aligned, numberT, numberE], 'float32');
+    return call.tracer.elementwise('Cast', [chosen], 'bool', { to: ONNX_TYPE.bool });
   }),
   kernel('Step', 'Greater, Cast (+ Mul, Add)', (call) => {
     const slope = (call.attrs['alpha'] as number | undefined) ?? 0;

@@ -2,6 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { CHANNELS_FIRST, FILTER_OIHW } from '../layout.js';
 import { fusedActivation } from './activation.js';
 import { input, kernel, type KernelCall, type KernelDefinition } from './registry.js';
+import { transpose } from './shape.js';
 
 type Conv2DInfo = tf.backend_util.Conv2DInfo;
 type Shape4D = [number, number, number, number];
@@ -46,19 +47,47 @@ function convAttributes(info: Conv2DInfo): Record<string, number[]> {
   };
 }
 
-function padsOf({ padInfo }: Conv2DInfo): number[] {
-  return [padInfo.top, padInfo.left, padInfo.bottom, padInfo.right];
+/** Paddings at the start and at the end of both axes; more at the end where the output size was rounded up. */
+export function padsOf(info: Conv2DInfo): [top: number, left: number, bottom: number, right: number] {
+  const { padInfo } = info;
+  const height = (info.outHeight - 1) * info.strideHeight + info.effectiveFilterHeight;
+  const width = (info.outWidth - 1) * info.strideWidth + info.effectiveFilterWidth;
+  return [
+    padInfo.top,
+    padInfo.left,
+    Math.max(padInfo.bottom, height - info.inHeight - padInfo.top),
+    Math.max(padInfo.right, width - info.inWidth - padInfo.left),
+  ];
 }
 
-function convolve(call: KernelCall, bias?: tf.TensorInfo): tf.TensorInfo {
+/** Runs a kernel on images; with `dataFormat: 'NCHW'` they are seen as NHWC, which moves nothing. */
+function onImages(
+  images: readonly string[],
+  trace: (call: KernelCall) => tf.TensorInfo,
+): KernelDefinition['trace'] {
+  return (call) => {
+    if (call.attrs['dataFormat'] !== 'NCHW') return trace(call);
+    const seen = images.map((name) => [name, transpose(call, input(call, name), [0, 2, 3, 1])] as const);
+    const [n, c, h, w] = (call.attrs['inputShape'] ?? []) as number[];
+    const attrs =
+      call.attrs['inputShape'] === undefined ? call.attrs : { ...call.attrs, inputShape: [n, h, w, c] };
+    const result = trace({ ...call, attrs, inputs: { ...call.inputs, ...Object.fromEntries(seen) } });
+    return images.includes('dy') && images.includes('x') ? result : transpose(call, result, [0, 3, 1, 2]);
+  };
+}
+
+function convolve(call: KernelCall): tf.TensorInfo {
   const { tracer, graph } = call;
+  const { bias } = call.inputs;
   const x = input(call, 'x');
   const filter = input(call, 'filter');
   const info = convInfo(call, x.shape, filter.shape);
   const operands = [tracer.name(x, CHANNELS_FIRST), tracer.name(filter, FILTER_OIHW)];
-  if (bias) operands.push(tracer.name(bias));
+  const perChannel = bias?.shape.length === 1 && bias.shape[0] === info.outChannels;
+  if (perChannel) operands.push(tracer.name(bias));
   const name = graph.add('Conv', operands, convAttributes(info));
-  return tracer.result(name, info.outShape, 'float32', { order: CHANNELS_FIRST });
+  const y = tracer.result(name, info.outShape, 'float32', { order: CHANNELS_FIRST });
+  return bias && !perChannel ? tracer.elementwise('Add', [y, bias], 'float32') : y;
 }
 
 /** d(loss)/d(input): a plain convolution with turned filters at stride 1, else a transposed convolution. */
@@ -68,38 +97,39 @@ function inputGradient(call: KernelCall): tf.TensorInfo {
   const filter = input(call, 'filter');
   const { inputShape } = call.attrs as unknown as { inputShape: number[] };
   const info = convInfo(call, inputShape, filter.shape);
-  const { filterHeight, filterWidth, padInfo } = info;
+  const { filterHeight, filterWidth } = info;
   const layout = { order: CHANNELS_FIRST };
   const gradient = tracer.name(dy, CHANNELS_FIRST);
-  if (info.strideHeight === 1 && info.strideWidth === 1) {
+  const [top, left, bottom, right] = padsOf(info);
+  const pads = [
+    info.effectiveFilterHeight - 1 - top,
+    info.effectiveFilterWidth - 1 - left,
+    info.effectiveFilterHeight - 1 - bottom,
+    info.effectiveFilterWidth - 1 - right,
+  ];
+  if (info.strideHeight === 1 && info.strideWidth === 1 && pads.every((pad) => pad >= 0)) {
     const held = tracer.name(filter, FILTER_IOHW);
     const weights = filterHeight > 1 || filterWidth > 1 ? turned(call, held, info) : held;
     const name = graph.add('Conv', [gradient, weights], {
       kernel_shape: [filterHeight, filterWidth],
-      pads: [
-        filterHeight - 1 - padInfo.top,
-        filterWidth - 1 - padInfo.left,
-        filterHeight - 1 - padInfo.bottom,
-        filterWidth - 1 - padInfo.right,
-      ],
+      dilations: [info.dilationHeight, info.dilationWidth],
+      pads,
     });
     return tracer.result(name, inputShape, 'float32', layout);
   }
   if (splitsIntoPhases(info)) {
     return tracer.result(inputGradientByPhases(call, gradient, info), inputShape, 'float32', layout);
   }
-  const reach = (out: number, stride: number, size: number, pads: number): number =>
-    (out - 1) * stride + size - pads;
-  const name = graph.add('ConvTranspose', [gradient, tracer.name(filter, FILTER_OIHW)], {
-    kernel_shape: [filterHeight, filterWidth],
-    strides: [info.strideHeight, info.strideWidth],
-    pads: padsOf(info),
-    output_padding: [
-      info.inHeight - reach(info.outHeight, info.strideHeight, filterHeight, padInfo.top + padInfo.bottom),
-      info.inWidth - reach(info.outWidth, info.strideWidth, filterWidth, padInfo.left + padInfo.right),
-    ],
-  });
-  return tracer.result(name, inputShape, 'float32', layout);
+  const operands = [gradient, tracer.name(filter, FILTER_OIHW)];
+  return tracer.result(graph.add('ConvTranspose', operands, backwards(info)), inputShape, 'float32', layout);
+}
+
+/** Attributes of the transposed convolution that leads back to the input's size. */
+function backwards(info: Conv2DInfo): Record<string, number[]> {
+  const [top, left, bottom, right] = padsOf(info);
+  const height = (info.outHeight - 1) * info.strideHeight + info.effectiveFilterHeight - top - bottom;
+  const width = (info.outWidth - 1) * info.strideWidth + info.effectiveFilterWidth - left - right;
+  return { ...convAttributes(info), output_padding: [info.inHeight - height, info.inWidth - width] };
 }
 
 /** Whether phases pay, every position modulo the stride is reached by filter taps, and the stride divides the image. */
@@ -107,6 +137,7 @@ function splitsIntoPhases(info: Conv2DInfo): boolean {
   return (
     info.outHeight * info.outWidth <= FEW_POSITIONS &&
     info.inChannels > FEW_CHANNELS &&
+    info.dilationHeight * info.dilationWidth === 1 &&
     info.strideHeight === info.strideWidth &&
     info.filterHeight >= info.strideHeight &&
     info.filterWidth >= info.strideWidth &&
@@ -200,6 +231,7 @@ function filterGradientByConv(call: KernelCall, info: Conv2DInfo, filterShape: n
     {
       kernel_shape: [info.outHeight, info.outWidth],
       dilations: [info.strideHeight, info.strideWidth],
+      strides: [info.dilationHeight, info.dilationWidth],
       pads: padsOf(info),
     },
   );
@@ -216,38 +248,16 @@ function filterGradientByConv(call: KernelCall, info: Conv2DInfo, filterShape: n
 /** One matrix product per filter tap: dy as rows, transposed, times the shifted input as rows. */
 function filterGradientByGemm(call: KernelCall, info: Conv2DInfo, filterShape: number[]): tf.TensorInfo {
   const { tracer, graph } = call;
-  const { filterHeight, filterWidth, strideHeight, strideWidth, padInfo } = info;
+  const { filterHeight, filterWidth } = info;
   const rows = info.batchSize * info.outHeight * info.outWidth;
   const gradientRows = graph.add('Reshape', [
     tracer.name(input(call, 'dy')),
     graph.dimensions([rows, info.outChannels]),
   ]);
-  const spanHeight = (info.outHeight - 1) * strideHeight;
-  const spanWidth = (info.outWidth - 1) * strideWidth;
-  const bottom = Math.max(0, spanHeight + filterHeight - info.inHeight - padInfo.top);
-  const right = Math.max(0, spanWidth + filterWidth - info.inWidth - padInfo.left);
-  let x = tracer.name(input(call, 'x'));
-  if (padInfo.top + padInfo.left + bottom + right > 0) {
-    const pads = graph.integers([0, padInfo.top, padInfo.left, 0, 0, bottom, right, 0]);
-    x = graph.add('Pad', [x, pads, graph.scalar(0)]);
-  }
-  const taps: string[] = [];
-  for (let i = 0; i < filterHeight; i++) {
-    for (let j = 0; j < filterWidth; j++) {
-      const whole = filterHeight === 1 && filterWidth === 1 && strideHeight === 1 && strideWidth === 1;
-      const patch = whole
-        ? x
-        : graph.add('Slice', [
-            x,
-            graph.integers([i, j]),
-            graph.integers([i + spanHeight + 1, j + spanWidth + 1]),
-            graph.integers([1, 2]),
-            graph.integers([strideHeight, strideWidth]),
-          ]);
-      const rowsOfPatch = graph.add('Reshape', [patch, graph.dimensions([rows, info.inChannels])]);
-      taps.push(graph.add('Gemm', [gradientRows, rowsOfPatch], { transA: 1 }));
-    }
-  }
+  const taps = patches(call, info).map((patch) => {
+    const rowsOfPatch = graph.add('Reshape', [patch, graph.dimensions([rows, info.inChannels])]);
+    return graph.add('Gemm', [gradientRows, rowsOfPatch], { transA: 1 });
+  });
   const order = { order: FILTER_OIHW };
   const [out, inner] = [info.outChannels, info.inChannels];
   const shape = graph.integers([out, inner, filterHeight, filterWidth]);
@@ -266,36 +276,115 @@ function filterGradientByGemm(call: KernelCall, info: Conv2DInfo, filterShape: n
   return tracer.result(graph.add('Reshape', [tapsLast, shape]), filterShape, 'float32', order);
 }
 
+/** What each filter tap meets: the input NHWC, shifted and strided, of the output's height and width. */
+function patches(call: KernelCall, info: Conv2DInfo): string[] {
+  const { graph } = call;
+  const { filterHeight, filterWidth, strideHeight, strideWidth, padInfo } = info;
+  const spanHeight = (info.outHeight - 1) * strideHeight;
+  const spanWidth = (info.outWidth - 1) * strideWidth;
+  const bottom = Math.max(0, spanHeight + info.effectiveFilterHeight - info.inHeight - padInfo.top);
+  const right = Math.max(0, spanWidth + info.effectiveFilterWidth - info.inWidth - padInfo.left);
+  let x = call.tracer.name(input(call, 'x'));
+  if (padInfo.top + padInfo.left + bottom + right > 0) {
+    const pads = graph.integers([0, padInfo.top, padInfo.left, 0, 0, bottom, right, 0]);
+    x = graph.add('Pad', [x, pads, graph.scalar(0)]);
+  }
+  const whole = spanHeight + 1 === info.inHeight && spanWidth + 1 === info.inWidth;
+  if (filterHeight * filterWidth === 1 && whole && strideHeight * strideWidth === 1) return [x];
+  return Array.from({ length: filterHeight * filterWidth }, (_, tap) => {
+    const top = Math.floor(tap / filterWidth) * info.dilationHeight;
+    const left = (tap % filterWidth) * info.dilationWidth;
+    return graph.add('Slice', [
+      x,
+      graph.integers([top, left]),
+      graph.integers([top + spanHeight + 1, left + spanWidth + 1]),
+      graph.integers([1, 2]),
+      graph.integers([strideHeight, strideWidth]),
+    ]);
+  });
+}
+
 function unitMatrix(size: number): Float32Array {
   return Float32Array.from({ length: size * size }, (_, index) => (index % (size + 1) === 0 ? 1 : 0));
 }
 
+/** Filters [H,W,C,M] of a depthwise convolution as ONNX groups: [C·M,1,H,W]. */
+function groupedFilter(call: KernelCall): string {
+  const filter = input(call, 'filter');
+  const [height = 1, width = 1, channels = 1, multiplier = 1] = filter.shape;
+  return call.graph.add('Reshape', [
+    call.tracer.name(filter, FILTER_IOHW),
+    call.graph.integers([channels * multiplier, 1, height, width]),
+  ]);
+}
+
+function depthwise(call: KernelCall): tf.TensorInfo {
+  const { tracer, graph } = call;
+  const x = input(call, 'x');
+  const info = convInfo(call, x.shape, input(call, 'filter').shape, true);
+  const name = graph.add('Conv', [tracer.name(x, CHANNELS_FIRST), groupedFilter(call)], {
+    ...convAttributes(info),
+    group: info.inChannels,
+  });
+  const y = tracer.result(name, info.outShape, 'float32', { order: CHANNELS_FIRST });
+  const { bias } = call.inputs;
+  return bias ? tracer.elementwise('Add', [y, bias], 'float32') : y;
+}
+
+function depthwiseInputGradient(call: KernelCall): tf.TensorInfo {
+  const { tracer, graph } = call;
+  const { inputShape } = call.attrs as unknown as { inputShape: number[] };
+  const info = convInfo(call, inputShape, input(call, 'filter').shape, true);
+  const operands = [tracer.name(input(call, 'dy'), CHANNELS_FIRST), groupedFilter(call)];
+  const name = graph.add('ConvTranspose', operands, { ...backwards(info), group: info.inChannels });
+  return tracer.result(name, inputShape, 'float32', { order: CHANNELS_FIRST });
+}
+
+/** Per filter tap, the products of the shifted input and dy, summed over images and positions. */
+function depthwiseFilterGradient(call: KernelCall): tf.TensorInfo {
+  const { tracer, graph } = call;
+  const { filterShape } = call.attrs as unknown as { filterShape: number[] };
+  const info = convInfo(call, input(call, 'x').shape, filterShape, true);
+  const [, , channels = 1, multiplier = 1] = filterShape;
+  const rows = info.batchSize * info.outHeight * info.outWidth;
+  const dy = graph.add('Reshape', [
+    tracer.name(input(call, 'dy')),
+    graph.dimensions([rows, channels, multiplier]),
+  ]);
+  const taps = patches(call, info).map((patch) => {
+    const x = graph.add('Reshape', [patch, graph.dimensions([rows, channels, 1])]);
+    return graph.add('ReduceSum', [graph.add('Mul', [x, dy]), graph.integers([0])], { keepdims: 1 });
+  });
+  const name = graph.add('Reshape', [graph.add('Concat', taps, { axis: 0 }), graph.integers(filterShape)]);
+  return tracer.result(name, filterShape, 'float32');
+}
+
 /** Convolutions and their gradients. */
 export const convolution: readonly KernelDefinition[] = [
-  kernel('Conv2D', 'Conv', (call) => convolve(call)),
-  kernel('FusedConv2D', 'Conv, activation', (call) =>
-    fusedActivation(call, convolve(call, call.inputs['bias'])),
+  kernel('Conv2D', 'Conv', onImages(['x'], convolve)),
+  kernel(
+    'FusedConv2D',
+    'Conv, activation',
+    onImages(['x'], (call) => fusedActivation(call, convolve(call))),
   ),
   kernel(
     'Conv2DBackpropInput',
-    'Conv with turned filters (stride 1); Conv, DepthToSpace; ConvTranspose',
-    inputGradient,
+    'Conv with turned filters (stride 1), ConvTranspose',
+    onImages(['dy'], inputGradient),
   ),
-  kernel('Conv2DBackpropFilter', 'Pad, Slice, Gemm, Concat; Conv for few channels', filterGradient),
-  kernel('DepthwiseConv2dNative', 'Conv (group)', (call) => {
-    const { tracer, graph } = call;
-    const x = input(call, 'x');
-    const filter = input(call, 'filter');
-    const info = convInfo(call, x.shape, filter.shape, true);
-    const [height = 1, width = 1, channels = 1, multiplier = 1] = filter.shape;
-    const weights = graph.add('Reshape', [
-      tracer.name(filter, FILTER_IOHW),
-      graph.integers([channels * multiplier, 1, height, width]),
-    ]);
-    const name = graph.add('Conv', [tracer.name(x, CHANNELS_FIRST), weights], {
-      ...convAttributes(info),
-      group: channels,
-    });
-    return tracer.result(name, info.outShape, 'float32', { order: CHANNELS_FIRST });
-  }),
+  kernel(
+    'Conv2DBackpropFilter',
+    'Pad, Slice, Gemm, Concat; Conv for few channels',
+    onImages(['x', 'dy'], filterGradient),
+  ),
+  kernel('DepthwiseConv2dNative', 'Conv (group)', depthwise),
+  kernel('FusedDepthwiseConv2D', 'Conv (group), Add, activation', (call) =>
+    fusedActivation(call, depthwise(call)),
+  ),
+  kernel('DepthwiseConv2dNativeBackpropInput', 'ConvTranspose (group)', depthwiseInputGradient),
+  kernel(
+    'DepthwiseConv2dNativeBackpropFilter',
+    'Pad, Slice, Mul, ReduceSum, Concat',
+    depthwiseFilterGradient,
+  ),
 ];

@@ -3,6 +3,7 @@ import { sizeOf, type EngineDataType } from '../host-tensor.js';
 import { fromNumbers } from '../graph.js';
 import { permute } from '../host-tensor.js';
 import { identityOrder, isIdentity, pick } from '../layout.js';
+import { ONNX_TYPE } from '../onnx.js';
 import { dtypeOf, hostValue, TracedValue } from '../tracer.js';
 import { input, inputList, kernel, type KernelCall, type KernelDefinition } from './registry.js';
 
@@ -22,7 +23,8 @@ function full(
   return call.tracer.host({ values: [value], shape, dtype, splat: value });
 }
 
-function transpose({ tracer }: KernelCall, x: tf.TensorInfo, perm: number[]): tf.TensorInfo {
+/** The axes in another order; a graph value is only seen under other axis numbers. */
+export function transpose({ tracer }: KernelCall, x: tf.TensorInfo, perm: number[]): tf.TensorInfo {
   const value = tracer.value(x);
   const shape = pick(x.shape, perm);
   if (!(value instanceof TracedValue)) {
@@ -209,18 +211,20 @@ export const shape: readonly KernelDefinition[] = [
     const name = call.graph.add('Gather', [call.tracer.name(x), call.tracer.name(indices)], { axis: at });
     return call.tracer.result(name, info.outputShape, dtypeOf(x));
   }),
-  kernel('OneHot', 'OneHot', (call) => {
+  kernel('OneHot', 'OneHot, Cast', (call) => {
     const indices = input(call, 'indices');
-    const { depth, onValue, offValue } = call.attrs as { depth: number; onValue: number; offValue: number };
+    const { depth, onValue, offValue, dtype } = call.attrs as Record<
+      'depth' | 'onValue' | 'offValue',
+      number
+    > & {
+      dtype?: string;
+    };
     const values = call.graph.constant(Float32Array.of(offValue, onValue), [2]);
-    const name = call.graph.add(
-      'OneHot',
-      [call.tracer.name(indices), call.graph.scalar(depth, 'int64'), values],
-      {
-        axis: -1,
-      },
-    );
-    return call.tracer.result(name, [...indices.shape, depth], 'float32');
+    const classes = call.graph.scalar(depth, 'int32');
+    const name = call.graph.add('OneHot', [call.tracer.name(indices), classes, values], { axis: -1 });
+    const hot = call.tracer.result(name, [...indices.shape, depth], 'float32');
+    const to = dtypeOf({ dtype: dtype ?? 'float32' });
+    return to === 'float32' ? hot : call.tracer.elementwise('Cast', [hot], to, { to: ONNX_TYPE[to] });
   }),
   kernel('ResizeNearestNeighbor', 'Resize', (call) => resize(call, 'nearest')),
   kernel('ResizeBilinear', 'Resize', (call) => resize(call, 'linear')),
