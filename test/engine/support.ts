@@ -51,7 +51,7 @@ export function expectClose(actual: HostTensors, expected: HostTensors, toleranc
   for (const [name, { data, dims }] of Object.entries(expected)) {
     const got = actual[name];
     expect(got?.dims, `shape of ${name}`).to.deep.equal(dims);
-    const error = relativeError(Array.from(got?.data ?? [], Number), Array.from(data, Number));
+    const error = relativeError(numbers(got), numbers({ data, dims }));
     expect(error, `relative error of ${name}`).to.be.at.most(tolerance);
   }
 }
@@ -60,4 +60,9 @@ export function expectClose(actual: HostTensors, expected: HostTensors, toleranc
 export function rows({ data, dims }: HostTensor, start: number, end: number): HostTensor {
   const size = data.length / (dims[0] ?? 1);
   return { data: data.slice(start * size, end * size), dims: [end - start, ...dims.slice(1)] };
+}
+
+/** The elements of a tensor as plain numbers; empty for a tensor that is missing. */
+export function numbers(tensor: HostTensor | undefined): number[] {
+  return tensor ? Array.from<number | bigint, number>(tensor.data, Number) : [];
 }
