@@ -1,5 +1,6 @@
 import type * as tf from '@tensorflow/tfjs-core';
 import { EngineError } from '../errors.js';
+import { dtypeOf } from '../tracer.js';
 import { asFloat, constant } from './arithmetic.js';
 import { input, kernel, type KernelCall, type KernelDefinition } from './registry.js';
 
@@ -28,16 +29,19 @@ export function fusedActivation(call: KernelCall, x: tf.TensorInfo): tf.TensorIn
   );
 }
 
+function rectified(call: KernelCall): tf.TensorInfo {
+  const given = input(call, 'x');
+  const x = given.dtype === 'bool' ? asFloat(call, given) : given;
+  return call.tracer.elementwise('Relu', [x], dtypeOf(x));
+}
+
 /** Activations. */
 export const activation: readonly KernelDefinition[] = [
-  kernel('Relu', 'Relu', (call) => call.tracer.elementwise('Relu', [input(call, 'x')], 'float32')),
-  kernel('Relu6', 'Relu, Min', (call) =>
-    call.tracer.elementwise(
-      'Min',
-      [call.tracer.elementwise('Relu', [input(call, 'x')], 'float32'), constant(call, 6)],
-      'float32',
-    ),
-  ),
+  kernel('Relu', 'Relu', (call) => rectified(call)),
+  kernel('Relu6', 'Relu, Min', (call) => {
+    const x = rectified(call);
+    return call.tracer.elementwise('Min', [x, constant(call, 6, dtypeOf(x))], dtypeOf(x));
+  }),
   kernel('Elu', 'Elu', (call) => call.tracer.elementwise('Elu', [input(call, 'x')], 'float32')),
   kernel('Selu', 'Selu', (call) => call.tracer.elementwise('Selu', [input(call, 'x')], 'float32')),
   kernel('LeakyRelu', 'LeakyRelu', (call) =>

@@ -67,10 +67,14 @@ function onImages(
 ): KernelDefinition['trace'] {
   return (call) => {
     if (call.attrs['dataFormat'] !== 'NCHW') return trace(call);
+    const lastAxis = (axes: readonly unknown[]): unknown[] => [axes[0], axes[2], axes[3], axes[1]];
+    const { inputShape, pad } = call.attrs as { inputShape?: number[]; pad: unknown };
+    const attrs = {
+      ...call.attrs,
+      ...(inputShape ? { inputShape: lastAxis(inputShape) } : {}),
+      pad: Array.isArray(pad) ? lastAxis(pad) : pad,
+    };
     const seen = images.map((name) => [name, transpose(call, input(call, name), [0, 2, 3, 1])] as const);
-    const [n, c, h, w] = (call.attrs['inputShape'] ?? []) as number[];
-    const attrs =
-      call.attrs['inputShape'] === undefined ? call.attrs : { ...call.attrs, inputShape: [n, h, w, c] };
     const result = trace({ ...call, attrs, inputs: { ...call.inputs, ...Object.fromEntries(seen) } });
     return images.includes('dy') && images.includes('x') ? result : transpose(call, result, [0, 3, 1, 2]);
   };

@@ -1,7 +1,7 @@
-import type * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs-core';
 import { identityOrder } from '../layout.js';
 import { fusedActivation } from './activation.js';
-import { input, kernel, type KernelCall, type KernelDefinition } from './registry.js';
+import { input, inputList, kernel, type KernelCall, type KernelDefinition } from './registry.js';
 
 interface MatMulAttributes {
   readonly transposeA: boolean;
@@ -14,9 +14,14 @@ function matMul(call: KernelCall): tf.TensorInfo {
   const b = input(call, 'b');
   const rows = a.shape.at(transposeA ? -1 : -2) ?? 1;
   const columns = b.shape.at(transposeB ? -2 : -1) ?? 1;
-  const batchA = a.shape.slice(0, -2);
-  const batchB = b.shape.slice(0, -2);
-  const batch = batchA.map((dim, axis) => Math.max(dim, batchB[axis] ?? 1));
+  const batch = tf.broadcast_util.assertAndGetBroadcastShape(a.shape.slice(0, -2), b.shape.slice(0, -2));
+  const [inner, other] = [a.shape.at(transposeA ? -2 : -1), b.shape.at(transposeB ? -1 : -2)];
+  tf.util.assert(
+    a.shape.length >= 2 && b.shape.length >= 2 && inner === other,
+    () =>
+      `Error in matMul: inner shapes (${inner}) and (${other}) of Tensors with shapes ${a.shape} and ${b.shape} and ` +
+      `transposeA=${transposeA} and transposeB=${transposeB} must match.`,
+  );
   const shape = [...batch, rows, columns];
   if (a.shape.length === 2 && b.shape.length === 2) {
     // Gemm multiplies transposed operands without moving them.
@@ -44,5 +49,19 @@ export const matmul: readonly KernelDefinition[] = [
     const bias = call.inputs['bias'];
     const sum = bias ? call.tracer.elementwise('Add', [product, bias], 'float32') : product;
     return fusedActivation(call, sum);
+  }),
+  kernel('Einsum', 'Einsum', (call) => {
+    const { equation } = call.attrs as { equation: string };
+    const tensors = inputList(call);
+    const { allDims, summedDims, idDims } = tf.backend_util.decodeEinsumEquation(equation, tensors.length);
+    tf.backend_util.checkEinsumDimSizes(allDims.length, idDims, tensors as tf.Tensor[]);
+    const sizes = new Map(
+      tensors.flatMap(({ shape }, index) =>
+        (idDims[index] ?? []).map((dim, axis): [number, number] => [dim, shape[axis] ?? 1]),
+      ),
+    );
+    const shape = allDims.flatMap((_, dim) => (summedDims.includes(dim) ? [] : [sizes.get(dim) ?? 1]));
+    const names = tensors.map((tensor) => call.tracer.name(tensor));
+    return call.tracer.result(call.graph.add('Einsum', names, { equation }), shape, 'float32');
   }),
 ];

@@ -2,6 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { ONNX_TYPE } from '../onnx.js';
 import { withoutAxes } from '../layout.js';
 import { dtypeOf } from '../tracer.js';
+import { asFloat } from './arithmetic.js';
 import { input, kernel, type KernelCall, type KernelDefinition } from './registry.js';
 
 /** [operator, whether its axes are an input (opset 13 `ReduceSum`) rather than an attribute]. */
@@ -17,7 +18,11 @@ function reduce(call: KernelCall, onnx: string, axesAreInput: boolean): tf.Tenso
   const { tracer, graph } = call;
   const given = input(call, 'x');
   const x =
-    given.dtype === 'bool' ? tracer.elementwise('Cast', [given], 'int32', { to: ONNX_TYPE.int32 }) : given;
+    onnx === 'ReduceMean'
+      ? asFloat(call, given)
+      : given.dtype === 'bool'
+        ? tracer.elementwise('Cast', [given], 'int32', { to: ONNX_TYPE.int32 })
+        : given;
   const attrs = call.attrs as {
     axis?: number | number[];
     reductionIndices?: number | number[];
@@ -41,7 +46,8 @@ function reduce(call: KernelCall, onnx: string, axesAreInput: boolean): tf.Tenso
 }
 
 function argument(call: KernelCall, onnx: 'ArgMax' | 'ArgMin'): tf.TensorInfo {
-  const x = input(call, 'x');
+  const given = input(call, 'x');
+  const x = given.dtype === 'bool' ? asFloat(call, given) : given;
   const axis = tf.util.parseAxisParam((call.attrs as { axis: number }).axis, x.shape)[0] ?? 0;
   const found = call.graph.add(onnx, [call.tracer.name(x)], { axis, keepdims: 0 });
   const name = call.graph.add('Cast', [found], { to: ONNX_TYPE.int32 });
@@ -57,6 +63,16 @@ export const reduction: readonly KernelDefinition[] = [
   ...Object.entries(REDUCE).map(([name, [onnx, axesAreInput]]) =>
     kernel(name, onnx, (call) => reduce(call, onnx, axesAreInput)),
   ),
+  kernel('Cumsum', 'CumSum', (call) => {
+    const x = input(call, 'x');
+    const { axis, exclusive, reverse } = call.attrs as { axis: number; exclusive: boolean; reverse: boolean };
+    const at = tf.util.parseAxisParam(axis, x.shape)[0] ?? 0;
+    const name = call.graph.add('CumSum', [call.tracer.name(x), call.graph.scalar(at, 'int64')], {
+      exclusive: exclusive ? 1 : 0,
+      reverse: reverse ? 1 : 0,
+    });
+    return call.tracer.result(name, x.shape, dtypeOf(x));
+  }),
   kernel('All', 'Cast, ReduceMin', (call) => logical(call, 'ReduceMin')),
   kernel('Any', 'Cast, ReduceMax', (call) => logical(call, 'ReduceMax')),
   kernel('ArgMax', 'ArgMax, Cast', (call) => argument(call, 'ArgMax')),

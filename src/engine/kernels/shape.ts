@@ -3,11 +3,11 @@ import { sizeOf, type EngineDataType } from '../host-tensor.js';
 import { fromNumbers } from '../graph.js';
 import { permute } from '../host-tensor.js';
 import { identityOrder, isIdentity, pick } from '../layout.js';
-import { ONNX_TYPE } from '../onnx.js';
 import { dtypeOf, hostValue, TracedValue } from '../tracer.js';
 import { input, inputList, kernel, type KernelCall, type KernelDefinition } from './registry.js';
 
-function reshape({ tracer, graph }: KernelCall, x: tf.TensorInfo, shape: number[]): tf.TensorInfo {
+/** The elements under another shape. */
+export function reshape({ tracer, graph }: KernelCall, x: tf.TensorInfo, shape: number[]): tf.TensorInfo {
   const value = tracer.value(x);
   if (!(value instanceof TracedValue)) return tracer.host({ ...value, shape });
   if (shape.join() === x.shape.join()) return tracer.alias(value);
@@ -48,8 +48,13 @@ export const shape: readonly KernelDefinition[] = [
   kernel('ExpandDims', 'Reshape', (call) => {
     const x = input(call, 'input');
     const dim = (call.attrs as { dim: number }).dim;
+    const rank = x.shape.length;
+    tf.util.assert(
+      -rank - 1 <= dim && dim <= rank,
+      () => `Axis must be in the interval [${-rank - 1}, ${rank}]`,
+    );
     const wanted = [...x.shape];
-    wanted.splice(dim < 0 ? wanted.length + dim + 1 : dim, 0, 1);
+    wanted.splice(dim < 0 ? rank + dim + 1 : dim, 0, 1);
     return reshape(call, x, wanted);
   }),
   kernel('Transpose', '(none: a change of layout)', (call) =>
@@ -79,6 +84,10 @@ export const shape: readonly KernelDefinition[] = [
     const rank = first?.shape.length ?? 0;
     const given = (call.attrs as { axis: number }).axis;
     const axis = given < 0 ? given + rank : given;
+    tf.backend_util.assertParamsConsistent(
+      tensors.map((tensor) => tensor.shape),
+      axis,
+    );
     const order = first ? call.tracer.orderOf(first) : identityOrder(rank);
     const wanted = [...(first?.shape ?? [])];
     wanted[axis] = tensors.reduce((sum, tensor) => sum + (tensor.shape[axis] ?? 0), 0);
@@ -93,7 +102,17 @@ export const shape: readonly KernelDefinition[] = [
   }),
   kernel('Pack', 'Reshape, Concat', (call) => {
     const axis = (call.attrs as { axis: number }).axis;
+    const [first] = inputList(call);
     const tensors = inputList(call).map((tensor) => {
+      tf.util.assertShapesMatch(
+        first?.shape ?? [],
+        tensor.shape,
+        'All tensors passed to stack must have matching shapes',
+      );
+      tf.util.assert(
+        first?.dtype === tensor.dtype,
+        () => 'All tensors passed to stack must have matching dtypes',
+      );
       const wanted = [...tensor.shape];
       wanted.splice(axis, 0, 1);
       return reshape(call, tensor, wanted);
@@ -109,7 +128,8 @@ export const shape: readonly KernelDefinition[] = [
   }),
   kernel('Unpack', 'Slice, Reshape', (call) => {
     const x = input(call, 'value');
-    const axis = (call.attrs as { axis: number }).axis;
+    const given = (call.attrs as { axis: number }).axis;
+    const axis = given < 0 ? given + x.shape.length : given;
     const wanted = x.shape.filter((_, index) => index !== axis);
     return Array.from({ length: x.shape[axis] ?? 0 }, (_, index) => {
       const begin = x.shape.map((_dim, at) => (at === axis ? index : 0));
@@ -118,8 +138,11 @@ export const shape: readonly KernelDefinition[] = [
     });
   }),
   kernel('Slice', 'Slice', (call) => {
-    const { begin, size } = call.attrs as { begin: number[]; size: number[] };
-    return slice(call, input(call, 'x'), begin, size);
+    const x = input(call, 'x');
+    const attrs = call.attrs as { begin: number | number[]; size: number | number[] };
+    const [begin = [], size = []] = tf.slice_util.parseSliceParams(toTensorLike(x), attrs.begin, attrs.size);
+    tf.slice_util.assertParamsValid(toTensorLike(x), begin, size);
+    return slice(call, x, begin, size);
   }),
   kernel('StridedSlice', 'Slice, Reshape', (call) => {
     const x = input(call, 'x');
@@ -167,15 +190,7 @@ export const shape: readonly KernelDefinition[] = [
   }),
   kernel('Reverse', 'Slice', (call) => {
     const x = input(call, 'x');
-    const axes = tf.util.parseAxisParam((call.attrs as { dims: number[] }).dims, x.shape);
-    const name = call.graph.add('Slice', [
-      call.tracer.name(x),
-      call.graph.integers(axes.map(() => -1)),
-      call.graph.integers(axes.map(() => -2147483648)),
-      call.graph.integers(axes),
-      call.graph.integers(axes.map(() => -1)),
-    ]);
-    return call.tracer.result(name, x.shape, dtypeOf(x));
+    return reverse(call, x, tf.util.parseAxisParam((call.attrs as { dims: number[] }).dims, x.shape));
   }),
   kernel('PadV2', 'Pad', (call) => {
     const x = input(call, 'x');
@@ -197,37 +212,20 @@ export const shape: readonly KernelDefinition[] = [
     const wanted = x.shape.map((dim, axis) => dim + (paddings[axis]?.[0] ?? 0) + (paddings[axis]?.[1] ?? 0));
     return call.tracer.result(name, wanted, dtypeOf(x), { order });
   }),
-  kernel('GatherV2', 'Gather', (call) => {
-    const x = input(call, 'x');
-    const indices = input(call, 'indices');
-    const { axis, batchDims } = call.attrs as { axis: number; batchDims: number };
-    const at = tf.util.parseAxisParam(axis, x.shape)[0] ?? 0;
-    const info = tf.backend_util.segment_util.collectGatherOpShapeInfo(
-      toTensorLike(x),
-      toTensorLike(indices),
-      at,
-      batchDims,
-    );
-    const name = call.graph.add('Gather', [call.tracer.name(x), call.tracer.name(indices)], { axis: at });
-    return call.tracer.result(name, info.outputShape, dtypeOf(x));
-  }),
-  kernel('OneHot', 'OneHot, Cast', (call) => {
-    const indices = input(call, 'indices');
-    const { depth, onValue, offValue, dtype } = call.attrs as Record<
-      'depth' | 'onValue' | 'offValue',
-      number
-    > & {
-      dtype?: string;
+  kernel('Range', 'a constant', (call) => {
+    const { start, stop, step, dtype } = call.attrs as Record<'start' | 'stop' | 'step', number> & {
+      dtype: string;
     };
-    const values = call.graph.constant(Float32Array.of(offValue, onValue), [2]);
-    const classes = call.graph.scalar(depth, 'int32');
-    const name = call.graph.add('OneHot', [call.tracer.name(indices), classes, values], { axis: -1 });
-    const hot = call.tracer.result(name, [...indices.shape, depth], 'float32');
-    const to = dtypeOf({ dtype: dtype ?? 'float32' });
-    return to === 'float32' ? hot : call.tracer.elementwise('Cast', [hot], to, { to: ONNX_TYPE[to] });
+    const count = Math.max(0, Math.ceil((stop - start) / step));
+    const values = Array.from({ length: count }, (_, index) => start + index * step);
+    return call.tracer.host(hostValue(values, [count], dtypeOf({ dtype })));
   }),
-  kernel('ResizeNearestNeighbor', 'Resize', (call) => resize(call, 'nearest')),
-  kernel('ResizeBilinear', 'Resize', (call) => resize(call, 'linear')),
+  kernel('LinSpace', 'a constant', (call) => {
+    const { start, stop, num } = call.attrs as Record<'start' | 'stop' | 'num', number>;
+    const step = num > 1 ? (stop - start) / (num - 1) : 0;
+    const values = Array.from({ length: num }, (_, index) => start + index * step);
+    return call.tracer.host(hostValue(values, [num], 'float32'));
+  }),
   kernel('Fill', 'a constant', (call) => {
     const { shape: wanted, value, dtype } = call.attrs as { shape: number[]; value: number; dtype: string };
     return full(call, wanted, value, dtypeOf({ dtype }));
@@ -240,40 +238,21 @@ export const shape: readonly KernelDefinition[] = [
   ),
 ];
 
-function resize(call: KernelCall, mode: 'nearest' | 'linear'): tf.TensorInfo {
-  const x = input(call, 'images');
-  const { size, alignCorners, halfPixelCenters } = call.attrs as {
-    size: [number, number];
-    alignCorners: boolean;
-    halfPixelCenters: boolean;
-  };
-  const [n = 1, , , c = 1] = x.shape;
-  const order = [0, 3, 1, 2];
-  const name = call.graph.add(
-    'Resize',
-    [
-      call.tracer.name(x, order),
-      '',
-      call.graph.constant(
-        Float32Array.of(1, 1, size[0] / (x.shape[1] ?? 1), size[1] / (x.shape[2] ?? 1)),
-        [4],
-      ),
-    ],
-    {
-      mode,
-      nearest_mode: 'floor',
-      coordinate_transformation_mode: alignCorners
-        ? 'align_corners'
-        : halfPixelCenters
-          ? 'half_pixel'
-          : 'asymmetric',
-    },
-  );
-  return call.tracer.result(name, [n, size[0], size[1], c], 'float32', { order });
+/** The elements of some axes in reversed order. */
+export function reverse({ tracer, graph }: KernelCall, x: tf.TensorInfo, axes: number[]): tf.TensorInfo {
+  const order = tracer.orderOf(x);
+  const name = graph.add('Slice', [
+    tracer.name(x, order),
+    graph.integers(axes.map(() => -1)),
+    graph.integers(axes.map(() => -2147483648)),
+    graph.integers(axes.map((axis) => order.indexOf(axis))),
+    graph.integers(axes.map(() => -1)),
+  ]);
+  return tracer.result(name, x.shape, dtypeOf(x), { order });
 }
 
 /** A block of a tensor; axes taken whole are not mentioned, so that a symbolic batch stays symbolic. */
-function slice(call: KernelCall, x: tf.TensorInfo, begin: number[], size: number[]): tf.TensorInfo {
+export function slice(call: KernelCall, x: tf.TensorInfo, begin: number[], size: number[]): tf.TensorInfo {
   const order = call.tracer.orderOf(x);
   const wanted = x.shape.map((dim, axis) => {
     const asked = size[axis] ?? -1;
