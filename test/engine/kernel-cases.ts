@@ -147,7 +147,7 @@ const convShape: fc.Arbitrary<ConvShape> = fc.record({
   kernel: fc.tuple(dim(4), dim(4)),
   out: dim(6),
   strides: fc.tuple(dim(3), dim(3)),
-  pad: fc.constantFrom<'same' | 'valid' | number>('same', 'valid', 0),
+  pad: fc.constantFrom<'same' | 'valid' | number>('same', 'valid'),
 });
 
 const squareConvShape: fc.Arbitrary<ConvShape> = fc
@@ -205,6 +205,8 @@ function pool(
   };
 }
 
+const depthwise = { strides: [2, 2], pad: 'same', dilations: [1, 1] };
+
 /** Calls for every kernel of the tracing backend. */
 export const KERNEL_CASES: readonly KernelCases[] = [
   binary('Add', tf.add),
@@ -257,6 +259,22 @@ export const KERNEL_CASES: readonly KernelCases[] = [
   unary('Square', tf.square),
   unary('Tan', tf.tan, { values: within, differentiable: false }),
   unary('Atan', tf.atan, { differentiable: false }),
+  unary('Acos', tf.acos, { values: within, differentiable: false }),
+  unary('Acosh', (x) => tf.acosh(tf.add(x, 1)), { values: positive, differentiable: false }),
+  unary('Asin', tf.asin, { values: within, differentiable: false }),
+  unary('Asinh', tf.asinh, { differentiable: false }),
+  unary('Atanh', tf.atanh, { values: within, differentiable: false }),
+  unary('IsNan', (x) => tf.cast(tf.isNaN(tf.sqrt(x)), 'float32'), { values: offZero, differentiable: false }),
+  unary('IsInf', (x) => tf.cast(tf.isInf(tf.div(x, tf.relu(x))), 'float32'), {
+    values: offZero,
+    differentiable: false,
+  }),
+  unary('IsFinite', (x) => tf.cast(tf.isFinite(tf.sqrt(x)), 'float32'), {
+    values: offZero,
+    differentiable: false,
+  }),
+  binary('Mod', tf.mod, { values: offZero, differentiable: false }),
+  binary('Atan2', tf.atan2, { values: offZero, differentiable: false }),
   unary('Tanh', tf.tanh),
   unary('ClipByValue', (x) => tf.clipByValue(x, -0.5, 0.7)),
   unary('Relu', tf.relu),
@@ -476,6 +494,49 @@ export const KERNEL_CASES: readonly KernelCases[] = [
     cases: seed.map((s) => ({
       fn: ({ x, w }) => tf.depthwiseConv2d(x as tf.Tensor4D, w as tf.Tensor4D, 2, 'same'),
       inputs: { x: fill([2, 7, 6, 3], s), w: fill([3, 3, 3, 2], s + 1) },
+      differentiable: [],
+    })),
+  },
+  {
+    kernel: 'FusedDepthwiseConv2D',
+    title: 'bias and ReLU',
+    cases: seed.map((s) => ({
+      fn: ({ x, w, bias }) =>
+        tf.fused.depthwiseConv2d({
+          x: x as tf.Tensor4D,
+          filter: w as tf.Tensor4D,
+          strides: 1,
+          pad: 'same',
+          bias: bias as tf.Tensor1D,
+          activation: 'relu',
+        }),
+      inputs: { x: fill([2, 5, 4, 3], s), w: fill([3, 3, 3, 1], s + 1), bias: fill([3], s + 2) },
+      differentiable: [],
+    })),
+  },
+  {
+    kernel: 'DepthwiseConv2dNativeBackpropInput',
+    title: 'stride 2',
+    cases: seed.map((s) => ({
+      fn: ({ dy, filter }) =>
+        tf.engine().runKernel('DepthwiseConv2dNativeBackpropInput', { dy, filter } as tf.NamedTensorMap, {
+          ...depthwise,
+          inputShape: [2, 6, 6, 3],
+        }),
+      inputs: { dy: fill([2, 3, 3, 6], s), filter: fill([3, 3, 3, 2], s + 1) },
+      differentiable: [],
+    })),
+  },
+  {
+    kernel: 'DepthwiseConv2dNativeBackpropFilter',
+    title: 'stride 2',
+    cases: seed.map((s) => ({
+      fn: ({ x, dy }) =>
+        tf.engine().runKernel('DepthwiseConv2dNativeBackpropFilter', { x, dy } as tf.NamedTensorMap, {
+          ...depthwise,
+          filterShape: [3, 3, 3, 2],
+        }),
+      inputs: { x: fill([2, 6, 6, 3], s), dy: fill([2, 3, 3, 6], s + 1) },
       differentiable: [],
     })),
   },

