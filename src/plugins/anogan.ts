@@ -149,7 +149,7 @@ async function openTensorflow(dir: string, bundle: Bundle, id: string): Promise<
   const { TensorflowRuntime } = await import('../models/tensorflow-runtime.js');
   const files = [
     await openBundleFile(dir, bundle, 'generator', id),
-    await openBundleFile(dir, bundle, 'discriminator', id),
+    await openBundleFile(dir, bundle, 'features', id),
   ];
   return TensorflowRuntime.open(bundle.architecture, files);
 }

@@ -76,8 +76,10 @@ export async function makeAnogan(
       history: outcome.history,
     },
   };
-  const files = exportAnogan(parameters, architecture);
-  return writeBundle(recipe.out, bundle, { ...files }, modelCard(bundle, recipe.about.limits));
+  // The discriminator itself is not needed: its features are in a file of their own.
+  const { search, features, generator } = exportAnogan(parameters, architecture);
+  const files = { search, features, generator };
+  return writeBundle(recipe.out, bundle, files, modelCard(bundle, recipe.about.limits));
 }
 
 /** Whole patients of the training normals, until the share is reached. */

@@ -14,7 +14,8 @@ export interface About {
 
 /** The model card that lies in the bundle as its README. */
 export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string[]): string {
-  const { name, input, preprocessing, labels, data, metrics, training } = bundle;
+  const { name, input, preprocessing, labels, data, metrics } = bundle;
+  const { history: _inTheBundle, ...training } = bundle.training;
   const chain = preprocessing.map(({ use, with: settings }) => `- \`${use}\` ${inlineYaml(settings)}`);
   const counts = Object.entries(data.counts).map(
     ([split, classes]) =>

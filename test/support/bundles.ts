@@ -36,7 +36,7 @@ export async function toyClassifier(dir: string, other: Partial<Bundle> = {}): P
 
 /** An untrained AnoGAN with ten reference scores. */
 export async function toyAnogan(dir: string, other: Partial<Bundle> = {}): Promise<void> {
-  const options = { width: 4, zDim: 10 };
+  const options = { width: 2, zDim: 10 };
   const bundle = bundleOf({
     kind: 'anogan',
     input: { width: 64, height: 64, channels: 1, layout: 'NHWC', mean: [0.5], std: [0.5] },
@@ -47,7 +47,8 @@ export async function toyAnogan(dir: string, other: Partial<Bundle> = {}): Promi
     },
     ...other,
   });
-  await writeBundle(dir, bundle, { ...exportAnogan(initDcgan(options, 1), options) }, 'toy');
+  const { search, features, generator } = exportAnogan(initDcgan(options, 1), options);
+  await writeBundle(dir, bundle, { search, features, generator }, 'toy');
 }
 
 /** Services with an engine, as model stages want them. */
