@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { scalar, type EngineSession, type HostTensor, type HostTensors } from '../engine/index.js';
+import { scalar } from '../engine/host-tensor.js';
+import type { EngineSession, HostTensor, HostTensors } from '../engine/index.js';
 
 /** How the generator's latent space is searched for a film. */
 export interface SearchSettings {

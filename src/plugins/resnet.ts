@@ -2,7 +2,8 @@ import { z } from 'zod';
 import { RxrayError } from '../core/errors.js';
 import { imageOf, type Classification } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
-import { Engine, type HostTensor, type HostTensors } from '../engine/index.js';
+import { Engine } from '../engine/engine.js';
+import type { HostTensor, HostTensors } from '../engine/index.js';
 import { inputTensor } from '../models/input-tensor.js';
 import type { Bundle } from '../models/bundle.js';
 import {
