@@ -1,10 +1,12 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { rule, ruleOfX, saved, type GradientRule } from './gradient.js';
+import { rule, ruleOfX, saved, type GradientCall, type GradientRule } from './gradient.js';
 
 interface ConvAttributes {
   readonly strides: number | [number, number];
   readonly pad: number | 'valid' | 'same' | tf.backend_util.ExplicitPadding;
   readonly dimRoundingMode?: 'floor' | 'round' | 'ceil';
+  readonly dataFormat?: 'NHWC' | 'NCHW';
+  readonly dilations?: number | [number, number];
 }
 
 interface PoolAttributes {
@@ -14,24 +16,35 @@ interface PoolAttributes {
   readonly dimRoundingMode?: 'floor' | 'round' | 'ceil';
 }
 
-function inputGradient(shape: number[], dy: tf.Tensor, filter: tf.Tensor, attrs: ConvAttributes): tf.Tensor {
-  return tf.engine().runKernel('Conv2DBackpropInput', { dy, filter }, {
-    ...attrs,
-    dataFormat: 'NHWC',
-    inputShape: shape,
-  } as unknown as tf.NamedAttrMap);
+function inputGradient(
+  shape: number[],
+  dy: tf.Tensor,
+  filter: tf.Tensor,
+  attrs: tf.NamedAttrMap,
+  kernel = 'Conv2DBackpropInput',
+): tf.Tensor {
+  return tf.engine().runKernel(kernel, { dy, filter }, { ...attrs, inputShape: shape });
 }
 
-function filterGradient(x: tf.Tensor, dy: tf.Tensor, shape: number[], attrs: ConvAttributes): tf.Tensor {
-  return tf.engine().runKernel('Conv2DBackpropFilter', { x, dy }, {
-    ...attrs,
-    dataFormat: 'NHWC',
-    filterShape: shape,
-  } as unknown as tf.NamedAttrMap);
+function filterGradient(
+  x: tf.Tensor,
+  dy: tf.Tensor,
+  shape: number[],
+  attrs: tf.NamedAttrMap,
+  kernel = 'Conv2DBackpropFilter',
+): tf.Tensor {
+  return tf.engine().runKernel(kernel, { x, dy }, { ...attrs, filterShape: shape });
 }
 
-function shared({ strides, pad, dimRoundingMode }: ConvAttributes): ConvAttributes {
-  return dimRoundingMode ? { strides, pad, dimRoundingMode } : { strides, pad };
+function shared(call: GradientCall): tf.NamedAttrMap {
+  const { strides, pad, dataFormat, dimRoundingMode } = call.attrs as unknown as ConvAttributes;
+  const attrs = {
+    strides,
+    pad,
+    dataFormat: dataFormat ?? 'NHWC',
+    ...(dimRoundingMode ? { dimRoundingMode } : {}),
+  };
+  return attrs;
 }
 
 /** Gradients of convolutions, pools and frozen batch normalisation. */
@@ -39,24 +52,36 @@ export const convolutionalGradients: readonly GradientRule[] = [
   rule('Conv2D', ['x', 'filter'], (call) => {
     const x = saved(call, 'x');
     const filter = saved(call, 'filter');
-    const attrs = shared(call.attrs as unknown as ConvAttributes);
+    const { dilations = 1 } = call.attrs as unknown as ConvAttributes;
+    const dilated = [dilations].flat().some((dilation) => dilation > 1);
+    const attrs = { ...shared(call), ...(dilated ? { dilations } : {}) };
+    // TensorFlow.js' own backends ignore dilations in the gradient kernels: another name keeps them from being asked.
+    const kernels = ['Conv2DBackpropInput', 'Conv2DBackpropFilter'].map((name) =>
+      dilated ? `Dilated${name}` : name,
+    );
     return {
-      x: () => inputGradient(x.shape, call.dy, filter, attrs),
-      filter: () => filterGradient(x, call.dy, filter.shape, attrs),
+      x: () => inputGradient(x.shape, call.dy, filter, attrs, kernels[0]),
+      filter: () => filterGradient(x, call.dy, filter.shape, attrs, kernels[1]),
     };
   }),
   rule('Conv2DBackpropInput', ['dy', 'filter'], (call) => {
     const small = saved(call, 'dy');
     const filter = saved(call, 'filter');
-    const attrs = shared(call.attrs as unknown as ConvAttributes);
+    const attrs = shared(call);
     return {
-      dy: () =>
-        tf.engine().runKernel('Conv2D', { x: call.dy, filter }, {
-          ...attrs,
-          dataFormat: 'NHWC',
-          dilations: 1,
-        } as unknown as tf.NamedAttrMap),
+      dy: () => tf.engine().runKernel('Conv2D', { x: call.dy, filter }, { ...attrs, dilations: 1 }),
       filter: () => filterGradient(call.dy, small, filter.shape, attrs),
+    };
+  }),
+  rule('DepthwiseConv2dNative', ['x', 'filter'], (call) => {
+    const x = saved(call, 'x');
+    const filter = saved(call, 'filter');
+    const { dilations = 1 } = call.attrs as unknown as ConvAttributes;
+    const attrs = { ...shared(call), dilations };
+    const kernel = 'DepthwiseConv2dNativeBackprop';
+    return {
+      x: () => inputGradient(x.shape, call.dy, filter, attrs, `${kernel}Input`),
+      filter: () => filterGradient(x, call.dy, filter.shape, attrs, `${kernel}Filter`),
     };
   }),
   rule('MaxPool', ['x', 'y'], (call) => {
@@ -69,17 +94,14 @@ export const convolutionalGradients: readonly GradientRule[] = [
           .runKernel(
             'MaxPoolGrad',
             { dy: call.dy, input: saved(call, 'x'), output: saved(call, 'y') },
-            attrs as unknown as tf.NamedAttrMap,
+            attrs,
           ),
     };
   }),
   ruleOfX('AvgPool', ['x'], (call) => {
-    const { filterSize, strides, pad } = call.attrs as unknown as PoolAttributes;
-    return tf.engine().runKernel('AvgPoolGrad', { dy: call.dy, input: saved(call, 'x') }, {
-      filterSize,
-      strides,
-      pad,
-    } as unknown as tf.NamedAttrMap);
+    const { filterSize, strides, pad, dimRoundingMode } = call.attrs as unknown as PoolAttributes;
+    const attrs = { filterSize, strides, pad, ...(dimRoundingMode ? { dimRoundingMode } : {}) };
+    return tf.engine().runKernel('AvgPoolGrad', { dy: call.dy, input: saved(call, 'x') }, attrs);
   }),
   rule('FusedBatchNorm', ['x', 'mean', 'variance', 'scale'], (call) => {
     const x = saved(call, 'x');

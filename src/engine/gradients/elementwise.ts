@@ -12,6 +12,10 @@ function binary(kernel: string, da: Side, db: Side): GradientRule {
 }
 
 const passed = (dy: tf.Tensor, where: tf.Tensor): tf.Tensor => tf.mul(dy, tf.cast(where, 'float32'));
+/** Klambauer et al. 2017, self-normalising networks. */
+const SELU_SCALE = 1.0507009873554805;
+const SELU_ALPHA = 1.6732632423543772;
+
 const x = (call: GradientCall): tf.Tensor => saved(call, 'x');
 const y = (call: GradientCall): tf.Tensor => saved(call, 'y');
 
@@ -60,6 +64,32 @@ export const elementwiseGradients: readonly GradientRule[] = [
       return tf.mul(dy, tf.mul(tf.pow(a, b), logarithm));
     },
   ),
+  binary(
+    'FloorDiv',
+    ({ dy }, _a, b) => tf.div(dy, tf.cast(b, 'float32')),
+    ({ dy }, a, b) => {
+      const [dividend, divisor] = [tf.cast(a, 'float32'), tf.cast(b, 'float32')];
+      return tf.neg(tf.div(tf.mul(dy, dividend), tf.square(divisor)));
+    },
+  ),
+  binary(
+    'Mod',
+    ({ dy }) => dy,
+    ({ dy }, a, b) => tf.neg(tf.mul(dy, tf.floor(tf.div(a, b)))),
+  ),
+  binary(
+    'Atan2',
+    ({ dy }, a, b) => tf.mul(dy, tf.div(b, tf.add(tf.square(a), tf.square(b)))),
+    ({ dy }, a, b) => tf.neg(tf.mul(dy, tf.div(a, tf.add(tf.square(a), tf.square(b))))),
+  ),
+  rule('Prelu', ['x', 'alpha'], (call) => {
+    const alpha = saved(call, 'alpha');
+    const above = tf.greater(x(call), 0);
+    return {
+      x: () => tf.where(above, call.dy, tf.mul(call.dy, alpha)),
+      alpha: () => unbroadcast(tf.mul(call.dy, tf.minimum(x(call), 0)), alpha.shape),
+    };
+  }),
   ruleOfX('Abs', ['x'], (call) => tf.mul(call.dy, tf.sign(x(call)))),
   ruleOfX('Neg', [], ({ dy }) => tf.neg(dy)),
   ruleOfX('Square', ['x'], (call) => tf.mul(call.dy, tf.mul(x(call), 2))),
@@ -72,6 +102,20 @@ export const elementwiseGradients: readonly GradientRule[] = [
   ruleOfX('Reciprocal', ['y'], (call) => tf.neg(tf.mul(call.dy, tf.square(y(call))))),
   ruleOfX('Sin', ['x'], (call) => tf.mul(call.dy, tf.cos(x(call)))),
   ruleOfX('Cos', ['x'], (call) => tf.neg(tf.mul(call.dy, tf.sin(x(call))))),
+  ruleOfX('Tan', ['y'], (call) => tf.mul(call.dy, tf.add(tf.square(y(call)), 1))),
+  ruleOfX('Asin', ['x'], (call) => tf.div(call.dy, tf.sqrt(tf.sub(1, tf.square(x(call)))))),
+  ruleOfX('Acos', ['x'], (call) => tf.neg(tf.div(call.dy, tf.sqrt(tf.sub(1, tf.square(x(call))))))),
+  ruleOfX('Atan', ['x'], (call) => tf.div(call.dy, tf.add(tf.square(x(call)), 1))),
+  ruleOfX('Sinh', ['x'], (call) => tf.mul(call.dy, tf.cosh(x(call)))),
+  ruleOfX('Cosh', ['x'], (call) => tf.mul(call.dy, tf.sinh(x(call)))),
+  ruleOfX('Asinh', ['x'], (call) => tf.div(call.dy, tf.sqrt(tf.add(tf.square(x(call)), 1)))),
+  ruleOfX('Acosh', ['x'], (call) => tf.div(call.dy, tf.sqrt(tf.sub(tf.square(x(call)), 1)))),
+  ruleOfX('Atanh', ['x'], (call) => tf.div(call.dy, tf.sub(1, tf.square(x(call))))),
+  ruleOfX('Selu', ['x'], (call) => {
+    const scale = tf.mul(call.dy, SELU_SCALE);
+    const below = tf.mul(tf.mul(call.dy, SELU_SCALE * SELU_ALPHA), tf.exp(x(call)));
+    return tf.where(tf.greater(x(call), 0), scale, below);
+  }),
   ruleOfX('Erf', ['x'], (call) =>
     tf.mul(call.dy, tf.mul(tf.exp(tf.neg(tf.square(x(call)))), 2 / Math.sqrt(Math.PI))),
   ),
@@ -109,7 +153,10 @@ export const elementwiseGradients: readonly GradientRule[] = [
         b: () => tf.zeros(saved(call, 'b').shape),
       })),
   ),
-  ruleOfX('LogicalNot', ['x'], (call) => tf.zeros(x(call).shape)),
+  ...['LogicalNot', 'IsNan', 'IsInf', 'IsFinite', 'ArgMax', 'ArgMin'].map((kernel) =>
+    ruleOfX(kernel, ['x'], (call) => tf.zeros(x(call).shape)),
+  ),
+  rule('OneHot', ['indices'], (call) => ({ indices: () => tf.zeros(saved(call, 'indices').shape) })),
   rule('Select', ['condition'], (call) => {
     const condition = saved(call, 'condition');
     return {

@@ -3,6 +3,8 @@ import * as tf from '@tensorflow/tfjs-core';
 /** What a gradient rule gets: the gradient of the output, the saved tensors and the op's attributes. */
 export interface GradientCall {
   readonly dy: tf.Tensor;
+  /** The gradients of all outputs, where a kernel has several. */
+  readonly dys: readonly tf.Tensor[];
   /** Saved inputs by kernel input name, and `y` where the rule saves the output. */
   readonly saved: Readonly<Record<string, tf.Tensor>>;
   readonly attrs: Readonly<Record<string, unknown>>;
@@ -46,7 +48,8 @@ export function registerGradients(rules: readonly GradientRule[]): void {
       gradFunc: (dy, saved, attrs) => {
         const names = savesOutput ? [...inputs, 'y'] : inputs;
         const byName = Object.fromEntries(names.map((name, index) => [name, saved[index] as tf.Tensor]));
-        return gradients({ dy: dy as tf.Tensor, saved: byName, attrs });
+        const dys = Array.isArray(dy) ? dy : [dy];
+        return gradients({ dy: dys[0] as tf.Tensor, dys, saved: byName, attrs });
       },
     });
   }

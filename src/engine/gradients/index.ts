@@ -1,7 +1,8 @@
 import { convolutionalGradients } from './convolutional.js';
 import { elementwiseGradients } from './elementwise.js';
 import { registerGradients, type GradientRule } from './gradient.js';
-import { registerConcatGradient, structuralGradients } from './structural.js';
+import { indexingGradients } from './indexing.js';
+import { registerListGradients, structuralGradients } from './structural.js';
 
 /**
  * Every gradient rule. TensorFlow.js' own rules are ES modules without file extensions, which Node cannot import; these
@@ -10,11 +11,12 @@ import { registerConcatGradient, structuralGradients } from './structural.js';
 export const GRADIENT_RULES: readonly GradientRule[] = [
   ...elementwiseGradients,
   ...structuralGradients,
+  ...indexingGradients,
   ...convolutionalGradients,
 ];
 
 /** Registers every gradient rule that is not there yet; safe to call again. */
 export function registerAllGradients(): void {
   registerGradients(GRADIENT_RULES);
-  registerConcatGradient();
+  registerListGradients();
 }

@@ -1,5 +1,13 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { rule, ruleOfX, saved, spread, type GradientCall, type GradientRule } from './gradient.js';
+import {
+  rule,
+  ruleOfX,
+  saved,
+  spread,
+  unbroadcast,
+  type GradientCall,
+  type GradientRule,
+} from './gradient.js';
 
 const x = (call: GradientCall): tf.Tensor => saved(call, 'x');
 
@@ -13,13 +21,33 @@ export const structuralGradients: readonly GradientRule[] = [
       spread(dy, x(call).shape, call.attrs['axis'] as number | number[] | undefined);
     return spreadDy(tf.div(call.dy, x(call).size / call.dy.size));
   }),
-  rule('Max', ['x', 'y'], (call) => {
-    const { reductionIndices } = call.attrs as { reductionIndices?: number | number[] };
-    const mask = tf.cast(
-      tf.equal(x(call), spread(saved(call, 'y'), x(call).shape, reductionIndices)),
-      'float32',
+  // Max takes its axes as `reductionIndices`, Min as `axis`.
+  ...['Max', 'Min'].map((kernel) =>
+    ruleOfX(kernel, ['x', 'y'], (call) => {
+      const { axis, reductionIndices } = call.attrs as Record<
+        'axis' | 'reductionIndices',
+        number[] | undefined
+      >;
+      const axes = reductionIndices ?? axis;
+      const extreme = tf.equal(x(call), spread(saved(call, 'y'), x(call).shape, axes));
+      return tf.mul(spread(call.dy, x(call).shape, axes), tf.cast(extreme, 'float32'));
+    }),
+  ),
+  ruleOfX('Prod', ['x'], (call) => {
+    // The product of all other elements, without a division by the element, which may be zero.
+    const { shape } = x(call);
+    const axes = tf.util.parseAxisParam(call.attrs['axis'] as number | number[], shape);
+    const kept = shape.map((_, axis) => axis).filter((axis) => !axes.includes(axis));
+    const order = [...kept, ...axes];
+    const moved = tf.transpose(x(call), order);
+    const count = axes.reduce((product, axis) => product * (shape[axis] ?? 1), 1);
+    const rows = tf.reshape(moved, [x(call).size / count, 1, count]);
+    const others = tf.prod(tf.where(tf.cast(tf.eye(count), 'bool'), tf.onesLike(rows), rows), -1);
+    const slopes = tf.transpose(
+      tf.reshape(others, moved.shape),
+      order.map((_, axis) => order.indexOf(axis)),
     );
-    return { x: () => tf.mul(spread(call.dy, x(call).shape, reductionIndices), mask) };
+    return tf.mul(spread(call.dy, shape, axes), slopes);
   }),
   rule('Softmax', ['y'], (call) => {
     const probabilities = saved(call, 'y');
@@ -42,6 +70,7 @@ export const structuralGradients: readonly GradientRule[] = [
       perm.map((_, axis) => perm.indexOf(axis)),
     );
   }),
+  ruleOfX('BroadcastTo', ['x'], (call) => unbroadcast(call.dy, x(call).shape)),
   ruleOfX('Tile', ['x'], (call) => {
     const reps = call.attrs['reps'] as number[];
     const parts = x(call).shape.flatMap((dim, axis) => [reps[axis] ?? 1, dim]);
@@ -80,20 +109,32 @@ export const structuralGradients: readonly GradientRule[] = [
   }),
 ];
 
-/** Concat takes a list, whose gradient is the list of pieces. */
-export function registerConcatGradient(): void {
-  if ((tf.getGradient('Concat') as tf.GradConfig | undefined) !== undefined) return;
-  tf.registerGradient({
-    kernelName: 'Concat',
-    saveAllInputs: true,
-    gradFunc: (dy, pieces, attrs) => {
+/** Kernels that take a list: their gradient is the list of the pieces' gradients. */
+const OF_LISTS: Record<string, (dy: tf.Tensor, pieces: tf.Tensor[], attrs: tf.NamedAttrMap) => tf.Tensor[]> =
+  {
+    Concat: (dy, pieces, attrs) => {
       const axis = tf.util.parseAxisParam(attrs['axis'] as number, pieces[0]?.shape ?? [])[0] ?? 0;
-      const parts = tf.split(
-        dy as tf.Tensor,
+      return tf.split(
+        dy,
         pieces.map((piece) => piece.shape[axis] ?? 0),
         axis,
       );
-      return Object.fromEntries(parts.map((part, index) => [index, () => part]));
     },
-  });
+    Pack: (dy, _pieces, attrs) => tf.unstack(dy, attrs['axis'] as number),
+    AddN: (dy, pieces) => pieces.map(() => dy),
+  };
+
+/** Registers the gradients of kernels that take a list. */
+export function registerListGradients(): void {
+  for (const [kernelName, gradients] of Object.entries(OF_LISTS)) {
+    if ((tf.getGradient(kernelName) as tf.GradConfig | undefined) !== undefined) continue;
+    tf.registerGradient({
+      kernelName,
+      saveAllInputs: true,
+      gradFunc: (dy, pieces, attrs) =>
+        Object.fromEntries(
+          gradients(dy as tf.Tensor, pieces, attrs).map((part, index) => [index, () => part]),
+        ),
+    });
+  }
 }

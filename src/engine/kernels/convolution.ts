@@ -129,7 +129,7 @@ function inputGradient(call: KernelCall): tf.TensorInfo {
 }
 
 /** Attributes of the transposed convolution that leads back to the input's size. */
-function backwards(info: Conv2DInfo): Record<string, number[]> {
+export function backwards(info: Conv2DInfo): Record<string, number[]> {
   const [top, left, bottom, right] = padsOf(info);
   const height = (info.outHeight - 1) * info.strideHeight + info.effectiveFilterHeight - top - bottom;
   const width = (info.outWidth - 1) * info.strideWidth + info.effectiveFilterWidth - left - right;
@@ -371,15 +371,11 @@ export const convolution: readonly KernelDefinition[] = [
     'Conv, activation',
     onImages(['x'], (call) => fusedActivation(call, convolve(call))),
   ),
-  kernel(
-    'Conv2DBackpropInput',
-    'Conv with turned filters (stride 1), ConvTranspose',
-    onImages(['dy'], inputGradient),
+  ...['Conv2DBackpropInput', 'DilatedConv2DBackpropInput'].map((name) =>
+    kernel(name, 'Conv with turned filters (stride 1), ConvTranspose', onImages(['dy'], inputGradient)),
   ),
-  kernel(
-    'Conv2DBackpropFilter',
-    'Pad, Slice, Gemm, Concat; Conv for few channels',
-    onImages(['x', 'dy'], filterGradient),
+  ...['Conv2DBackpropFilter', 'DilatedConv2DBackpropFilter'].map((name) =>
+    kernel(name, 'Pad, Slice, Gemm, Concat; Conv for few channels', onImages(['x', 'dy'], filterGradient)),
   ),
   kernel('DepthwiseConv2dNative', 'Conv (group)', depthwise),
   kernel('FusedDepthwiseConv2D', 'Conv (group), Add, activation', (call) =>
