@@ -1,5 +1,12 @@
 import { EngineError } from './errors.js';
-import { isSubgraph, type Attribute, type Graph, type GraphNode, type TensorInfo } from './graph.js';
+import {
+  isSubgraph,
+  type Attribute,
+  type Graph,
+  type GraphNode,
+  type Initializer,
+  type TensorInfo,
+} from './graph.js';
 
 /** Batch sizes of the two traces that are compared; primes that models do not use as a channel count. */
 export const TRACE_BATCHES = [13, 17] as const;
@@ -18,16 +25,16 @@ export function makeBatchSymbolic(first: Graph, second: Graph): Graph {
   const batchSize = new BatchSize(first);
   for (const [name, constant] of [...first.initializers]) {
     const other = second.initializers.get(name);
+    if (other && sameBytes(constant, other)) continue;
     const users = first.nodes.filter((node) => node.inputs.includes(name));
     const where = users.map((node) => node.type).join(', ');
-    if (!other || constant.data.length !== other.data.length || constant.dims.join() !== other.dims.join()) {
+    if (constant.data.length !== other?.data.length || constant.dims.join() !== other.dims.join()) {
       throw frozen(
         `a constant of shape [${constant.dims.join()}] (used by ${where}) has the size of the batch`,
       );
     }
-    const values = Array.from<number | bigint>(constant.data);
-    if (values.every((value, index) => Object.is(value, other.data[index]))) continue;
     if (!constant.shapeLike) throw frozen(`a constant (used by ${where}) is computed from the batch size`);
+    const values = Array.from<number | bigint>(constant.data);
     const dims = values.map((value, index) => joinDimension(Number(value), Number(other.data[index])));
     const symbolic = dims.filter((dim) => typeof dim !== 'number');
     if (users.every((node) => node.type === 'Reshape') && symbolic.length === 1) {
@@ -102,10 +109,14 @@ class BatchSize {
   }
 }
 
+function sameBytes(a: Initializer, b: Initializer): boolean {
+  const bytes = ({ data }: Initializer): Buffer => Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+  return a.dims.join() === b.dims.join() && bytes(a).equals(bytes(b));
+}
+
 function compareNodes(a: GraphNode, b: GraphNode | undefined): void {
   const same =
-    b !== undefined &&
-    a.type === b.type &&
+    a.type === b?.type &&
     a.inputs.join() === b.inputs.join() &&
     Object.entries(a.attributes).every(([key, value]) => sameAttribute(value, b.attributes[key]));
   if (!same) throw frozen(`the operator ${a.type} is set up differently for another batch size`);

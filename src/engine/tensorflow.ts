@@ -47,7 +47,9 @@ export async function loadTensorFlow(
 /** Runs functions eagerly on a registered TensorFlow.js backend. */
 export async function runtimeOn(backend: string): Promise<TensorFlowRuntime> {
   registerAllGradients();
-  if (tf.findBackendFactory(backend) === null || !(await tf.setBackend(backend))) {
+  // The declared return type leaves out that an unknown backend gives null.
+  const factory = tf.findBackendFactory(backend) as (() => unknown) | null;
+  if (factory === null || !(await tf.setBackend(backend))) {
     throw new EngineError('missing-package', `TensorFlow.js has no backend "${backend}".`);
   }
   return {

@@ -144,7 +144,9 @@ function symbolic(tracer: Tracer, value: TracedValue): tf.Tensor {
   const dataId = {};
   tracer.bind(dataId, value);
   const dtype = value.dtype === 'int64' ? 'int32' : value.dtype;
-  return tf.engine().makeTensorFromDataId(dataId, [...value.shape], dtype, tf.engine().backend);
+  return tf
+    .engine()
+    .makeTensorFromTensorInfo({ dataId, shape: [...value.shape], dtype }, tf.engine().backend);
 }
 
 function explain(error: unknown): unknown {

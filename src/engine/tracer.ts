@@ -270,7 +270,7 @@ export function hostValue(
   if (first === undefined) return { values, shape, dtype };
   for (let index = 1; index < values.length; index++)
     if (values[index] !== first) return { values, shape, dtype };
-  return { values, shape, dtype, splat: Number(first) };
+  return { values, shape, dtype, splat: first };
 }
 
 function tfDtype(dtype: EngineDataType): tf.DataType {

@@ -67,8 +67,9 @@ export class TracingBackend extends tf.KernelBackend {
 
 /** Registers the backend once; safe to call again. */
 export function registerTracingBackend(): void {
-  if (tf.findBackendFactory(TRACE_BACKEND) === null)
-    tf.registerBackend(TRACE_BACKEND, () => new TracingBackend(), 0);
+  // The declared return type leaves out that an unknown backend gives null.
+  const factory = tf.findBackendFactory(TRACE_BACKEND) as (() => unknown) | null;
+  if (factory === null) tf.registerBackend(TRACE_BACKEND, () => new TracingBackend(), 0);
 }
 
 function rejectRandom(): void {

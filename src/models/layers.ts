@@ -55,9 +55,9 @@ export class ForwardPass {
     const variance = this.moving[`${name}/movingVariance`] ?? this.get(`${name}/movingVariance`);
     if (!this.training) {
       const normalised: tf.Tensor = tf.batchNorm(
-        x as tf.Tensor,
-        mean as tf.Tensor1D,
-        variance as tf.Tensor1D,
+        x,
+        mean,
+        variance,
         beta,
         gamma,
         BATCH_NORM_EPSILON,

@@ -9,7 +9,7 @@ export interface TrainStep {
   /** Names of the tensors that the step reads from the store. */
   readonly stateNames: readonly string[];
   /** The step itself: feeds and state in, reports and `next/…` state out. Runs eagerly on any TensorFlow.js backend. */
-  compute(this: void, feeds: TensorMap, state: TensorMap): TensorMap;
+  readonly compute: (feeds: TensorMap, state: TensorMap) => TensorMap;
   /** What the store must hold before the first step: the parameters and moments at zero. */
   initialState(parameters: HostTensors): HostTensors;
   /** The model's part of a state: without moments. */

@@ -386,7 +386,7 @@ export const KERNEL_CASES: readonly KernelCases[] = [
     'OneHot',
     'classes',
     [3, 4],
-    (x) => tf.oneHot(tf.cast(tf.argMax(x, 1), 'int32') as tf.Tensor1D, 4),
+    (x) => tf.oneHot(tf.cast<tf.Tensor1D>(tf.argMax(x, 1), 'int32'), 4),
     false,
   ),
   onShape(

@@ -33,6 +33,7 @@ const unknownOp: TraceableFunction = (inputs) => ({
   y: tf.engine().runKernel('Frobnicate', { x: x(inputs) }),
 });
 
+const batchOf = (inputs: TensorMap): number => x(inputs).size / 3;
 const x = (inputs: TensorMap): tf.Tensor => inputs['x'] as tf.Tensor;
 
 describe('traceToOnnx', () => {
@@ -81,7 +82,7 @@ describe('traceToOnnx', () => {
 
     const symbolic: TraceOptions = { batch: 'symbolic' };
     const frozen: [string, TraceableFunction][] = [
-      ['a mean over the batch', (inputs) => ({ y: tf.mean(tf.mul(x(inputs), x(inputs).shape[0] ?? 1)) })],
+      ['a mean over the batch', (inputs) => ({ y: tf.mean(tf.mul(x(inputs), batchOf(inputs))) })],
       [
         'the gradient of a mean over the batch',
         (inputs) => ({ y: tf.grad((v) => tf.mean(tf.square(v)))(x(inputs)) }),
@@ -91,10 +92,7 @@ describe('traceToOnnx', () => {
         (inputs) => ({
           y: tf.add(
             x(inputs),
-            tf.tensor(fill([x(inputs).shape[0] ?? 0, 1], 1).data as Float32Array, [
-              x(inputs).shape[0] ?? 0,
-              1,
-            ]),
+            tf.tensor(fill([batchOf(inputs), 1], 1).data as Float32Array, [batchOf(inputs), 1]),
           ),
         }),
       ],
