@@ -118,6 +118,7 @@ async function readManifest(
   const rows = originals.map((record, i): Row => {
     const name = record[names.path] ?? '';
     const split = record[names.split];
+    const patient = record[names.patient] ?? '';
     if (name === '' || !record[names.class]) throw broken(`${path}: film ${i + 1} has no path or no class`);
     if (split && SPLITS[split] === undefined) {
       throw broken(`${path}: the split of ${name} is "${split}", expected ${Object.keys(SPLITS).join(', ')}`);
@@ -127,7 +128,7 @@ async function readManifest(
       name,
       class: record[names.class] ?? '',
       split: split ? SPLITS[split] : undefined,
-      patient: record[names.patient] || name,
+      patient: patient === '' ? name : patient,
     };
   });
   const unsplit = rows.filter((row) => row.split === undefined).length;

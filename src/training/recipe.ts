@@ -67,7 +67,7 @@ export function common(
       license: about.license,
       source: about.source,
       fingerprint: dataset.fingerprint,
-      counts: structuredClone(dataset.counts) as Bundle['data']['counts'],
+      counts: structuredClone(dataset.counts),
     },
   };
 }

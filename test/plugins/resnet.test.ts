@@ -3,7 +3,6 @@ import * as tf from '@tensorflow/tfjs-core';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { z } from 'zod';
 import { RxrayError } from '../../src/core/errors.js';
 import type { Classification, Frame, Image } from '../../src/core/frame.js';
 import type { BatchStage, LintContext, LintMessage } from '../../src/core/plugin.js';
@@ -34,7 +33,7 @@ describe('resnet', () => {
       bundle: 'toy',
       device: 'cpu',
       ...settings,
-    }) as z.output<z.ZodObject>;
+    });
     return (await resnet.create(options, withEngine(engine, dir))) as BatchStage;
   }
 
@@ -200,7 +199,7 @@ describe('resnet', () => {
 
     async function lint(preceding: LintContext['preceding'], bundle = 'chained'): Promise<LintMessage[]> {
       const settings = resnet.options.parse({ bundle });
-      return [...((await resnet.lint?.(settings as never, { baseDir: dir, preceding })) ?? [])];
+      return [...((await resnet.lint?.(settings, { baseDir: dir, preceding })) ?? [])];
     }
 
     it('has nothing to say of the chain that the model was trained after', async () => {
@@ -250,7 +249,7 @@ describe('resnet', () => {
       const b = resultOf(tensorflow?.[i]).probabilities;
       for (const label of Object.keys(a)) expect(b[label]).to.be.closeTo(a[label] ?? NaN, 1e-5);
     }
-    await Promise.all(stages.map((stage) => stage.dispose?.()));
+    for (const stage of stages) await stage.dispose?.();
   });
 });
 

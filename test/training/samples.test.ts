@@ -3,7 +3,6 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { z } from 'zod';
 import type { Anomaly, Classification, Frame } from '../../src/core/frame.js';
 import type { BatchStage, PluginOf } from '../../src/core/plugin.js';
 import { Engine } from '../../src/engine/index.js';
@@ -43,7 +42,7 @@ describe('sample films', function () {
   it('of the shipped generator are told apart by the shipped models', async () => {
     const films = await sampleFilms(engine, join(MODELS, 'chest-anogan'), 12, 1);
     const open = async (plugin: PluginOf<'stage'>, bundle: string): Promise<BatchStage> => {
-      const options = plugin.options.parse({ bundle, device: 'cpu' }) as z.output<z.ZodObject>;
+      const options = plugin.options.parse({ bundle, device: 'cpu' });
       return (await plugin.create(options, withEngine(engine, MODELS))) as BatchStage;
     };
     const framesOf = (side: number): Frame[] =>
