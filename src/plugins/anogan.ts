@@ -2,7 +2,8 @@ import { resolve } from 'node:path';
 import { z } from 'zod';
 import { imageOf, type Anomaly, type Image } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
-import { Engine, type EngineSession } from '../engine/index.js';
+import { Engine } from '../engine/engine.js';
+import type { EngineSession } from '../engine/index.js';
 import {
   onnxNetworks,
   scoreAnomalies,

@@ -3,7 +3,7 @@ import type { Engine } from '../engine/index.js';
 import { resize } from '../imaging/opencv.js';
 import { addOpacity } from '../imaging/phantom.js';
 import { readBundle, readBundleFile } from '../models/bundle.js';
-import { normalNoise } from '../models/index.js';
+import { normalNoise } from '../models/random.js';
 import { seeded } from './random.js';
 
 /** A film that shows nobody: the generator made it up. */
