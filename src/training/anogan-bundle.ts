@@ -2,7 +2,14 @@ import { RxrayError } from '../core/errors.js';
 import type { Engine } from '../engine/index.js';
 import { writeBundle, type Bundle } from '../models/bundle.js';
 import { exportAnogan } from '../models/index.js';
-import { anoganMetrics, scoreFilms, trainAnogan, type AnoganEpoch, type AnoganSettings } from './anogan.js';
+import {
+  ANOGAN_INPUT,
+  anoganMetrics,
+  scoreFilms,
+  trainAnogan,
+  type AnoganEpoch,
+  type AnoganSettings,
+} from './anogan.js';
 import { modelCard } from './card.js';
 import type { Film } from './dataset.js';
 import type { TrainingHooks } from './hooks.js';
@@ -61,8 +68,7 @@ export async function makeAnogan(
     kind: 'anogan',
     architecture: { name: 'dcgan', ...architecture },
     labels: [],
-    // The networks see −1 … 1.
-    input: { width: 64, height: 64, channels: 1, layout: 'NHWC', mean: [0.5], std: [0.5] },
+    input: ANOGAN_INPUT,
     reference: {
       scores: reference.map((found) => found.anomalyScore).sort((a, b) => a - b),
       search: { ...settings.search },

@@ -5,6 +5,7 @@ import {
   type AnomalyScore,
   type SearchSettings,
 } from '../models/anomaly-scorer.js';
+import type { Bundle } from '../models/bundle.js';
 import {
   dcganDiscriminatorStep,
   dcganGeneratorStep,
@@ -13,12 +14,13 @@ import {
   normalNoise,
   type DcganOptions,
 } from '../models/index.js';
+import { inputTensor } from '../models/input-tensor.js';
 import { augment, type Augmentation } from './augment.js';
 import { averageInto, copyOf } from './average.js';
 import { loadCheckpoint, saveCheckpoint, type Checkpoint } from './checkpoint.js';
 import { isStopped, type TrainingHooks } from './hooks.js';
 import { auroc, aurocInterval } from './metrics.js';
-import { filmAt, imagesOf, type PreparedFilms } from './preprocess.js';
+import { filmAt, type PreparedFilms } from './preprocess.js';
 import { seeded, shuffled } from './random.js';
 
 export interface AnoganSettings {
@@ -85,6 +87,16 @@ interface Progress {
   bestEpoch: number;
   history: AnoganEpoch[];
 }
+
+/** The networks see 64×64 grey pixels as −1 … 1. */
+export const ANOGAN_INPUT: Bundle['input'] = {
+  width: 64,
+  height: 64,
+  channels: 1,
+  layout: 'NHWC',
+  mean: [0.5],
+  std: [0.5],
+};
 
 const STEPS_PER_AVERAGE = 4;
 const AVERAGE_DECAY = 0.98;
@@ -248,8 +260,12 @@ export async function scoreFilms(
   const scores: AnomalyScore[] = [];
   const AT_ONCE = 32;
   for (let from = 0; from < index.length; from += AT_ONCE) {
-    const { data, dims } = imagesOf(films, index.subarray(from, from + AT_ONCE));
-    const images = { data: (data as Float32Array).map((value) => 2 * value - 1), dims };
+    const part = Array.from(index.subarray(from, from + AT_ONCE), (i) => ({
+      ...films,
+      data: filmAt(films, i),
+    }));
+    // As in serving, to the last bit: a search starts where the pixels' hash says.
+    const images = inputTensor(part, ANOGAN_INPUT);
     scores.push(...(await scoreAnomalies(networks, images, architecture.zDim ?? 100, settings)));
     onProgress?.(scores.length, index.length);
   }

@@ -5,8 +5,10 @@ import { join } from 'node:path';
 import type { Anomaly, Frame, Image } from '../../src/core/frame.js';
 import type { BatchStage } from '../../src/core/plugin.js';
 import { Engine } from '../../src/engine/index.js';
+import { initDcgan } from '../../src/models/index.js';
 import anogan, { percentileOf } from '../../src/plugins/anogan.js';
 import { makeFrame, stageContract, type TestServices } from '../../src/testing.js';
+import { scoreFilms } from '../../src/training/anogan.js';
 import { toyAnogan, toyClassifier, withEngine } from '../support/bundles.js';
 
 describe('anogan', () => {
@@ -89,6 +91,17 @@ describe('anogan', () => {
     const short = await score({});
     expect(await score({ steps: 60 })).to.be.below(short);
     expect(await score({ restarts: 4 })).to.be.at.most(short + 1e-6);
+  });
+
+  it('scores a film exactly as training scored the reference', async () => {
+    const options = { width: 2, zDim: 10 };
+    const image = film(6).image as Image;
+    const films = { ...image, data: image.data as Uint8Array };
+    const search = { steps: 12, lambda: 0.1, learningRate: 0.05, restarts: 2 };
+    const parameters = initDcgan(options, 1);
+    const [trained] = await scoreFilms(engine, options, parameters, films, Uint32Array.of(0), search);
+    const [frame] = await (await open()).processBatch([film(6)]);
+    expect(resultOf(frame).anomalyScore).to.equal(trained?.anomalyScore);
   });
 
   it('knows no spread with one restart', async () => {
