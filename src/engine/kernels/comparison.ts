@@ -50,9 +50,15 @@ export const comparison: readonly KernelDefinition[] = [
   }),
   kernel('Step', 'Greater, Cast (+ Mul, Add)', (call) => {
     const slope = (call.attrs['alpha'] as number | undefined) ?? 0;
-    const above = call.tracer.elementwise('Greater', [input(call, 'x'), constant(call, 0)], 'bool');
+    const above = call.tracer.elementwise(
+      'Greater',
+      [input(call, 'x'), constant(call, 0, dtypeOf(input(call, 'x')))],
+      'bool',
+    );
+    const to = dtypeOf(input(call, 'x'));
+    if (slope === 0 || to !== 'float32')
+      return call.tracer.elementwise('Cast', [above], to, { to: ONNX_TYPE[to] });
     const step = call.tracer.elementwise('Cast', [above], 'float32', { to: ONNX_TYPE.float32 });
-    if (slope === 0) return step;
     const scaled = call.tracer.elementwise('Mul', [step, constant(call, 1 - slope)], 'float32');
     return call.tracer.elementwise('Add', [scaled, constant(call, slope)], 'float32');
   }),

@@ -74,7 +74,11 @@ function onImages(
       ...(inputShape ? { inputShape: lastAxis(inputShape) } : {}),
       pad: Array.isArray(pad) ? lastAxis(pad) : pad,
     };
-    const seen = images.map((name) => [name, transpose(call, input(call, name), [0, 2, 3, 1])] as const);
+    const seen = [...images, 'preluActivationWeights'].flatMap((name) => {
+      const given = call.inputs[name];
+      if (given?.shape.length === 4) return [[name, transpose(call, given, [0, 2, 3, 1])] as const];
+      return given?.shape.length === 3 ? [[name, transpose(call, given, [1, 2, 0])] as const] : [];
+    });
     const result = trace({ ...call, attrs, inputs: { ...call.inputs, ...Object.fromEntries(seen) } });
     return images.includes('dy') && images.includes('x') ? result : transpose(call, result, [0, 3, 1, 2]);
   };

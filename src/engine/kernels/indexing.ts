@@ -5,7 +5,7 @@ import { identityOrder } from '../layout.js';
 import { ONNX_TYPE } from '../onnx.js';
 import { dtypeOf } from '../tracer.js';
 import { input, kernel, type KernelCall, type KernelDefinition } from './registry.js';
-import { reshape, transpose } from './shape.js';
+import { reshape, toTensorLike, transpose } from './shape.js';
 
 /** ONNX name of indices as int64, which the *ND operators ask for. */
 function longIndices({ tracer, graph }: KernelCall, indices: tf.TensorInfo): string {
@@ -19,6 +19,8 @@ function gather(call: KernelCall): tf.TensorInfo {
   const { axis, batchDims } = call.attrs as { axis: number; batchDims: number };
   const at = tf.util.parseAxisParam(axis, x.shape)[0] ?? 0;
   const shared = batchDims < 0 ? batchDims + indices.shape.length : batchDims;
+  // It says what is wrong with the shapes, if anything is.
+  tf.backend_util.segment_util.collectGatherOpShapeInfo(toTensorLike(x), toTensorLike(indices), at, shared);
   const shape = [...x.shape.slice(0, at), ...indices.shape.slice(shared), ...x.shape.slice(at + 1)];
   if (shared === 0) {
     const name = graph.add('Gather', [tracer.name(x), tracer.name(indices)], { axis: at });
@@ -45,6 +47,7 @@ function gather(call: KernelCall): tf.TensorInfo {
 function gatherNd(call: KernelCall): tf.TensorInfo {
   const params = input(call, 'params');
   const indices = input(call, 'indices');
+  tf.backend_util.prepareAndValidate(toTensorLike(params), toTensorLike(indices));
   const depth = indices.shape.at(-1) ?? 0;
   const name = call.graph.add('GatherND', [call.tracer.name(params), longIndices(call, indices)]);
   const shape = [...indices.shape.slice(0, -1), ...params.shape.slice(depth)];
@@ -55,12 +58,12 @@ function gatherNd(call: KernelCall): tf.TensorInfo {
 function scatterNd(call: KernelCall): tf.TensorInfo {
   const updates = input(call, 'updates');
   const { shape } = call.attrs as { shape: number[] };
+  const given = input(call, 'indices');
+  const indices = given.shape.length > 1 ? given : reshape(call, given, [...given.shape, 1]);
   const zeros = call.tracer.name(call.tracer.host({ values: [0], shape, dtype: dtypeOf(updates), splat: 0 }));
-  const name = call.graph.add(
-    'ScatterND',
-    [zeros, longIndices(call, input(call, 'indices')), call.tracer.name(updates)],
-    { reduction: 'add' },
-  );
+  const name = call.graph.add('ScatterND', [zeros, longIndices(call, indices), call.tracer.name(updates)], {
+    reduction: 'add',
+  });
   return call.tracer.result(name, shape, dtypeOf(updates));
 }
 

@@ -1,6 +1,8 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { identityOrder } from '../layout.js';
+import { ONNX_TYPE } from '../onnx.js';
 import { fusedActivation } from './activation.js';
+import { asFloat } from './arithmetic.js';
 import { input, inputList, kernel, type KernelCall, type KernelDefinition } from './registry.js';
 
 interface MatMulAttributes {
@@ -9,9 +11,14 @@ interface MatMulAttributes {
 }
 
 function matMul(call: KernelCall): tf.TensorInfo {
+  const [a, b] = [input(call, 'a'), input(call, 'b')];
+  const product = floatProduct(call, asFloat(call, a), asFloat(call, b));
+  if (a.dtype === 'float32' || b.dtype === 'float32') return product;
+  return call.tracer.elementwise('Cast', [product], 'int32', { to: ONNX_TYPE.int32 });
+}
+
+function floatProduct(call: KernelCall, a: tf.TensorInfo, b: tf.TensorInfo): tf.TensorInfo {
   const { transposeA, transposeB } = call.attrs as unknown as MatMulAttributes;
-  const a = input(call, 'a');
-  const b = input(call, 'b');
   const rows = a.shape.at(transposeA ? -1 : -2) ?? 1;
   const columns = b.shape.at(transposeB ? -2 : -1) ?? 1;
   const batch = tf.broadcast_util.assertAndGetBroadcastShape(a.shape.slice(0, -2), b.shape.slice(0, -2));

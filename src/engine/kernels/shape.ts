@@ -11,7 +11,10 @@ export function reshape({ tracer, graph }: KernelCall, x: tf.TensorInfo, shape: 
   const value = tracer.value(x);
   if (!(value instanceof TracedValue)) return tracer.host({ ...value, shape });
   if (shape.join() === x.shape.join()) return tracer.alias(value);
-  return tracer.result(graph.add('Reshape', [tracer.name(x), graph.dimensions(shape)]), shape, value.dtype);
+  // A zero in a Reshape would mean "as it was".
+  const allowzero = shape.includes(0) ? { allowzero: 1 } : {};
+  const name = graph.add('Reshape', [tracer.name(x), graph.dimensions(shape)], allowzero);
+  return tracer.result(name, shape, value.dtype);
 }
 
 function full(
@@ -213,9 +216,10 @@ export const shape: readonly KernelDefinition[] = [
     return call.tracer.result(name, wanted, dtypeOf(x), { order });
   }),
   kernel('Range', 'a constant', (call) => {
-    const { start, stop, step, dtype } = call.attrs as Record<'start' | 'stop' | 'step', number> & {
+    const { start, stop, dtype, ...given } = call.attrs as Record<'start' | 'stop' | 'step', number> & {
       dtype: string;
     };
+    const step = stop < start && given.step === 1 ? -1 : given.step;
     const count = Math.max(0, Math.ceil((stop - start) / step));
     const values = Array.from({ length: count }, (_, index) => start + index * step);
     return call.tracer.host(hostValue(values, [count], dtypeOf({ dtype })));
@@ -270,6 +274,6 @@ export function slice(call: KernelCall, x: tf.TensorInfo, begin: number[], size:
 }
 
 /** TensorFlow.js' shape helpers ask for a Tensor but only read its shape. */
-function toTensorLike(info: tf.TensorInfo): tf.Tensor {
+export function toTensorLike(info: tf.TensorInfo): tf.Tensor {
   return { ...info, rank: info.shape.length, size: sizeOf(info.shape) } as unknown as tf.Tensor;
 }

@@ -25,6 +25,7 @@ interface Entry {
   readonly dtype: tf.DataType;
   values?: tf.BackendValues;
   trace?: Trace;
+  references: number;
 }
 
 /**
@@ -42,12 +43,13 @@ class EagerBackend extends tf.KernelBackend {
     attrs: tf.NamedAttrMap,
   ): tf.TensorInfo | tf.TensorInfo[] {
     // Optional inputs that were left out are undefined, whatever the type says.
-    for (const info of Object.values(inputs).flat() as (tf.TensorInfo | undefined)[]) if (info) this.#take(info);
+    for (const info of Object.values(inputs).flat() as (tf.TensorInfo | undefined)[])
+      if (info) this.#take(info);
     const current = this.#trace;
     const { tracer, graph } = current;
     const results = withTracer(tracer, () => trace({ inputs, attrs, tracer, graph }));
     for (const { dataId, shape, dtype } of [results].flat()) {
-      this.#entries.set(dataId, { shape, dtype, trace: current });
+      this.#entries.set(dataId, { shape, dtype, trace: current, references: 1 });
     }
     return results;
   }
@@ -59,7 +61,7 @@ class EagerBackend extends tf.KernelBackend {
   }
 
   override move(dataId: tf.DataId, values: tf.BackendValues, shape: number[], dtype: tf.DataType): void {
-    this.#entries.set(dataId, { shape, dtype, values });
+    this.#entries.set(dataId, { shape, dtype, values, references: 1 });
   }
 
   override readSync(dataId: object): tf.BackendValues {
@@ -72,12 +74,16 @@ class EagerBackend extends tf.KernelBackend {
     return Promise.resolve().then(() => this.readSync(dataId));
   }
 
-  override incRef(): void {}
-  override refCount(): number {
-    return 1;
+  override incRef(dataId: object): void {
+    this.#entryOf(dataId).references++;
   }
-  override disposeData(): boolean {
-    return true;
+  override refCount(dataId: object): number {
+    return this.#entries.get(dataId)?.references ?? 0;
+  }
+  override disposeData(dataId: object, force = false): boolean {
+    const entry = this.#entries.get(dataId);
+    if (entry) entry.references--;
+    return force || !entry || entry.references <= 0;
   }
   override numDataIds(): number {
     return 0;
