@@ -139,7 +139,7 @@ export function train(program: Command): void {
     .option('--steps <n>', 'gradient steps of the search that scores the reference films', positive, 100)
     .option('--lambda <0..1>', 'share of the discrimination loss in the score', number, 0.1)
     .option('--search-rate <number>', 'learning rate of the search', number, 0.05)
-    .option('--restarts <n>', 'searches per film, of which the best counts', positive, 1)
+    .option('--restarts <n>', 'searches per film, of which the best counts', positive, 2)
     .addHelpText(
       'after',
       '\nExample:\n  $ rxray train anogan --data films/manifest.csv --normal normal --out models/chest-anogan',

@@ -202,7 +202,7 @@ export async function trainAnogan(
     let found: number | null = null;
     if (epoch % settings.evaluateEvery === 0 || epoch === epochs) {
       const networks = await current();
-      const search = { ...settings.search, steps: QUICK_STEPS, restarts: 1 };
+      const search = { ...settings.search, steps: Math.min(settings.search.steps, QUICK_STEPS) };
       const scores = await scoreFilms(engine, architecture, networks, films, quick.index, search);
       found = auroc(
         scores.map((score) => score.anomalyScore),
