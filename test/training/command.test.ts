@@ -152,7 +152,7 @@ describe('rxray train', function () {
       steps: 2,
       lambda: 0.2,
       learningRate: 0.05,
-      restarts: 1,
+      restarts: 2,
     });
     const scores = bundle.reference?.scores ?? [];
     expect(scores).to.have.length(2);
