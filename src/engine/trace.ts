@@ -7,6 +7,7 @@ import { registerAllGradients } from './gradients/index.js';
 import { KERNEL_GROUPS } from './kernels/index.js';
 import { registerKernels } from './kernels/registry.js';
 import { FILTER_OIHW, identityOrder, isIdentity, pick, type AxisOrder } from './layout.js';
+import { missingKernel } from './missing-kernel.js';
 import { LAYOUT_KEY, writeOnnx } from './onnx.js';
 import { NEXT } from './state-names.js';
 import { TRACE_BACKEND, TracedValue, Tracer, withTracer } from './tracer.js';
@@ -93,6 +94,9 @@ function traceOnce(
   const graph = new Graph(prefix);
   const tracer = new Tracer(graph);
   const previous = tf.getBackend() as string | undefined;
+  const { stackTraceLimit } = Error;
+  // The caller of an op that fails stands behind a dozen frames of TensorFlow.js.
+  Error.stackTraceLimit = 50;
   return withTracer(tracer, () => {
     const layouts: Record<string, AxisOrder> = {};
     const tensors: TensorMap = {};
@@ -131,6 +135,7 @@ function traceOnce(
     } catch (error) {
       throw explain(error);
     } finally {
+      Error.stackTraceLimit = stackTraceLimit;
       tf.engine().endScope();
       if (previous !== undefined && previous !== TRACE_BACKEND) void tf.setBackend(previous);
     }
@@ -151,17 +156,9 @@ function symbolic(tracer: Tracer, value: TracedValue): tf.Tensor {
 
 function explain(error: unknown): unknown {
   if (error instanceof EngineError || !(error instanceof Error)) return error;
-  const missing = /Kernel '([^']+)' not registered for backend/.exec(error.message)?.[1];
-  if (missing === undefined) {
-    return new EngineError('trace-failed', `The function could not be traced: ${error.message}`, {
-      cause: error,
-    });
-  }
-  return new EngineError(
-    'missing-kernel',
-    `The TensorFlow.js kernel "${missing}" has no ONNX translation. Use another op, or add a kernel under ` +
-      'src/engine/kernels (docs/engine.md says how).',
-    { cause: error },
+  return (
+    missingKernel(error) ??
+    new EngineError('trace-failed', `The function could not be traced: ${error.message}`, { cause: error })
   );
 }
 
