@@ -43,11 +43,7 @@ export const indexingGradients: readonly GradientRule[] = [
         );
         const rows = tf.add(tf.reshape(tf.cast(indices, 'int32'), [lead, count]), offsets);
         const flat = tf.reshape(picked, [lead * count, between * rest]);
-        const summed = tf.unsortedSegmentSum(
-          flat,
-          tf.reshape(rows, [lead * count]) as tf.Tensor1D,
-          lead * size,
-        );
+        const summed = tf.unsortedSegmentSum(flat, tf.reshape<tf.Rank.R1>(rows, [lead * count]), lead * size);
         const apart = tf.transpose(tf.reshape(summed, [lead, size, between, rest]), [0, 2, 1, 3]);
         return tf.reshape(apart, source.shape);
       },

@@ -4,6 +4,7 @@ import { ONNX_TYPE } from '../onnx.js';
 import { fusedActivation } from './activation.js';
 import { asFloat } from './arithmetic.js';
 import { input, inputList, kernel, type KernelCall, type KernelDefinition } from './registry.js';
+import { toTensorLike } from './shape.js';
 
 interface MatMulAttributes {
   readonly transposeA: boolean;
@@ -26,7 +27,7 @@ function floatProduct(call: KernelCall, a: tf.TensorInfo, b: tf.TensorInfo): tf.
   tf.util.assert(
     a.shape.length >= 2 && b.shape.length >= 2 && inner === other,
     () =>
-      `Error in matMul: inner shapes (${inner}) and (${other}) of Tensors with shapes ${a.shape} and ${b.shape} and ` +
+      `Error in matMul: inner shapes (${inner}) and (${other}) of Tensors with shapes ${a.shape.join()} and ${b.shape.join()} and ` +
       `transposeA=${transposeA} and transposeB=${transposeB} must match.`,
   );
   const shape = [...batch, rows, columns];
@@ -61,7 +62,7 @@ export const matmul: readonly KernelDefinition[] = [
     const { equation } = call.attrs as { equation: string };
     const tensors = inputList(call);
     const { allDims, summedDims, idDims } = tf.backend_util.decodeEinsumEquation(equation, tensors.length);
-    tf.backend_util.checkEinsumDimSizes(allDims.length, idDims, tensors as tf.Tensor[]);
+    tf.backend_util.checkEinsumDimSizes(allDims.length, idDims, tensors.map(toTensorLike));
     const sizes = new Map(
       tensors.flatMap(({ shape }, index) =>
         (idDims[index] ?? []).map((dim, axis): [number, number] => [dim, shape[axis] ?? 1]),

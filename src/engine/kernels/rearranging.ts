@@ -1,4 +1,4 @@
-import * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs-core';
 import { sizeOf } from '../host-tensor.js';
 import { identityOrder } from '../layout.js';
 import { dtypeOf } from '../tracer.js';

@@ -43,8 +43,8 @@ class EagerBackend extends tf.KernelBackend {
     attrs: tf.NamedAttrMap,
   ): tf.TensorInfo | tf.TensorInfo[] {
     // Optional inputs that were left out are undefined, whatever the type says.
-    for (const info of Object.values(inputs).flat() as (tf.TensorInfo | undefined)[])
-      if (info) this.#take(info);
+    const given: (tf.TensorInfo | undefined)[] = Object.values(inputs).flat();
+    for (const info of given) if (info) this.#take(info);
     const current = this.#trace;
     const { tracer, graph } = current;
     const results = withTracer(tracer, () => trace({ inputs, attrs, tracer, graph }));
@@ -66,7 +66,9 @@ class EagerBackend extends tf.KernelBackend {
 
   override readSync(dataId: object): tf.BackendValues {
     const entry = this.#entryOf(dataId);
-    entry.values ??= this.#compute({ dataId, shape: [...entry.shape], dtype: entry.dtype }, entry);
+    if (entry.values) return entry.values;
+    const computed = this.#compute({ dataId, shape: [...entry.shape], dtype: entry.dtype }, entry);
+    entry.values = computed as tf.BackendValues;
     return entry.values;
   }
 
@@ -142,12 +144,13 @@ class EagerBackend extends tf.KernelBackend {
 
 /** Registers the backend and every kernel of the engine with it. */
 export function registerEagerBackend(): void {
-  tf.registerBackend(EAGER_BACKEND, () => new EagerBackend(), 1);
+  const backend = new EagerBackend();
+  tf.registerBackend(EAGER_BACKEND, () => backend, 1);
   for (const { kernel: kernelName, trace } of Object.values(KERNEL_GROUPS).flat()) {
     tf.registerKernel({
       kernelName,
       backendName: EAGER_BACKEND,
-      kernelFunc: ({ inputs, backend, attrs }) => (backend as EagerBackend).call(trace, inputs, attrs ?? {}),
+      kernelFunc: ({ inputs, attrs }) => backend.call(trace, inputs, attrs ?? {}),
     });
   }
 }
@@ -164,7 +167,7 @@ interface Binding {
   };
 }
 
-const require = createRequire(process.cwd() + '/');
+const require = createRequire(`${process.cwd()}/`);
 const { Tensor: OrtTensor } = require('onnxruntime-common') as { Tensor: TensorConstructor };
 const { binding, initOrt } = require('onnxruntime-node/dist/binding') as {
   binding: Binding;

@@ -1,10 +1,10 @@
 // Runs TensorFlow.js' own op tests on the eager backend, in a process of its own, because Jasmine lives in globals.
 // `run-suite.ts` bundles this file with the test files appended; the outcomes go to the file named by the argument.
 import { writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import * as tf from '@tensorflow/tfjs-core';
-import '@tensorflow/tfjs-core/dist/public/chained_ops/register_all_chained_ops';
-import { setTestEnvs } from '@tensorflow/tfjs-core/dist/jasmine_util';
-import jasmineCore from 'jasmine-core';
+import '@tensorflow/tfjs-core/dist/public/chained_ops/register_all_chained_ops.js';
+import { setTestEnvs } from '@tensorflow/tfjs-core/dist/jasmine_util.js';
 import { registerAllGradients } from '../../../src/engine/gradients/index.js';
 import { EAGER_BACKEND, registerEagerBackend } from './eager-backend.js';
 import type { Outcome } from './run-suite.js';
@@ -15,11 +15,22 @@ interface SpecResult {
   readonly failedExpectations: readonly { readonly message: string; readonly stack: string }[];
 }
 
+/** The part of Jasmine that is used; its own types would clash with Mocha's. */
+interface Jasmine {
+  boot(): {
+    getEnv(): {
+      configure(options: { random: boolean }): void;
+      addReporter(reporter: { specDone: (result: SpecResult) => void }): void;
+      execute(): Promise<unknown>;
+    };
+  };
+}
+
 const outcomes: Outcome[] = [];
 const target = process.argv[2] ?? '/dev/stdout';
 
-const jasmine = jasmineCore.boot();
-const env = jasmine.getEnv();
+const require = createRequire(`${process.cwd()}/`);
+const env = (require('jasmine-core') as Jasmine).boot().getEnv();
 env.configure({ random: false });
 env.addReporter({
   specDone: ({ fullName, status, failedExpectations: [failure] }: SpecResult) => {
