@@ -124,6 +124,9 @@ const OF_LISTS: Record<string, (dy: tf.Tensor, pieces: tf.Tensor[], attrs: tf.Na
     AddN: (dy, pieces) => pieces.map(() => dy),
   };
 
+/** The kernels of {@link registerListGradients}, for the documentation. */
+export const KERNELS_OF_LISTS = Object.keys(OF_LISTS);
+
 /** Registers the gradients of kernels that take a list. */
 export function registerListGradients(): void {
   for (const [kernelName, gradients] of Object.entries(OF_LISTS)) {
