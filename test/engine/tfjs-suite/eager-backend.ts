@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
 import * as tf from '@tensorflow/tfjs-core';
-import type { Tensor, TensorConstructor } from 'onnxruntime-common';
+import type * as ort from 'onnxruntime-node';
 import { Graph } from '../../../src/engine/graph.js';
 import type { EngineDataType, HostData } from '../../../src/engine/host-tensor.js';
 import { KERNEL_GROUPS } from '../../../src/engine/kernels/index.js';
@@ -159,16 +159,16 @@ interface Binding {
   readonly InferenceSession: new () => {
     loadModel(buffer: ArrayBufferLike, offset: number, length: number, options: object): void;
     run(
-      feeds: Record<string, Tensor>,
+      feeds: Record<string, ort.Tensor>,
       fetches: Record<string, null>,
       options: object,
-    ): Record<string, Tensor>;
+    ): Record<string, ort.Tensor>;
     dispose(): void;
   };
 }
 
 const require = createRequire(`${process.cwd()}/`);
-const { Tensor: OrtTensor } = require('onnxruntime-common') as { Tensor: TensorConstructor };
+const { Tensor } = require('onnxruntime-node') as typeof ort;
 const { binding, initOrt } = require('onnxruntime-node/dist/binding') as {
   binding: Binding;
   initOrt: () => void;
@@ -186,7 +186,7 @@ function runBlocking(model: Uint8Array, feeds: Trace['feeds']): HostData {
     const inputs = Object.fromEntries(
       [...feeds].map(([name, { dtype, values, dims }]) => [
         name,
-        new OrtTensor(dtype as 'float32', values as Float32Array, dims),
+        new Tensor(dtype as 'float32', values as Float32Array, dims),
       ]),
     );
     const { result } = session.run(inputs, { result: null }, {});

@@ -49,7 +49,7 @@ export async function runSuite(files: readonly string[]): Promise<Outcome[]> {
     platform: 'node',
     format: 'cjs',
     alias: { '@tensorflow/tfjs-core': join(core, 'index.js'), '@tensorflow/tfjs-core/dist': core },
-    external: ['onnxruntime-node', 'onnxruntime-common', 'jasmine-core'],
+    external: ['onnxruntime-node', 'jasmine-core'],
     // TensorFlow.js declares its files free of side effects, which tests are not.
     ignoreAnnotations: true,
     logLevel: 'error',
