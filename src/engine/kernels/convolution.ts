@@ -253,18 +253,18 @@ function filterGradientByConv(call: KernelCall, info: Conv2DInfo, filterShape: n
   return tracer.result(name, filterShape, 'float32', { order: FILTER_IOHW });
 }
 
-/** One matrix product per filter tap: dy as rows, transposed, times the shifted input as rows. */
+/** One matrix product per filter tap: dy as [O, positions] times the shifted input as [positions, C]. */
 function filterGradientByGemm(call: KernelCall, info: Conv2DInfo, filterShape: number[]): tf.TensorInfo {
   const { tracer, graph } = call;
   const { filterHeight, filterWidth } = info;
   const rows = info.batchSize * info.outHeight * info.outWidth;
-  const gradientRows = graph.add('Reshape', [
-    tracer.name(input(call, 'dy')),
-    graph.dimensions([rows, info.outChannels]),
+  const gradientOfChannels = graph.add('Reshape', [
+    tracer.name(input(call, 'dy'), CHANNELS_AS_BATCH),
+    graph.dimensions([info.outChannels, rows]),
   ]);
   const taps = patches(call, info).map((patch) => {
     const rowsOfPatch = graph.add('Reshape', [patch, graph.dimensions([rows, info.inChannels])]);
-    return graph.add('Gemm', [gradientRows, rowsOfPatch], { transA: 1 });
+    return graph.add('Gemm', [gradientOfChannels, rowsOfPatch]);
   });
   const order = { order: FILTER_OIHW };
   const [out, inner] = [info.outChannels, info.inChannels];
