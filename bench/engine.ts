@@ -4,6 +4,7 @@
  *     npm run bench:engine                              everything (about half an hour on two cores)
  *     npm run bench:engine -- --only 'ResNet-18' --quick
  *     npm run bench:engine -- --json figures.json --profile
+ *     npm run bench:engine -- --data ~/films            the search to quality on films, not on phantoms
  *     npm run bench:engine -- --device webgpu           beside PyTorch on that GPU
  *
  * PyTorch is that of `--python` (Debian's: apt-get install python3-torch python3-torchvision libopenblas0-pthread).
@@ -28,6 +29,7 @@ const { values: flags } = parseArgs({
     device: { type: 'string', default: 'cpu' },
     threads: { type: 'string', default: '2' },
     python: { type: 'string', default: '/usr/bin/python3' },
+    data: { type: 'string' },
     json: { type: 'string' },
     profile: { type: 'boolean', default: false },
   },
@@ -57,6 +59,7 @@ const setting: Setting = {
   device: deviceOf(flags.device),
   threads: Number(flags.threads),
   python: flags.python,
+  data: flags.data,
   folder,
 };
 const table = new Table({
@@ -88,7 +91,7 @@ async function measure(work: Work, peak: number): Promise<void> {
   const ours = await work.ours(setting);
   const peers = await work.peers(setting);
   const present = peers.filter((peer): peer is Contender => !('missing' in peer));
-  for (const peer of peers) introduce(work, peer);
+  for (const contender of [ours, ...peers]) introduce(work, contender);
   const times = await takeTurns([ours, ...present]);
   for (const { dispose } of [ours, ...present]) await dispose();
 

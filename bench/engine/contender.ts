@@ -25,6 +25,8 @@ export interface Setting {
   readonly threads: number;
   /** The interpreter that has PyTorch. */
   readonly python: string;
+  /** A folder of films; phantoms where there is none. */
+  readonly data: string | undefined;
   /** A scratch folder. */
   readonly folder: string;
 }
