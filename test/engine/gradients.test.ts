@@ -1,8 +1,9 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { KERNEL_CASES } from './kernel-cases.js';
-import { fill } from './kernel-cases.js';
+import { COMPOSITE_CASES } from './composite-cases.js';
+import { INDEXING_CASES } from './indexing-cases.js';
+import { fill, KERNEL_CASES } from './kernel-cases.js';
 import { toTensors, useCpuBackend } from './support.js';
 
 /** Length of the step either way; float32 leaves about three digits of a difference over it. */
@@ -12,7 +13,7 @@ const TOLERANCE = 2e-2;
 describe('gradient rules', () => {
   before(useCpuBackend);
 
-  for (const { kernel, title, cases } of KERNEL_CASES) {
+  for (const { kernel, title, cases } of [...KERNEL_CASES, ...INDEXING_CASES, ...COMPOSITE_CASES]) {
     const sample = fc
       .sample(cases, { numRuns: 4, seed: 7 })
       .filter(({ differentiable }) => differentiable.length > 0);

@@ -18,11 +18,12 @@ export interface KernelCases {
 }
 
 type Values = (random: () => number) => number;
-const normal: Values = (random) => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
-const positive: Values = (random) => 0.2 + 2 * random();
+export const normal: Values = (random) =>
+  Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
+export const positive: Values = (random) => 0.2 + 2 * random();
 const within: Values = (random) => 1.6 * random() - 0.8;
 /** Far from 0, where kinks are. */
-const offZero: Values = (random) => (random() < 0.5 ? -1 : 1) * (0.1 + random());
+export const offZero: Values = (random) => (random() < 0.5 ? -1 : 1) * (0.1 + random());
 
 /** Reproducible values for a shape; fast-check draws the seed. */
 export function fill(dims: readonly number[], seed: number, values: Values = normal): HostTensor {
@@ -35,10 +36,10 @@ export function fill(dims: readonly number[], seed: number, values: Values = nor
   return { dims, data: Float32Array.from({ length: sizeOf(dims) }, () => values(random)) };
 }
 
-const seed = fc.integer({ min: 1, max: 1_000_000 });
-const dim = (max: number, min = 1): fc.Arbitrary<number> => fc.integer({ min, max });
+export const seed = fc.integer({ min: 1, max: 1_000_000 });
+export const dim = (max: number, min = 1): fc.Arbitrary<number> => fc.integer({ min, max });
 const anyShape = fc.array(dim(5), { minLength: 0, maxLength: 4 });
-const shape = (rank: number, max = 5): fc.Arbitrary<number[]> =>
+export const shape = (rank: number, max = 5): fc.Arbitrary<number[]> =>
   fc.array(dim(max), { minLength: rank, maxLength: rank });
 /** Two shapes that broadcast: axes are dropped to 1 or cut off at the front. */
 const broadcastPair = fc
@@ -53,7 +54,7 @@ const broadcastPair = fc
     return swap ? [other, full] : [full, other];
   });
 
-function unary(
+export function unary(
   kernel: string,
   fn: (x: tf.Tensor) => tf.Tensor,
   { values = normal, differentiable = true }: { values?: Values; differentiable?: boolean } = {},
@@ -111,7 +112,7 @@ function reduce(
   };
 }
 
-function onShape(
+export function onShape(
   kernel: string,
   title: string,
   dims: number[],
@@ -223,8 +224,8 @@ export const KERNEL_CASES: readonly KernelCases[] = [
     title: 'one slope per channel',
     cases: seed.map((s) => ({
       fn: ({ x, alpha }) => tf.prelu(x as tf.Tensor, alpha as tf.Tensor),
-      inputs: { x: fill([2, 3, 4], s), alpha: fill([4], s + 1) },
-      differentiable: [],
+      inputs: { x: fill([2, 3, 4], s, offZero), alpha: fill([4], s + 1) },
+      differentiable: ['x', 'alpha'],
     })),
   },
   {
@@ -233,13 +234,13 @@ export const KERNEL_CASES: readonly KernelCases[] = [
     cases: seed.map((s) => ({
       fn: ({ a, b, c }) => tf.addN([a, b, c] as tf.Tensor[]),
       inputs: { a: fill([2, 3], s), b: fill([2, 3], s + 1), c: fill([2, 3], s + 2) },
-      differentiable: [],
+      differentiable: ['a', 'b', 'c'],
     })),
   },
   unary('Abs', tf.abs, { values: offZero }),
   unary('Ceil', tf.ceil, { differentiable: false }),
   unary('Cos', tf.cos),
-  unary('Cosh', tf.cosh, { differentiable: false }),
+  unary('Cosh', tf.cosh),
   unary('Erf', tf.erf),
   unary('Exp', tf.exp),
   unary('Expm1', tf.expm1),
@@ -253,17 +254,17 @@ export const KERNEL_CASES: readonly KernelCases[] = [
   unary('Sigmoid', tf.sigmoid),
   unary('Sign', tf.sign, { values: offZero, differentiable: false }),
   unary('Sin', tf.sin),
-  unary('Sinh', tf.sinh, { differentiable: false }),
+  unary('Sinh', tf.sinh),
   unary('Softplus', tf.softplus),
   unary('Sqrt', tf.sqrt, { values: positive }),
   unary('Square', tf.square),
-  unary('Tan', tf.tan, { values: within, differentiable: false }),
-  unary('Atan', tf.atan, { differentiable: false }),
-  unary('Acos', tf.acos, { values: within, differentiable: false }),
-  unary('Acosh', (x) => tf.acosh(tf.add(x, 1)), { values: positive, differentiable: false }),
-  unary('Asin', tf.asin, { values: within, differentiable: false }),
-  unary('Asinh', tf.asinh, { differentiable: false }),
-  unary('Atanh', tf.atanh, { values: within, differentiable: false }),
+  unary('Tan', tf.tan, { values: within }),
+  unary('Atan', tf.atan),
+  unary('Acos', tf.acos, { values: within }),
+  unary('Acosh', (x) => tf.acosh(tf.add(x, 1)), { values: positive }),
+  unary('Asin', tf.asin, { values: within }),
+  unary('Asinh', tf.asinh),
+  unary('Atanh', tf.atanh, { values: within }),
   unary('IsNan', (x) => tf.cast(tf.isNaN(tf.sqrt(x)), 'float32'), { values: offZero, differentiable: false }),
   unary('IsInf', (x) => tf.cast(tf.isInf(tf.div(x, tf.relu(x))), 'float32'), {
     values: offZero,
@@ -274,13 +275,13 @@ export const KERNEL_CASES: readonly KernelCases[] = [
     differentiable: false,
   }),
   binary('Mod', tf.mod, { values: offZero, differentiable: false }),
-  binary('Atan2', tf.atan2, { values: offZero, differentiable: false }),
+  binary('Atan2', tf.atan2, { values: offZero }),
   unary('Tanh', tf.tanh),
   unary('ClipByValue', (x) => tf.clipByValue(x, -0.5, 0.7)),
   unary('Relu', tf.relu),
   unary('Relu6', (x) => tf.relu6(tf.mul(x, 4))),
   unary('Elu', tf.elu),
-  unary('Selu', tf.selu, { differentiable: false }),
+  unary('Selu', tf.selu),
   unary('LeakyRelu', (x) => tf.leakyRelu(x, 0.2)),
   unary('Step', (x) => tf.step(x), { values: offZero, differentiable: false }),
   {
@@ -313,8 +314,8 @@ export const KERNEL_CASES: readonly KernelCases[] = [
   reduce('Sum', (x, axes, keep) => tf.sum(x, axes, keep)),
   reduce('Mean', (x, axes, keep) => tf.mean(x, axes, keep)),
   reduce('Max', (x, axes, keep) => tf.max(x, axes, keep)),
-  reduce('Min', (x, axes, keep) => tf.min(x, axes, keep), false),
-  reduce('Prod', (x, axes, keep) => tf.prod(x, axes, keep), false),
+  reduce('Min', (x, axes, keep) => tf.min(x, axes, keep)),
+  reduce('Prod', (x, axes, keep) => tf.prod(x, axes, keep)),
   reduce('All', (x, axes, keep) => tf.cast(tf.all(yes(tf.add(x, 1)), axes, keep), 'float32'), false),
   reduce('Any', (x, axes, keep) => tf.cast(tf.any(yes(tf.sub(x, 1)), axes, keep), 'float32'), false),
   reduce('ArgMax', (x, axes) => tf.cast(tf.argMax(x, axes[0]), 'float32'), false),
@@ -335,7 +336,7 @@ export const KERNEL_CASES: readonly KernelCases[] = [
       })),
   },
   onShape('Tile', 'repeated', [2, 1, 3], (x) => tf.tile(x, [1, 4, 2])),
-  onShape('BroadcastTo', 'more axes', [2, 1], (x) => tf.broadcastTo(x, [3, 2, 4]), false),
+  onShape('BroadcastTo', 'more axes', [2, 1], (x) => tf.broadcastTo(x, [3, 2, 4])),
   {
     kernel: 'Concat',
     title: 'along any axis',
@@ -357,10 +358,10 @@ export const KERNEL_CASES: readonly KernelCases[] = [
     cases: seed.map((s) => ({
       fn: ({ a, b }) => tf.stack([a, b] as tf.Tensor[], 1),
       inputs: { a: fill([2, 3], s), b: fill([2, 3], s + 1) },
-      differentiable: [],
+      differentiable: ['a', 'b'],
     })),
   },
-  onShape('Unpack', 'one axis', [2, 3, 2], (x) => tf.unstack(x, 1), false),
+  onShape('Unpack', 'one axis', [2, 3, 2], (x) => tf.unstack(x, 1)),
   onShape('Slice', 'a block', [4, 5, 3], (x) => tf.slice(x, [1, 0, 1], [2, -1, 1])),
   onShape(
     'StridedSlice',
@@ -369,8 +370,8 @@ export const KERNEL_CASES: readonly KernelCases[] = [
     (x) => tf.stridedSlice(x, [1, 4], [6, 0], [2, -2]),
     false,
   ),
-  onShape('SplitV', 'unequal parts', [2, 6], (x) => tf.split(x, [1, 2, 3], 1), false),
-  onShape('Reverse', 'two axes', [2, 3, 4], (x) => tf.reverse(x, [0, 2]), false),
+  onShape('SplitV', 'unequal parts', [2, 6], (x) => tf.split(x, [1, 2, 3], 1)),
+  onShape('Reverse', 'two axes', [2, 3, 4], (x) => tf.reverse(x, [0, 2])),
   onShape('PadV2', 'a constant', [2, 3], (x) =>
     tf.pad(
       x,
@@ -380,28 +381,6 @@ export const KERNEL_CASES: readonly KernelCases[] = [
       ],
       0.5,
     ),
-  ),
-  onShape('GatherV2', 'rows', [4, 3], (x) => tf.gather(x, tf.tensor1d([3, 0, 3], 'int32')), false),
-  onShape(
-    'OneHot',
-    'classes',
-    [3, 4],
-    (x) => tf.oneHot(tf.cast<tf.Tensor1D>(tf.argMax(x, 1), 'int32'), 4),
-    false,
-  ),
-  onShape(
-    'ResizeNearestNeighbor',
-    'twice the size',
-    [1, 3, 4, 2],
-    (x) => tf.image.resizeNearestNeighbor(x as tf.Tensor4D, [6, 8]),
-    false,
-  ),
-  onShape(
-    'ResizeBilinear',
-    'half-pixel centres',
-    [1, 4, 4, 2],
-    (x) => tf.image.resizeBilinear(x as tf.Tensor4D, [7, 6], false, true),
-    false,
   ),
   {
     kernel: 'BatchMatMul',
@@ -490,11 +469,11 @@ export const KERNEL_CASES: readonly KernelCases[] = [
   },
   {
     kernel: 'DepthwiseConv2dNative',
-    title: 'a multiplier',
-    cases: seed.map((s) => ({
-      fn: ({ x, w }) => tf.depthwiseConv2d(x as tf.Tensor4D, w as tf.Tensor4D, 2, 'same'),
-      inputs: { x: fill([2, 7, 6, 3], s), w: fill([3, 3, 3, 2], s + 1) },
-      differentiable: [],
+    title: 'a multiplier, strides and paddings',
+    cases: fc.tuple(convShape, dim(2), dim(2), seed).map(([{ x, kernel, pad }, multiplier, stride, s]) => ({
+      fn: (inputs) => tf.depthwiseConv2d(inputs['x'] as tf.Tensor4D, inputs['w'] as tf.Tensor4D, stride, pad),
+      inputs: { x: fill(x, s), w: fill([...kernel, x[3], multiplier], s + 1) },
+      differentiable: ['x', 'w'],
     })),
   },
   {
@@ -542,7 +521,8 @@ export const KERNEL_CASES: readonly KernelCases[] = [
   },
   pool('MaxPool', tf.maxPool, true),
   pool('MaxPoolGrad', (x, size, strides) => tf.maxPool(tf.mul(x, x), size, strides, 'same'), true),
-  pool('AvgPool', (x, size, strides) => tf.avgPool(x, size, strides, 'valid'), false),
+  pool('AvgPool', (x, size, strides, pad) => tf.avgPool(x, size, strides, pad), false),
+  pool('AvgPoolGrad', (x, size, strides) => tf.avgPool(x, size, strides, 'valid'), true),
   {
     kernel: 'FusedBatchNorm',
     title: 'frozen statistics',

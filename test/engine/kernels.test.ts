@@ -3,10 +3,13 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { Engine, traceToOnnx, type HostTensors, type TensorMap } from '../../src/engine/index.js';
 import { KERNEL_GROUPS } from '../../src/engine/kernels/index.js';
+import { COMPOSITE_CASES } from './composite-cases.js';
+import { INDEXING_CASES } from './indexing-cases.js';
 import { fill, KERNEL_CASES, type KernelCase } from './kernel-cases.js';
 import { expectClose, toHost, toTensors, useCpuBackend } from './support.js';
 
 const RUNS = 6;
+const CASES = [...KERNEL_CASES, ...INDEXING_CASES, ...COMPOSITE_CASES];
 
 /** The results, and the gradients of Σ result·weight by every differentiable input. */
 function withGradients({ fn, differentiable }: KernelCase, weights: (result: tf.Tensor) => tf.Tensor) {
@@ -46,10 +49,10 @@ describe('traced kernels', () => {
 
   it('have cases here only where they exist (those without are covered by TensorFlow.js’ own tests)', () => {
     const registered = Object.values(KERNEL_GROUPS).flatMap((group) => group.map(({ kernel }) => kernel));
-    expect(registered).to.include.members(KERNEL_CASES.map(({ kernel }) => kernel));
+    expect(registered).to.include.members(CASES.map(({ kernel }) => kernel));
   });
 
-  for (const { kernel, title, cases } of KERNEL_CASES) {
+  for (const { kernel, title, cases } of CASES) {
     it(`${kernel} equals TensorFlow.js' CPU backend, forward and backward: ${title}`, async () => {
       await fc.assert(
         fc.asyncProperty(cases, async (one) => {
