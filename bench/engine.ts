@@ -37,7 +37,7 @@ const { values: flags } = parseArgs({
 
 /** Turns of each contender, and for how long it may run in all of them together. */
 const TURNS = flags.quick ? 3 : 9;
-const LONGEST_MS = flags.quick ? 5_000 : 30_000;
+const LONGEST_MS = flags.quick ? 4_000 : 15_000;
 const FEWEST_TURNS = 3;
 /** A turn takes about this long, so that what wakes up at its start does not count. */
 const TURN_MS = 300;

@@ -19,11 +19,12 @@ import time
 replies = os.fdopen(os.dup(1), "w", buffering=1)
 os.dup2(2, 1)
 
-# OpenBLAS 0.3.21 and PyTorch 1.13 take AVX2 kernels on CPUs newer than they are: half the speed of the AVX-512 ones.
+# Left alone, OpenBLAS takes the kernels of this very CPU; a core type that an image pins may halve its speed.
+os.environ.pop("OPENBLAS_CORETYPE", None)
+# PyTorch 1.13 has AVX-512 kernels, but takes them only when it is told to.
 with open("/proc/cpuinfo") as cpuinfo:
     flags = cpuinfo.read().split()
     if all(flag in flags for flag in ("avx512f", "avx512bw", "avx512dq", "avx512vl")):
-        os.environ.setdefault("OPENBLAS_CORETYPE", "SKYLAKEX")
         os.environ.setdefault("ATEN_CPU_CAPABILITY", "avx512")
 
 import torch
@@ -34,21 +35,30 @@ WARM_UPS = 2
 TRIALS = 3
 
 
-def libraries():
-    """The BLAS and oneDNN that this process has really loaded, by path and version."""
+def loaded(*names):
+    """Paths of the libraries of these names that this process has really loaded."""
     with open("/proc/self/maps") as maps:
         paths = {line.split()[-1] for line in maps if ".so" in line}
-    found = {"oneDNN": [path for path in paths if "dnnl" in path or "mkldnn" in path]}
-    blas = [path for path in paths if any(name in os.path.basename(path) for name in ("openblas", "mkl_rt", "blis"))]
-    reference = [path for path in paths if os.path.basename(path).startswith("libblas")]
-    description = ", ".join(sorted(blas)) or f"REFERENCE BLAS: not a fair peer ({', '.join(reference)})"
-    for path in blas:
+    return sorted(path for path in paths if any(name in os.path.basename(path) for name in names))
+
+
+def openblas():
+    """OpenBLAS, to be asked and told its number of threads; None where another BLAS is loaded."""
+    for path in loaded("openblas"):
         library = ctypes.CDLL(path)
-        if hasattr(library, "openblas_get_config"):
+        if hasattr(library, "openblas_set_num_threads"):
             library.openblas_get_config.restype = ctypes.c_char_p
-            config = library.openblas_get_config().decode()
-            description = f"{config}; {library.openblas_get_num_threads()} threads; {path}"
-    return {"BLAS": description, "oneDNN": ", ".join(sorted(found["oneDNN"])) or "built in"}
+            return library
+    return None
+
+
+def libraries():
+    blas = openblas()
+    description = f"{blas.openblas_get_config().decode()}; " if blas else "NOT OpenBLAS, no fair peer: "
+    return {
+        "BLAS": description + ", ".join(loaded("blas", "mkl_rt", "blis")),
+        "oneDNN": ", ".join(loaded("dnnl", "mkldnn")) or "built in",
+    }
 
 
 def versions(device):
@@ -75,22 +85,29 @@ def timed(step, times, device):
     return taken
 
 
-def fastest(modes, device):
+def fastest(modes, device, threads):
+    """Every mode, with OpenBLAS on all threads and on one: its threads and PyTorch's may get in each other's way."""
     medians, failed, best = {}, {}, None
+    blas = openblas()
     for name, prepare in modes.items():
         try:
             step = prepare()
-            timed(step, WARM_UPS, device)
-            medians[name] = statistics.median(timed(step, TRIALS, device))
+            for blas_threads in sorted({1, threads}) if blas else [0]:
+                if blas:
+                    blas.openblas_set_num_threads(blas_threads)
+                timed(step, WARM_UPS, device)
+                mode = f"{name}, BLAS threads {blas_threads}" if blas else name
+                medians[mode] = statistics.median(timed(step, TRIALS, device))
+                if best is None or medians[mode] < medians[best[0]]:
+                    best = (mode, step, blas_threads)
         except Exception as error:
             failed[name] = str(error).strip().split("\n")[-1]
-            continue
-        if best is None or medians[name] < medians[best[0]]:
-            best = (name, step)
         gc.collect()
     if best is None:
         raise RuntimeError(f"no mode runs: {failed}")
-    return best, medians, failed
+    if blas:
+        blas.openblas_set_num_threads(best[2])
+    return best[:2], medians, failed
 
 
 def main():
@@ -101,7 +118,7 @@ def main():
     torch.set_num_threads(order["threads"])
     torch.manual_seed(1)
     work = WORKS[order["work"]](**order["options"], device=device)
-    (mode, step), medians, failed = fastest(work.modes, device)
+    (mode, step), medians, failed = fastest(work.modes, device, order["threads"])
     reply(
         {
             "mode": mode,
