@@ -3,11 +3,11 @@ import {
   BrokenCircuitError,
   circuitBreaker,
   ConsecutiveBreaker,
-  ConstantBackoff,
+  DelegateBackoff,
   ExponentialBackoff,
   handleType,
-  type IBackoffFactory,
-  retry,
+  type IBackoff,
+  type IHalfOpenAfterBackoffContext,
   timeout,
   TimeoutStrategy,
 } from 'cockatiel';
@@ -31,19 +31,21 @@ const options = z.strictObject({
     ),
   headers: z.record(z.string(), z.string()).default({}).describe('More headers, such as `Authorization`.'),
   timeoutMs: z.int().positive().default(10_000).describe('How long one attempt may take.'),
-  retries: z
-    .int()
-    .min(0)
-    .max(20)
-    .default(5)
-    .describe('Further attempts after a network error, a timeout, or an answer of 408, 429 or 5xx.'),
   backoffMs: z
     .int()
     .min(1)
     .max(30_000)
     .default(500)
     .describe(
-      'Wait before the second attempt; it doubles, with some chance, up to 30 s. A `Retry-After` may ask for more.',
+      'Wait before the second attempt, after a network error, a timeout, or an answer of 408, 429 or 5xx; ' +
+        'it doubles, with some chance, up to 30 s. A `Retry-After` may ask for more.',
+    ),
+  giveUpAfterMs: z
+    .int()
+    .min(0)
+    .default(600_000)
+    .describe(
+      'Films wait for a receiver that is down, and are refused once it has been for so long. 0: at the first failure.',
     ),
   includeFile: z
     .boolean()
@@ -66,7 +68,7 @@ export default defineSink({
   options,
   examples: [
     {
-      title: 'Signed, with retries',
+      title: 'Signed',
       with: { url: 'https://ris.example.org/rxray', secret: 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw' },
     },
     {
@@ -83,10 +85,6 @@ export default defineSink({
 
 /** Longest wait that a `Retry-After` may ask for. */
 const MAX_RETRY_AFTER_MS = 60_000;
-/** After so many films in a row that no attempt could deliver, further ones fail at once … */
-const BREAK_AFTER_FILMS = 3;
-/** … until this much later. */
-const HALF_OPEN_AFTER_MS = 30_000;
 /** Answers are read up to here, so that the connection can be used again. */
 const MAX_ANSWER_BYTES = 64 * 1024;
 
@@ -101,7 +99,7 @@ class Unavailable extends Error {
 }
 
 function webhookSink(settings: WebhookOptions, services: SinkServices): SinkInstance {
-  const { timeoutMs, retries, backoffMs } = settings;
+  const { timeoutMs, backoffMs, giveUpAfterMs } = settings;
   const url = new URL(settings.url);
   if (url.username !== '' || url.password !== '') {
     throw refusedSettings(
@@ -116,48 +114,52 @@ function webhookSink(settings: WebhookOptions, services: SinkServices): SinkInst
   const headers = headersOf(settings.headers, services);
   const payload = payloadOf(settings, services);
 
-  // The breaker stands outside of the retries: it counts films, and no attempt is spent on an open circuit.
+  const growing = new ExponentialBackoff({ initialDelay: backoffMs, maxDelay: 30_000 });
+  /** The outage so far; `until`: when the receiver is asked again. */
+  let down: { readonly since: number; readonly until: number; readonly reason: string } | undefined;
   const breaker = circuitBreaker(handleType(Unavailable), {
-    breaker: new ConsecutiveBreaker(BREAK_AFTER_FILMS),
-    halfOpenAfter: HALF_OPEN_AFTER_MS,
+    breaker: new ConsecutiveBreaker(1),
+    halfOpenAfter: new DelegateBackoff<IHalfOpenAfterBackoffContext, IBackoff<unknown>>(
+      ({ result }, last: IBackoff<unknown> | undefined) => {
+        const state = (last ?? growing).next(undefined);
+        const { message, retryAfterMs } = (result as { error: Unavailable }).error;
+        const delay = Math.max(state.duration, retryAfterMs);
+        const now = Date.now();
+        // What failed long ago tells nothing of the time between.
+        const since = down === undefined || now - down.until > giveUpAfterMs ? now : down.since;
+        if (since === now) {
+          services.log.warn({ host: url.host }, `the webhook is down, films wait for it: ${message}`);
+        }
+        down = { since, until: now + delay, reason: message };
+        return { delay, state };
+      },
+    ),
   });
-  const retrying = retry(handleType(Unavailable), { maxAttempts: retries, backoff: new ConstantBackoff(0) });
+  breaker.onReset(() => {
+    down = undefined;
+    if (!services.signal.aborted) services.log.info({ host: url.host }, 'the webhook is up again');
+  });
   const timing = timeout(timeoutMs, TimeoutStrategy.Cooperative);
-  const backoff = new ExponentialBackoff({ initialDelay: backoffMs, maxDelay: 30_000 });
 
+  /** Tries again each time that the circuit is half open. */
   async function deliver(frame: Frame): Promise<void> {
     const body = JSON.stringify(payload(frame));
-    let attempts = 0;
-    let wait: IBackoffFactory<unknown> & { readonly duration?: number } = backoff;
-    let retryAfterMs = 0;
-    const attempt = async (signal: AbortSignal): Promise<void> => {
-      if (attempts++ > 0) {
-        // Here, because cockatiel's own wait cannot be aborted.
-        wait = wait.next(undefined);
-        await sleep(Math.max(wait.duration ?? 0, retryAfterMs), undefined, { signal });
-      }
+    const attempt = (signal: AbortSignal): Promise<void> =>
+      timing.execute((context) => post(frame.id, body, context.signal), signal);
+    for (;;) {
       try {
-        await timing.execute((context) => post(frame.id, body, context.signal), signal);
+        await breaker.execute(({ signal }) => attempt(signal), services.signal);
+        return;
       } catch (error) {
-        if (error instanceof Unavailable) retryAfterMs = error.retryAfterMs;
-        throw error;
+        const waits = error instanceof Unavailable || error instanceof BrokenCircuitError;
+        if (!waits || down === undefined) throw error;
       }
-    };
-    try {
-      await breaker.execute(
-        (context) => retrying.execute(({ signal }) => attempt(signal), context.signal),
-        services.signal,
-      );
-    } catch (error) {
-      if (error instanceof Unavailable) {
-        throw failed(`${error.message}, ${attempts} ${attempts === 1 ? 'time' : 'times'}`);
+      // Counted from the beginning of the outage: a run with many films ends as well when nobody ever answers.
+      if (down.until - down.since >= giveUpAfterMs) {
+        const seconds = Math.round((Date.now() - down.since) / 1000);
+        throw failed(`${down.reason}, and has taken none for ${seconds} s`);
       }
-      if (error instanceof BrokenCircuitError) {
-        throw failed(
-          `it could not be reached for ${BREAK_AFTER_FILMS} films in a row, and is left alone for a while`,
-        );
-      }
-      throw error;
+      await sleep(Math.max(0, down.until - Date.now()), undefined, { signal: services.signal });
     }
   }
 

@@ -24,6 +24,12 @@ export class Receiver {
     return receiver;
   }
 
+  /** Listens again where it did before it was closed. */
+  async reopen(): Promise<void> {
+    this.#server.listen(Number(new URL(this.url).port), '127.0.0.1');
+    await once(this.#server, 'listening');
+  }
+
   /** Answers the next request with this status. */
   answer(status: number, headers: Record<string, string> = {}): this {
     this.answers.push((response) => response.writeHead(status, headers).end('sorry'));

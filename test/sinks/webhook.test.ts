@@ -1,8 +1,5 @@
-import { once } from 'node:events';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
-import sinon from 'sinon';
 import { Webhook } from 'standardwebhooks';
 import { RxrayError } from '../../src/core/errors.js';
 import type { Frame } from '../../src/core/frame.js';
@@ -103,13 +100,13 @@ describe('the webhook sink', () => {
     });
   }
 
-  it('gives up after all retries, and says what happened', async () => {
-    receiver.answer(500).answer(500).answer(503);
-    const error = await failure((await open({ retries: 2 })).write([film()]));
+  it('gives up when it has been down for too long, and says what happened', async () => {
+    receiver.answer(503);
+    const error = await failure((await open({ giveUpAfterMs: 0 })).write([film()]));
     expect(error.code).to.equal('FRAME_SINK');
     expect(error.component).to.equal('hook');
-    expect(error.message).to.match(/it answered 503 Service Unavailable, 3 times$/);
-    expect(receiver.requests).to.have.lengthOf(3);
+    expect(error.message).to.match(/it answered 503 Service Unavailable, and has taken none for 0 s$/);
+    expect(receiver.requests).to.have.lengthOf(1);
   });
 
   for (const status of [400, 401, 404, 410, 413, 422]) {
@@ -164,12 +161,9 @@ describe('the webhook sink', () => {
   });
 
   it('says so when there is never an answer in time', async () => {
-    receiver.answers.push(
-      () => undefined,
-      () => undefined,
-    );
-    const error = await failure((await open({ timeoutMs: 50, retries: 1 })).write([film()]));
-    expect(error.message).to.contain('did not answer within 50 ms, 2 times');
+    receiver.answers.push(() => undefined);
+    const error = await failure((await open({ timeoutMs: 50, giveUpAfterMs: 0 })).write([film()]));
+    expect(error.message).to.contain('did not answer within 50 ms');
   });
 
   it('confirms on a 2xx whose body never ends, and delivers the film once', async () => {
@@ -198,25 +192,71 @@ describe('the webhook sink', () => {
     expect(receiver.requests).to.have.lengthOf(2);
   });
 
-  it('leaves a dead receiver alone after some films, and comes back later', async () => {
-    const placeholder = createServer().listen(0, '127.0.0.1');
-    await once(placeholder, 'listening');
-    const { port } = placeholder.address() as AddressInfo;
-    placeholder.close();
-    await once(placeholder, 'close');
-    const sink = await open({ url: `http://127.0.0.1:${port}/`, retries: 1 });
-    for (let i = 0; i < 3; i++) {
-      expect((await failure(sink.write([film()]))).message).to.contain(
-        'could not be reached (ECONNREFUSED), 2 times',
+  describe('in an outage', () => {
+    const numbered = (i: number): Frame => makeFrame({ name: `${i}.png` });
+    const logged = (text: string) => services.logged.filter((line) => line.includes(text));
+    const until = async (condition: () => boolean | Promise<boolean>): Promise<void> => {
+      while (!(await condition())) await sleep(5);
+    };
+
+    it('holds the films back, and loses none of them', async () => {
+      const sink = await open();
+      await sink.write([numbered(0)]);
+      await receiver.close();
+      const films = Array.from({ length: 8 }, (_, i) => numbered(i + 1));
+      const written = Promise.all(films.map((each) => sink.write([each])));
+      await until(() => logged('ECONNREFUSED').length > 0);
+      await receiver.reopen();
+      await written;
+      expect(receiver.requests.map(({ headers }) => headers['webhook-id'])).to.deep.equal(
+        [numbered(0), ...films].map(({ id }) => id),
       );
-    }
-    expect((await failure(sink.write([film()]))).message).to.contain('left alone for a while');
-    const clock = sinon.useFakeTimers({ now: Date.now() + 31_000, toFake: ['Date'] });
-    try {
-      expect((await failure(sink.write([film()]))).message).to.contain('ECONNREFUSED');
-    } finally {
-      clock.restore();
-    }
+      expect(logged('is down')).to.have.lengthOf(1);
+      expect(logged('is up again')).to.have.lengthOf(1);
+    });
+
+    it('ends when nobody ever answers: the bound holds for all films together', async () => {
+      await receiver.close();
+      const sink = await open({ giveUpAfterMs: 300 });
+      const started = Date.now();
+      const outcomes = await Promise.allSettled(
+        Array.from({ length: 50 }, (_, i) => sink.write([numbered(i)])),
+      );
+      expect(Date.now() - started).to.be.below(5000);
+      for (const outcome of outcomes) {
+        expect(outcome.status).to.equal('rejected');
+        expect((outcome as PromiseRejectedResult).reason).to.include({ code: 'FRAME_SINK' });
+      }
+      await receiver.reopen();
+      await until(async () => (await Promise.allSettled([sink.write([film()])]))[0].status === 'fulfilled');
+    });
+
+    it('counts a new outage from its own beginning', async () => {
+      const sink = await open({ giveUpAfterMs: 500 });
+      receiver.answer(503).answer(503);
+      await sink.write([film()]);
+      receiver.answer(503).answer(503);
+      await sink.write([film()]);
+      expect(receiver.requests).to.have.lengthOf(6);
+    });
+
+    it('is not prolonged by an answer that refuses the film', async () => {
+      const sink = await open();
+      receiver.answer(503).answer(422);
+      expect((await failure(sink.write([film()]))).message).to.contain('422');
+      await sink.write([film()]);
+    });
+
+    it('lets go of a waiting film when the graph is torn down', async () => {
+      await receiver.close();
+      const sink = await open({ backoffMs: 30_000 });
+      const written = Promise.allSettled([sink.write([film()])]);
+      await until(() => logged('is down').length > 0);
+      services.abort();
+      expect((await written)[0].status).to.equal('rejected');
+      await sink.dispose?.();
+      await receiver.reopen();
+    });
   });
 
   it('refuses settings that cannot work, when it is created', async () => {
@@ -236,7 +276,7 @@ describe('the webhook sink', () => {
     const told: string[] = [];
     const tell = async (settings: object): Promise<void> => {
       try {
-        await (await open({ retries: 0, secret: SECRET, ...settings })).write([film()]);
+        await (await open({ giveUpAfterMs: 0, secret: SECRET, ...settings })).write([film()]);
       } catch (error) {
         const { message, stack, cause } = error as Error;
         told.push(message, stack ?? '', String(cause), JSON.stringify(error));
