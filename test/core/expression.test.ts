@@ -51,6 +51,8 @@ describe('an expression', () => {
     ['results.classes.probabilities.map(label, label)', ['normal', 'ill']],
     ['has(results.other) || file.startsWith("ward")', true],
     ['meta.none == null', true],
+    ['meta.none != null && meta.none > 3', false],
+    ['results.anomaly.percentile != null && results.anomaly.percentile > 99', true],
     ['meta.rows * 2.0', 8],
     ['meta.rows == 4 ? "four" : "other"', 'four'],
     ['1 + 2', 3],
