@@ -57,6 +57,33 @@ interface Definition<O extends Options> {
   readonly version?: string;
   /** The range of host versions it works with, as in npm: `^0.1.0`. */
   readonly rxray?: string;
+  /**
+   * What is wrong or suspicious about these settings at this place of the graph (a missing model
+   * bundle, another preprocessing than in training). Asked by `rxray lint` and before a run starts.
+   */
+  lint?(
+    settings: z.output<O>,
+    context: LintContext,
+  ): readonly LintMessage[] | Promise<readonly LintMessage[]>;
+}
+
+export interface LintContext {
+  /** The folder of the YAML file. */
+  readonly baseDir: string;
+  /**
+   * The stages that gave a frame its pixels before it comes here, first to last, with their parsed
+   * settings: of several in `from`, the first counts. Empty for a source.
+   */
+  readonly preceding: readonly { readonly use: string; readonly with: unknown }[];
+}
+
+export interface LintMessage {
+  readonly severity: 'error' | 'warning';
+  /** Default: CONFIG_REFUSED. */
+  readonly code?: ErrorCode;
+  /** The path of the option inside `with:`; empty for the entry as a whole. */
+  readonly option: readonly string[];
+  readonly message: string;
 }
 
 // ── sources ───────────────────────────────────────────────────────────────────────────────────────
@@ -144,39 +171,12 @@ export interface OperatorStage extends StageCommon {
 
 export type StageInstance = FrameStage | BatchStage | OperatorStage;
 
-export interface LintContext {
-  /** The folder of the YAML file. */
-  readonly baseDir: string;
-  /**
-   * The stages that a frame passes before this one, first to last, with their parsed settings. Empty
-   * before a join, where there is more than one way.
-   */
-  readonly preceding: readonly { readonly use: string; readonly with: unknown }[];
-}
-
-export interface LintMessage {
-  readonly severity: 'error' | 'warning';
-  /** Default: CONFIG_REFUSED. */
-  readonly code?: ErrorCode;
-  /** The path of the option inside `with:`; empty for the entry as a whole. */
-  readonly option: readonly string[];
-  readonly message: string;
-}
-
 export interface StageDefinition<O extends Options = Options> extends Definition<O> {
   /**
    * `worker` (the default): created in each worker thread, off the main thread; only frame stages.
    * `main`: for stages that mostly wait for something else (the engine, the network).
    */
   readonly runsIn?: 'worker' | 'main';
-  /**
-   * What is wrong or suspicious about these settings at this place of the graph (a missing model
-   * bundle, another preprocessing than in training). Asked by `rxray lint` and before a run starts.
-   */
-  lint?(
-    settings: z.output<O>,
-    context: LintContext,
-  ): readonly LintMessage[] | Promise<readonly LintMessage[]>;
   create(settings: z.output<O>, services: Services): StageInstance | Promise<StageInstance>;
 }
 

@@ -90,7 +90,11 @@ export async function parsePipeline(
   const order = connect(sources, stages, sinks, yaml, report);
   const entries = new Map(stages.map((stage) => [stage.id, stage]));
   for (const entry of [...stages, ...sinks]) lintExpression(entry, entries, yaml, report);
-  if (lint) await Promise.all(stages.map((stage) => lintStage(stage, entries, yaml, baseDir, report)));
+  for (const stage of stages) lintBatch(stage, yaml, report);
+  if (lint) {
+    const all = [...sources, ...stages, ...sinks];
+    await Promise.all(all.map((entry) => lintSettings(entry, entries, yaml, baseDir, report)));
+  }
   if (!whole.success || issues.some(({ severity }) => severity === 'error')) return done();
 
   const { name = basename(path, extname(path)), state, limits } = whole.data;
@@ -134,44 +138,56 @@ function lintIds(entries: readonly Entry[], report: (issue: Issue) => void): voi
   }
 }
 
+/** Only what works on the main thread can get several frames at once. */
+function lintBatch(
+  { path, id, use, host, plugin }: Entry,
+  yaml: YamlFile,
+  report: (issue: Issue) => void,
+): void {
+  if (host.batch === undefined || plugin?.kind !== 'stage' || plugin.runsIn === 'main') return;
+  const message = `\`${use}\` takes frames one by one: leave out \`batch:\``;
+  const place = yaml.key([...path, 'batch']);
+  report({ severity: 'error', code: 'CONFIG_INVALID', message, ...place, component: id });
+}
+
 /** Lets the plugin itself look at its settings and at what stands before it. */
-async function lintStage(
-  stage: Entry,
+async function lintSettings(
+  entry: Entry,
   stages: ReadonlyMap<string, Entry>,
   yaml: YamlFile,
   baseDir: string,
   report: (issue: Issue) => void,
 ): Promise<void> {
-  const { plugin, settings } = stage;
-  if (plugin?.kind !== 'stage' || plugin.lint === undefined || settings === undefined) return;
-  const preceding = precedingOf(stage, stages).map(({ use, settings: options }) => ({ use, with: options }));
+  const { plugin, settings } = entry;
+  if (plugin?.lint === undefined || settings === undefined) return;
+  const preceding = precedingOf(entry, stages).map(({ use, settings: options }) => ({ use, with: options }));
   try {
     for (const message of await plugin.lint(settings as never, { baseDir, preceding })) {
-      const path = [...stage.path, 'with', ...message.option];
+      const path = [...entry.path, 'with', ...message.option];
       report({
         severity: message.severity,
         code: message.code ?? 'CONFIG_REFUSED',
         message: message.message,
-        ...(message.option.length === 0 ? yaml.place([...stage.path, 'use']) : yaml.place(path)),
-        component: stage.id,
+        ...(message.option.length === 0 ? yaml.place([...entry.path, 'use']) : yaml.place(path)),
+        component: entry.id,
       });
     }
   } catch (error) {
-    const message = `\`${stage.use}\` failed while checking its settings: ${messageOf(error)}`;
+    const message = `\`${entry.use}\` failed while checking its settings: ${messageOf(error)}`;
     report({
       severity: 'error',
       code: 'CONFIG_PLUGIN_BROKEN',
       message,
-      ...yaml.place([...stage.path, 'use']),
-      component: stage.id,
+      ...yaml.place([...entry.path, 'use']),
+      component: entry.id,
     });
   }
 }
 
-/** The stages that gave a frame its pixels before it enters `stage`: at a join, the first branch does. */
-function precedingOf(stage: Entry, stages: ReadonlyMap<string, Entry>): Entry[] {
+/** The stages that gave a frame its pixels before it enters `entry`: at a join, the first branch does. */
+function precedingOf(entry: Entry, stages: ReadonlyMap<string, Entry>): Entry[] {
   const chain: Entry[] = [];
-  let before = stages.get(stage.from[0] ?? '');
+  let before = stages.get(entry.from[0] ?? '');
   while (before !== undefined && !chain.includes(before)) {
     chain.unshift(before);
     before = stages.get(before.from[0] ?? '');
@@ -197,24 +213,14 @@ function flow({ batch, concurrency }: Entry['host']): object {
 function hashOf({ sources, stages, sinks }: Pick<Pipeline, 'sources' | 'stages' | 'sinks'>): string {
   const graph = {
     sources: sources.map(({ id, use }) => ({ id, use })),
-    stages: stages.map(({ id, use, plugin, settings, from, when }) => ({
-      id,
-      use,
-      version: plugin.version,
-      settings,
-      from,
-      when,
-    })),
-    sinks: sinks.map(({ id, use, plugin, settings, from, when }) => ({
-      id,
-      use,
-      version: plugin.version,
-      settings,
-      from,
-      when,
-    })),
+    stages: stages.map(fateOf),
+    sinks: sinks.map(fateOf),
   };
   return createHash('sha256').update(JSON.stringify(graph, sorted)).digest('hex');
+}
+
+function fateOf({ id, use, plugin: { version }, settings, from, when }: StageNode | SinkNode): object {
+  return { id, use, version, settings, from, when };
 }
 
 /** Keys in one order, so that the order in the YAML does not matter. */

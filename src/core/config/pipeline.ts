@@ -16,7 +16,11 @@ export interface Pipeline {
   /** Sorted so that a stage comes after everything it takes from. */
   readonly stages: readonly StageNode[];
   readonly sinks: readonly SinkNode[];
-  /** SHA-256 of the resolved graph, in hexadecimal: it changes when what happens to a frame may change. */
+  /**
+   * SHA-256, in hexadecimal, over what the file says of a frame's fate: id and plugin of every entry,
+   * and version, settings, `from` and `when` of stages and sinks. It does not see what lies outside of
+   * the file: the weights in a bundle, the code of a plugin whose version stays.
+   */
   readonly hash: string;
 }
 

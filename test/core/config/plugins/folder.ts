@@ -10,5 +10,9 @@ export default defineSource({
     settleMs: z.number().min(0).default(500).describe('Rest before a file is taken.'),
     recursive: z.boolean().default(true).describe('Subfolders, too.'),
   }),
+  lint: ({ path }, { preceding }) =>
+    path === 'full'
+      ? [{ severity: 'warning', option: ['path'], message: `${path}, after ${preceding.length} stages` }]
+      : [],
   create: () => ({ candidates$: EMPTY }),
 });

@@ -9,6 +9,7 @@ export default defineStage({
     bundle: z.string().describe('The folder of the model.'),
     trainedOn: z.array(z.string()).default([]).describe('The stages before it in training.'),
   }),
+  runsIn: 'main',
   lint: ({ bundle, trainedOn }, { preceding }) => {
     if (bundle === 'explosive') throw new Error('it blew up');
     const seen = preceding.map(({ use }) => use).join(', ');

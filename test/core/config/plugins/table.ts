@@ -14,5 +14,15 @@ export default defineSink({
       .default('all')
       .describe('What to write.'),
   }),
+  lint: ({ path }, { preceding }) =>
+    path === 'taken'
+      ? [
+          {
+            severity: 'error',
+            option: ['path'],
+            message: `${path} is taken, after ${preceding.map(({ use }) => use).join(', ')}`,
+          },
+        ]
+      : [],
   create: () => ({ write: () => Promise.resolve() }),
 });
