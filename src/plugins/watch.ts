@@ -1,6 +1,17 @@
 import { constants } from 'node:fs';
-import { access, copyFile, link, lstat, mkdir, opendir, realpath, stat, unlink } from 'node:fs/promises';
-import { dirname, extname, join, relative, sep } from 'node:path';
+import {
+  access,
+  copyFile,
+  link,
+  lstat,
+  mkdir,
+  open,
+  opendir,
+  realpath,
+  stat,
+  unlink,
+} from 'node:fs/promises';
+import { basename, dirname, extname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import chokidar, { type FSWatcher } from 'chokidar';
 import picomatch from 'picomatch';
 import { Observable } from 'rxjs';
@@ -70,8 +81,16 @@ export default defineSource({
       },
     },
   ],
+  async lint({ path, moveTo }, { baseDir }) {
+    try {
+      await archiveOf(resolve(baseDir, path), moveTo && resolve(baseDir, moveTo));
+      return [];
+    } catch (error) {
+      return [{ severity: 'error', option: ['moveTo'], message: messageOf(error) }];
+    }
+  },
   async create(settings, services) {
-    const { once, log } = services;
+    const { id, once, log } = services;
     const root = services.resolve(settings.path);
     const found = await stat(root).catch(() => undefined);
     if (found?.isDirectory() === false) {
@@ -85,8 +104,8 @@ export default defineSource({
     if (found === undefined && once) {
       throw new RxrayError('CONFIG_CREATE', `the folder ${root} does not exist (\`path\`)`);
     }
-    if (found === undefined) log.warn({ path: root }, 'the folder does not exist yet: waiting for it');
-    const archive = settings.moveTo === undefined ? undefined : services.resolve(settings.moveTo);
+    if (found === undefined) log.warn({ source: id }, 'the folder does not exist yet: waiting for it');
+    const archive = await archiveOf(root, settings.moveTo && services.resolve(settings.moveTo));
     let ended = Promise.resolve();
     return {
       candidates$: new Observable((subscriber) => {
@@ -107,9 +126,14 @@ export default defineSource({
       }),
       dispose: () => ended,
       settle: async (candidate, outcome) => {
-        if (outcome === 'failed' || settings.onDone === 'keep' || !(await isUnchanged(candidate))) return;
-        if (archive === undefined) await unlink(candidate.path);
-        else await moveAside(candidate.path, join(archive, candidate.name));
+        if (outcome === 'failed' || settings.onDone === 'keep') return;
+        const { path, name } = candidate;
+        if (await isUnchanged(candidate)) {
+          if (archive !== undefined) await putAside(await realpath(path), join(archive, name));
+        } else if (!(await leadsNowhere(path))) {
+          return;
+        }
+        await unlink(path);
       },
     };
   },
@@ -233,22 +257,25 @@ class FolderWatch {
     const name = this.#nameOf(path);
     const info = await lstat(path).catch(() => undefined);
     if (info?.isDirectory() === true) {
+      this.#forget(name);
       // Announced, so it is new, and nobody announces what was in it already.
       if (this.#enters(path)) await this.#lookAt(this.#walk(path));
       return undefined;
     }
     if (!this.#wants(name)) return undefined;
     if (info === undefined) {
-      if (name.includes('\ufffd')) this.#warn(path, 'a file has a name that is not UTF-8: rename it');
+      if (name.includes('\ufffd')) this.#warn(path, 'a file has a name that is not UTF-8: rename it', name);
       this.#forget(name);
       return undefined;
     }
     if (info.isFile()) {
       return this.#note({ path, name, size: info.size, mtimeMs: info.mtimeMs });
     }
-    if (!info.isSymbolicLink()) return undefined;
-    const target = await this.#follow(path);
-    if (target === undefined) return undefined;
+    const target = info.isSymbolicLink() ? await this.#follow(path) : undefined;
+    if (target === undefined) {
+      this.#forget(name);
+      return undefined;
+    }
     if (target instanceof RxrayError) {
       return this.#note({ path, name, size: info.size, mtimeMs: info.mtimeMs, error: target });
     }
@@ -307,7 +334,7 @@ class FolderWatch {
       }
     } catch (error) {
       // Gone while it was read is nothing to tell.
-      if (!isCode(error, 'ENOENT')) this.#warn(dir, `a folder cannot be read: ${messageOf(error)}`);
+      if (!isCode(error, 'ENOENT')) this.#warn(dir, 'a folder cannot be read', error);
     }
   }
 
@@ -318,7 +345,7 @@ class FolderWatch {
     if (identity === this.#watched || this.services.once) return identity !== '';
     await this.#watcher?.close();
     if (identity === '') {
-      this.services.log.warn({ path: this.root }, 'the folder is gone: waiting for it to come back');
+      this.services.log.warn({ source: this.services.id }, 'the folder is gone: waiting for it to come back');
     } else {
       this.#watcher = this.#listen();
     }
@@ -347,7 +374,7 @@ class FolderWatch {
       hint(this.root);
     });
     watcher.on('error', (error) => {
-      this.#warn('', `the folder is watched by scanning alone: ${messageOf(error)}`);
+      this.#warn('', 'the folder is watched by scanning alone', error);
     });
     return watcher;
   }
@@ -385,11 +412,14 @@ class FolderWatch {
     });
   }
 
-  /** Warns once for each path. */
-  #warn(path: string, message: string): void {
+  /** Warns once for each path. What `detail` says may name it: that is for the debug level alone. */
+  #warn(path: string, message: string, detail: unknown): void {
     if (this.#warned.has(path)) return;
     this.#warned.add(path);
-    this.services.log.warn({ source: this.services.id }, message);
+    const { id: source, log } = this.services;
+    const code = codeOf(detail);
+    log.warn({ source }, code === undefined ? message : `${message} (${code})`);
+    log.debug({ source }, `${message}: ${messageOf(detail)}`);
   }
 }
 
@@ -404,23 +434,57 @@ async function isUnchanged({ path, size, mtimeMs }: Candidate): Promise<boolean>
   return info?.size === size && info.mtimeMs === mtimeMs;
 }
 
-/** Moves a file, also to another disk; where there is one of that name, as `name-1`, `name-2`, … */
-async function moveAside(from: string, to: string): Promise<void> {
+async function leadsNowhere(path: string): Promise<boolean> {
+  const info = await lstat(path).catch(() => undefined);
+  if (info?.isSymbolicLink() !== true) return false;
+  return stat(path).then(
+    () => false,
+    (error: unknown) => isCode(error, 'ENOENT'),
+  );
+}
+
+/**
+ * Where the walk through `root` would meet the folder `moveTo`, whatever links lead there; as it is when
+ * it lies elsewhere. Throws CONFIG_CREATE when the two are one.
+ */
+async function archiveOf(root: string, moveTo: string | undefined): Promise<string | undefined> {
+  if (moveTo === undefined) return undefined;
+  const inside = relative(await realPathOf(root), await realPathOf(moveTo));
+  if (inside === '') {
+    throw new RxrayError('CONFIG_CREATE', `\`moveTo\` must not be the folder that is watched, ${root}`);
+  }
+  return inside.split(sep)[0] === '..' || isAbsolute(inside) ? moveTo : join(root, inside);
+}
+
+/** Also of what does not exist yet. */
+async function realPathOf(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch (error) {
+    if (!isCode(error, 'ENOENT') || dirname(path) === path) return path;
+    return join(await realPathOf(dirname(path)), basename(path));
+  }
+}
+
+/**
+ * Puts a file at `to` as well, also on another disk; where there is one of that name, as `name-1`,
+ * `name-2`, …
+ */
+async function putAside(from: string, to: string): Promise<void> {
   await mkdir(dirname(to), { recursive: true });
   const ending = extname(to);
   for (let n = 0; ; n++) {
     const free = n === 0 ? to : `${to.slice(0, to.length - ending.length)}-${String(n)}${ending}`;
     try {
       await linkOrCopy(from, free);
-      break;
+      return;
     } catch (error) {
       if (!isCode(error, 'EEXIST')) throw error;
     }
   }
-  await unlink(from);
 }
 
-/** Unlike a rename, neither ever overwrites. */
+/** Unlike a rename, neither ever overwrites. A copy is on the disk when this resolves. */
 async function linkOrCopy(from: string, to: string): Promise<void> {
   try {
     await link(from, to);
@@ -428,9 +492,26 @@ async function linkOrCopy(from: string, to: string): Promise<void> {
     if (isCode(error, 'EEXIST')) throw error;
     // Another disk, or one without hard links.
     await copyFile(from, to, constants.COPYFILE_EXCL);
+    await sync(to);
+    // Windows keeps the names in a folder without being asked, and cannot be asked.
+    if (process.platform !== 'win32') await sync(dirname(to));
   }
 }
 
+async function sync(path: string): Promise<void> {
+  // Windows flushes only what may be written; elsewhere the copy of a read-only film may not.
+  const handle = await open(path, process.platform === 'win32' ? 'r+' : 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error ? String(error.code) : undefined;
+}
+
 function isCode(error: unknown, code: string): boolean {
-  return error instanceof Error && 'code' in error && error.code === code;
+  return codeOf(error) === code;
 }

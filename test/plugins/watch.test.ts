@@ -1,6 +1,7 @@
 import { execSync } from 'node:child_process';
 import {
   appendFile,
+  lstat,
   mkdir,
   mkdtemp,
   readFile,
@@ -16,6 +17,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
+import sinon from 'sinon';
 import { filter, firstValueFrom, lastValueFrom, ReplaySubject, take, timeout, toArray } from 'rxjs';
 import type { Candidate, SourceInstance, SourceServices } from '../../src/core/plugin.js';
 import watch from '../../src/plugins/watch.js';
@@ -257,6 +259,47 @@ describe('watch', () => {
     expect((await lastValueFrom(all.pipe(toArray()))).map(({ name }) => name)).to.deep.equal(['stays.png']);
   });
 
+  for (const [what, make] of Object.entries({
+    'a folder': 'mkdir a.png',
+    'a pipe': 'mkfifo a.png',
+    'a link to a folder': 'mkdir b.png; ln -s b.png a.png',
+  })) {
+    it(`does not wait for a file that has become ${what}`, async () => {
+      await putOld('old.png');
+      await writeFile(inbox('a.png'), 'x');
+      const { offered } = await open({ settleMs: 200, scanMs: 600_000 });
+      await offered('old.png');
+      execSync(`rm a.png; ${make}`, { cwd: inbox() });
+      await writeFile(inbox('late.png'), 'x');
+      await offered('late.png');
+      const timers = sinon.spy(globalThis, 'setTimeout');
+      try {
+        await writeFile(inbox('later.png'), 'x');
+        await offered('later.png');
+        expect(timers.callCount).to.be.below(30);
+      } finally {
+        timers.restore();
+      }
+    });
+  }
+
+  it('names no file and no folder above debug', async () => {
+    await putOld('Doe, Jane/a.png');
+    execSync('chmod 755 .. && chmod 0 "Doe, Jane"', { cwd: inbox() });
+    // Nothing is forbidden to root.
+    const isRoot = process.geteuid?.() === 0;
+    if (isRoot) process.seteuid?.('nobody');
+    try {
+      expect(await names()).to.deep.equal([]);
+    } finally {
+      if (isRoot) process.seteuid?.(0);
+      execSync('chmod 755 "Doe, Jane"', { cwd: inbox() });
+    }
+    const [warned, more] = services.logged;
+    expect(warned).to.contain('"warn"').and.contain('EACCES').and.not.contain('Doe');
+    expect(more).to.contain('"debug"').and.contain('Doe, Jane');
+  });
+
   it('keeps the thread free with 30,000 files', async function () {
     this.timeout(60_000);
     execSync('seq 30000 | xargs touch', { cwd: inbox() });
@@ -323,6 +366,73 @@ describe('watch', () => {
       await settle({ onDone: 'move', moveTo: 'inbox/archive' }, 'a.png');
       expect(await exists('inbox/archive/a.png')).to.equal(true);
       expect(await names({ onDone: 'move', moveTo: 'inbox/archive' })).to.deep.equal([]);
+    });
+
+    it('refuses to move files into the folder that it watches, by whatever way', async () => {
+      await symlink(inbox(), join(folder, 'way'));
+      for (const moveTo of ['inbox', 'inbox/', 'way', 'inbox/../inbox']) {
+        const settings = watch.options.parse({ path: 'inbox', onDone: 'move', moveTo });
+        const [fault, ...more] = (await watch.lint?.(settings, { baseDir: folder, preceding: [] })) ?? [];
+        expect(more).to.deep.equal([]);
+        expect(fault).to.deep.include({ severity: 'error', option: ['moveTo'] });
+        const refusal = await open({ onDone: 'move', moveTo }).catch((error: unknown) => error);
+        expect(refusal).to.include({ code: 'CONFIG_CREATE', message: fault?.message });
+      }
+    });
+
+    it('leaves an archive inside the folder alone, by whatever way it is named', async () => {
+      await putOld('archive/a.png');
+      await symlink(inbox(), join(folder, 'way'));
+      expect(await names({ onDone: 'move', moveTo: 'way/archive' })).to.deep.equal([]);
+      expect(await names({ path: 'way', onDone: 'move', moveTo: 'inbox/archive' })).to.deep.equal([]);
+    });
+
+    it('moves to another disk, and overwrites nothing there', async function () {
+      const other = await mkdtemp('/dev/shm/rxray-watch-').catch(() => undefined);
+      if (other === undefined || (await stat(other)).dev === (await stat(folder)).dev) return this.skip();
+      try {
+        for (const text of ['first', 'second']) {
+          await putOld('ward/a.png', text);
+          await settle({ onDone: 'move', moveTo: other }, 'ward/a.png');
+        }
+        expect(await exists('inbox/ward/a.png')).to.equal(false);
+        expect(await readFile(join(other, 'ward/a.png'), 'utf8')).to.equal('first');
+        expect(await readFile(join(other, 'ward/a-1.png'), 'utf8')).to.equal('second');
+      } finally {
+        await rm(other, { recursive: true });
+      }
+    });
+
+    describe('and a link', () => {
+      const move = { onDone: 'move', moveTo: 'archive' };
+      beforeEach(async () => {
+        await putOld('films/a.png', 'pixels');
+        await symlink('films/a.png', inbox('link.png'));
+      });
+
+      it('moves what it leads to under the name of the link, and leaves the film to its own turn', async () => {
+        await settle(move, 'link.png');
+        expect((await lstat(join(folder, 'archive/link.png'))).isFile()).to.equal(true);
+        expect(await readFile(join(folder, 'archive/link.png'), 'utf8')).to.equal('pixels');
+        expect(await exists('inbox/link.png')).to.equal(false);
+        await settle(move, 'films/a.png');
+        expect(await readFile(join(folder, 'archive/films/a.png'), 'utf8')).to.equal('pixels');
+        expect(await exists('inbox/films/a.png')).to.equal(false);
+      });
+
+      it('deletes the link alone', async () => {
+        await settle({ onDone: 'delete' }, 'link.png');
+        expect(await exists('inbox/link.png')).to.equal(false);
+        expect(await exists('inbox/films/a.png')).to.equal(true);
+      });
+
+      it('deletes a link whose film was moved before it', async () => {
+        const { source, offered } = await open(move);
+        const [link, film] = await Promise.all([offered('link.png'), offered('films/a.png')]);
+        await source.settle?.(film, 'done');
+        await source.settle?.(link, 'done');
+        expect(await lstat(inbox('link.png')).catch(() => undefined)).to.equal(undefined);
+      });
     });
 
     it('leaves it alone when it has changed meanwhile', async () => {
