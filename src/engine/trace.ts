@@ -124,6 +124,9 @@ function traceOnce(
       }
       const results = fn(tensors, parameters);
       for (const [name, tensor] of Object.entries(results)) {
+        if (name in tensors || name in parameters) {
+          throw new EngineError('trace-failed', `The output "${name}" has the name of an input or variable.`);
+        }
         const target = name.startsWith(NEXT)
           ? (variables[name.slice(NEXT.length)]?.dims ?? tensor.shape)
           : undefined;

@@ -75,6 +75,12 @@ describe('traceToOnnx', () => {
       });
     }
 
+    it('an output with the name of an input', () => {
+      const error = failure((inputs) => ({ x: tf.relu(x(inputs)) }), { x: { shape: [3] } });
+      expect(error.code).to.equal('trace-failed');
+      expect(error.message).to.match(/"x"/);
+    });
+
     it('a type that ONNX Runtime would need another kernel for', () => {
       const error = failure((inputs) => ({ y: tf.complex(x(inputs), x(inputs)) }), { x: { shape: [3] } });
       expect(error.code).to.be.oneOf(['trace-failed', 'missing-kernel']);
