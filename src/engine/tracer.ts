@@ -176,8 +176,13 @@ export class Tracer {
       );
     }
     if (held.length < rank) held = [...Array.from({ length: rank - held.length }, () => 1), ...held];
-    const name = this.graph.add(type, operands, attributes);
-    return this.result(name, shape, dtype, { order, held });
+    const flat = this.#flattened(inputs, order);
+    if (!flat) return this.result(this.graph.add(type, operands, attributes), shape, dtype, { order, held });
+    const flatResult = this.graph.add(type, flat, attributes);
+    const dims = this.graph.dimensions(pick(held, order));
+    const value = new TracedValue(this.graph.add('Reshape', [flatResult, dims]), shape, dtype, order, held);
+    value.forms.set(flatKey(order), flatResult);
+    return this.alias(value);
   }
 
   /** The same value seen as broadcast to `shape` (equal rank, axes of length 1 grow). */
@@ -191,6 +196,29 @@ export class Tracer {
     if (value.splat !== undefined) return this.host({ ...value, shape });
     const name = this.#constant(value, identityOrder(value.shape.length));
     return this.result(name, shape, value.dtype, { held: value.shape });
+  }
+
+  /**
+   * Operands as vectors where some are scalars and the rest, held alike, end in an axis of length 1: ONNX Runtime would
+   * broadcast the scalars element by element there. Undefined elsewhere.
+   */
+  #flattened(inputs: readonly tf.TensorInfo[], order: AxisOrder): string[] | undefined {
+    const isScalar = (info: tf.TensorInfo): boolean => info.shape.length === 0 || this.#isSplat(info);
+    const [wide, ...others] = inputs.filter((info) => !isScalar(info));
+    if (wide?.shape.length !== order.length || others.length === inputs.length - 1) return undefined;
+    const held = this.heldOf(wide);
+    if (pick(held, order).at(-1) !== 1 || sizeOf(held) === 1) return undefined;
+    if (others.some((other) => this.heldOf(other).join() !== held.join())) return undefined;
+    return inputs.map((info) => (isScalar(info) ? this.operand(info, order) : this.#flat(info, order)));
+  }
+
+  #flat(info: tf.TensorInfo, order: AxisOrder): string {
+    const value = this.value(info);
+    const known = value instanceof TracedValue ? value.forms.get(flatKey(order)) : undefined;
+    if (known !== undefined) return known;
+    const name = this.graph.add('Reshape', [this.operand(info, order), this.graph.integers([-1])]);
+    if (value instanceof TracedValue) value.forms.set(flatKey(order), name);
+    return name;
   }
 
   #isSplat(info: tf.TensorInfo): boolean {
@@ -284,6 +312,11 @@ function broadcastShape(a: readonly number[], b: readonly number[]): number[] {
 function trimOnes(dims: readonly number[]): number[] {
   const start = dims.findIndex((dim) => dim !== 1);
   return start < 0 ? [] : dims.slice(start);
+}
+
+/** Key of a form that lies in an order, but as a vector. */
+function flatKey(order: AxisOrder): string {
+  return `flat ${order.join()}`;
 }
 
 function keepsSequence(source: AxisOrder, target: AxisOrder, held: readonly number[]): boolean {
