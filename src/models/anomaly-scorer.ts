@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { scalar } from '../engine/host-tensor.js';
 import type { EngineSession, HostTensor, HostTensors } from '../engine/index.js';
+import { boxMuller } from './random.js';
 
 /** How the generator's latent space is searched for a film. */
 export interface SearchSettings {
@@ -171,7 +172,7 @@ function deviation(values: readonly number[]): number {
   return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length);
 }
 
-/** Standard normal numbers (Box–Muller) out of SHA-256 of the pixels in counter mode. */
+/** Standard normal numbers out of SHA-256 of the pixels in counter mode. */
 function startOf(pixels: Float32Array, count: number): Float32Array {
   const key = createHash('sha256')
     .update(new Uint8Array(pixels.buffer, pixels.byteOffset, pixels.byteLength))
@@ -180,11 +181,10 @@ function startOf(pixels: Float32Array, count: number): Float32Array {
   for (let i = 0; i < count; i += 8) {
     const block = createHash('sha256').update(key).update(String(i)).digest();
     for (let pair = 0; pair < 4; pair++) {
-      const radius = Math.sqrt(-2 * Math.log((block.readUInt32LE(pair * 8) + 1) / 2 ** 32));
-      const angle = (2 * Math.PI * block.readUInt32LE(pair * 8 + 4)) / 2 ** 32;
+      const u = (block.readUInt32LE(pair * 8) + 1) / 2 ** 32;
+      const numbers = boxMuller(u, block.readUInt32LE(pair * 8 + 4) / 2 ** 32);
       // Beyond the end these fall away: a typed array ignores them.
-      z[i + pair * 2] = radius * Math.cos(angle);
-      z[i + pair * 2 + 1] = radius * Math.sin(angle);
+      [z[i + pair * 2], z[i + pair * 2 + 1]] = numbers;
     }
   }
   return z;

@@ -13,7 +13,7 @@ import {
 import { modelCard } from './card.js';
 import type { Film } from './dataset.js';
 import type { TrainingHooks } from './hooks.js';
-import { seeded, shuffled } from './random.js';
+import { seededRandom, shuffled } from '../models/random.js';
 import { checkpointDir, common, prepare, wrongSize, type Made, type Recipe } from './recipe.js';
 
 /** Share of the training normals that the GAN does not see: their scores are the reference. */
@@ -94,7 +94,7 @@ function heldOutPatients(films: readonly Film[], seed: number): Set<string> {
   const patients = [...new Set(training.map((film) => film.patient))].sort();
   const held = new Set<string>();
   let count = 0;
-  for (const i of shuffled(patients.length, seeded(seed))) {
+  for (const i of shuffled(patients.length, seededRandom(seed))) {
     if (count >= training.length * REFERENCE_SHARE) break;
     const patient = patients[i] ?? '';
     held.add(patient);

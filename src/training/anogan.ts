@@ -21,7 +21,7 @@ import { loadCheckpoint, saveCheckpoint, type Checkpoint } from './checkpoint.js
 import { isStopped, type TrainingHooks } from './hooks.js';
 import { auroc, aurocInterval } from './metrics.js';
 import { filmAt, type PreparedFilms } from './preprocess.js';
-import { seeded, shuffled } from './random.js';
+import { seededRandom, shuffled } from '../models/random.js';
 
 export interface AnoganSettings {
   /** Channels of the finest layer; 64 is the standard network, 32 costs a quarter. */
@@ -149,14 +149,21 @@ export async function trainAnogan(
   const G = await engine.load(generator.bytes, { state, name: 'generator training' });
 
   const noise = (epoch: number, step: number, which: number): HostTensor =>
-    normalNoise([batchSize, zDim], seeded(seed, NOISE, epoch, step, which));
+    normalNoise([batchSize, zDim], seededRandom(seed, NOISE, epoch, step, which));
 
   function batchAt(epoch: number, step: number, order: Uint32Array): HostTensor {
     const images = new Float32Array(batchSize * side * side);
     for (let i = 0; i < batchSize; i++) {
       const film = normals[order[step * batchSize + i] ?? 0] ?? 0;
       const pixels = images.subarray(i * side * side, (i + 1) * side * side);
-      augment(filmAt(films, film), side, side, settings.augmentation, seeded(seed, epoch, film), pixels);
+      augment(
+        filmAt(films, film),
+        side,
+        side,
+        settings.augmentation,
+        seededRandom(seed, epoch, film),
+        pixels,
+      );
     }
     for (let p = 0; p < images.length; p++) images[p] = 2 * (images[p] ?? 0) - 1;
     return { data: images, dims: [batchSize, side, side, 1] };
@@ -178,7 +185,7 @@ export async function trainAnogan(
   while (progress.epoch <= epochs && !isStopped(hooks)) {
     const { epoch, sums } = progress;
     const began = performance.now() - progress.secondsBefore * 1000;
-    const order = shuffled(normals.length, seeded(seed, epoch));
+    const order = shuffled(normals.length, seededRandom(seed, epoch));
     while (progress.step < steps && !isStopped(hooks)) {
       const { step } = progress;
       const images = batchAt(epoch, step, order);
@@ -295,7 +302,7 @@ export function anoganMetrics(
 
 /** As many normal as abnormal films, drawn by the seed. */
 function someOf({ index, abnormal }: AnoganData['val'], seed: number): AnoganData['val'] {
-  const order = Array.from(shuffled(index.length, seeded(seed)));
+  const order = Array.from(shuffled(index.length, seededRandom(seed)));
   const of = (wanted: boolean): number[] =>
     order.filter((i) => abnormal[i] === wanted).slice(0, QUICK_FILMS / 2);
   const chosen = [...of(false), ...of(true)];

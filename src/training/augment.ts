@@ -1,4 +1,4 @@
-import type { Random } from './random.js';
+import type { Random } from '../models/random.js';
 
 /** How films are varied in training. Each is a range drawn from uniformly, and 0 switches it off. */
 export interface Augmentation {

@@ -6,7 +6,7 @@ import { loadCheckpoint, saveCheckpoint, type Checkpoint } from './checkpoint.js
 import { isStopped, type TrainingHooks } from './hooks.js';
 import { aurocInterval, balancedAccuracy, confusionMatrix, recalls } from './metrics.js';
 import { filmAt, imagesOf, type PreparedFilms } from './preprocess.js';
-import { seeded, shuffled } from './random.js';
+import { seededRandom, shuffled } from '../models/random.js';
 import { learningRateAt } from './schedule.js';
 
 export interface ClassifierSettings {
@@ -138,7 +138,14 @@ export async function trainClassifier(
       const film = train.index[at] ?? 0;
       const label = train.label[at] ?? 0;
       const pixels = images.subarray(i * side * side, (i + 1) * side * side);
-      augment(filmAt(films, film), side, side, settings.augmentation, seeded(seed, epoch, film), pixels);
+      augment(
+        filmAt(films, film),
+        side,
+        side,
+        settings.augmentation,
+        seededRandom(seed, epoch, film),
+        pixels,
+      );
       targets[i * classes.length + label] = 1;
       if (weights !== undefined) sampleWeights[i] = weights[label] ?? 1;
     }
@@ -176,7 +183,7 @@ export async function trainClassifier(
     const { epoch } = progress;
     if (progress.step === 0 && epoch - Math.max(1, progress.bestEpoch) > settings.patience) break;
     const began = performance.now() - progress.secondsBefore * 1000;
-    const order = shuffled(train.index.length, seeded(seed, epoch));
+    const order = shuffled(train.index.length, seededRandom(seed, epoch));
     let feeds = batchAt(epoch, progress.step, order);
     while (progress.step < steps && !isStopped(hooks)) {
       const running = session.step(feeds);

@@ -3,7 +3,7 @@ import { readFile, readdir, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { parse } from 'csv-parse/sync';
 import { RxrayError } from '../core/errors.js';
-import { seeded, shuffled } from './random.js';
+import { seededRandom, shuffled } from '../models/random.js';
 
 export type Split = 'train' | 'val' | 'test';
 
@@ -219,7 +219,7 @@ function splitByPatient(
     const patients = [...new Set(mine.map((film) => film.patient))].sort();
     const wanted = Math.round(mine.length * share);
     let taken = mine.filter((film) => validation.has(film.patient)).length;
-    for (const i of shuffled(patients.length, seeded(seed))) {
+    for (const i of shuffled(patients.length, seededRandom(seed))) {
       if (taken >= wanted) break;
       const patient = patients[i] ?? '';
       if (validation.has(patient)) continue;

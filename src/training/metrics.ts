@@ -1,4 +1,4 @@
-import { seeded } from './random.js';
+import { seededRandom } from '../models/random.js';
 
 /** Films by true class (rows) and predicted class (columns). */
 export type ConfusionMatrix = readonly (readonly number[])[];
@@ -79,7 +79,7 @@ export function aurocInterval(
   const groups: [number[], number[]] = [[], []];
   for (let i = 0; i < scores.length; i++) groups[positive[i] ? 1 : 0].push(scores[i] ?? 0);
   const labels = groups.flatMap((group, i) => group.map(() => i));
-  const random = seeded(seed);
+  const random = seededRandom(seed);
   const values: number[] = [];
   for (let r = 0; r < resamples; r++) {
     const drawn = groups.flatMap((group) => group.map(() => group[Math.floor(random() * group.length)] ?? 0));

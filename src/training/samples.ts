@@ -3,8 +3,7 @@ import type { Engine } from '../engine/index.js';
 import { resize } from '../imaging/opencv.js';
 import { addOpacity } from '../imaging/phantom.js';
 import { readBundle, readBundleFile } from '../models/bundle.js';
-import { normalNoise } from '../models/random.js';
-import { seeded } from './random.js';
+import { normalNoise, seededRandom } from '../models/random.js';
 
 /** A film that shows nobody: the generator made it up. */
 export interface SampleFilm {
@@ -47,7 +46,9 @@ export async function sampleFilms(
     device: 'cpu',
   });
   const zDim = Number(bundle.architecture.zDim);
-  const { images } = await session.run({ z: normalNoise([count, zDim], seeded(seed), { std: TRUNCATION }) });
+  const { images } = await session.run({
+    z: normalNoise([count, zDim], seededRandom(seed), { std: TRUNCATION }),
+  });
   await session.dispose();
   const pixels = images?.data as Float32Array;
   const { width, height } = bundle.input;

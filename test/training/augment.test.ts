@@ -6,7 +6,7 @@ import {
   NO_AUGMENTATION,
   type Augmentation,
 } from '../../src/training/augment.js';
-import { seeded } from '../../src/training/random.js';
+import { seededRandom } from '../../src/models/random.js';
 
 /** A film with a bright square left of the middle. */
 function film(width = 32, height = 32): Uint8Array {
@@ -17,7 +17,7 @@ function film(width = 32, height = 32): Uint8Array {
 
 function run(settings: Partial<Augmentation>, seed = 1, source = film()): Float32Array {
   const target = new Float32Array(source.length);
-  augment(source, 32, 32, { ...NO_AUGMENTATION, ...settings }, seeded(seed), target);
+  augment(source, 32, 32, { ...NO_AUGMENTATION, ...settings }, seededRandom(seed), target);
   return target;
 }
 

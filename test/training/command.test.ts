@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import sharp from 'sharp';
 import { readBundle, readBundleFile } from '../../src/models/bundle.js';
-import { seeded } from '../../src/training/random.js';
+import { seededRandom } from '../../src/models/random.js';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const SOURCE = ['--import', 'tsx', '--import', './test/support/tsx-threads.mjs', 'src/cli/main.ts'];
@@ -43,7 +43,7 @@ describe('rxray train', function () {
   let dir: string;
   before(async () => {
     dir = await mkdtemp(join(tmpdir(), 'rxray-train-'));
-    const random = seeded(4);
+    const random = seededRandom(4);
     for (const [label, bright] of [
       ['dark', 0],
       ['light', 120],

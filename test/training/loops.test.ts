@@ -13,11 +13,11 @@ import {
   type ClassifierSettings,
 } from '../../src/training/classifier.js';
 import type { TrainingHooks } from '../../src/training/hooks.js';
-import { seeded } from '../../src/training/random.js';
+import { seededRandom } from '../../src/models/random.js';
 
 /** Films whose class is where they are bright: nowhere, on the right, below. */
 function toyFilms(count: number, side: number): { data: Uint8Array; labels: Uint8Array } {
-  const random = seeded(9);
+  const random = seededRandom(9);
   const labels = Uint8Array.from({ length: count }, (_, i) => i % 3);
   const data = Uint8Array.from({ length: count * side * side }, (_, i) => {
     const label = labels[Math.floor(i / (side * side))];
