@@ -36,6 +36,16 @@ export function compileExpression(text: string): (frame: Frame) => unknown {
   };
 }
 
+/** What is wrong with an expression; undefined when it parses. */
+export function expressionFault(text: string): string | undefined {
+  try {
+    compileExpression(text);
+    return undefined;
+  } catch (error) {
+    return messageOf(error);
+  }
+}
+
 /** Compiles a `when:`. The function throws FRAME_EXPRESSION, too, where the value is not true or false. */
 export function compileCondition(text: string): (frame: Frame) => boolean {
   const evaluate = compileExpression(text);

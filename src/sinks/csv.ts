@@ -1,8 +1,9 @@
 import { stringify } from 'csv-stringify/sync';
 import { z } from 'zod';
 import { messageOf, RxrayError } from '../core/errors.js';
+import { expressionFault } from '../core/expression.js';
 import type { Frame } from '../core/frame.js';
-import { defineSink, type SinkInstance, type SinkServices } from '../core/plugin.js';
+import { defineSink, type LintMessage, type SinkInstance, type SinkServices } from '../core/plugin.js';
 import { CsvFile, type Row } from './csv-file.js';
 import { valueAt, withoutImages } from './plain.js';
 
@@ -58,6 +59,12 @@ export default defineSink({
   ],
   // A group costs two syncs however long it is.
   maxBatch: 256,
+  lint: ({ columns = [] }) =>
+    columns.flatMap((entry, index): LintMessage[] => {
+      const message = typeof entry === 'string' ? undefined : expressionFault(entry.value);
+      const option = ['columns', String(index), 'value'];
+      return message === undefined ? [] : [{ severity: 'error', code: 'CONFIG_EXPRESSION', option, message }];
+    }),
   create: csvSink,
 });
 

@@ -14,8 +14,9 @@ import {
 import { Webhook } from 'standardwebhooks';
 import { z } from 'zod';
 import { RxrayError } from '../core/errors.js';
+import { expressionFault } from '../core/expression.js';
 import type { Frame } from '../core/frame.js';
-import { defineSink, type SinkInstance, type SinkServices } from '../core/plugin.js';
+import { defineSink, type LintMessage, type SinkInstance, type SinkServices } from '../core/plugin.js';
 import { plain, withoutImages } from './plain.js';
 
 const options = z.strictObject({
@@ -80,6 +81,7 @@ export default defineSink({
       },
     },
   ],
+  lint: (settings) => [...faultsOf(settings)],
   create: webhookSink,
 });
 
@@ -100,18 +102,16 @@ class Unavailable extends Error {
 
 function webhookSink(settings: WebhookOptions, services: SinkServices): SinkInstance {
   const { timeoutMs, backoffMs, giveUpAfterMs } = settings;
-  const url = new URL(settings.url);
-  if (url.username !== '' || url.password !== '') {
-    throw refusedSettings(
-      services,
-      'url: expected no user and password in it. Put them into an `Authorization` header',
-    );
+  for (const { code = 'CONFIG_CREATE', option, message } of faultsOf(settings)) {
+    throw new RxrayError(code, `${option.join('.')}: ${message}`, { component: services.id });
   }
+  const url = new URL(settings.url);
   if (url.protocol === 'http:' && !['localhost', '127.0.0.1', '[::1]'].includes(url.hostname)) {
     services.log.warn({ host: url.host }, 'the webhook is not encrypted: use https');
   }
-  const signer = signerOf(settings.secret, services);
-  const headers = headersOf(settings.headers, services);
+  const signer = settings.secret === '' ? undefined : new Webhook(settings.secret);
+  const headers = new Headers({ 'content-type': 'application/json', 'user-agent': 'rxray' });
+  for (const [name, value] of Object.entries(settings.headers)) headers.set(name, value);
   const payload = payloadOf(settings, services);
 
   const growing = new ExponentialBackoff({ initialDelay: backoffMs, maxDelay: 30_000 });
@@ -215,32 +215,39 @@ function webhookSink(settings: WebhookOptions, services: SinkServices): SinkInst
   };
 }
 
-function signerOf(secret: string, services: SinkServices): Webhook | undefined {
-  if (secret === '') return undefined;
-  try {
-    return new Webhook(secret);
-  } catch {
-    // What the library throws is not passed on: nothing of a secret may reach a log.
-    throw refusedSettings(
-      services,
-      'secret: expected base64, with or without `whsec_` in front (`openssl rand -base64 32`)',
-    );
+/**
+ * What cannot work. The libraries' own messages are not passed on: nothing of a secret may reach a screen
+ * or a log.
+ */
+function* faultsOf({ url, secret, headers, fields = {} }: WebhookOptions): Generator<LintMessage> {
+  const { username, password } = new URL(url);
+  if (username !== '' || password !== '') {
+    const message = 'expected no user and password in it. Put them into an `Authorization` header';
+    yield { severity: 'error', option: ['url'], message };
+  }
+  if (secret !== '' && !works(() => new Webhook(secret))) {
+    const message = 'expected base64, with or without `whsec_` in front (`openssl rand -base64 32`)';
+    yield { severity: 'error', option: ['secret'], message };
+  }
+  for (const [name, value] of Object.entries(headers)) {
+    if (works(() => new Headers({ [name]: value }))) continue;
+    const message = `"${name}" is not a header, or its value has characters that headers cannot have`;
+    yield { severity: 'error', option: ['headers', name], message };
+  }
+  for (const [name, text] of Object.entries(fields)) {
+    const message = expressionFault(text);
+    if (message === undefined) continue;
+    yield { severity: 'error', code: 'CONFIG_EXPRESSION', option: ['fields', name], message };
   }
 }
 
-function headersOf(more: Readonly<Record<string, string>>, services: SinkServices): Headers {
-  const headers = new Headers({ 'content-type': 'application/json', 'user-agent': 'rxray' });
-  for (const [name, value] of Object.entries(more)) {
-    try {
-      headers.set(name, value);
-    } catch {
-      throw refusedSettings(
-        services,
-        `headers: "${name}" is not a header, or its value has characters that headers cannot have`,
-      );
-    }
+function works(make: () => unknown): boolean {
+  try {
+    make();
+    return true;
+  } catch {
+    return false;
   }
-  return headers;
 }
 
 /** What is sent of a frame: without the file name unless it was asked for, and never with pixels. */
@@ -287,6 +294,3 @@ function networkReason(error: unknown): string {
   const code = cause instanceof Error && 'code' in cause ? ` (${String(cause.code)})` : '';
   return `it could not be reached${code}`;
 }
-
-const refusedSettings = (services: SinkServices, message: string): RxrayError =>
-  new RxrayError('CONFIG_CREATE', message, { component: services.id });

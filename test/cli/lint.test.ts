@@ -46,6 +46,44 @@ describe('rxray lint', () => {
     expect(text).to.match(/missing\.yaml:8:21 error BUNDLE_NOT_FOUND .*none/);
   });
 
+  const refused: Readonly<Record<string, readonly [string, string]>> = {
+    'an archive that is the watched folder': [
+      'sources: [{ use: watch, with: { path: in, onDone: move, moveTo: ./in/ } }]\nsinks: [{ use: console }]',
+      '2:65 error CONFIG_REFUSED',
+    ],
+    'a batch of what takes films one by one': [
+      'sources: [{ use: watch, with: { path: in } }]\nstages: [{ use: decode, batch: {} }]\nsinks: [{ use: console }]',
+      '3:25 error CONFIG_INVALID',
+    ],
+    'a column that does not parse': [
+      'sources: [{ use: watch, with: { path: in } }]\nsinks: [{ use: csv, with: { path: a.csv, columns: [file, { name: x, value: 1 + }] } }]',
+      '3:76 error CONFIG_EXPRESSION',
+    ],
+    'a field that does not parse': [
+      'sources: [{ use: watch, with: { path: in } }]\nsinks: [{ use: webhook, with: { url: "https://a.example", fields: { x: 1 + } } }]',
+      '3:72 error CONFIG_EXPRESSION',
+    ],
+    'a password in an address': [
+      'sources: [{ use: watch, with: { path: in } }]\nsinks: [{ use: webhook, with: { url: "https://a:b@a.example" } }]',
+      '3:38 error CONFIG_REFUSED',
+    ],
+    'a secret that is no key': [
+      'sources: [{ use: watch, with: { path: in } }]\nsinks: [{ use: webhook, with: { url: "https://a.example", secret: "?" } }]',
+      '3:67 error CONFIG_REFUSED',
+    ],
+    'a header that is none': [
+      'sources: [{ use: watch, with: { path: in } }]\nsinks: [{ use: webhook, with: { url: "https://a.example", headers: { "a b": c } } }]',
+      '3:77 error CONFIG_REFUSED',
+    ],
+  };
+  for (const [what, [lines, message]] of Object.entries(refused)) {
+    it(`finds ${what}`, async () => {
+      const { code, text } = await lintFile(file('refused.yaml', `version: 1\n${lines}\n`));
+      expect(text).to.contain(message).and.contain('\n1 error');
+      expect(code).to.equal(2);
+    });
+  }
+
   it('says all that as JSON, too', async () => {
     const path = file('json.yaml', graph('clahhe'));
     const { code, text } = await lintFile(path, { json: true });
