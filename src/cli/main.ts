@@ -25,10 +25,10 @@ const program = new Command('rxray')
   .addHelpText('after', '\nEvery command has --help with examples. To begin: rxray doctor, then rxray run.');
 
 const [asked] = process.argv.slice(2);
-const wanted = asked !== undefined && asked in COMMANDS ? [asked] : Object.keys(COMMANDS);
-for (const name of wanted) (await COMMANDS[name]?.())?.(program);
+const wanted = asked !== undefined && Object.hasOwn(COMMANDS, asked) ? [asked] : Object.keys(COMMANDS);
 
 try {
+  for (const name of wanted) (await COMMANDS[name]?.())?.(program);
   await program.parseAsync();
 } catch (error) {
   const { code, exitCode } = error as { code?: string; exitCode?: number };

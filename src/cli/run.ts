@@ -6,7 +6,7 @@ import { loadPipeline } from '../core/config/load.js';
 import type { Issue, Pipeline } from '../core/config/pipeline.js';
 import { messageOf, RxrayError } from '../core/errors.js';
 import { CreateError } from '../core/graph/create.js';
-import { startPipeline, type PipelineRun, type Settled, type Summary } from '../core/run.js';
+import { startPipeline, type Already, type PipelineRun, type Settled, type Summary } from '../core/run.js';
 import { builtInRegistry } from './builtins.js';
 import { EXIT } from './exit.js';
 import { createHost } from './host.js';
@@ -95,13 +95,18 @@ async function runPipeline(
   const print = flags.json ? printJson : printText;
   print.started?.(pipeline, once);
 
+  let stopping = false;
   const stop = (): void => {
-    process.stderr.write('\nstopping: finishing what is in flight (Ctrl-C again to quit at once)\n');
+    if (stopping) process.exit(EXIT.fatal);
+    stopping = true;
+    say('\nstopping: finishing what is in flight (Ctrl-C again to quit at once)');
     graph.stop();
-    process.once('SIGINT', () => process.exit(EXIT.fatal));
   };
-  process.once('SIGINT', stop);
-  process.once('SIGTERM', stop);
+  process.on('SIGINT', stop);
+  process.on('SIGTERM', stop);
+  // Whoever reads the lines may stop reading (`| head`): the films are processed all the same.
+  const ignore = (): void => undefined;
+  process.stdout.on('error', ignore);
 
   graph.settled$.subscribe({ next: print.film, error: () => undefined });
   if (!once) {
@@ -112,27 +117,25 @@ async function runPipeline(
         filter((counts) => counts.length > 0),
       )
       .subscribe((counts) => {
-        print.already?.(
-          counts.reduce((sum, count) => sum + count, 0),
-          pipeline,
-        );
+        print.already?.(counts.reduce((a, b) => ({ done: a.done + b.done, failed: a.failed + b.failed })));
       });
   }
   try {
     const summary = await graph.finished;
-    print.summary(summary, pipeline);
+    print.summary(summary, pipeline, once);
     return summary.failed > 0 ? EXIT.filmsFailed : EXIT.fine;
   } finally {
-    process.removeAllListeners('SIGINT');
-    process.removeAllListeners('SIGTERM');
+    process.off('SIGINT', stop);
+    process.off('SIGTERM', stop);
+    process.stdout.off('error', ignore);
   }
 }
 
 interface Printer {
   started?(pipeline: Pipeline, once: boolean): void;
   film(film: Settled): void;
-  already?(count: number, pipeline: Pipeline): void;
-  summary(summary: Summary, pipeline: Pipeline): void;
+  already?(counts: Already): void;
+  summary(summary: Summary, pipeline: Pipeline, once: boolean): void;
 }
 
 /** For people, on standard error: standard output belongs to the console sink. */
@@ -145,13 +148,11 @@ const printText: Printer = {
     const where = failure.component === undefined ? '' : `${failure.component}: `;
     say(`${pc.red('✗')} ${name}  ${where}${failure.message} ${pc.dim(failure.code)}`);
   },
-  already: (count) => {
-    say(alreadyText(count));
-  },
-  summary: ({ done, failed, already, seconds }, { stateDir }) => {
-    if (already > 0) say(alreadyText(already));
+  already: sayAlready,
+  summary: ({ done, failed, already, failedBefore, seconds }, { stateDir }, once) => {
+    if (once) sayAlready({ done: already, failed: failedBefore });
     if (done + failed === 0) {
-      if (already === 0) say('no films found');
+      if (already + failedBefore === 0) say('no films found');
       return;
     }
     say(pc.dim(`${films(done + failed)} in ${seconds.toFixed(1)} s`));
@@ -176,8 +177,15 @@ const printJson: Printer = {
   },
 };
 
-function alreadyText(count: number): string {
-  return `${films(count)} ${count === 1 ? 'is' : 'are'} already done; --again processes ${count === 1 ? 'it' : 'them'} anew`;
+function sayAlready({ done, failed }: Already): void {
+  const parts = [
+    ...(done > 0 ? [`${films(done)} ${done === 1 ? 'is' : 'are'} already done`] : []),
+    ...(failed > 0
+      ? [`${films(failed)} failed before and ${failed === 1 ? 'lies' : 'lie'} in the dead letter`]
+      : []),
+  ];
+  if (parts.length === 0) return;
+  say(`${parts.join(', ')}; --again processes ${done + failed === 1 ? 'it' : 'them'} anew`);
 }
 
 function films(count: number): string {

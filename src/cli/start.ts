@@ -1,5 +1,5 @@
 import { mkdir, readdir } from 'node:fs/promises';
-import { join, relative, resolve } from 'node:path';
+import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import pc from 'picocolors';
@@ -24,9 +24,9 @@ export function start(program: Command): void {
   )
     .addHelpText('after', '\nExample:\n  $ npm start -- --once    end when everything in ./inbox is done')
     .action(async (flags: RunFlags) => {
-      const inbox = resolve(flags.input ?? join(HOME, 'inbox'));
       const host = createHost(createLog());
-      await fillInbox(inbox, host.get(Engine));
+      // A folder of the user's own gets no films of ours.
+      if (flags.input === undefined) await fillInbox(join(HOME, 'inbox'), host.get(Engine));
       process.exitCode = await runFile(join(HOME, 'pipeline.yaml'), flags, host);
     });
 }

@@ -2,6 +2,7 @@ import 'reflect-metadata';
 import { Container, type ServiceIdentifier } from 'inversify';
 import type { Pipeline } from './config/pipeline.js';
 import { DeadLetter } from './dead-letter.js';
+import { messageOf } from './errors.js';
 import { Journal } from './journal/journal.js';
 import type { Log, SinkInstance, SourceInstance, StageInstance } from './plugin.js';
 import { WorkerPool } from './workers/pool.js';
@@ -39,7 +40,13 @@ export function createGraphContainer(parent: Container, pipeline: Pipeline): Con
     .toResolvedValue((log: Log) => Journal.open(pipeline.stateDir, log), [LOG])
     .inSingletonScope()
     .onDeactivation((journal) => journal.close());
-  container.bind(DeadLetter).toConstantValue(new DeadLetter(pipeline.stateDir, pipeline.hash));
+  container
+    .bind(DeadLetter)
+    .toResolvedValue(
+      (pool: WorkerPool) => new DeadLetter(pipeline.stateDir, pipeline.hash, pool),
+      [WorkerPool],
+    )
+    .inSingletonScope();
   return container;
 }
 
@@ -54,7 +61,14 @@ export function adopt<T extends { dispose?(): Promise<void> | void }>(
     .bind(kind)
     .toConstantValue(plugin)
     .whenNamed(id)
-    .onDeactivation(() => plugin.dispose?.());
+    .onDeactivation(async () => {
+      try {
+        await plugin.dispose?.();
+      } catch (error) {
+        // The others are to be disposed of, too, and what ended the run is the better message.
+        container.get(LOG).error({ component: id }, `could not be closed: ${messageOf(error)}`);
+      }
+    });
   // Only what has been asked for once is deactivated.
   container.get(kind, { name: id });
 }

@@ -1,8 +1,8 @@
-import { constants } from 'node:fs';
-import { copyFile, mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { RxrayError, messageOf } from './errors.js';
 import type { Failure, Ticket } from './graph/ticket.js';
+import type { WorkerPool } from './workers/pool.js';
 
 /** What `reason.json` says of a file that failed. */
 export interface Reason {
@@ -22,7 +22,8 @@ export interface Reason {
 
 /**
  * The folder of the files that failed: one folder per frame id with the original file and its
- * `reason.json`. A file that cannot be read leaves the reason alone.
+ * `reason.json`, on the disk when `keep` resolves. A file that could not be read, or that has changed
+ * since, leaves the reason alone.
  */
 export class DeadLetter {
   readonly dir: string;
@@ -30,13 +31,14 @@ export class DeadLetter {
   constructor(
     stateDir: string,
     private readonly graph: string,
+    private readonly pool: WorkerPool,
   ) {
     this.dir = join(stateDir, 'deadletter');
   }
 
   /** Keeps the ticket's file with the reason of its failure. Throws STATE_UNWRITABLE. */
   async keep(ticket: Ticket, failure: Failure): Promise<void> {
-    const { origin, candidate, id } = ticket;
+    const { origin, id } = ticket;
     const reason: Reason = {
       id,
       source: origin.source,
@@ -54,15 +56,14 @@ export class DeadLetter {
     try {
       await rm(part, { recursive: true, force: true });
       await mkdir(part, { recursive: true });
-      // An unreadable file has no copy: its reason is all there is to keep.
-      if (candidate.error === undefined) {
-        await copyFile(candidate.path, join(part, basename(origin.name)), constants.COPYFILE_FICLONE).catch(
-          () => undefined,
-        );
-      }
-      await writeFile(join(part, 'reason.json'), `${JSON.stringify(reason, null, 2)}\n`);
+      const film = await this.#readAgain(ticket);
+      // The reason must not take the place of a film of its name.
+      if (film !== null)
+        await writeDurably(join(part, basename(origin.name).replace(/^reason\.json$/, 'film-$&')), film);
+      await writeDurably(join(part, 'reason.json'), `${JSON.stringify(reason, null, 2)}\n`);
       await rm(whole, { recursive: true, force: true });
       await rename(part, whole);
+      await syncDir(this.dir);
     } catch (cause) {
       throw new RxrayError(
         'STATE_UNWRITABLE',
@@ -70,6 +71,29 @@ export class DeadLetter {
         { cause },
       );
     }
+  }
+
+  /**
+   * The bytes that failed, once more; null when they are not to be had: a file that was not read in the
+   * first place, or one that has changed since (whatever it holds or leads to now is not what failed).
+   */
+  async #readAgain({ candidate, origin }: Ticket): Promise<Uint8Array | null> {
+    if (origin.sha256 === '') return null;
+    const reply = await this.pool.read(candidate, candidate.size).catch(() => null);
+    return reply?.sha256 === origin.sha256 ? reply.encoded : null;
+  }
+}
+
+async function writeDurably(path: string, data: Uint8Array | string): Promise<void> {
+  await writeFile(path, data, { flush: true });
+}
+
+async function syncDir(path: string): Promise<void> {
+  const dir = await open(path, 'r');
+  try {
+    await dir.sync();
+  } finally {
+    await dir.close();
   }
 }
 

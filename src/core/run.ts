@@ -1,7 +1,7 @@
 import type { Container } from 'inversify';
 import { concatMap, EMPTY, mergeMap, of, share, Subject, type Observable, type OperatorFunction } from 'rxjs';
 import type { Pipeline } from './config/pipeline.js';
-import { createGraphContainer, JOURNAL, LOG } from './container.js';
+import { createGraphContainer, JOURNAL, LOG, SOURCE } from './container.js';
 import { DeadLetter } from './dead-letter.js';
 import { isFatal, messageOf, RxrayError } from './errors.js';
 import type { Frame } from './frame.js';
@@ -10,7 +10,7 @@ import type { Settlement } from './graph/deliver.js';
 import { takeIn } from './graph/intake.js';
 import type { Failure, Ticket } from './graph/ticket.js';
 import { wire } from './graph/wire.js';
-import type { Outcome } from './plugin.js';
+import type { Candidate, Outcome } from './plugin.js';
 import { WorkerPool } from './workers/pool.js';
 
 export interface RunOptions {
@@ -35,17 +35,25 @@ export interface Settled {
 export interface Summary {
   readonly done: number;
   readonly failed: number;
-  /** Files that the journal had settled before, and that were left alone. */
+  /** Files that were left alone because the journal says that they are done. */
   readonly already: number;
+  /** Files that were left alone because they failed before. */
+  readonly failedBefore: number;
   readonly seconds: number;
+}
+
+/** How many files were done, and had failed, before this run. */
+export interface Already {
+  readonly done: number;
+  readonly failed: number;
 }
 
 /** A running graph. */
 export interface PipelineRun {
   /** Every film as it settles. Completes, or errors, with the run. */
   readonly settled$: Observable<Settled>;
-  /** How many files were found settled already, each time that a source finds some. */
-  readonly already$: Observable<number>;
+  /** Files that the journal has settled already, each time that a source finds some. */
+  readonly already$: Observable<Already>;
   /** Resolves when the run has ended and everything is closed; rejects with what ended it, if that was an error. */
   readonly finished: Promise<Summary>;
   /** Takes no more files, and ends when those in flight are through. */
@@ -68,23 +76,41 @@ export async function startPipeline(
   const stop = new Subject<void>();
   const abort = new AbortController();
   const settled = new Subject<Settled>();
-  const already = new Subject<number>();
-  const counts = { done: 0, failed: 0, already: 0 };
-  already.subscribe((count) => (counts.already += count));
+  const already = new Subject<Already>();
+  const counts = { done: 0, failed: 0, already: 0, failedBefore: 0 };
+  already.subscribe(({ done, failed }) => {
+    counts.already += done;
+    counts.failedBefore += failed;
+  });
 
   try {
     const log = container.get(LOG);
     const pool = container.get(WorkerPool);
     const journal = await container.getAsync(JOURNAL);
     const deadLetter = container.get(DeadLetter);
+    /** A warning only: the film is settled, and the next start tries again. */
+    const putAway = async (source: string, candidate: Candidate, outcome: Outcome): Promise<void> => {
+      try {
+        await container.get(SOURCE, { name: source }).settle?.(candidate, outcome);
+      } catch (error) {
+        const { code = 'unknown error' } = error as NodeJS.ErrnoException;
+        log.warn({ source }, `a file that is ${outcome} could not be put where it belongs: ${code}`);
+        log.debug({ source, file: candidate.name }, messageOf(error));
+      }
+    };
     const parts = await createParts(pipeline, container, {
       once,
       again,
       signal: abort.signal,
       unsettled: async (source, candidates) => {
-        const left = await journal.unsettled(source, candidates, since);
-        if (left.length < candidates.length) already.next(candidates.length - left.length);
-        return left;
+        const outcomes = await journal.outcomes(source, candidates, since);
+        const of = (outcome: Outcome | null): Candidate[] =>
+          candidates.filter((_, index) => outcomes[index] === outcome);
+        const [done, failed] = [of('done'), of('failed')];
+        if (done.length + failed.length > 0) already.next({ done: done.length, failed: failed.length });
+        // It may have ended between the journal's word and the source's deed.
+        for (const candidate of done) await putAway(source, candidate, 'done');
+        return of(null);
       },
     });
 
@@ -92,9 +118,13 @@ export async function startPipeline(
       pool,
       journal,
       limits: pipeline.limits,
+      once,
       since,
       stop$: stop,
-      onAlready: (count) => already.next(count),
+      onAlready: ({ source, candidate }, outcome) => {
+        already.next({ done: outcome === 'done' ? 1 : 0, failed: outcome === 'failed' ? 1 : 0 });
+        if (outcome === 'done') void putAway(source, candidate, outcome);
+      },
       now,
     });
     const settlements$ = wire(pipeline, parts, tokens$.pipe(share()), { log, threads: pool.threads, now });
@@ -106,6 +136,7 @@ export async function startPipeline(
         id,
         source: origin.source,
         name: origin.name,
+        path: origin.path,
         size: origin.size,
         mtimeMs: origin.mtimeMs,
         sha256: origin.sha256 || null,
@@ -114,20 +145,13 @@ export async function startPipeline(
         graph: pipeline.hash,
         at: now().getTime(),
       });
-      try {
-        await parts.sources.get(origin.source)?.settle?.(candidate, outcome);
-      } catch (error) {
-        log.warn(
-          { frame: id },
-          `the file is ${outcome}, but could not be put where it belongs: ${messageOf(error)}`,
-        );
-      }
+      await putAway(origin.source, candidate, outcome);
       ticket.release();
       return { id, name: origin.name, outcome, frame, ...(failure !== undefined && { failure }) };
     };
 
     const run$ = settlements$.pipe(
-      whole(pipeline.sinks.length),
+      whole(Math.max(1, pipeline.sinks.length)),
       mergeMap(({ ticket, frame }) => conclude(ticket, frame)),
     );
 
@@ -174,7 +198,7 @@ function whole(sinks: number): OperatorFunction<Settlement, { ticket: Ticket; fr
   return concatMap(({ sink, token: { ticket }, frame, thrown }) => {
     if (thrown !== undefined) {
       if (thrown instanceof RxrayError && isFatal(thrown)) throw thrown;
-      ticket.fail(sink, thrown, 'FRAME_SINK');
+      ticket.refuse(sink, thrown, 'FRAME_SINK');
     }
     const state = open.get(ticket) ?? { left: sinks, frame: null };
     state.left -= 1;

@@ -21,15 +21,24 @@ export interface Admitted extends Offer {
 }
 
 /**
- * Admission by credit: holds files back, as paths, while the frames in flight have used up the limits
- * in number or in bytes. A frame that is alone is always let in, however large.
+ * Admission by credit, in two steps. Files are held back, as paths, while the frames in flight have
+ * used up the limits in number or, by estimate, in bytes. What has been read enters the graph only
+ * while the frames in it are within the limit in bytes, and only a few at a time that no stage has
+ * looked into, because a small file may hold a huge image. A frame that is alone is always let in,
+ * however large.
  */
 export class Admission {
   readonly #inFlight = new Set<Admitted>();
+  readonly #inGraph = new Set<Ticket>();
+  readonly #entering: { readonly ticket: Ticket; readonly enter: () => void }[] = [];
   #open = true;
   #pump: () => void = () => undefined;
 
-  constructor(private readonly limits: Limits) {}
+  /** `unstaged`: how many frames may be in the graph that no stage is through with yet. */
+  constructor(
+    private readonly limits: Limits,
+    private readonly unstaged: number,
+  ) {}
 
   /** Emits each offer when there is credit for it; completes when the last one has been let in. */
   admit(offers$: Observable<Offer>): Observable<Admitted> {
@@ -38,6 +47,10 @@ export class Admission {
       let head = 0;
       let completed = false;
       this.#pump = (): void => {
+        if (head > 1000) {
+          waiting = waiting.slice(head);
+          head = 0;
+        }
         for (let next = waiting[head]; this.#open && next !== undefined; next = waiting[head]) {
           if (!this.#hasCreditFor(next.candidate)) return;
           head += 1;
@@ -63,9 +76,28 @@ export class Admission {
     });
   }
 
+  /** Resolves when there is memory for what the file turns out to hold. */
+  enter(ticket: Ticket): Promise<void> {
+    return new Promise((enter) => {
+      this.#entering.push({ ticket, enter });
+      this.progress();
+    });
+  }
+
+  /** A stage is through with a frame, so that more is known of what the graph holds. */
+  progress(): void {
+    for (let next = this.#entering[0]; next !== undefined && this.#hasRoom(); next = this.#entering[0]) {
+      this.#entering.shift();
+      this.#inGraph.add(next.ticket);
+      next.enter();
+    }
+  }
+
   /** The frame is through: its credit goes to the next. */
   release(admitted: Admitted): void {
     this.#inFlight.delete(admitted);
+    if (admitted.ticket !== undefined) this.#inGraph.delete(admitted.ticket);
+    this.progress();
     this.#pump();
   }
 
@@ -73,6 +105,17 @@ export class Admission {
   close(): void {
     this.#open = false;
     this.#pump();
+  }
+
+  #hasRoom(): boolean {
+    if (this.#inGraph.size === 0) return true;
+    let bytes = 0;
+    let unstaged = 0;
+    for (const ticket of this.#inGraph) {
+      bytes += ticket.bytes;
+      if (!ticket.staged) unstaged += 1;
+    }
+    return bytes <= this.limits.bytes && unstaged < this.unstaged;
   }
 
   #hasCreditFor(candidate: Candidate): boolean {

@@ -1,7 +1,7 @@
 import { Observable, Subscription, type OperatorFunction } from 'rxjs';
 import type { Frame, Image } from '../frame.js';
 import type { BatchStage } from '../plugin.js';
-import { absent, isLive, type Token } from './ticket.js';
+import { absent, advance, isLive, type LiveToken, type Token } from './ticket.js';
 
 export interface BatchOptions {
   /** The most frames in one batch. */
@@ -13,7 +13,7 @@ export interface BatchOptions {
 }
 
 interface Waiting {
-  readonly token: Token & { readonly frame: Frame };
+  readonly token: LiveToken;
   readonly since: number;
 }
 
@@ -62,13 +62,16 @@ export function inBatches(
         if (completed && running === 0 && queues.size === 0) subscriber.complete();
       }
 
-      async function run(tokens: readonly Waiting['token'][]): Promise<void> {
+      async function run(tokens: readonly LiveToken[]): Promise<void> {
         const live = tokens.filter((token) => isLive(token) || emit(absent(token)));
         if (live.length === 0) return;
-        let frames: readonly Frame[];
+        let out: readonly Token[];
         try {
-          frames = await stage.processBatch(live.map(({ frame }) => frame));
-          checkBatch(live, frames);
+          const frames = await stage.processBatch(live.map(({ frame }) => frame));
+          if (frames.length !== live.length) {
+            throw new Error('the stage did not return the frames of its batch, one for one and in order');
+          }
+          out = live.map((token, index) => advance(token, frames[index] as Frame));
         } catch (thrown) {
           const [only, ...others] = live;
           if (only !== undefined && others.length === 0) {
@@ -81,11 +84,7 @@ export function inBatches(
           await run(live.slice(half));
           return;
         }
-        live.forEach(({ ticket, frame }, index) => {
-          const out = frames[index] as Frame;
-          ticket.charge(out, frame);
-          emit({ ticket, frame: out });
-        });
+        out.forEach(emit);
       }
 
       /** Always false, so that it can stand in a filter. */
@@ -131,13 +130,4 @@ function oldest(queues: ReadonlyMap<string, Waiting[]>): [string, Waiting[]] | u
 function shapeOf(image: Image | undefined): string {
   if (image === undefined) return 'none';
   return `${String(image.width)}×${String(image.height)}×${String(image.channels)} ${image.data.constructor.name}`;
-}
-
-function checkBatch(tokens: readonly Waiting['token'][], frames: readonly Frame[]): void {
-  if (
-    frames.length !== tokens.length ||
-    tokens.some(({ ticket }, index) => frames[index]?.id !== ticket.id)
-  ) {
-    throw new Error('the stage did not return the frames of its batch, one for one and in order');
-  }
 }

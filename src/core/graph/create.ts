@@ -109,6 +109,7 @@ export async function createParts(pipeline: Pipeline, container: Container, inta
 async function createOnMain(node: StageNode, services: Services): Promise<StageInstance> {
   const stage = await node.plugin.create(node.settings as never, services);
   if (node.batch !== undefined && !('processBatch' in stage)) {
+    await stage.dispose?.();
     throw new RxrayError('CONFIG_INVALID', `"${node.use}" does not work in batches: leave out \`batch:\``);
   }
   return stage;

@@ -1,6 +1,6 @@
 import { mergeMap, of, type OperatorFunction } from 'rxjs';
 import type { Frame } from '../frame.js';
-import { absent, isLive, type Token } from './ticket.js';
+import { absent, advance, isLive, type LiveToken, type Token } from './ticket.js';
 
 /** Runs a stage of the form one frame in, one frame out, on up to `concurrency` frames at a time. */
 export function eachFrame(
@@ -10,14 +10,11 @@ export function eachFrame(
 ): OperatorFunction<Token, Token> {
   return mergeMap((token) => (isLive(token) ? apply(token) : of(absent(token))), concurrency);
 
-  async function apply(token: Token & { readonly frame: Frame }): Promise<Token> {
-    const { ticket, frame } = token;
+  async function apply(token: LiveToken): Promise<Token> {
     try {
-      const out = await process(frame);
-      ticket.charge(out, frame);
-      return { ticket, frame: out };
+      return advance(token, await process(token.frame));
     } catch (thrown) {
-      ticket.fail(component, thrown, 'FRAME_STAGE');
+      token.ticket.fail(component, thrown, 'FRAME_STAGE');
       return absent(token);
     }
   }

@@ -1,22 +1,29 @@
+import { stat } from 'node:fs/promises';
+import { setTimeout } from 'node:timers/promises';
 import { filter, map, merge, mergeMap, takeUntil, tap, type Observable } from 'rxjs';
 import type { Limits } from '../config/pipeline.js';
 import { frameId, type Frame, type Origin } from '../frame.js';
 import type { Journal } from '../journal/journal.js';
-import type { SourceInstance } from '../plugin.js';
+import type { Candidate, Outcome, SourceInstance } from '../plugin.js';
 import type { WorkerPool } from '../workers/pool.js';
 import { Admission, type Admitted, type Offer } from './admission.js';
 import { Ticket, type Token } from './ticket.js';
+
+/** How long a file must be left alone that changed between being offered and being read. */
+const RESETTLE_MS = 500;
 
 export interface IntakeOptions {
   readonly pool: WorkerPool;
   readonly journal: Journal;
   readonly limits: Limits;
+  /** The sources end: a file that changes before it is read will not be offered again. */
+  readonly once: boolean;
   /** What was settled before this (ms since 1970) counts as not settled. */
   readonly since: number;
   /** No file is taken after it has emitted; what is in flight goes on. */
   readonly stop$: Observable<unknown>;
   /** Told of files whose very bytes turned out to be settled already. */
-  readonly onAlready: (count: number) => void;
+  readonly onAlready: (offer: Offer, outcome: Outcome) => void;
   readonly now: () => Date;
 }
 
@@ -27,9 +34,9 @@ export interface IntakeOptions {
  */
 export function takeIn(
   sources: ReadonlyMap<string, SourceInstance>,
-  { pool, journal, limits, since, stop$, onAlready, now }: IntakeOptions,
+  { pool, journal, limits, once, since, stop$, onAlready, now }: IntakeOptions,
 ): Observable<Token> {
-  const admission = new Admission(limits);
+  const admission = new Admission(limits, 2 * pool.threads);
   /** Files that wait or are in flight: a source may offer one more than once. */
   const offered = new Set<string>();
   /** Frames in flight: the same bytes under the same name, touched meanwhile, are one frame. */
@@ -50,14 +57,20 @@ export function takeIn(
   );
 
   async function read(admitted: Admitted): Promise<Token | null> {
-    const { source, candidate } = admitted;
+    const { source } = admitted;
+    let { candidate } = admitted;
     let sha256 = '';
     let encoded: Uint8Array | undefined;
     let error: unknown = candidate.error;
     try {
       if (candidate.error === undefined) {
-        const reply = await pool.read(candidate, limits.bytes);
-        if (reply === null) return giveUp(admitted);
+        let reply = await pool.read(candidate, limits.bytes);
+        while (reply === null) {
+          const changed = once ? await lookAgain(candidate) : null;
+          if (changed === null) return giveUp(admitted);
+          candidate = changed;
+          reply = await pool.read(candidate, limits.bytes);
+        }
         ({ sha256, encoded } = reply);
       }
     } catch (thrown) {
@@ -72,22 +85,32 @@ export function takeIn(
     if (ids.has(id)) return giveUp(admitted);
     ids.add(id);
     const origin: Origin = { ...plain(candidate), source, sha256, receivedAt: now().toISOString() };
-    const ticket = new Ticket(id, candidate, origin, () => {
-      ids.delete(id);
-      giveUp(admitted);
-    });
+    const ticket = new Ticket(
+      id,
+      candidate,
+      origin,
+      () => {
+        ids.delete(id);
+        giveUp(admitted);
+      },
+      () => {
+        admission.progress();
+      },
+    );
     admitted.ticket = ticket;
     if (encoded === undefined) {
       ticket.fail(undefined, error, 'FRAME_UNREADABLE');
       return { ticket, frame: null };
     }
-    if (await journal.recognise(id, candidate.mtimeMs, since)) {
-      onAlready(1);
+    const outcome = await journal.recognise(id, candidate, since);
+    if (outcome !== null) {
+      onAlready({ source, candidate }, outcome);
       ticket.release();
       return null;
     }
     const frame: Frame = { id, origin, encoded, meta: {}, results: {} };
     ticket.charge(frame);
+    await admission.enter(ticket);
     return { ticket, frame };
   }
 
@@ -95,6 +118,17 @@ export function takeIn(
     offered.delete(keyOf(admitted));
     admission.release(admitted);
     return null;
+  }
+}
+
+/** The file as it is when it has been left alone for a moment; null when it is gone. */
+async function lookAgain(candidate: Candidate): Promise<Candidate | null> {
+  for (let { size, mtimeMs } = candidate; ;) {
+    await setTimeout(RESETTLE_MS);
+    const info = await stat(candidate.path).catch(() => null);
+    if (info === null) return null;
+    if (info.size === size && info.mtimeMs === mtimeMs) return { ...candidate, size, mtimeMs };
+    ({ size, mtimeMs } = info);
   }
 }
 

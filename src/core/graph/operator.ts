@@ -9,12 +9,12 @@ import {
 } from 'rxjs';
 import type { Frame } from '../frame.js';
 import type { Log, OperatorStage } from '../plugin.js';
-import { absent, isLive, type Token } from './ticket.js';
+import { absent, advance, isLive, type LiveToken, type Token } from './ticket.js';
 
 /**
  * Runs a stage that is a whole RxJS operator. When it errors, the frames that were inside run again,
  * each alone through the operator, so that only the guilty one fails; frames that come later go
- * through a fresh subscription.
+ * through a fresh subscription, as they do when the operator completes before its input.
  */
 export function throughOperator(
   component: string,
@@ -24,13 +24,28 @@ export function throughOperator(
   return (input) =>
     new Observable((subscriber) => {
       const subscription = new Subscription();
-      const inside = new Map<string, Token & { readonly frame: Frame }>();
+      const inside = new Map<string, LiveToken>();
+      /** Where frames enter the operator; none while it is not subscribed. */
+      let entry: Subject<Frame> | undefined;
       let recovering = 0;
       let completed = false;
-      let entry = connect();
 
-      function connect(): Subject<Frame> {
+      function enter(token: LiveToken): void {
+        inside.set(token.frame.id, token);
+        if (entry === undefined) connect();
+        // It may have failed on being subscribed; then the frame is being tried alone.
+        if (inside.has(token.frame.id)) entry?.next(token.frame);
+      }
+
+      function connect(): void {
         const frames = new Subject<Frame>();
+        entry = frames;
+        const leave = (): LiveToken[] => {
+          if (entry === frames) entry = undefined;
+          const left = [...inside.values()];
+          inside.clear();
+          return left;
+        };
         subscription.add(
           frames.pipe(stage.operator).subscribe({
             next: (out) => {
@@ -46,79 +61,75 @@ export function throughOperator(
               emit(token, out);
             },
             error: (thrown: unknown) => {
-              const suspects = [...inside.values()];
-              inside.clear();
+              const suspects = leave();
               recovering += 1;
-              if (!completed) entry = connect();
               void retryAlone(suspects, thrown).finally(() => {
                 recovering -= 1;
                 finish();
               });
             },
-            complete: finish,
+            complete: () => {
+              for (const token of leave()) {
+                fail(token, new Error('the operator ended without emitting the frame'));
+              }
+              finish();
+            },
           }),
         );
-        return frames;
       }
 
-      async function retryAlone(
-        suspects: readonly (Token & { readonly frame: Frame })[],
-        thrown: unknown,
-      ): Promise<void> {
+      async function retryAlone(suspects: readonly LiveToken[], thrown: unknown): Promise<void> {
+        const [only, ...others] = suspects;
+        // A lone suspect is the guilty one: there is nobody else to blame.
+        if (only !== undefined && others.length === 0) {
+          fail(only, thrown);
+          return;
+        }
         for (const token of suspects) {
+          const alone = of(token.frame).pipe(
+            stage.operator,
+            throwIfEmpty(() => new Error('the operator did not emit the frame')),
+          );
           try {
-            // A lone suspect is the guilty one: there is nobody else to blame.
-            if (suspects.length === 1) throw thrown;
-            const nothing = new Error('the operator did not emit the frame');
-            emit(
-              token,
-              await lastValueFrom(
-                of(token.frame).pipe(
-                  stage.operator,
-                  throwIfEmpty(() => nothing),
-                ),
-              ),
-            );
+            const out = await lastValueFrom(alone);
+            emit(token, out);
           } catch (error) {
-            token.ticket.fail(component, error, 'FRAME_STAGE');
-            subscriber.next(absent(token));
+            fail(token, error);
           }
         }
       }
 
-      function emit({ ticket, frame }: Token & { readonly frame: Frame }, out: Frame): void {
-        ticket.charge(out, frame);
-        subscriber.next({ ticket, frame: out });
+      function emit(token: LiveToken, out: Frame): void {
+        let next: Token;
+        try {
+          next = advance(token, out);
+        } catch (error) {
+          fail(token, error);
+          return;
+        }
+        subscriber.next(next);
+      }
+
+      function fail(token: LiveToken, thrown: unknown): void {
+        token.ticket.fail(component, thrown, 'FRAME_STAGE');
+        subscriber.next(absent(token));
       }
 
       function finish(): void {
-        if (!completed || recovering > 0) return;
-        for (const token of inside.values()) {
-          token.ticket.fail(
-            component,
-            new Error('the operator ended without emitting the frame'),
-            'FRAME_STAGE',
-          );
-          subscriber.next(absent(token));
-        }
-        inside.clear();
-        subscriber.complete();
+        if (completed && recovering === 0 && entry === undefined) subscriber.complete();
       }
 
       subscription.add(
         input.subscribe({
           next: (token) => {
-            if (!isLive(token)) {
-              subscriber.next(absent(token));
-              return;
-            }
-            inside.set(token.frame.id, token);
-            entry.next(token.frame);
+            if (isLive(token)) enter(token);
+            else subscriber.next(absent(token));
           },
           error: (error: unknown) => subscriber.error(error),
           complete: () => {
             completed = true;
-            entry.complete();
+            entry?.complete();
+            finish();
           },
         }),
       );

@@ -1,5 +1,5 @@
 import { RxrayError, messageOf, type ErrorCode } from '../errors.js';
-import { frameBytes, type Frame, type Origin } from '../frame.js';
+import { frameBytes, type Frame, type Image, type Origin } from '../frame.js';
 import type { Candidate } from '../plugin.js';
 
 /** Why a frame did not come through. */
@@ -17,7 +17,9 @@ export interface Failure {
  */
 export class Ticket {
   #failure: Failure | undefined;
+  #live = true;
   #bytes = 0;
+  #staged = false;
 
   constructor(
     readonly id: string,
@@ -25,7 +27,19 @@ export class Ticket {
     readonly origin: Origin,
     /** Gives the frame's credit back. */
     readonly release: () => void,
+    /** Called whenever a stage is through with it. */
+    private readonly onProgress: () => void = () => undefined,
   ) {}
+
+  /** Whether no stage has failed on it. A sink that refuses it leaves it to the others. */
+  get live(): boolean {
+    return this.#live;
+  }
+
+  /** Whether a first stage (a decoder, as a rule) is through with it, so that {@link bytes} says what it holds. */
+  get staged(): boolean {
+    return this.#staged;
+  }
 
   /** The first failure; later ones are its consequences. */
   get failure(): Failure | undefined {
@@ -37,12 +51,28 @@ export class Ticket {
     return this.#bytes;
   }
 
-  /** Counts the memory of a new version of the frame. */
-  charge(frame: Frame, before?: Frame): void {
-    if (frame.image === undefined || frame.image !== before?.image) this.#bytes += frameBytes(frame);
+  /** Counts the memory of the frame as it was read. */
+  charge(frame: Frame): void {
+    this.#bytes += frameBytes(frame);
   }
 
+  /** Counts the memory of what a stage made of the frame. */
+  advance(out: Frame, before: Frame): void {
+    if (out.image !== before.image) this.#bytes += frameBytes(out);
+    this.#staged = true;
+    this.onProgress();
+  }
+
+  /** A stage (or the reading) failed: the frame goes nowhere any more. */
   fail(component: string | undefined, thrown: unknown, fallback: ErrorCode): void {
+    this.#live = false;
+    this.#staged = true;
+    this.refuse(component, thrown, fallback);
+    this.onProgress();
+  }
+
+  /** A sink did not take it: it has failed, but other sinks still get it. */
+  refuse(component: string | undefined, thrown: unknown, fallback: ErrorCode): void {
     this.#failure ??= {
       code: thrown instanceof RxrayError ? thrown.code : fallback,
       component,
@@ -62,9 +92,33 @@ export interface Token {
   readonly frame: Frame | null;
 }
 
+export interface LiveToken extends Token {
+  readonly frame: Frame;
+}
+
 /** A token whose frame has not failed on another branch meanwhile. */
-export function isLive(token: Token): token is Token & { readonly frame: Frame } {
-  return token.frame !== null && token.ticket.failure === undefined;
+export function isLive(token: Token): token is LiveToken {
+  return token.frame !== null && token.ticket.live;
+}
+
+/** The token with what a stage made of its frame. Throws when that is another frame, or none at all. */
+export function advance({ ticket, frame }: LiveToken, out: Frame): Token {
+  if ((out as Frame | undefined)?.id !== ticket.id) {
+    throw new Error('the stage did not return the frame that it was given');
+  }
+  checkImage(out);
+  ticket.advance(out, frame);
+  return { ticket, frame: out };
+}
+
+function checkImage({ image }: Frame): void {
+  if (image === undefined) return;
+  const { width, height, channels, data } = image as Partial<Image>;
+  const samples = Number(width) * Number(height) * Number(channels);
+  if (data?.length !== samples) {
+    const got = `${String(data?.length)} samples for ${String(width)} × ${String(height)} × ${String(channels)}`;
+    throw new Error(`the stage returned a malformed image: ${got}`);
+  }
 }
 
 export function absent({ ticket }: Token): Token {

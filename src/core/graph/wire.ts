@@ -25,7 +25,8 @@ export interface WireOptions {
 /**
  * Turns the declared graph into observables: one shared stream per node, made of operators that keep
  * to one token out per token in. `admitted` is the root: every ticket of every source, shared, and
- * beginning only after the subscription. Returns one settlement per ticket and sink.
+ * beginning only after the subscription. Returns one settlement per ticket and sink; in a graph without
+ * sinks the last stage stands for one.
  */
 export function wire(
   pipeline: Pipeline,
@@ -44,6 +45,10 @@ export function wire(
   for (const node of pipeline.stages) {
     const stage = get(parts.stages, node.id);
     outputs.set(node.id, inputOf(node).pipe(stageOperator(node, stage), share()));
+  }
+  const [last = pipeline.sources[0]] = pipeline.stages.slice(-1);
+  if (pipeline.sinks.length === 0 && last !== undefined) {
+    return get(outputs, last.id).pipe(map((token) => ({ sink: '', token, frame: token.frame })));
   }
   return merge(
     ...pipeline.sinks.map((node) =>

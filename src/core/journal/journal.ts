@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { RxrayError, messageOf } from '../errors.js';
-import type { Candidate, Log } from '../plugin.js';
+import type { Candidate, Log, Outcome } from '../plugin.js';
 import type { Answer, Entry, Question, Request, Response } from './store.js';
 
 /**
@@ -32,7 +32,8 @@ export class Journal {
   static async open(stateDir: string, log: Log): Promise<Journal> {
     const path = join(stateDir, 'journal.db');
     try {
-      await mkdir(stateDir, { recursive: true });
+      // It holds films that failed: nobody else's business.
+      await mkdir(stateDir, { recursive: true, mode: 0o700 });
     } catch (cause) {
       throw new RxrayError('STATE_UNWRITABLE', `${stateDir} cannot be made: ${messageOf(cause)}`, { cause });
     }
@@ -52,17 +53,26 @@ export class Journal {
     }
   }
 
-  /** Of these files, those that are not settled yet in the same size and mtime, at or after `since` (ms). */
-  async unsettled(source: string, candidates: readonly Candidate[], since = 0): Promise<Candidate[]> {
+  /**
+   * What became of these files in the same place, size and mtime at or after `since` (ms), file by
+   * file; null where nothing did yet. A file that could not be read is no settled one: next time it may be.
+   */
+  async outcomes(
+    source: string,
+    candidates: readonly Candidate[],
+    since = 0,
+  ): Promise<readonly (Outcome | null)[]> {
     if (candidates.length === 0) return [];
-    const files = candidates.map(({ name, size, mtimeMs }) => ({ name, size, mtimeMs }));
-    const settled = new Set(await this.#ask({ kind: 'settled', source, files, since }));
-    return candidates.filter((_, index) => !settled.has(index));
+    const files = candidates.map(({ path, name, size, mtimeMs }) => ({ path, name, size, mtimeMs }));
+    return this.#ask({ kind: 'outcomes', source, files, since });
   }
 
-  /** Whether the frame was settled at or after `since` (ms); if so, its file is known by its new mtime from now on. */
-  recognise(id: string, mtimeMs: number, since = 0): Promise<boolean> {
-    return this.#ask({ kind: 'recognise', id, mtimeMs, since });
+  /**
+   * What became of the frame at or after `since` (ms), or null; if something did, its file is known
+   * by its present place and mtime from now on.
+   */
+  recognise(id: string, { path, mtimeMs }: Candidate, since = 0): Promise<Outcome | null> {
+    return this.#ask({ kind: 'recognise', id, path, mtimeMs, since });
   }
 
   /** Writes what became of a frame; resolves when it is on the disk. */

@@ -1,4 +1,4 @@
-import { existsSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, renameSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import Database from 'libsql';
 import { messageOf, type ErrorCode } from '../errors.js';
@@ -9,6 +9,8 @@ export interface Entry {
   readonly id: string;
   readonly source: string;
   readonly name: string;
+  /** Absolute: two folders may hold other films under the same names. */
+  readonly path: string;
   readonly size: number;
   readonly mtimeMs: number;
   /** Null when the file could not be read. */
@@ -26,16 +28,23 @@ export interface Entry {
 export type Question =
   | { readonly kind: 'open' }
   | {
-      readonly kind: 'settled';
+      readonly kind: 'outcomes';
       readonly source: string;
       readonly files: readonly Fingerprint[];
       readonly since: number;
     }
-  | { readonly kind: 'recognise'; readonly id: string; readonly mtimeMs: number; readonly since: number }
+  | {
+      readonly kind: 'recognise';
+      readonly id: string;
+      readonly path: string;
+      readonly mtimeMs: number;
+      readonly since: number;
+    }
   | { readonly kind: 'record'; readonly entry: Entry }
   | { readonly kind: 'close' };
 
 export interface Fingerprint {
+  readonly path: string;
   readonly name: string;
   readonly size: number;
   readonly mtimeMs: number;
@@ -45,9 +54,8 @@ export interface Fingerprint {
 interface Answers {
   /** The new name of a damaged journal. */
   open: { setAside: string | null };
-  /** Indices of the files that are settled. */
-  settled: number[];
-  recognise: boolean;
+  outcomes: (Outcome | null)[];
+  recognise: Outcome | null;
   record: null;
   close: null;
 }
@@ -73,7 +81,7 @@ export type Response =
 
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS films (
-    id TEXT PRIMARY KEY, source TEXT NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL, mtimeMs REAL NOT NULL,
+    id TEXT PRIMARY KEY, source TEXT NOT NULL, name TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL, mtimeMs REAL NOT NULL,
     sha256 TEXT, outcome TEXT NOT NULL, reason TEXT, graph TEXT NOT NULL, at INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 1
   ) STRICT;
   CREATE INDEX IF NOT EXISTS by_name ON films (source, name);
@@ -92,32 +100,46 @@ class Store {
     this.#db.exec('BEGIN IMMEDIATE; COMMIT');
   }
 
-  settled(source: string, files: readonly Fingerprint[], since: number): number[] {
+  outcomes(source: string, files: readonly Fingerprint[], since: number): (Outcome | null)[] {
     const find = this.#db.prepare(
-      'SELECT 1 FROM films WHERE source = ? AND name = ? AND size = ? AND mtimeMs = ? AND at >= ?',
+      `SELECT outcome FROM films WHERE source = ? AND name = ? AND path = ? AND size = ? AND mtimeMs = ? AND at >= ?
+       AND (reason IS NULL OR reason NOT LIKE 'FRAME_UNREADABLE:%')`,
     );
-    return files.flatMap(({ name, size, mtimeMs }, index) =>
-      find.get(source, name, size, mtimeMs, since) === undefined ? [] : [index],
+    return files.map(({ path, name, size, mtimeMs }) =>
+      outcomeIn(find.get(source, name, path, size, mtimeMs, since)),
     );
   }
 
-  recognise(id: string, mtimeMs: number, since: number): boolean {
-    return (
-      this.#db.prepare('UPDATE films SET mtimeMs = ? WHERE id = ? AND at >= ?').run(mtimeMs, id, since)
-        .changes > 0
+  recognise(id: string, path: string, mtimeMs: number, since: number): Outcome | null {
+    return outcomeIn(
+      this.#db
+        .prepare('UPDATE films SET path = ?, mtimeMs = ? WHERE id = ? AND at >= ? RETURNING outcome')
+        .get(path, mtimeMs, id, since),
     );
   }
 
   record(entries: readonly Entry[]): void {
     const write = this.#db.prepare(
-      `INSERT INTO films (id, source, name, size, mtimeMs, sha256, outcome, reason, graph, at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-       ON CONFLICT (id) DO UPDATE SET size = excluded.size, mtimeMs = excluded.mtimeMs, outcome = excluded.outcome,
+      `INSERT INTO films (id, source, name, path, size, mtimeMs, sha256, outcome, reason, graph, at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+       ON CONFLICT (id) DO UPDATE SET path = excluded.path, size = excluded.size, mtimeMs = excluded.mtimeMs, outcome = excluded.outcome,
          reason = excluded.reason, graph = excluded.graph, at = excluded.at, attempts = attempts + 1`,
     );
     this.#db.transaction(() => {
       for (const e of entries) {
-        write.run(e.id, e.source, e.name, e.size, e.mtimeMs, e.sha256, e.outcome, e.reason, e.graph, e.at);
+        write.run(
+          e.id,
+          e.source,
+          e.name,
+          e.path,
+          e.size,
+          e.mtimeMs,
+          e.sha256,
+          e.outcome,
+          e.reason,
+          e.graph,
+          e.at,
+        );
       }
     })();
   }
@@ -125,6 +147,10 @@ class Store {
   close(): void {
     this.#db.close();
   }
+}
+
+function outcomeIn(row: unknown): Outcome | null {
+  return (row as { outcome: Outcome } | undefined)?.outcome ?? null;
 }
 
 const { path } = workerData as { path: string };
@@ -148,10 +174,10 @@ function answer(question: Exclude<Question, { kind: 'record' }>): Answers[keyof 
   if (question.kind === 'open') return open();
   if (store === undefined) throw new Error('the journal is not open');
   switch (question.kind) {
-    case 'settled':
-      return store.settled(question.source, question.files, question.since);
+    case 'outcomes':
+      return store.outcomes(question.source, question.files, question.since);
     case 'recognise':
-      return store.recognise(question.id, question.mtimeMs, question.since);
+      return store.recognise(question.id, question.path, question.mtimeMs, question.since);
     case 'close':
       store.close();
       return null;
@@ -166,7 +192,9 @@ function open(): Answers['open'] {
     if (!/malformed|not a database|corrupt/i.test(messageOf(thrown))) throw thrown;
     const setAside = `${path}.damaged-${new Date().toISOString().replaceAll(':', '')}`;
     renameSync(path, setAside);
-    for (const part of ['-wal', '-shm']) if (existsSync(path + part)) rmSync(path + part);
+    for (const part of ['-wal', '-shm']) {
+      if (existsSync(path + part)) renameSync(path + part, setAside + part);
+    }
     store = new Store(path);
     return { setAside };
   }

@@ -28,6 +28,9 @@ export class WorkerPool {
   readonly threads: number;
   readonly #piscina: Piscina;
   readonly #channel: BroadcastChannel;
+  /** Threads that have loaded their program; one that is still loading has no stages and hears nothing. */
+  #ready = 0;
+  #onDisposed = (): void => undefined;
 
   constructor(log: Log, threads = availableParallelism()) {
     this.threads = threads;
@@ -37,6 +40,8 @@ export class WorkerPool {
     this.#channel.onmessage = (event: unknown): void => {
       const said = (event as { data: FromWorker }).data;
       if (said.kind === 'log') log[said.level](said.fields, said.message);
+      else if (said.kind === 'ready') this.#ready += 1;
+      else this.#onDisposed();
     };
     this.#piscina = new Piscina({
       filename: new URL(`./worker${extname(import.meta.url)}`, import.meta.url).href,
@@ -47,6 +52,11 @@ export class WorkerPool {
       // A thread that sleeps in Atomics.wait would hear nothing on its channel.
       atomics: 'disabled',
       workerData: { channel } satisfies WorkerData,
+    });
+    // The task that the thread had in hand is rejected, and costs its frame; a new thread takes its place.
+    this.#piscina.on('error', (error: Error) => {
+      this.#ready -= 1;
+      log.error({}, `a worker thread broke down: ${error.message}`);
     });
   }
 
@@ -81,11 +91,11 @@ export class WorkerPool {
   }
 
   #disposeStages(): Promise<void> {
-    let left = this.#piscina.threads.length;
+    let left = this.#ready;
+    if (left === 0) return Promise.resolve();
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, DISPOSE_TIMEOUT_MS);
-      this.#channel.onmessage = (event: unknown): void => {
-        if ((event as { data: FromWorker }).data.kind !== 'disposed') return;
+      this.#onDisposed = (): void => {
         left -= 1;
         if (left > 0) return;
         clearTimeout(timer);

@@ -18,6 +18,7 @@ export interface WorkerData {
 /** What worker threads say over that channel; the pool's only word to them is that they shall dispose. */
 export type FromWorker =
   | { readonly kind: 'log'; readonly level: keyof Log; readonly fields: object; readonly message: string }
+  | { readonly kind: 'ready' }
   | { readonly kind: 'disposed' };
 
 /** What a worker needs to make a stage of its own. */

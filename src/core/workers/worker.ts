@@ -144,3 +144,5 @@ async function disposeAll(): Promise<void> {
   instances.clear();
   channel.postMessage({ kind: 'disposed' } satisfies FromWorker);
 }
+
+channel.postMessage({ kind: 'ready' } satisfies FromWorker);

@@ -2,6 +2,9 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { from, Subject } from 'rxjs';
 import { Admission, type Admitted, type Offer } from '../../../src/core/graph/admission.js';
+import { token } from './support.js';
+
+const image = { width: 12, height: 12, channels: 1 as const };
 
 function offer(name: string, size = 1): Offer {
   return { source: 's', candidate: { path: `/${name}`, name, size, mtimeMs: 0 } };
@@ -16,7 +19,7 @@ describe('Admission', () => {
         fc.integer({ min: 1, max: 600 }),
         fc.infiniteStream(fc.nat()),
         (sizes, frames, bytes, choice) => {
-          const admission = new Admission({ frames, bytes });
+          const admission = new Admission({ frames, bytes }, 4);
           const inFlight: Admitted[] = [];
           const seen: string[] = [];
           let completed = false;
@@ -44,8 +47,33 @@ describe('Admission', () => {
     );
   });
 
+  it('lets frames into the graph while what they really hold is within the limit, and few that nobody has looked into', async () => {
+    const admission = new Admission({ frames: 10, bytes: 100 }, 2);
+    const inGraph: string[] = [];
+    const tickets = [...'abcd'].map((id) => {
+      const { ticket, frame } = token(id, 6);
+      const entered = admission.enter(ticket).then(() => inGraph.push(id));
+      return { ticket, frame, entered };
+    });
+    const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+    await settle();
+    expect(inGraph).to.deep.equal(['a', 'b']);
+    // Decoded, a and b hold 144 bytes each: no room for more until both are through.
+    for (const { ticket, frame } of tickets.slice(0, 2))
+      ticket.advance({ ...frame, image: { ...image, data: new Uint8Array(144) } }, frame);
+    admission.progress();
+    await settle();
+    expect(inGraph).to.deep.equal(['a', 'b']);
+    for (const { ticket } of tickets.slice(0, 2)) {
+      const { candidate } = ticket;
+      admission.release({ source: 's', candidate, ticket });
+    }
+    await settle();
+    expect(inGraph).to.deep.equal(['a', 'b', 'c', 'd']);
+  });
+
   it('forgets what waits when it is closed, and completes', () => {
-    const admission = new Admission({ frames: 1, bytes: 100 });
+    const admission = new Admission({ frames: 1, bytes: 100 }, 4);
     const seen: string[] = [];
     let completed = false;
     const offers = new Subject<Offer>();

@@ -53,7 +53,7 @@ describe('inBatches', () => {
     input.next(token('a'));
     input.next(token('b'));
     expect(batches).to.have.length(0);
-    await new Promise((resolve) => setTimeout(resolve, 8));
+    while (batches.length === 0) await settle();
     expect(batches.map((b) => b.ids)).to.deep.equal([['a', 'b']]);
   });
 
@@ -118,6 +118,18 @@ describe('inBatches', () => {
     const sent = token('a');
     await lastValueFrom(from([sent]).pipe(inBatches('s', stage, { size: 1, waitMs: 0, concurrency: 1 })));
     expect(sent.ticket.failure?.message).to.match(/one for one and in order/);
+  });
+
+  it('fails frames that come out malformed', async () => {
+    const stage = {
+      processBatch: (frames: readonly Frame[]) =>
+        Promise.resolve(frames.map((f) => ({ ...f, image: {} as never }))),
+    };
+    const sent = [token('a'), token('b')];
+    await lastValueFrom(from(sent).pipe(inBatches('s', stage, { size: 2, waitMs: 0, concurrency: 1 })));
+    expect(sent.map(({ ticket }) => ticket.failure?.message).join()).to.match(
+      /malformed image.*malformed image/,
+    );
   });
 
   it('passes absent tokens by', async () => {

@@ -11,7 +11,9 @@ const shown = map(({ ticket, frame }: Token) =>
 );
 
 function marbles(test: Parameters<TestScheduler['run']>[0]): void {
-  new TestScheduler((actual, expected) => expect(actual).to.deep.equal(expected)).run(test);
+  new TestScheduler((actual, expected) => {
+    expect(actual).to.deep.equal(expected);
+  }).run(test);
 }
 
 describe('joinBranches', () => {

@@ -11,6 +11,8 @@ import {
   mergeMap,
   of,
   Subject,
+  take,
+  throwError,
   toArray,
   type OperatorFunction,
 } from 'rxjs';
@@ -76,6 +78,28 @@ describe('throughOperator', () => {
     const lost = out.find(({ ticket }) => ticket.id === 'a');
     expect(lost?.frame).to.equal(null);
     expect(lost?.ticket.failure?.message).to.match(/without emitting the frame/);
+  });
+
+  it('goes on when the operator completes before its input', async () => {
+    const sent = [...'abc'].map((id) => token(id));
+    const out = await run(take(1), sent);
+    expect(out.map(({ frame }) => frame?.id)).to.deep.equal(['a', 'b', 'c']);
+  });
+
+  it('fails every frame, and ends, when the operator cannot even be subscribed', async () => {
+    const out = await run(() => throwError(() => new Error('not today')), [token('a'), token('b')]);
+    expect(out.map(({ ticket, frame }) => [frame, ticket.failure?.message])).to.deep.equal([
+      [null, 'not today'],
+      [null, 'not today'],
+    ]);
+  });
+
+  it('fails frames that come out malformed', async () => {
+    const out = await run(
+      map((f) => ({ ...f, image: {} as never })),
+      [token('a')],
+    );
+    expect(out[0]?.ticket.failure?.message).to.match(/malformed image/);
   });
 
   it('ignores frames that were never inside, and says so', async () => {

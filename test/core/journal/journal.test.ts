@@ -28,6 +28,7 @@ describe('Journal', () => {
       id: `id of ${name}`,
       source: 'watch',
       name,
+      path: `/inbox/${name}`,
       size: 5,
       mtimeMs: 1.5,
       sha256: 'x',
@@ -48,20 +49,28 @@ describe('Journal', () => {
     ]);
     await first.close();
     const second = await Journal.open(dir, log);
-    const left = await second.unsettled('watch', [file('a'), file('a', 2), file('b'), file('c')]);
-    expect(left).to.deep.equal([file('a', 2), file('c')]);
-    expect(await second.unsettled('other', [file('a')])).to.have.length(1);
-    expect(await second.unsettled('watch', [file('a')], 1001)).to.have.length(1);
+    const files = [file('a'), file('a', 2), file('b'), file('c'), { ...file('a'), path: '/elsewhere/a' }];
+    expect(await second.outcomes('watch', files)).to.deep.equal(['done', null, 'failed', null, null]);
+    expect(await second.outcomes('other', [file('a')])).to.deep.equal([null]);
+    expect(await second.outcomes('watch', [file('a')], 1001)).to.deep.equal([null]);
     await second.close();
   });
 
   it('recognises the bytes of a file that was touched, and knows its new time from then on', async () => {
     const journal = await Journal.open(dir, log);
     await journal.record(entry('a'));
-    expect(await journal.recognise('id of a', 9, 1001)).to.equal(false);
-    expect(await journal.recognise('id of a', 9)).to.equal(true);
-    expect(await journal.recognise('id of b', 9)).to.equal(false);
-    expect(await journal.unsettled('watch', [file('a', 9)])).to.deep.equal([]);
+    expect(await journal.recognise('id of a', file('a', 9), 1001)).to.equal(null);
+    expect(await journal.recognise('id of a', file('a', 9))).to.equal('done');
+    expect(await journal.recognise('id of b', file('b', 9))).to.equal(null);
+    expect(await journal.outcomes('watch', [file('a', 9)])).to.deep.equal(['done']);
+    await journal.close();
+  });
+
+  it('tries a file again that could not be read', async () => {
+    const journal = await Journal.open(dir, log);
+    const reason = 'FRAME_UNREADABLE: the file cannot be opened';
+    await journal.record(entry('a', { sha256: null, outcome: 'failed', reason }));
+    expect(await journal.outcomes('watch', [file('a')])).to.deep.equal([null]);
     await journal.close();
   });
 
@@ -69,7 +78,7 @@ describe('Journal', () => {
     const journal = await Journal.open(dir, log);
     await journal.record(entry('a', { sha256: null, outcome: 'failed', reason: 'unreadable' }));
     await journal.record(entry('a', { at: 2000 }));
-    expect(await journal.unsettled('watch', [file('a')], 2000)).to.deep.equal([]);
+    expect(await journal.outcomes('watch', [file('a')], 2000)).to.deep.equal(['done']);
     await journal.close();
   });
 
@@ -80,7 +89,7 @@ describe('Journal', () => {
       const log = { debug() {}, info() {}, warn() {}, error() {} };
       const journal = await Journal.open(${JSON.stringify(dir)}, log);
       for (let i = 0; ; i++) {
-        await Promise.all([...Array(20).keys()].map((k) => journal.record({ ...${JSON.stringify(entry(''))}, id: 'i' + (i * 20 + k), name: 'n' + (i * 20 + k) })));
+        await Promise.all([...Array(20).keys()].map((k) => journal.record({ ...${JSON.stringify(entry(''))}, id: 'i' + (i * 20 + k), name: 'n' + (i * 20 + k), path: '/inbox/n' + (i * 20 + k) })));
         console.log(i * 20 + 20);
       }`;
     const script = join(dir, 'writer.mts');
@@ -102,7 +111,7 @@ describe('Journal', () => {
     const journal = await Journal.open(dir, log);
     const files = Array.from({ length: acknowledged }, (_, i) => file(`n${String(i)}`));
     expect(acknowledged).to.be.at.least(200);
-    expect(await journal.unsettled('watch', files)).to.deep.equal([]);
+    expect(new Set(await journal.outcomes('watch', files))).to.deep.equal(new Set(['done']));
     await journal.close();
   });
 

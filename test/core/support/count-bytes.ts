@@ -12,6 +12,11 @@ export default defineStage({
       process(frame) {
         const text = new TextDecoder().decode(Uint8Array.from(frame.encoded ?? []));
         if (text.startsWith('bad')) throw new Error(`cannot do "${text}"`);
+        if (text === 'late') {
+          setTimeout(() => {
+            throw new Error('nobody catches this');
+          });
+        }
         const results = { ...frame.results, [id]: { kind: 'count', value: text.length } };
         return {
           ...frame,
