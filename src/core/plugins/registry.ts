@@ -116,6 +116,18 @@ function check(plugin: Plugin, use: string): void {
       `\`${use}\` speaks version ${plugin.contract} of the plugin contract, this host version ${CONTRACT_VERSION}`,
     );
   }
+  if (plugin.version !== undefined && semver.valid(plugin.version) === null) {
+    throw new RxrayError(
+      'CONFIG_PLUGIN_BROKEN',
+      `\`${use}\` has the version \`${plugin.version}\`: expected one as in npm, such as 1.2.3`,
+    );
+  }
+  if (plugin.rxray !== undefined && semver.validRange(plugin.rxray) === null) {
+    throw new RxrayError(
+      'CONFIG_PLUGIN_BROKEN',
+      `\`${use}\` works with rxray \`${plugin.rxray}\`: expected a range as in npm, such as ^${HOST_VERSION}`,
+    );
+  }
   if (
     plugin.rxray !== undefined &&
     !semver.satisfies(HOST_VERSION, plugin.rxray, { includePrerelease: true })

@@ -54,10 +54,10 @@ describe('the plugin registry', () => {
        enum Direction { up, down }
        const keep = (frame: Frame): Frame => frame;
        export const HostError = RxrayError;
-       export default { ...${STAGE}, version: String(half(4) + Direction.down), operator: map(keep) };`,
+       export default { ...${STAGE}, version: \`\${half(4)}.\${Direction.down}.0\`, operator: map(keep) };`,
     );
     const { plugin, url } = await registry.load('stage', './stages/invert.ts', folder);
-    expect(plugin).to.include({ name: 'invert', version: '3' });
+    expect(plugin).to.include({ name: 'invert', version: '2.1.0' });
     expect(plugin.options.parse({})).to.deep.equal({ amount: 1 });
     expect(await loadPluginModule(url)).to.include({ name: 'invert' });
   });
@@ -140,6 +140,14 @@ describe('the plugin registry', () => {
     'was made for another host': [
       `import { defineStage, z } from 'rxray'; export default { ...${STAGE}, rxray: '^99.0.0' }`,
       /^CONFIG_PLUGIN_INCOMPATIBLE `\.\/broken\.ts` works with rxray \^99\.0\.0, this is \d+\.\d+\.\d+/,
+    ],
+    'has a version that is none': [
+      `import { defineStage, z } from 'rxray'; export default { ...${STAGE}, version: 'new' }`,
+      /^CONFIG_PLUGIN_BROKEN `\.\/broken\.ts` has the version `new`: expected one as in npm, such as 1\.2\.3$/,
+    ],
+    'asks for a host version that is none': [
+      `import { defineStage, z } from 'rxray'; export default { ...${STAGE}, rxray: 'latest' }`,
+      /^CONFIG_PLUGIN_BROKEN `\.\/broken\.ts` works with rxray `latest`: expected a range as in npm, such as \^\d/,
     ],
     'has a name that is none': [
       `import { defineStage, z } from 'rxray'; export default { ...${STAGE}, name: 'My Stage' }`,
