@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import { SingleBar } from 'cli-progress';
-import { InvalidArgumentError, type Command } from 'commander';
+import { InvalidArgumentError, Option, type Command } from 'commander';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import { RxrayError, messageOf } from '../core/errors.js';
@@ -38,7 +38,7 @@ interface CommonOptions {
 interface ResnetCommandOptions extends CommonOptions {
   readonly depth: number;
   readonly size: number;
-  readonly optimizer: string;
+  readonly optimizer: 'sgd' | 'adam';
   readonly weightDecay: number;
   readonly labelSmoothing: number;
   readonly patience: number;
@@ -86,9 +86,11 @@ export function train(program: Command): void {
     .description('Trains a ResNet classifier.')
     .option('--depth <18|34|50>', 'layers of the network', oneOf(18, 34, 50), 18)
     .option('--size <pixels>', 'side of the image that the network sees', positive, 128)
-    .option('--optimizer <sgd|adam>', 'sgd (momentum 0.9) or adam', 'sgd')
+    .addOption(
+      new Option('--optimizer <name>', 'sgd has momentum 0.9').choices(['sgd', 'adam']).default('sgd'),
+    )
     .option('--weight-decay <number>', 'of the weights', number, 5e-4)
-    .option('--label-smoothing <number>', 'probability that is spread over all labels', number, 0.1)
+    .option('--label-smoothing <0..1>', 'probability that is spread over all labels', share, 0.1)
     .option('--patience <epochs>', 'stop after so many epochs without a better validation', positive, 10)
     .addHelpText(
       'after',
@@ -105,7 +107,7 @@ export function train(program: Command): void {
             width: options.width,
             epochs: options.epochs,
             batchSize: options.batch,
-            optimizer: options.optimizer === 'adam' ? 'adam' : 'sgd',
+            optimizer: options.optimizer,
             learningRate: options.lr,
             weightDecay: options.weightDecay,
             warmupEpochs: 1,
@@ -137,7 +139,7 @@ export function train(program: Command): void {
     .description('Trains an AnoGAN on the normal films.')
     .option('--normal <class>', 'the class that is normal', 'normal')
     .option('--steps <n>', 'gradient steps of the search that scores the reference films', positive, 100)
-    .option('--lambda <0..1>', 'share of the discrimination loss in the score', number, 0.1)
+    .option('--lambda <0..1>', 'share of the discrimination loss in the score', share, 0.1)
     .option('--search-rate <number>', 'learning rate of the search', number, 0.05)
     .option('--restarts <n>', 'searches per film, of which the best counts', positive, 2)
     .addHelpText(
@@ -195,9 +197,9 @@ function common(
     .requiredOption('--out <dir>', "the bundle's folder; its checkpoint lies beside it")
     .option('--columns <names>', "the manifest's columns, e.g. path=file,class=label,patient=id")
     .option(
-      '--validation <share>',
+      '--validation <0..1>',
       'share of the films to validate on, where the data name no split',
-      number,
+      share,
       0.12,
     )
     .option(
@@ -390,6 +392,14 @@ function number(text: string): number {
   const value = Number(text);
   if (text.trim() === '' || !Number.isFinite(value) || value < 0) {
     throw new InvalidArgumentError('expected a number that is not negative');
+  }
+  return value;
+}
+
+function share(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value >= 0 && value <= 1)) {
+    throw new InvalidArgumentError('expected a number from 0 to 1');
   }
   return value;
 }
