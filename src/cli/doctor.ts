@@ -23,8 +23,8 @@ const require = createRequire(import.meta.url);
 
 const NEEDED_MEMORY = 2 * 1024 ** 3;
 const NEEDED_DISK = 1024 ** 3;
-/** chokidar takes one inotify watch per file. */
-const NEEDED_WATCHES = 65_536;
+/** `watch` takes one inotify watch for each folder, files need none; other programs of the user share them. */
+const NEEDED_WATCHES = 8192;
 
 const GPU_REMEDIES = {
   cuda: 'With an NVIDIA GPU: ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild --ignore-scripts=false onnxruntime-node',
@@ -153,7 +153,7 @@ async function watches(): Promise<Check> {
   return {
     name,
     status: enough ? 'ok' : 'warning',
-    found: `inotify, up to ${limit.toLocaleString('en')} files`,
+    found: `inotify, up to ${limit.toLocaleString('en')} folders`,
     ...(!enough && { remedy: 'sudo sysctl -w fs.inotify.max_user_watches=524288' }),
   };
 }
