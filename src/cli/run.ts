@@ -6,6 +6,7 @@ import { loadPipeline } from '../core/config/load.js';
 import type { Issue, Pipeline } from '../core/config/pipeline.js';
 import { messageOf, RxrayError } from '../core/errors.js';
 import { CreateError } from '../core/graph/create.js';
+import { printable } from '../core/printable.js';
 import { startPipeline, type Already, type PipelineRun, type Settled, type Summary } from '../core/run.js';
 import { builtInRegistry } from './builtins.js';
 import { EXIT } from './exit.js';
@@ -96,8 +97,13 @@ async function runPipeline(
   print.started?.(pipeline, once);
 
   let stopping = false;
-  const stop = (): void => {
-    if (stopping) process.exit(EXIT.fatal);
+  const stop = (signal: NodeJS.Signals): void => {
+    if (stopping) {
+      // By the signal's own default: an exit in JavaScript would tear down threads that are inside native code.
+      process.off(signal, stop);
+      process.kill(process.pid, signal);
+      return;
+    }
     stopping = true;
     say('\nstopping: finishing what is in flight (Ctrl-C again to quit at once)');
     graph.stop();
@@ -146,7 +152,9 @@ const printText: Printer = {
   film: ({ name, failure }) => {
     if (failure === undefined) return;
     const where = failure.component === undefined ? '' : `${failure.component}: `;
-    say(`${pc.red('✗')} ${name}  ${where}${failure.message} ${pc.dim(failure.code)}`);
+    say(
+      `${pc.red('✗')} ${printable(name)}  ${where}${printable(failure.message)} ${pc.dim(`(${failure.code})`)}`,
+    );
   },
   already: sayAlready,
   summary: ({ done, failed, already, failedBefore, seconds }, { stateDir }, once) => {

@@ -17,7 +17,7 @@ export class ExpressionSyntaxError extends RxrayError {
 
 /**
  * Compiles a CEL expression over `id`, `file` (the path inside the source), `origin`, `meta` and
- * `results` (by stage id). Numbers of a frame are CEL doubles: `meta.rows * 2.0`, not `* 2`;
+ * `results` (by stage id). Numbers of a frame are CEL doubles: `meta.width * 2.0`, not `* 2`;
  * comparisons mix freely. The compiled function returns plain data, and throws FRAME_EXPRESSION where
  * the evaluation fails (a field that is not there, a type that does not fit).
  *

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { messageOf, RxrayError } from '../core/errors.js';
 import type { Anomaly, Classification, Frame } from '../core/frame.js';
 import { defineSink, type SinkInstance, type SinkServices } from '../core/plugin.js';
+import { printable } from '../core/printable.js';
 import { plain } from './plain.js';
 
 const options = z.strictObject({
@@ -154,9 +155,6 @@ function percent(probability: number): string {
   if (probability < 1 && probability >= 0.995) return '>99';
   return String(Math.round(probability * 100));
 }
-
-/** File names come from anywhere: what would steer the terminal, or turn the text round, is replaced. */
-const printable = (text: string): string => text.replace(/[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu, '�');
 
 /** Shortens the middle: the end of a name is what tells films apart. */
 function fitted(text: string, width: number): string {

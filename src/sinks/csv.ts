@@ -76,7 +76,8 @@ interface CsvColumn {
 async function csvSink(settings: CsvOptions, services: SinkServices): Promise<SinkInstance> {
   const columns = columnsOf(settings, services);
   const names = columns.map(({ name }) => name);
-  const format = { delimiter: settings.delimiter, record_delimiter: '\r\n' };
+  // csv-stringify quotes the record delimiter alone, but a lone CR or LF ends a record for many readers.
+  const format = { delimiter: settings.delimiter, record_delimiter: '\r\n', quoted_match: /[\r\n]/ };
   const idColumn = columns.findIndex((entry) => entry.value === BUILT_IN.id);
   const file = await CsvFile.open({
     path: services.resolve(settings.path),

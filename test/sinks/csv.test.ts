@@ -125,6 +125,14 @@ describe('the csv sink', () => {
     expect((await records())[1]).to.deep.equal(["'=1+1.png", '-1.5', "'-1.5"]);
   });
 
+  it('quotes every kind of line end', async () => {
+    const sink = await open({ columns: ['file'] });
+    await sink.write(['lf\n.png', 'cr\r.png', 'crlf\r\n.png'].map((name) => film(name)));
+    await sink.dispose?.();
+    const text = await readFile(join(folder, 'out', 'results.csv'), 'utf8');
+    expect(text).to.equal('file\r\n"lf\n.png"\r\n"cr\r.png"\r\n"crlf\r\n.png"\r\n');
+  });
+
   it('writes the header once, and goes on where it stopped', async () => {
     for (const name of ['a.png', 'b.png']) {
       const sink = await open();

@@ -160,7 +160,10 @@ async function lintSettings(
 ): Promise<void> {
   const { plugin, settings } = entry;
   if (plugin?.lint === undefined || settings === undefined) return;
-  const preceding = precedingOf(entry, stages).map(({ use, settings: options }) => ({ use, with: options }));
+  const before = precedingOf(entry, stages);
+  // Whatever it would say of a faulty entry before it, that entry's own error says better.
+  if (before.some((stage) => stage.settings === undefined)) return;
+  const preceding = before.map(({ use, settings: options }) => ({ use, with: options }));
   try {
     for (const message of await plugin.lint(settings as never, { baseDir, preceding })) {
       const path = [...entry.path, 'with', ...message.option];
