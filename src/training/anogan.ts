@@ -14,13 +14,12 @@ import {
   normalNoise,
   type DcganOptions,
 } from '../models/index.js';
-import { inputTensor } from '../models/input-tensor.js';
 import { augment, type Augmentation } from './augment.js';
 import { averageInto, copyOf } from './average.js';
 import { loadCheckpoint, saveCheckpoint, type Checkpoint } from './checkpoint.js';
 import { isStopped, type TrainingHooks } from './hooks.js';
 import { auroc, aurocInterval } from './metrics.js';
-import { filmAt, type PreparedFilms } from './preprocess.js';
+import { filmAt, imagesOf, type PreparedFilms } from './preprocess.js';
 import { seededRandom, shuffled } from '../models/random.js';
 
 export interface AnoganSettings {
@@ -267,12 +266,8 @@ export async function scoreFilms(
   const scores: AnomalyScore[] = [];
   const AT_ONCE = 32;
   for (let from = 0; from < index.length; from += AT_ONCE) {
-    const part = Array.from(index.subarray(from, from + AT_ONCE), (i) => ({
-      ...films,
-      data: filmAt(films, i),
-    }));
-    // As in serving, to the last bit: a search starts where the pixels' hash says.
-    const images = inputTensor(part, ANOGAN_INPUT);
+    // A search starts where the pixels' hash says: only the very same tensor gives the score of serving.
+    const images = imagesOf(films, index.subarray(from, from + AT_ONCE), ANOGAN_INPUT);
     scores.push(...(await scoreAnomalies(networks, images, architecture.zDim ?? 100, settings)));
     onProgress?.(scores.length, index.length);
   }

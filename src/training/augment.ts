@@ -1,4 +1,5 @@
 import type { Random } from '../models/random.js';
+import type { IntegerSamples } from './preprocess.js';
 
 /** How films are varied in training. Each is a range drawn from uniformly, and 0 switches it off. */
 export interface Augmentation {
@@ -69,11 +70,11 @@ export const GENTLE_AUGMENTATION: Augmentation = {
 };
 
 /**
- * Varies one grey image of `width` × `height` 8-bit samples and writes it to `target` as 0–1. One affine
+ * Varies one grey image of `width` × `height` samples and writes it to `target` as 0–1. One affine
  * warp about the centre, sampled bilinearly, edge pixels repeated outside; then the square is cut out.
  */
 export function augment(
-  source: Uint8Array,
+  source: IntegerSamples,
   width: number,
   height: number,
   { rotate, shear, shift, zoom, aspect, flip, brightness, contrast, gamma, cutOut }: Augmentation,
@@ -91,7 +92,7 @@ export function augment(
   const scale = factor(zoom);
   const stretch = Math.sqrt(factor(aspect));
   const mirror = random() < flip ? -1 : 1;
-  const levels = toneCurve(either(brightness), factor(contrast), factor(gamma));
+  const toned = toneOf(source, either(brightness), factor(contrast), factor(gamma));
 
   // The map from target to source: the inverse of rotate · shear · scale, which being random needs no inverting.
   const sx = (mirror * stretch) / scale;
@@ -121,10 +122,10 @@ export function augment(
       const low = v0 < bottom ? top + width : top;
       const fu = uc - u0;
       const fv = vc - v0;
-      const a = at8(levels, source, top + u0);
-      const b = at8(levels, source, top + u1);
-      const c = at8(levels, source, low + u0);
-      const d = at8(levels, source, low + u1);
+      const a = toned[top + u0] ?? 0;
+      const b = toned[top + u1] ?? 0;
+      const c = toned[low + u0] ?? 0;
+      const d = toned[low + u1] ?? 0;
       const upper = a + (b - a) * fu;
       target[at++] = upper + (c + (d - c) * fu - upper) * fv;
     }
@@ -142,14 +143,18 @@ export function augment(
   }
 }
 
-function at8(levels: Float32Array, source: Uint8Array, i: number): number {
-  return levels[source[i] ?? 0] ?? 0;
-}
-
-/** 256 grey levels → 0–1 by gamma, contrast about mid grey and brightness, clipped. */
-function toneCurve(brightness: number, contrast: number, gamma: number): Float32Array {
-  return Float32Array.from({ length: 256 }, (_, level) => {
-    const value = ((level / 255) ** gamma - 0.5) * contrast + 0.5 + brightness;
+/** IntegerSamples → 0–1 by gamma, contrast about mid grey and brightness, clipped. */
+function toneOf(source: IntegerSamples, brightness: number, contrast: number, gamma: number): Float32Array {
+  const tone = (sample: number): number => {
+    const value = (sample ** gamma - 0.5) * contrast + 0.5 + brightness;
     return Math.min(1, Math.max(0, value));
-  });
+  };
+  const toned = new Float32Array(source.length);
+  if (source instanceof Uint16Array) {
+    for (let i = 0; i < toned.length; i++) toned[i] = tone((source[i] ?? 0) / 65535);
+  } else {
+    const levels = Float32Array.from({ length: 256 }, (_, level) => tone(level / 255));
+    for (let i = 0; i < toned.length; i++) toned[i] = levels[source[i] ?? 0] ?? 0;
+  }
+  return toned;
 }

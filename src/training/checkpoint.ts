@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { RxrayError, messageOf } from '../core/errors.js';
-import type { HostTensors } from '../engine/index.js';
+import type { HostTensor, HostTensors } from '../engine/index.js';
 import { readTensorFile, writeTensorFile } from './tensor-file.js';
 
 /**
@@ -58,7 +58,7 @@ export async function loadCheckpoint<P>(
   const groups: Record<string, HostTensors> = {};
   for (const [name, tensor] of Object.entries(tensors)) {
     const colon = name.indexOf(':');
-    (groups[name.slice(0, colon)] ??= {})[name.slice(colon + 1)] = tensor;
+    (groups[name.slice(0, colon)] ??= {})[name.slice(colon + 1)] = tensor as HostTensor;
   }
   return { groups, progress: JSON.parse(metadata.progress ?? 'null') as P };
 }

@@ -1,11 +1,12 @@
 import { scalar, type Engine, type HostTensors } from '../engine/index.js';
+import { fullScale } from '../imaging/image.js';
 import { initResnet, resnetEvalStep, resnetTrainStep, type ResnetOptions } from '../models/index.js';
 import { augment, type Augmentation } from './augment.js';
 import { averageInto, copyOf } from './average.js';
 import { loadCheckpoint, saveCheckpoint, type Checkpoint } from './checkpoint.js';
 import { isStopped, type TrainingHooks } from './hooks.js';
 import { aurocInterval, balancedAccuracy, confusionMatrix, recalls } from './metrics.js';
-import { filmAt, imagesOf, type PreparedFilms } from './preprocess.js';
+import { filmAt, imagesOf, unscaledInput, type PreparedFilms } from './preprocess.js';
 import { seededRandom, shuffled } from '../models/random.js';
 import { learningRateAt } from './schedule.js';
 
@@ -168,7 +169,7 @@ export async function trainClassifier(
     const probabilities = new Float32Array(val.index.length * classes.length);
     for (let from = 0; from < val.index.length; from += batchSize) {
       const part = val.index.subarray(from, from + batchSize);
-      const out = await evaluation.step({ images: imagesOf(films, part) });
+      const out = await evaluation.step({ images: imagesOf(films, part, unscaledInput(films)) });
       probabilities.set(out.probabilities?.data as Float32Array, from * classes.length);
     }
     return probabilities;
@@ -282,13 +283,14 @@ function start(): Progress {
 
 /** Mean and standard deviation of the training films' pixels, 0–1, to three places. */
 function statisticsOf(films: PreparedFilms, index: Uint32Array): { mean: number; std: number } {
-  const histogram = new Float64Array(256);
+  const full = fullScale(films.data);
+  const histogram = new Float64Array(full + 1);
   for (const film of index) {
     for (const level of filmAt(films, film)) histogram[level] = (histogram[level] ?? 0) + 1;
   }
   const count = histogram.reduce((a, b) => a + b, 0);
-  const mean = histogram.reduce((sum, n, level) => sum + n * (level / 255), 0) / count;
-  const variance = histogram.reduce((sum, n, level) => sum + n * (level / 255 - mean) ** 2, 0) / count;
+  const mean = histogram.reduce((sum, n, level) => sum + n * (level / full), 0) / count;
+  const variance = histogram.reduce((sum, n, level) => sum + n * (level / full - mean) ** 2, 0) / count;
   const places = (x: number): number => Math.round(x * 1000) / 1000;
   return { mean: places(mean), std: Math.max(0.001, places(Math.sqrt(variance))) };
 }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, stat } from 'node:fs/promises';
+import { mkdir, readFile, stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { from, lastValueFrom, mergeMap } from 'rxjs';
@@ -10,16 +10,24 @@ import type { PluginRegistry } from '../core/plugins/registry.js';
 import { WorkerPool } from '../core/workers/pool.js';
 import type { StageSpec } from '../core/workers/wire.js';
 import type { HostTensor } from '../engine/index.js';
-import type { PreprocessingStep } from '../models/bundle.js';
+import { blankLike } from '../imaging/image.js';
+import type { Bundle, PreprocessingStep } from '../models/bundle.js';
+import { inputTensor } from '../models/input-tensor.js';
 import type { Film } from './dataset.js';
 import { readTensorFile, writeTensorFile } from './tensor-file.js';
 
-/** Preprocessed films: N × H × W × C, 8 bit, in the order of the films that went in. */
+/** 8 or 16 bit, full scale. */
+export type IntegerSamples = Uint8Array | Uint16Array;
+
+/**
+ * Preprocessed films: N × H × W × C, in the order of the films that went in. Where some come out of the
+ * chain with 16 bit, all have 16 bit.
+ */
 export interface PreparedFilms {
   readonly width: number;
   readonly height: number;
   readonly channels: number;
-  readonly data: Uint8Array;
+  readonly data: IntegerSamples;
 }
 
 /** A step with every default filled in and the module that holds its stage. */
@@ -28,18 +36,20 @@ export interface ResolvedStep extends PreprocessingStep {
 }
 
 export interface PreprocessOptions {
-  /** Where preprocessed films are kept for the next run: 16 kB each at 128×128. */
+  /** Where preprocessed films are kept for the next run: 16 kB each at 128×128 and 8 bit. */
   readonly cacheDir: string;
   /** The folder that relative paths in the steps' options are relative to. */
   readonly baseDir: string;
   readonly log: Log;
+  /** Our version: another one prepares the films anew. */
+  readonly rxray: string;
   readonly threads?: number;
   readonly onProgress?: (done: number, total: number) => void;
   readonly signal?: AbortSignal;
 }
 
 /** Bumped when the same chain and files would give other pixels or another file. */
-const CACHE_VERSION = 1;
+const CACHE_VERSION = 2;
 
 /**
  * The chain with every default filled in, which is what a bundle records: so it stays what it was when
@@ -64,17 +74,17 @@ export async function resolveChain(
 
 /**
  * Runs every film through the same stage plugins as serving, in the same worker threads, and keeps the
- * result on disk under a key made of the chain and the films' hashes. Throws `TRAINING_DATA` naming the film.
+ * result on disk under a key made of the chain, its stages' modules, our version and the films' hashes. Throws `TRAINING_DATA` naming the film.
  */
 export async function prepareFilms(
   films: readonly Film[],
   chain: readonly ResolvedStep[],
-  { cacheDir, baseDir, log, threads = availableParallelism(), onProgress, signal }: PreprocessOptions,
+  { cacheDir, baseDir, log, rxray, threads = availableParallelism(), onProgress, signal }: PreprocessOptions,
 ): Promise<PreparedFilms> {
   const steps = chain.map(({ use, with: settings }) => ({ use, with: settings }));
-  const key = createHash('sha256')
-    .update(JSON.stringify([CACHE_VERSION, steps, films.map((film) => film.sha256)]))
-    .digest('hex');
+  const modules = await Promise.all(chain.map(({ url }) => readFile(new URL(url)).then(sha256)));
+  const hashes = films.map((film) => film.sha256);
+  const key = sha256(JSON.stringify([CACHE_VERSION, rxray, steps, modules, hashes]));
   const cached = join(cacheDir, `films-${key.slice(0, 32)}.safetensors`);
   const known = await fromCache(cached, films.length);
   if (known !== undefined) {
@@ -92,14 +102,16 @@ export async function prepareFilms(
     signal?.throwIfAborted();
     const { width, height, channels, data } = await run(film, specs, pool);
     const samples = width * height * channels;
-    all ??= { width, height, channels, data: new Uint8Array(films.length * samples) };
+    const kept = samplesOf(data);
+    all ??= { width, height, channels, data: blankLike(kept, films.length * samples) };
     if (width !== all.width || height !== all.height || channels !== all.channels) {
       throw new Error(
         `${film.name} comes out as ${shape({ width, height, channels })}, others as ${shape(all)}: ` +
           'end the chain with a resize to one size',
       );
     }
-    all.data.set(bytesOf(data), i * samples);
+    if (kept instanceof Uint16Array) all = { ...all, data: widened(all.data) };
+    all.data.set(all.data instanceof Uint16Array ? widened(kept) : kept, i * samples);
     onProgress?.(++done, films.length);
   };
   try {
@@ -121,20 +133,22 @@ export async function prepareFilms(
 }
 
 /** The samples of film `i`: a view. */
-export function filmAt({ data, width, height, channels }: PreparedFilms, i: number): Uint8Array {
+export function filmAt({ data, width, height, channels }: PreparedFilms, i: number): IntegerSamples {
   const samples = width * height * channels;
   return data.subarray(i * samples, (i + 1) * samples);
 }
 
-/** Films as they are: N × H × W × C float32, 0–1. */
-export function imagesOf(films: PreparedFilms, index: Uint32Array): HostTensor {
-  const samples = films.width * films.height * films.channels;
-  const data = new Float32Array(index.length * samples);
-  index.forEach((film, i) => {
-    const pixels = filmAt(films, film);
-    for (let p = 0; p < samples; p++) data[i * samples + p] = (pixels[p] ?? 0) / 255;
-  });
-  return { data, dims: [index.length, films.height, films.width, films.channels] };
+/** Films as a network's input: the very tensor that serving makes of them. */
+export function imagesOf(films: PreparedFilms, index: Uint32Array, input: Bundle['input']): HostTensor {
+  return inputTensor(
+    Array.from(index, (i) => ({ ...films, data: filmAt(films, i) })),
+    input,
+  );
+}
+
+/** The input of a network that is shown grey films as 0–1. */
+export function unscaledInput({ width, height }: PreparedFilms): Bundle['input'] {
+  return { width, height, channels: 1, layout: 'NHWC', mean: [0], std: [1] };
 }
 
 async function run(film: Film, specs: readonly StageSpec[], pool: WorkerPool): Promise<Image> {
@@ -164,11 +178,18 @@ async function run(film: Film, specs: readonly StageSpec[], pool: WorkerPool): P
   }
 }
 
-/** Trained networks see films as 8 bit: 16-bit samples are divided by 257, which maps 65535 to 255. */
-function bytesOf(data: Image['data']): Uint8Array {
-  if (data instanceof Uint8Array) return data;
-  if (data instanceof Uint16Array) return Uint8Array.from(data, (sample) => Math.round(sample / 257));
+function samplesOf(data: Image['data']): IntegerSamples {
+  if (!(data instanceof Float32Array)) return data;
   throw new Error('floating-point samples cannot be kept: leave `normalize` out, the network does its own');
+}
+
+/** As 16 bit. 255 becomes 65535: the networks see the same numbers as before. */
+function widened(samples: IntegerSamples): Uint16Array {
+  return samples instanceof Uint16Array ? samples : Uint16Array.from(samples, (sample) => sample * 257);
+}
+
+function sha256(data: Uint8Array | string): string {
+  return createHash('sha256').update(data).digest('hex');
 }
 
 function shape({ width, height, channels }: Omit<PreparedFilms, 'data'>): string {
@@ -180,7 +201,7 @@ async function fromCache(path: string, films: number): Promise<PreparedFilms | u
   try {
     const { data, dims } = (await readTensorFile(path)).tensors.films ?? {};
     const [n, height, width, channels] = dims ?? [];
-    if (!(data instanceof Uint8Array) || n !== films) return undefined;
+    if (!(data instanceof Uint8Array || data instanceof Uint16Array) || n !== films) return undefined;
     if (width === undefined || height === undefined || channels === undefined) return undefined;
     return { width, height, channels, data };
   } catch {

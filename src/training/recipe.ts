@@ -4,7 +4,7 @@ import { RxrayError } from '../core/errors.js';
 import type { Bundle, PreprocessingStep } from '../models/bundle.js';
 import type { About } from './card.js';
 import type { Dataset, Film, Split } from './dataset.js';
-import { prepareFilms, resolveChain, type PreparedFilms } from './preprocess.js';
+import { prepareFilms, resolveChain, unscaledInput, type PreparedFilms } from './preprocess.js';
 
 /** What every training starts from. */
 export interface Recipe {
@@ -32,13 +32,14 @@ export async function prepare(
   wanted: (film: Film) => boolean,
   signal: AbortSignal | undefined,
 ): Promise<{ films: Film[]; prepared: PreparedFilms; chain: PreprocessingStep[] }> {
-  const { registry, baseDir, cacheDir, log } = recipe;
+  const { registry, baseDir, cacheDir, log, rxray } = recipe;
   const films = recipe.dataset.films.filter((film) => splits.includes(film.split) && wanted(film));
   const steps = await resolveChain(recipe.chain, registry, baseDir);
   const prepared = await prepareFilms(films, steps, {
     cacheDir,
     baseDir,
     log,
+    rxray,
     onProgress: (done, total) => {
       recipe.onPhase('preprocess', done, total);
     },
@@ -52,7 +53,7 @@ export async function prepare(
 export function common(
   { name, rxray, about, dataset }: Recipe,
   preprocessing: PreprocessingStep[],
-  { width, height }: PreparedFilms,
+  prepared: PreparedFilms,
 ): Pick<Bundle, 'format' | 'name' | 'createdAt' | 'rxray' | 'license' | 'input' | 'preprocessing' | 'data'> {
   return {
     format: 1,
@@ -60,7 +61,7 @@ export function common(
     createdAt: new Date().toISOString(),
     rxray,
     license: 'Apache-2.0',
-    input: { width, height, channels: 1, layout: 'NHWC', mean: [0], std: [1] },
+    input: unscaledInput(prepared),
     preprocessing,
     data: {
       name: about.name,

@@ -2,16 +2,28 @@ import { randomBytes } from 'node:crypto';
 import { open, readFile, rename, rm } from 'node:fs/promises';
 import type { HostTensor } from '../engine/index.js';
 
-const NAMES = { Float32Array: 'F32', Int32Array: 'I32', Uint8Array: 'U8', BigInt64Array: 'I64' } as const;
-const TYPES = { F32: Float32Array, I32: Int32Array, U8: Uint8Array, I64: BigInt64Array } as const;
+const TYPES = {
+  F32: Float32Array,
+  I32: Int32Array,
+  U8: Uint8Array,
+  U16: Uint16Array,
+  I64: BigInt64Array,
+} as const;
+const NAMES = new Map(Object.entries(TYPES).map(([name, type]) => [type.name, name as keyof typeof TYPES]));
 
 type Header = Record<
   string,
   { dtype: keyof typeof TYPES; shape: number[]; data_offsets: [number, number] } | Record<string, string>
 >;
 
+/** A tensor as the engine takes it, or 16-bit samples. */
+export interface StoredTensor {
+  readonly data: HostTensor['data'] | Uint16Array;
+  readonly dims: readonly number[];
+}
+
 export interface TensorFile {
-  readonly tensors: Record<string, HostTensor>;
+  readonly tensors: Record<string, StoredTensor>;
   readonly metadata: Record<string, string>;
 }
 
@@ -24,7 +36,7 @@ export async function writeTensorFile(path: string, { tensors, metadata }: Tenso
   const header: Header = { __metadata__: metadata };
   let offset = 0;
   for (const [name, { data, dims }] of Object.entries(tensors)) {
-    const dtype = NAMES[data.constructor.name as keyof typeof NAMES];
+    const dtype = NAMES.get(data.constructor.name) ?? 'U8';
     header[name] = { dtype, shape: [...dims], data_offsets: [offset, offset + data.byteLength] };
     offset += data.byteLength;
   }
@@ -58,7 +70,7 @@ export async function readTensorFile(path: string): Promise<TensorFile> {
   if (8 + headerLength > bytes.length) throw new Error(`${path} is cut short: its header is incomplete`);
   const header = JSON.parse(bytes.toString('utf8', 8, 8 + headerLength)) as Header;
   const { __metadata__: metadata = {}, ...entries } = header;
-  const tensors: Record<string, HostTensor> = {};
+  const tensors: Record<string, StoredTensor> = {};
   for (const [name, entry] of Object.entries(entries) as [
     string,
     Exclude<Header[string], Record<string, string>>,

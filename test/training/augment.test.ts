@@ -15,7 +15,11 @@ function film(width = 32, height = 32): Uint8Array {
   return data;
 }
 
-function run(settings: Partial<Augmentation>, seed = 1, source = film()): Float32Array {
+function run(
+  settings: Partial<Augmentation>,
+  seed = 1,
+  source: Uint8Array | Uint16Array = film(),
+): Float32Array {
   const target = new Float32Array(source.length);
   augment(source, 32, 32, { ...NO_AUGMENTATION, ...settings }, seededRandom(seed), target);
   return target;
@@ -35,6 +39,18 @@ function centre(image: Float32Array): { x: number; y: number; mass: number } {
 }
 
 describe('augmentation', () => {
+  it('varies a 16-bit film as an 8-bit one', () => {
+    const deep = Uint16Array.from(film(), (sample) => sample * 257);
+    expect(run(CHEST_AUGMENTATION, 3, deep)).to.deep.equal(run(CHEST_AUGMENTATION, 3));
+    expect(
+      run(
+        {},
+        1,
+        Uint16Array.from(deep, (sample) => sample + 1),
+      )[0],
+    ).to.equal(Math.fround((40 * 257 + 1) / 65535));
+  });
+
   it('with everything off only scales to 0–1', () => {
     expect(run({})).to.deep.equal(Float32Array.from(film(), (v) => v / 255));
   });

@@ -1,19 +1,24 @@
 import { createHash } from 'node:crypto';
 import { expect } from 'chai';
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { builtInRegistry } from '../../src/cli/builtins.js';
+import { imageOf, type Frame, type Image } from '../../src/core/frame.js';
+import { WorkerPool } from '../../src/core/workers/pool.js';
+import type { HostTensor } from '../../src/engine/index.js';
 import { resize, clahe } from '../../src/imaging/opencv.js';
 import type { PreprocessingStep } from '../../src/models/bundle.js';
-import { testServices } from '../../src/testing.js';
+import { inputTensor } from '../../src/models/input-tensor.js';
+import { makeFrame, testServices } from '../../src/testing.js';
 import type { Film } from '../../src/training/dataset.js';
 import {
   filmAt,
   imagesOf,
   prepareFilms,
   resolveChain,
+  unscaledInput,
   type PreparedFilms,
 } from '../../src/training/preprocess.js';
 
@@ -48,6 +53,7 @@ describe('preprocessing for training', function () {
     films: Film[],
     steps: PreprocessingStep[],
     onProgress?: (done: number, total: number) => void,
+    rxray = '0.1.0',
   ): Promise<PreparedFilms> {
     const resolved = await resolveChain(steps, builtInRegistry(), dir);
     const { log } = testServices();
@@ -55,6 +61,7 @@ describe('preprocessing for training', function () {
       cacheDir: join(dir, 'cache'),
       baseDir: dir,
       log,
+      rxray,
       threads: 1,
       ...(onProgress && { onProgress }),
     });
@@ -80,9 +87,47 @@ describe('preprocessing for training', function () {
     };
     expect(filmAt(prepared, 0)).to.deep.equal(expected(60, 50, 1));
     expect(filmAt(prepared, 1)).to.deep.equal(expected(40, 70, 2));
-    const { data, dims } = imagesOf(prepared, Uint32Array.of(1));
+    const { data, dims } = imagesOf(prepared, Uint32Array.of(1), unscaledInput(prepared));
     expect(dims).to.deep.equal([1, 12, 16, 1]);
     expect(data[5]).to.be.closeTo((filmAt(prepared, 1)[5] ?? NaN) / 255, 1e-7);
+  });
+
+  it('makes of a 16-bit film the very tensor that the model stages make, also beside 8-bit ones', async () => {
+    const deep = Uint16Array.from({ length: 60 * 50 }, (_, i) => (i * 7919) % 65536);
+    const raw = { width: 60, height: 50, channels: 1 } as const;
+    const encoded = await sharp(deep, { raw }).toColourspace('grey16').png().toBuffer();
+    await writeFile(join(dir, 'deep.png'), encoded);
+    const sha256 = createHash('sha256').update(encoded).digest('hex');
+    const shallow = await film('a.png', 60, 50);
+    const films = [shallow, { ...shallow, path: join(dir, 'deep.png'), name: 'deep.png', sha256 }, shallow];
+    const steps = chain('decode', 'clahe', ['resize', { width: 16, height: 12 }]);
+    const { log } = testServices();
+    const pool = new WorkerPool(log, 1);
+    const served: Image[] = [];
+    for (const { path, name } of films) {
+      const candidate = { path, name, ...(await stat(path)) };
+      const file = await pool.read(candidate, Infinity);
+      let frame: Frame = { ...makeFrame({ image: null }), encoded: file?.encoded ?? expect.fail() };
+      for (const [i, { use, with: settings, url }] of (
+        await resolveChain(steps, builtInRegistry(), dir)
+      ).entries()) {
+        frame = await pool.process(
+          { key: String(i), id: use, url, settings, baseDir: dir, stateDir: dir },
+          frame,
+        );
+      }
+      served.push(imageOf(frame));
+    }
+    await pool.dispose();
+    const prepared = await prepare(films, steps);
+    expect(prepared.data).to.be.instanceOf(Uint16Array);
+    for (const input of [unscaledInput(prepared), { ...unscaledInput(prepared), mean: [0.5], std: [0.5] }]) {
+      const bits = ({ data }: HostTensor) => new Uint32Array((data as Float32Array).buffer);
+      expect(bits(imagesOf(prepared, Uint32Array.of(0, 1, 2), input))).to.deep.equal(
+        bits(inputTensor(served, input)),
+      );
+    }
+    expect(await prepare(films, steps), 'from the cache').to.deep.equal(prepared);
   });
 
   it('keeps the result for the same files and chain, and makes it anew for another chain', async () => {
@@ -130,6 +175,27 @@ describe('preprocessing for training', function () {
     const films = [await film('a.png', 9, 9)];
     const { data } = await prepare(films, chain('decode', './stages/invert.mjs'));
     expect(data).to.deep.equal(pixels(1, 81).map((value) => 255 - value));
+  });
+
+  it('prepares again when a stage of the user’s own, or rxray, is another', async () => {
+    const stage = (offset: number) =>
+      writeFile(
+        join(dir, 'lighter.mjs'),
+        `import { defineStage } from 'rxray';
+         import { z } from 'zod';
+         export default defineStage({
+           name: 'lighter', summary: 'Lightens.', options: z.strictObject({}),
+           create: () => ({ process: (frame) => ({ ...frame, image: { ...frame.image, data: frame.image.data.map((v) => v + ${offset}) } }) }),
+         });`,
+      );
+    const films = [await film('a.png', 9, 9)];
+    const steps = chain('decode', './lighter.mjs');
+    await stage(1);
+    expect((await prepare(films, steps)).data[0]).to.equal((pixels(1, 1)[0] ?? 0) + 1);
+    await stage(2);
+    expect((await prepare(films, steps)).data[0]).to.equal((pixels(1, 1)[0] ?? 0) + 2);
+    await prepare(films, steps, undefined, '0.2.0');
+    expect(await readdir(join(dir, 'cache'))).to.have.length(3);
   });
 
   describe('refuses, with a reason', () => {

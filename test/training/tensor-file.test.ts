@@ -15,6 +15,7 @@ describe('tensor files and checkpoints', () => {
   const tensors = {
     kernel: { data: Float32Array.of(1, -2, 3.5, 4, 5, 6), dims: [2, 3] },
     films: { data: Uint8Array.of(1, 2, 3), dims: [3] },
+    deep: { data: Uint16Array.of(1, 65535), dims: [2] },
     step: { data: Float32Array.of(7), dims: [] },
     labels: { data: Int32Array.of(-1, 2), dims: [2] },
   };
