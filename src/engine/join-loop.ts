@@ -11,12 +11,16 @@ export interface LoopPlan {
 
 /**
  * Puts a graph behind an ONNX `Loop` that runs `body`. Inputs of `result` named `next/x` are what the loop leaves in `x`.
- * Other inputs of `body` become inputs of the whole; constants of both stand once, outside the loop.
+ * Other inputs of `body` become inputs of the whole. Each keeps its own constants, although the weights then stand twice:
+ * ONNX Runtime prepares weights for a convolution only where they belong to the same graph.
  */
 export function joinLoop(result: Graph, body: Graph, { tripCount, carried }: LoopPlan): Graph {
   const inner = new Graph(body.prefix);
   inner.nodes = body.nodes;
-  for (const [name, constant] of body.initializers) result.initializers.set(name, constant);
+  const own = (name: string): string =>
+    body.initializers.has(name) && !name.startsWith(body.prefix) ? body.prefix + name : name;
+  for (const { data, dims, name } of body.initializers.values()) inner.constant(data, dims, own(name));
+  for (const { inputs } of inner.nodes) inputs.splice(0, Infinity, ...inputs.map(own));
   const running = 'loop/running';
   const goesOn = 'loop/goesOn';
   inner.nodes.push({ type: 'Identity', inputs: [running], outputs: [goesOn], attributes: {} });
