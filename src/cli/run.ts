@@ -111,8 +111,7 @@ async function runPipeline(
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
   // Whoever reads the lines may stop reading (`| head`): the films are processed all the same.
-  const ignore = (): void => undefined;
-  process.stdout.on('error', ignore);
+  process.stdout.on('error', () => undefined);
 
   graph.settled$.subscribe({ next: print.film, error: () => undefined });
   if (!once) {
@@ -133,7 +132,6 @@ async function runPipeline(
   } finally {
     process.off('SIGINT', stop);
     process.off('SIGTERM', stop);
-    process.stdout.off('error', ignore);
   }
 }
 
