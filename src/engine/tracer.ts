@@ -168,12 +168,13 @@ export class Tracer {
     const order = this.#leadingOrder(inputs, rank);
     let operands = inputs.map((input) => this.operand(input, order));
     let held: readonly number[] = inputs.map((input) => [...this.heldOf(input)]).reduce(broadcastShape);
-    if (rank > 0 && inputs.every((input) => input.shape.length < rank || this.#isSplat(input))) {
-      // Constants of equal elements enter as scalars, which would leave the result without its leading axes.
-      const ones = this.graph.integers(shape.map(() => 1));
-      operands = operands.map((name, index) =>
-        inputs[index]?.shape.length === rank ? this.graph.add('Reshape', [name, ones]) : name,
-      );
+    if (rank > 0 && !inputs.some((input) => input.shape.length === rank && this.#isComputed(input))) {
+      // Constants enter without leading ones, which would leave the result without its leading axes.
+      operands = operands.map((name, index) => {
+        const input = inputs[index];
+        if (input?.shape.length !== rank) return name;
+        return this.graph.add('Reshape', [name, this.graph.dimensions(pick(this.heldOf(input), order))]);
+      });
     }
     if (held.length < rank) held = [...Array.from({ length: rank - held.length }, () => 1), ...held];
     const flat = this.#flattened(inputs, order);
@@ -224,6 +225,10 @@ export class Tracer {
   #isSplat(info: tf.TensorInfo): boolean {
     const value = this.value(info);
     return !(value instanceof TracedValue) && value.splat !== undefined;
+  }
+
+  #isComputed(info: tf.TensorInfo): boolean {
+    return this.value(info) instanceof TracedValue;
   }
 
   #leadingOrder(inputs: readonly tf.TensorInfo[], rank: number): AxisOrder {

@@ -9,6 +9,8 @@ import { dtypeOf, hostValue, TracedValue, Tracer, withTracer } from '../../../sr
 
 /** Name of the backend that {@link registerEagerBackend} registers. */
 export const EAGER_BACKEND = 'rxray-eager';
+/** How a trace meets values that are there already: as inputs of its graph or as constants in it. */
+export type Known = 'inputs' | 'constants';
 /** A trace that has grown to this many nodes is left behind at the next read. */
 const LONGEST_TRACE = 200;
 
@@ -35,6 +37,10 @@ interface Entry {
 class EagerBackend extends tf.KernelBackend {
   readonly #entries = new WeakMap<object, Entry>();
   #trace = new Trace();
+
+  constructor(readonly known: Known) {
+    super();
+  }
 
   /** Traces one kernel call. */
   call(
@@ -107,7 +113,7 @@ class EagerBackend extends tf.KernelBackend {
     return entry;
   }
 
-  /** Makes a tensor known to the current trace: scalars as constants, as in a traced function, the rest as inputs. */
+  /** Makes a tensor known to the current trace: scalars always as constants, as in a traced function. */
   #take(info: tf.TensorInfo): void {
     const entry = this.#entryOf(info.dataId);
     const { graph, tracer, feeds } = this.#trace;
@@ -115,8 +121,8 @@ class EagerBackend extends tf.KernelBackend {
     const values = this.readSync(info.dataId) as HostData;
     const dtype = dtypeOf(info);
     entry.trace = this.#trace;
-    if (info.shape.length === 0) {
-      tracer.bind(info.dataId, hostValue(values as never, [], dtype));
+    if (info.shape.length === 0 || this.known === 'constants') {
+      tracer.bind(info.dataId, hostValue(values as never, info.shape, dtype));
       return;
     }
     const name = graph.unique('input');
@@ -143,8 +149,8 @@ class EagerBackend extends tf.KernelBackend {
 }
 
 /** Registers the backend and every kernel of the engine with it. */
-export function registerEagerBackend(): void {
-  const backend = new EagerBackend();
+export function registerEagerBackend(known: Known): void {
+  const backend = new EagerBackend(known);
   tf.registerBackend(EAGER_BACKEND, () => backend, 1);
   for (const { kernel: kernelName, trace } of Object.values(KERNEL_GROUPS).flat()) {
     tf.registerKernel({

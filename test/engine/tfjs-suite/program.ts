@@ -1,12 +1,13 @@
 // Runs TensorFlow.js' own op tests on the eager backend, in a process of its own, because Jasmine lives in globals.
-// `run-suite.ts` bundles this file with the test files appended; the outcomes go to the file named by the argument.
+// `run-suite.ts` bundles this file with the test files appended; the outcomes go to the file named by the
+// first argument, the second says how values enter a trace.
 import { writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-core/dist/public/chained_ops/register_all_chained_ops.js';
 import { setTestEnvs } from '@tensorflow/tfjs-core/dist/jasmine_util.js';
 import { registerAllGradients } from '../../../src/engine/gradients/index.js';
-import { EAGER_BACKEND, registerEagerBackend } from './eager-backend.js';
+import { EAGER_BACKEND, registerEagerBackend, type Known } from './eager-backend.js';
 import type { Outcome } from './run-suite.js';
 
 interface SpecResult {
@@ -27,7 +28,7 @@ interface Jasmine {
 }
 
 const outcomes: Outcome[] = [];
-const target = process.argv[2] ?? '/dev/stdout';
+const [, , target = '/dev/stdout', known] = process.argv as [string, string, string?, Known?];
 
 const require = createRequire(`${process.cwd()}/`);
 const env = (require('jasmine-core') as Jasmine).boot().getEnv();
@@ -44,7 +45,7 @@ env.addReporter({
   },
 });
 
-registerEagerBackend();
+registerEagerBackend(known ?? 'inputs');
 registerAllGradients();
 void tf.setBackend(EAGER_BACKEND);
 setTestEnvs([{ name: EAGER_BACKEND, backendName: EAGER_BACKEND, isDataSync: true }]);

@@ -5,6 +5,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import type { Known } from './eager-backend.js';
 
 /** What came of one test of TensorFlow.js. */
 export interface Outcome {
@@ -32,7 +33,7 @@ export function testFiles(): string[] {
  * Runs test files of TensorFlow.js on the eager backend in a child process. They import TensorFlow.js' sources without
  * file extensions, which Node cannot load: everything is bundled, with those sources as the one copy of TensorFlow.js.
  */
-export async function runSuite(files: readonly string[]): Promise<Outcome[]> {
+export async function runSuite(files: readonly string[], known: Known): Promise<Outcome[]> {
   const folder = join(core, '../../../.cache/rxray-tfjs-suite');
   const bundle = join(folder, 'suite.cjs');
   const outcomes = join(folder, 'outcomes.json');
@@ -54,7 +55,7 @@ export async function runSuite(files: readonly string[]): Promise<Outcome[]> {
     ignoreAnnotations: true,
     logLevel: 'error',
   });
-  const child = spawn(process.execPath, ['--enable-source-maps', bundle, outcomes], {
+  const child = spawn(process.execPath, ['--enable-source-maps', bundle, outcomes, known], {
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   let errors = '';
