@@ -232,7 +232,8 @@ function readTensor(bytes: Uint8Array): { name: string; data: HostData; dims: nu
     else if (field === 9) raw = reader.bytes();
     else reader.skip(wireType, field);
   }
-  const aligned = raw?.slice().buffer;
+  // Not slice(): of a Buffer that is a view of the whole file.
+  const aligned = raw && new Uint8Array(raw).buffer;
   switch (type) {
     case ONNX_TYPE.float32:
       return { name, dims, data: aligned ? new Float32Array(aligned) : Float32Array.from(floats) };
