@@ -108,7 +108,8 @@ function caller({ stack = '' }: Error): string {
   const frames = stack
     .split('\n')
     .filter(
-      (line) => /^\s+at /.test(line) && !/tfjs-core|@tensorflow|node:internal/.test(line) && !line.includes(engine),
+      (line) =>
+        /^\s+at /.test(line) && !/tfjs-core|@tensorflow|node:internal/.test(line) && !line.includes(engine),
     )
     .map((line) => line.trim());
   return frames.slice(0, 2).join(', ') || 'at a place that is not known';
