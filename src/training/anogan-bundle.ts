@@ -36,10 +36,12 @@ export async function makeAnogan(
   }
   // Of the training films, abnormal ones are of no use here.
   const wanted = (film: Film): boolean => film.split === 'val' || film.class === normal;
+  const training = recipe.dataset.films.filter((film) => film.split === 'train' && film.class === normal);
+  const held = heldOutPatients(training, settings.seed);
+  requireEnough(training, held, normal, settings.batchSize);
   const { films, prepared, chain } = await prepare(recipe, ['train', 'val'], wanted, hooks.signal);
   if (prepared.width !== 64 || prepared.height !== 64) throw wrongSize(prepared, '64×64');
 
-  const held = heldOutPatients(films, settings.seed);
   const where = (test: (film: Film) => boolean): Uint32Array =>
     Uint32Array.from(films.flatMap((film, i) => (test(film) ? [i] : [])));
   const val = where((film) => film.split === 'val');
@@ -78,7 +80,7 @@ export async function makeAnogan(
       ...settings,
       normal,
       films: data.normals.length,
-      bestEpoch: outcome.bestEpoch,
+      ...(outcome.bestEpoch > 0 && { bestEpoch: outcome.bestEpoch }),
       history: outcome.history,
     },
   };
@@ -88,17 +90,41 @@ export async function makeAnogan(
   return writeBundle(recipe.out, bundle, files, modelCard(bundle, recipe.about.limits));
 }
 
-/** Whole patients of the training normals, until the share is reached. */
-function heldOutPatients(films: readonly Film[], seed: number): Set<string> {
-  const training = films.filter((film) => film.split === 'train');
+/** Whole patients of the training normals, until the share is reached; never all of them. */
+function heldOutPatients(training: readonly Film[], seed: number): Set<string> {
   const patients = [...new Set(training.map((film) => film.patient))].sort();
   const held = new Set<string>();
   let count = 0;
-  for (const i of shuffled(patients.length, seededRandom(seed))) {
+  for (const i of shuffled(patients.length, seededRandom(seed)).subarray(0, -1)) {
     if (count >= training.length * REFERENCE_SHARE) break;
     const patient = patients[i] ?? '';
     held.add(patient);
     count += training.filter((film) => film.patient === patient).length;
   }
   return held;
+}
+
+function requireEnough(
+  training: readonly Film[],
+  held: ReadonlySet<string>,
+  normal: string,
+  batchSize: number,
+): void {
+  const refuse = (reason: string): never => {
+    throw new RxrayError('TRAINING_DATA', reason);
+  };
+  if (training.length === 0) refuse(`the data have no film of the class "${normal}" to train on`);
+  if (held.size === 0) {
+    refuse(
+      `all ${training.length} films of the class "${normal}" are of one patient: expected two at least, ` +
+        'one to learn from and one for the reference scores',
+    );
+  }
+  const left = training.filter((film) => !held.has(film.patient)).length;
+  if (left < batchSize) {
+    refuse(
+      `${left} films of the class "${normal}" are left to learn from, ${training.length - left} being held back ` +
+        `for the reference scores: expected a batch of ${batchSize} at least (--batch)`,
+    );
+  }
 }

@@ -18,7 +18,7 @@ import { augment, type Augmentation } from './augment.js';
 import { averageInto, copyOf } from './average.js';
 import { loadCheckpoint, saveCheckpoint, type Checkpoint } from './checkpoint.js';
 import { isStopped, type TrainingHooks } from './hooks.js';
-import { auroc, aurocInterval } from './metrics.js';
+import { auroc, aurocInterval, type Interval } from './metrics.js';
 import { filmAt, imagesOf, type PreparedFilms } from './preprocess.js';
 import { seededRandom, shuffled } from '../models/random.js';
 
@@ -37,12 +37,14 @@ export interface AnoganSettings {
   readonly search: SearchSettings;
   /** A quick validation after so many epochs; the best of them becomes the bundle. */
   readonly evaluateEvery: number;
+  /** Stops at the quick validation that is so many epochs after the best one. Default 60. */
+  readonly patience?: number;
 }
 
 export interface AnoganData {
   /** Grey, 64×64. */
   readonly films: PreparedFilms;
-  /** Normal films that the networks learn from. */
+  /** Normal films that the networks learn from: at least a batch. */
   readonly normals: Uint32Array;
   /** Normal films of other patients, not of the validation: their scores are the reference. */
   readonly reference: Uint32Array;
@@ -57,7 +59,7 @@ export interface AnoganEpoch {
   /** Mean probabilities that the discriminator gives to real and to generated films. */
   readonly real: number;
   readonly fake: number;
-  /** Of a quick search on some validation films; null in most epochs. */
+  /** Of a quick search on some validation films; null in most epochs, and without abnormal films in all. */
   readonly auroc: number | null;
   readonly seconds: number;
 }
@@ -65,6 +67,7 @@ export interface AnoganEpoch {
 export interface AnoganOutcome {
   readonly architecture: DcganOptions;
   readonly parameters: HostTensors;
+  /** 0: no validation chose one, the weights are those of the end. */
   readonly bestEpoch: number;
   readonly history: readonly AnoganEpoch[];
   readonly interrupted: boolean;
@@ -106,7 +109,8 @@ const NOISE = 0x6e6f;
 
 /**
  * Trains a DCGAN (Radford et al. 2016) on normal films and returns the weights (the generator's averaged)
- * of the epoch that told normal from abnormal validation films best.
+ * of the epoch that told normal from abnormal validation films best; of the last epoch where one of these
+ * two kinds is missing.
  */
 export async function trainAnogan(
   engine: Engine,
@@ -115,8 +119,7 @@ export async function trainAnogan(
   hooks: TrainingHooks<AnoganEpoch>,
 ): Promise<AnoganOutcome> {
   const { films, normals } = data;
-  const { seed, epochs } = settings;
-  const batchSize = Math.min(settings.batchSize, normals.length);
+  const { seed, epochs, batchSize, patience = 60 } = settings;
   const steps = Math.floor(normals.length / batchSize);
   const side = films.width;
   const architecture: DcganOptions = { width: settings.width, zDim: 100 };
@@ -141,6 +144,7 @@ export async function trainAnogan(
   const average = checkpoint.groups.average ?? {};
   let best = checkpoint.groups.best ?? {};
   const quick = someOf(data.val, seed);
+  const comparable = new Set(quick.abnormal).size === 2;
 
   const state = engine.createState();
   await state.set(checkpoint.groups.state ?? {});
@@ -182,7 +186,9 @@ export async function trainAnogan(
 
   const lr = scalar(settings.learningRate);
   while (progress.epoch <= epochs && !isStopped(hooks)) {
-    const { epoch, sums } = progress;
+    const { epoch, sums, bestEpoch, history } = progress;
+    const validated = typeof history.at(-1)?.auroc === 'number';
+    if (progress.step === 0 && validated && epoch - 1 - bestEpoch >= patience) break;
     const began = performance.now() - progress.secondsBefore * 1000;
     const order = shuffled(normals.length, seededRandom(seed, epoch));
     while (progress.step < steps && !isStopped(hooks)) {
@@ -206,7 +212,7 @@ export async function trainAnogan(
     if (progress.step < steps) break;
 
     let found: number | null = null;
-    if (epoch % settings.evaluateEvery === 0 || epoch === epochs) {
+    if (comparable && (epoch % settings.evaluateEvery === 0 || epoch === epochs)) {
       const networks = await current();
       const search = { ...settings.search, steps: Math.min(settings.search.steps, QUICK_STEPS) };
       const scores = await scoreFilms(engine, architecture, networks, films, quick.index, search);
@@ -275,24 +281,22 @@ export async function scoreFilms(
   return scores;
 }
 
-/** What the card and the bundle say: normal against abnormal over the validation films. */
+/** What the card and the bundle say: normal against abnormal over the validation films, where there are both. */
 export function anoganMetrics(
   scores: readonly AnomalyScore[],
   abnormal: readonly boolean[],
 ): Record<string, unknown> {
-  const by = (
-    figure: 'anomalyScore' | 'residualLoss' | 'discriminationLoss',
-  ): ReturnType<typeof aurocInterval> =>
+  const by = (figure: 'anomalyScore' | 'residualLoss' | 'discriminationLoss'): Interval | null =>
     aurocInterval(
       scores.map((score) => score[figure]),
       abnormal,
     );
-  return {
-    films: scores.length,
+  const aurocs = {
     auroc: by('anomalyScore'),
     aurocOfResidualLoss: by('residualLoss'),
     aurocOfDiscriminationLoss: by('discriminationLoss'),
   };
+  return { films: scores.length, ...(aurocs.auroc !== null && aurocs) };
 }
 
 /** As many normal as abnormal films, drawn by the seed. */

@@ -36,7 +36,7 @@ export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string
     ...limits.map((limit) => `- ${limit}`),
     '',
     '## Figures on the validation films',
-    'They chose the best epoch, so they flatter the model a little. Intervals are 95 % (bootstrap over films).',
+    `${training.bestEpoch === undefined ? '' : 'They chose the best epoch, so they flatter the model a little. '}Intervals are 95 % (bootstrap over films).`,
     '',
     ...metricLines(metrics),
     '',
@@ -67,10 +67,10 @@ function metricLines(metrics: Readonly<Record<string, unknown>>): string[] {
     if (typeof value === 'number') return [`- ${name}: ${figure(value)}`];
     if (isInterval(value)) return [`- ${name}: ${interval(value)}`];
     if (name === 'classes') {
-      const classes = value as Record<string, { recall: number | null; auroc: Interval }>;
+      const classes = value as Record<string, { recall: number | null; auroc: Interval | null }>;
       return Object.entries(classes).map(
         ([label, { recall, auroc }]) =>
-          `- ${label}: recall ${recall === null ? '–' : figure(recall)}, AUROC against the rest ${interval(auroc)}`,
+          `- ${label}: recall ${recall === null ? '–' : figure(recall)}, AUROC against the rest ${auroc === null ? '–' : interval(auroc)}`,
       );
     }
     if (name === 'confusionMatrix') {

@@ -68,14 +68,15 @@ export interface Interval {
 
 /**
  * AUROC with a percentile bootstrap interval of 95 %. Positives and negatives are drawn separately, so
- * that every resample has both.
+ * that every resample has both. Null when one of the two groups is empty.
  */
 export function aurocInterval(
   scores: ArrayLike<number>,
   positive: ArrayLike<boolean | number>,
   { resamples = 1000, seed = 1 } = {},
-): Interval {
+): Interval | null {
   const value = auroc(scores, positive);
+  if (Number.isNaN(value)) return null;
   const groups: [number[], number[]] = [[], []];
   for (let i = 0; i < scores.length; i++) groups[positive[i] ? 1 : 0].push(scores[i] ?? 0);
   const labels = groups.flatMap((group, i) => group.map(() => i));

@@ -146,8 +146,8 @@ describe('training loops', () => {
       reference: where(0),
       val: { index: Uint32Array.of(0, 3, 1, 4), abnormal: [false, false, true, true] },
     };
-    const run = (hooks: Partial<TrainingHooks<AnoganEpoch>> = {}) =>
-      trainAnogan(engine, toy, settings, { checkpointDir: dir, ...hooks });
+    const run = (hooks: Partial<TrainingHooks<AnoganEpoch>> = {}, other: Partial<AnoganSettings> = {}) =>
+      trainAnogan(engine, toy, { ...settings, ...other }, { checkpointDir: dir, ...hooks });
 
     it('trains both networks, keeps the best epoch and scores films with it', async () => {
       const { history, architecture, parameters, bestEpoch } = await run();
@@ -170,6 +170,15 @@ describe('training loops', () => {
         expect(anomalyScore).to.be.closeTo(0.9 * residualLoss + 0.1 * discriminationLoss, 1e-9);
         expect(spread).to.be.above(0);
       }
+    });
+
+    it('stops early at the quick validation that is too long after the best one', async () => {
+      const { history, bestEpoch } = await run({}, { epochs: 20, evaluateEvery: 2, patience: 3 });
+      expect(history.length)
+        .to.equal(bestEpoch + 4)
+        .and.below(20);
+      const resumed = await run({ resume: true }, { epochs: 20, evaluateEvery: 2, patience: 3 });
+      expect(resumed.history).to.deep.equal(history);
     });
 
     it('interrupted and resumed, arrives at the same weights', async () => {

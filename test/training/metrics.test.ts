@@ -58,11 +58,15 @@ describe('training metrics', () => {
     });
     const few = films(40);
     const many = films(1000);
-    const a = aurocInterval(few.scores, few.positive);
-    const b = aurocInterval(many.scores, many.positive, { resamples: 200 });
+    const a = aurocInterval(few.scores, few.positive) ?? expect.fail();
+    const b = aurocInterval(many.scores, many.positive, { resamples: 200 }) ?? expect.fail();
     expect(a.value).to.be.within(a.low, a.high);
     expect(b.value).to.be.within(b.low, b.high);
     expect(b.high - b.low).to.be.below(a.high - a.low);
     expect(aurocInterval(few.scores, few.positive)).to.deep.equal(a);
+  });
+
+  it('gives no interval for one class alone', () => {
+    expect(aurocInterval([1, 2], [1, 1])).to.equal(null);
   });
 });
