@@ -459,6 +459,29 @@ export const KERNEL_CASES: readonly KernelCases[] = [
       })),
   },
   {
+    kernel: 'Conv2DBackpropInput',
+    title: 'as a transposed convolution of few positions, filters a multiple of the stride',
+    cases: fc
+      .tuple(
+        fc.tuple(dim(3), dim(4), dim(4), dim(6)),
+        dim(7, 5),
+        fc.constantFrom([4, 2], [2, 2], [6, 2], [6, 3]),
+        seed,
+      )
+      .map(([x, out, [kernel = 4, stride = 2], s]) => ({
+        fn: (inputs) =>
+          tf.conv2dTranspose(
+            inputs['x'] as tf.Tensor4D,
+            inputs['w'] as tf.Tensor4D,
+            [x[0], x[1] * stride, x[2] * stride, out],
+            stride,
+            'same',
+          ),
+        inputs: { x: fill(x, s), w: fill([kernel, kernel, out, x[3]], s + 1) },
+        differentiable: ['x', 'w'],
+      })),
+  },
+  {
     kernel: 'Conv2DBackpropFilter',
     title: 'many channels, stride that leaves a rest',
     cases: fc.tuple(dim(9, 6), dim(3), dim(3), seed).map(([size, kernel, stride, s]) => ({

@@ -16,6 +16,8 @@ interface ConvAttributes {
 
 /** Logical HWIO filters held as IOHW. */
 const FILTER_IOHW = [2, 3, 0, 1];
+/** Logical HWIO filters held as OHWI. */
+const FILTER_OHWI = [3, 0, 1, 2];
 /** Images as channels and channels as images: logical NHWC held as CNHW. */
 const CHANNELS_AS_BATCH = [3, 0, 1, 2];
 /** Up to this many input channels, the filter gradient is a convolution with the images as channels. */
@@ -125,7 +127,11 @@ function inputGradient(call: KernelCall): tf.TensorInfo {
     });
     return tracer.result(name, inputShape, 'float32', layout);
   }
-  if (splitsIntoPhases(info)) {
+  const few = splitsIntoPhases(info);
+  if (few && scattersWhole(info) && !graph.initializers.has(tracer.name(filter, FILTER_OIHW))) {
+    return tracer.result(inputGradientByScatter(call, info), inputShape, 'float32');
+  }
+  if (few) {
     return tracer.result(inputGradientByPhases(call, gradient, info), inputShape, 'float32', layout);
   }
   const operands = [gradient, tracer.name(filter, FILTER_OIHW)];
@@ -197,6 +203,69 @@ function inputGradientByPhases(call: KernelCall, gradient: string, info: Conv2DI
   }
   const joined = graph.add('Concat', phases, { axis: 1 });
   return graph.add('DepthToSpace', [joined], { blocksize: stride, mode: 'DCR' });
+}
+
+/** Whether the stride divides the filter and what a transposed convolution writes covers the image. */
+function scattersWhole({ filterHeight, filterWidth, strideHeight, strideWidth, padInfo }: Conv2DInfo): boolean {
+  return (
+    filterHeight % strideHeight === 0 &&
+    filterWidth % strideWidth === 0 &&
+    padInfo.top <= filterHeight - strideHeight &&
+    padInfo.left <= filterWidth - strideWidth
+  );
+}
+
+/**
+ * A transposed convolution by weights that change: one product for every block of stride × stride taps, each block laid
+ * at its distance, their sum, and the blocks put in their places. NHWC.
+ */
+function inputGradientByScatter(call: KernelCall, info: Conv2DInfo): string {
+  const { tracer, graph } = call;
+  const { batchSize, outHeight, outWidth, inChannels, outChannels, padInfo } = info;
+  const stride = info.strideHeight;
+  const [down, across] = [info.filterHeight / stride, info.filterWidth / stride];
+  const [height, width] = [outHeight + down - 1, outWidth + across - 1];
+  const block = stride * stride * inChannels;
+  const rows = graph.add('Reshape', [
+    tracer.name(input(call, 'dy')),
+    graph.dimensions([batchSize * outHeight * outWidth, outChannels]),
+  ]);
+  const weights = graph.add('Reshape', [
+    tracer.name(input(call, 'filter'), FILTER_OHWI),
+    graph.integers([outChannels, down, stride, across, stride * inChannels]),
+  ]);
+  const blocks = Array.from({ length: down * across }, (_, index) => {
+    const [row, column] = [Math.floor(index / across), index % across];
+    const taps = graph.add('Slice', [
+      weights,
+      graph.integers([row, column]),
+      graph.integers([row + 1, column + 1]),
+      graph.integers([1, 3]),
+    ]);
+    const product = graph.add('Gemm', [
+      rows,
+      graph.add('Reshape', [taps, graph.integers([outChannels, block])]),
+    ]);
+    return graph.add('Pad', [
+      graph.add('Reshape', [product, graph.dimensions([batchSize, outHeight, outWidth, block])]),
+      graph.integers([0, row, column, 0, 0, down - 1 - row, across - 1 - column, 0]),
+      graph.scalar(0),
+    ]);
+  });
+  const sum = graph.add('Reshape', [
+    graph.add('Sum', blocks),
+    graph.dimensions([batchSize, height, width, stride, stride * inChannels]),
+  ]);
+  const image = graph.add('Reshape', [
+    graph.add('Transpose', [sum], { perm: [0, 1, 3, 2, 4] }),
+    graph.dimensions([batchSize, height * stride, width * stride, inChannels]),
+  ]);
+  return graph.add('Slice', [
+    image,
+    graph.integers([padInfo.top, padInfo.left]),
+    graph.integers([padInfo.top + info.inHeight, padInfo.left + info.inWidth]),
+    graph.integers([1, 2]),
+  ]);
 }
 
 function lastTap({ first, taps }: { first: number; taps: number }, stride: number): number {
