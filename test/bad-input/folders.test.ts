@@ -71,7 +71,7 @@ describe('bad folders and permissions', () => {
   it('a folder that is missing at the start is waited for', async () => {
     const lab = await open(GRAPH);
     const running = lab.start();
-    await running.said(/inbox/);
+    await running.said(/folder does not exist yet/);
     await lab.write(`inbox/${GOOD}`, await good());
     await running.until(async () => (await lab.delivered()).length > 0);
     running.interrupt();
