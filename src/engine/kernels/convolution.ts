@@ -206,7 +206,13 @@ function inputGradientByPhases(call: KernelCall, gradient: string, info: Conv2DI
 }
 
 /** Whether the stride divides the filter and what a transposed convolution writes covers the image. */
-function scattersWhole({ filterHeight, filterWidth, strideHeight, strideWidth, padInfo }: Conv2DInfo): boolean {
+function scattersWhole({
+  filterHeight,
+  filterWidth,
+  strideHeight,
+  strideWidth,
+  padInfo,
+}: Conv2DInfo): boolean {
   return (
     filterHeight % strideHeight === 0 &&
     filterWidth % strideWidth === 0 &&
