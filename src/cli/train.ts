@@ -50,6 +50,7 @@ interface AnoganCommandOptions extends CommonOptions {
   readonly lambda: number;
   readonly searchRate: number;
   readonly restarts: number;
+  readonly patience: number;
 }
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
@@ -142,6 +143,7 @@ export function train(program: Command): void {
     .option('--lambda <0..1>', 'share of the discrimination loss in the score', share, 0.1)
     .option('--search-rate <number>', 'learning rate of the search', number, 0.05)
     .option('--restarts <n>', 'searches per film, of which the best counts', positive, 2)
+    .option('--patience <epochs>', 'stop after so many epochs without a better validation', positive, 60)
     .addHelpText(
       'after',
       '\nExample:\n  $ rxray train anogan --data films/manifest.csv --normal normal --out models/chest-anogan',
@@ -168,6 +170,7 @@ export function train(program: Command): void {
               restarts: options.restarts,
             },
             evaluateEvery: 20,
+            patience: options.patience,
           },
           {
             ...stop,

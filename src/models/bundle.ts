@@ -48,6 +48,7 @@ export const bundleSchema = z.strictObject({
     license: z.string(),
     source: z.string(),
     fingerprint: z.string().describe('SHA-256 over the sorted (path, SHA-256, class, split) of all films.'),
+    patients: z.int().optional().describe('How many; absent where the data do not say.'),
     counts: z.record(z.string(), z.record(z.string(), z.number())).describe('Films by split and class.'),
   }),
   training: z

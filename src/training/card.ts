@@ -45,7 +45,11 @@ export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string
     '',
     ...counts,
     '',
-    `The films of one patient are all in one split. Fingerprint: \`${data.fingerprint}\`.`,
+    data.patients === undefined
+      ? 'Which films are of one patient is not known: one patient may be in both splits, which flatters the figures.'
+      : `The films of one patient are all in one split; there are ${data.patients} patients.`,
+    '',
+    `Fingerprint: \`${data.fingerprint}\`.`,
     '',
     '## Preprocessing',
     'The stages before the model, in training and in serving:',

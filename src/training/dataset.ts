@@ -31,6 +31,8 @@ export interface Dataset {
   readonly fingerprint: string;
   /** Exact copies that were left out. */
   readonly duplicates: number;
+  /** How many patients the films are of; null where that is not known of all of them. */
+  readonly patients: number | null;
 }
 
 export interface DatasetOptions {
@@ -92,6 +94,9 @@ export async function readDataset(path: string, options: DatasetOptions = {}): P
     counts,
     fingerprint: createHash('sha256').update(lines.join('\n')).digest('hex'),
     duplicates: marked + copies,
+    patients: films.every((film) => film.patient !== film.name)
+      ? new Set(films.map((film) => film.patient)).size
+      : null,
   };
 }
 

@@ -69,6 +69,7 @@ export function common(
       source: about.source,
       fingerprint: dataset.fingerprint,
       counts: structuredClone(dataset.counts),
+      ...(dataset.patients !== null && { patients: dataset.patients }),
     },
   };
 }

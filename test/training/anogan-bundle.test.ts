@@ -86,7 +86,14 @@ describe('an AnoGAN bundle', function () {
       ...more,
     });
     const refusal = async (films: Film[]): Promise<string> => {
-      const dataset = { films, classes: ['ill', 'normal'], counts: {}, fingerprint: '', duplicates: 0 };
+      const dataset = {
+        films,
+        classes: ['ill', 'normal'],
+        counts: {},
+        fingerprint: '',
+        duplicates: 0,
+        patients: null,
+      };
       const error = await make(dataset).then(
         () => expect.fail('it was accepted'),
         (thrown: unknown) => thrown,

@@ -87,6 +87,7 @@ describe('training data', () => {
       'train/normal/a.png': 'train',
       'val/normal/c.png': 'val',
     });
+    expect(data.patients).to.equal(null);
   });
 
   it('keep the films of a patient together', async () => {
@@ -95,7 +96,8 @@ describe('training data', () => {
       await put(`${i}.png`);
       lines.push(`${i}.png,${i % 2 === 0 ? 'normal' : 'ill'},p${Math.floor(i / 4)}`);
     }
-    const { films, counts } = await readDataset(await manifest(...lines), { validation: 0.2 });
+    const { films, counts, patients } = await readDataset(await manifest(...lines), { validation: 0.2 });
+    expect(patients).to.equal(15);
     const seen = new Map<string, Set<string>>();
     for (const { patient, split } of films) seen.set(patient, (seen.get(patient) ?? new Set()).add(split));
     expect([...seen.values()].every((of) => of.size === 1)).to.equal(true);
