@@ -85,8 +85,11 @@ describe('rxray train', function () {
     ...usual(out),
     '--batch',
     '6',
+    // Enough of them that Ctrl-C after the first comes before the last, however busy the machine is.
     '--epochs',
-    '3',
+    '12',
+    '--patience',
+    '12',
     '--json',
   ];
 
@@ -94,7 +97,7 @@ describe('rxray train', function () {
     const { code, lines, stderr } = await train(resnet('classifier'));
     expect(code, stderr).to.equal(0);
     const rows = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
-    expect(rows.slice(0, 3).map((row) => row.epoch)).to.deep.equal([1, 2, 3]);
+    expect(rows.slice(0, 12).map((row) => row.epoch)).to.deep.equal([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
     const bundle = await readBundle(join(dir, 'classifier'));
     expect(bundle).to.include({ kind: 'classifier', name: 'classifier' });
     expect(bundle.labels).to.deep.equal(['dark', 'light']);
@@ -103,7 +106,7 @@ describe('rxray train', function () {
     expect(bundle.preprocessing[1]?.with).to.include({ width: 32, interpolation: 'area' });
     expect(bundle.data.counts).to.deep.equal({ train: { dark: 9, light: 9 }, val: { dark: 3, light: 3 } });
     expect(bundle.training).to.include({ seed: 1, depth: 18 });
-    expect(rows[3]?.metrics).to.deep.equal(bundle.metrics);
+    expect(rows[12]?.metrics).to.deep.equal(bundle.metrics);
     await readBundleFile(join(dir, 'classifier'), bundle, 'model');
     const card = await readFile(join(dir, 'classifier', 'README.md'), 'utf8');
     for (const part of [
