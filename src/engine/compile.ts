@@ -1,5 +1,6 @@
-import type { Engine, LoadOptions } from './engine.js';
+import type { Engine } from './engine.js';
 import type { HostTensors } from './host-tensor.js';
+import type { LoadOptions } from './load-options.js';
 import type { EngineSession } from './session.js';
 import { traceToOnnx, type InputSpec, type TraceableFunction, type TraceOptions } from './trace.js';
 

@@ -2,7 +2,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { arch, platform } from 'node:os';
 import { dirname, join } from 'node:path';
-import type { EngineLog, LoadOptions } from './engine.js';
+import type { EngineLog, LoadOptions } from './load-options.js';
 import type { Device } from './protocol.js';
 import type { EngineSession } from './session.js';
 

@@ -4,30 +4,11 @@ import { Subject, type Observable } from 'rxjs';
 import { selfTest } from './devices.js';
 import { EngineError } from './errors.js';
 import type { HostTensors } from './host-tensor.js';
+import type { EngineLog, LoadOptions } from './load-options.js';
 import type { Device, Envelope, Reply, Request } from './protocol.js';
 import { EngineSession } from './session.js';
 import { startWorker } from './start-worker.js';
 import { StateStore } from './state-store.js';
-
-/** Where the engine writes what it decided; a pino logger fits. */
-export interface EngineLog {
-  info(message: string): void;
-  warn(message: string): void;
-}
-
-/** Options of {@link Engine.load}. */
-export interface LoadOptions {
-  /** Name in error messages; the path, or "model", unless given. */
-  readonly name?: string;
-  /** `auto` takes a GPU that passes a self-test, else the CPU. */
-  readonly device?: 'auto' | Device;
-  /** Threads of one run; all cores unless given. */
-  readonly threads?: number;
-  /** Runs of sessions with a higher priority are taken first; 0 unless given. */
-  readonly priority?: number;
-  /** Where `step` finds and keeps the model's state; a store of its own unless given. */
-  readonly state?: StateStore;
-}
 
 interface Pending {
   readonly envelope: Envelope;

@@ -1,5 +1,6 @@
 export type { DeviceReport } from './devices.js';
-export { Engine, type EngineLog, type LoadOptions } from './engine.js';
+export { Engine } from './engine.js';
+export type { EngineLog, LoadOptions } from './load-options.js';
 export { EngineError, type EngineErrorCode } from './errors.js';
 export type { TensorInfo } from './graph.js';
 export {
@@ -29,5 +30,6 @@ export {
 export { registerAllGradients } from './gradients/index.js';
 export { probeDevices } from './probe-devices.js';
 export { joinLoop, type LoopPlan } from './join-loop.js';
+export { toOnnx, type ExportOptions, type LayersModel } from './to-onnx.js';
 export { compile, type CompiledFunction } from './compile.js';
 export { loadTensorFlow, runtimeOn, type TensorFlowRuntime } from './tensorflow.js';

@@ -1,8 +1,4 @@
 import { expect } from 'chai';
-import { spawnSync } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import onnxProto from 'onnx-proto';
 import { EngineError, readInitializers, readOnnx } from '../../src/engine/index.js';
 import {
@@ -14,11 +10,9 @@ import {
   initResnet,
   resnetTrainStep,
 } from '../../src/models/index.js';
+import { checkOnnx } from './onnx-checker.js';
 import { useCpuBackend } from './support.js';
 
-const PYTHON = '/usr/bin/python3';
-const CHECK =
-  'import onnx, sys\nfor path in sys.argv[1:]: onnx.checker.check_model(onnx.load(path), full_check=True)';
 const resnet = { depth: 18, width: 4, inputSize: 32, classes: 3 } as const;
 const dcgan = { width: 4, zDim: 8 };
 
@@ -37,24 +31,7 @@ describe('ONNX files', () => {
   before(useCpuBackend);
 
   it('pass onnx.checker with shape inference', async function () {
-    if (spawnSync(PYTHON, ['-c', 'import onnx']).status !== 0) {
-      console.log('      skipped: needs python3-onnx');
-      this.skip();
-    }
-    const folder = await mkdtemp(join(tmpdir(), 'rxray-onnx-'));
-    try {
-      const paths: string[] = [];
-      for (const [name, bytes] of Object.entries(files())) {
-        const path = join(folder, `${name}.onnx`);
-        await writeFile(path, bytes);
-        paths.push(path);
-      }
-      const { status, stderr } = spawnSync(PYTHON, ['-c', CHECK, ...paths], { encoding: 'utf8' });
-      expect(stderr.split('\n').slice(-4).join('\n')).to.equal('');
-      expect(status).to.equal(0);
-    } finally {
-      await rm(folder, { recursive: true });
-    }
+    await checkOnnx(this, files());
   }).timeout(60_000);
 
   it('say in an independent decoder what was written', () => {

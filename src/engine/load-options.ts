@@ -1,0 +1,22 @@
+import type { Device } from './protocol.js';
+import type { StateStore } from './state-store.js';
+
+/** Where the engine writes what it decided; a pino logger fits. */
+export interface EngineLog {
+  info(message: string): void;
+  warn(message: string): void;
+}
+
+/** Options of `Engine.load`. */
+export interface LoadOptions {
+  /** Name in error messages; the path, or "model", unless given. */
+  readonly name?: string;
+  /** `auto` takes a GPU that passes a self-test, else the CPU. */
+  readonly device?: 'auto' | Device;
+  /** Threads of one run; all cores unless given. */
+  readonly threads?: number;
+  /** Runs of sessions with a higher priority are taken first; 0 unless given. */
+  readonly priority?: number;
+  /** Where `step` finds and keeps the model's state; a store of its own unless given. */
+  readonly state?: StateStore;
+}
