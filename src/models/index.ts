@@ -9,7 +9,7 @@ export {
 } from './dcgan.js';
 export { exportAnogan, type AnoganFiles } from './latent-search.js';
 export { ForwardPass, isMovingStatistic } from './layers.js';
-export type { AdamOptions, OptimizerOptions, SgdOptions } from './optimizers.js';
+export type { AdamOptions, OptimizerOptions, RmspropOptions, SgdOptions } from './optimizers.js';
 export { dropoutMask, filled, normalNoise, seededRandom } from './random.js';
 export {
   DENSE_HEAD_UNITS,

@@ -24,8 +24,30 @@ export interface AdamOptions {
   readonly weightDecay?: number;
 }
 
+/**
+ * RMSProp (Hinton, Neural Networks for Machine Learning, lecture 6e, 2012), not centred, with the formula of
+ * `tf.train.rmsprop`: epsilon lies under the root, and the momentum holds steps that the learning rate has scaled.
+ */
+export interface RmspropOptions {
+  readonly kind: 'rmsprop';
+  /** 0.9 unless given. */
+  readonly decay?: number;
+  /** 0 unless given. */
+  readonly momentum?: number;
+  /** 1e-7 unless given. */
+  readonly epsilon?: number;
+}
+
 /** Which optimiser a training step contains. The learning rate is an input of the step. */
-export type OptimizerOptions = SgdOptions | AdamOptions;
+export type OptimizerOptions = SgdOptions | AdamOptions | RmspropOptions;
+
+type MomentKind = 'momentum' | 'm' | 'v' | 'square';
+
+const MOMENTS: Readonly<Record<OptimizerOptions['kind'], readonly MomentKind[]>> = {
+  sgd: ['momentum'],
+  adam: ['m', 'v'],
+  rmsprop: ['square', 'momentum'],
+};
 
 /** Moments that start at zero for the parameters an optimiser will train, by state name. */
 export function zeroMoments(
@@ -35,13 +57,9 @@ export function zeroMoments(
   scope: string,
 ): HostTensors {
   const moments: HostTensors = {};
-  const zeros = (name: string): HostTensors[string] => filled(parameters[name]?.dims ?? [], 0);
   for (const name of trained) {
-    if (options.kind === 'sgd') moments[momentName('momentum', name)] = zeros(name);
-    else {
-      moments[momentName('m', name)] = zeros(name);
-      moments[momentName('v', name)] = zeros(name);
-    }
+    for (const kind of MOMENTS[options.kind])
+      moments[momentName(kind, name)] = filled(parameters[name]?.dims ?? [], 0);
   }
   if (options.kind === 'adam') moments[counterName(scope)] = filled([], 0);
   return moments;
@@ -55,9 +73,9 @@ export function optimize(
   learningRate: tf.Tensor,
   scope: string,
 ): TensorMap {
-  return options.kind === 'sgd'
-    ? sgd(options, state, gradients, learningRate)
-    : adam(options, state, gradients, learningRate, scope);
+  if (options.kind === 'sgd') return sgd(options, state, gradients, learningRate);
+  if (options.kind === 'rmsprop') return rmsprop(options, state, gradients, learningRate);
+  return adam(options, state, gradients, learningRate, scope);
 }
 
 function sgd({ momentum = 0.9, weightDecay = 0 }: SgdOptions, state: TensorMap, gradients: TensorMap, rate: tf.Tensor): TensorMap {
@@ -93,12 +111,34 @@ function adam(options: AdamOptions, state: TensorMap, gradients: TensorMap, rate
   return next;
 }
 
+function rmsprop(
+  options: RmspropOptions,
+  state: TensorMap,
+  gradients: TensorMap,
+  rate: tf.Tensor,
+): TensorMap {
+  const { decay = 0.9, momentum = 0, epsilon = 1e-7 } = options;
+  const next: TensorMap = {};
+  for (const [name, gradient] of Object.entries(gradients)) {
+    const square = tf.add(
+      tf.mul(of(state, momentName('square', name)), decay),
+      tf.mul(tf.square(gradient), 1 - decay),
+    );
+    const step = tf.div(tf.mul(gradient, rate), tf.sqrt(tf.add(square, epsilon)));
+    const velocity = tf.add(tf.mul(of(state, momentName('momentum', name)), momentum), step);
+    next[NEXT + momentName('square', name)] = square;
+    next[NEXT + momentName('momentum', name)] = velocity;
+    next[NEXT + name] = tf.sub(of(state, name), velocity);
+  }
+  return next;
+}
+
 /** Whether a state name belongs to an optimiser rather than to a model. */
 export function isMoment(name: string): boolean {
   return name.startsWith('optimizer/');
 }
 
-function momentName(kind: 'momentum' | 'm' | 'v', parameter: string): string {
+function momentName(kind: MomentKind, parameter: string): string {
   return `optimizer/${kind}/${parameter}`;
 }
 

@@ -1,0 +1,67 @@
+import { expect } from 'chai';
+import { readdirSync, readFileSync } from 'node:fs';
+import onnxProto from 'onnx-proto';
+import { bundleSchema, type Bundle } from '../../src/models/bundle.js';
+import { checkOnnx } from '../engine/onnx-checker.js';
+
+type ValueInfo = onnxProto.onnx.IValueInfoProto;
+type Shapes = Record<string, (number | string)[]>;
+
+const ROOT = new URL('../../models/', import.meta.url);
+
+/** What a bundle's file takes and gives, `N` being the batch, by role. */
+function interfaceOf({ input, labels, architecture }: Bundle): Record<string, { inputs: Shapes; outputs: Shapes }> {
+  const images = ['N', input.height, input.width, input.channels];
+  const z = ['N', Number(architecture['zDim'])];
+  const classes = ['N', labels.length];
+  return {
+    model: { inputs: { images }, outputs: { logits: classes, probabilities: classes } },
+    generator: { inputs: { z }, outputs: { images } },
+    features: { inputs: { images }, outputs: {} },
+    discriminator: { inputs: { images }, outputs: {} },
+    search: { inputs: { x: images, z, steps: [] }, outputs: { reconstruction: images, residual: ['N'] } },
+  };
+}
+
+function shapesOf(values: readonly ValueInfo[] | null | undefined): Shapes {
+  return Object.fromEntries(
+    (values ?? []).map(({ name, type }) => [
+      name ?? '',
+      (type?.tensorType?.shape?.dim ?? []).map(({ dimParam, dimValue }) => dimParam ?? Number(dimValue)),
+    ]),
+  );
+}
+
+function read(folder: string, path: string): Buffer {
+  return readFileSync(new URL(`${folder}/${path}`, ROOT));
+}
+
+const bundles = readdirSync(ROOT).map((folder): [string, Bundle] => [
+  folder,
+  bundleSchema.parse(JSON.parse(read(folder, 'bundle.json').toString())),
+]);
+
+describe('shipped models', () => {
+  for (const [folder, bundle] of bundles) {
+    for (const [role, { path }] of Object.entries(bundle.files)) {
+      it(`${folder}/${path} opens in an independent decoder, with the interface that bundle.json says`, () => {
+        const { graph, opsetImport } = onnxProto.onnx.ModelProto.decode(read(folder, path));
+        expect(opsetImport.map(({ domain, version }) => [domain, Number(version)])).to.deep.equal([['', 17]]);
+        const expected = interfaceOf(bundle)[role];
+        expect(expected, `the role "${role}"`).to.not.equal(undefined);
+        expect(shapesOf(graph?.input)).to.deep.include(expected?.inputs ?? {});
+        expect(shapesOf(graph?.output)).to.deep.include(expected?.outputs ?? {});
+      });
+    }
+  }
+
+  it('pass onnx.checker', async function () {
+    const files = bundles.flatMap(([folder, bundle]) =>
+      Object.values(bundle.files).map(({ path }): [string, Uint8Array] => [
+        `${folder}-${path}`,
+        read(folder, path),
+      ]),
+    );
+    await checkOnnx(this, Object.fromEntries(files));
+  }).timeout(60_000);
+});
