@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { types } from 'node:util';
 import { expect } from 'chai';
 import type { Container } from 'inversify';
-import { concat, defer, from, mergeMap, NEVER, of, tap, type Observable } from 'rxjs';
+import { bufferCount, concat, defer, from, mergeMap, NEVER, of, tap, type Observable } from 'rxjs';
 import { z } from 'zod';
 import type { Pipeline, SinkNode, StageNode } from '../../src/core/config/pipeline.js';
 import { createProcessContainer } from '../../src/core/container.js';
@@ -421,6 +421,28 @@ describe('startPipeline', () => {
     );
     expect(frames).to.have.length(1);
     expect(films[0]?.failure).to.include({ code: 'FRAME_SINK', component: 'dead' });
+  });
+
+  it('lets an operator collect frames, as a first stage, too', async () => {
+    const names = Array.from({ length: 12 }, (_, index) => `${String(index)}.png`);
+    await put(Object.fromEntries(names.map((name) => [name, name])));
+    const { frames, write } = memory();
+    const collecting: StageInstance = {
+      operator: (input) =>
+        input.pipe(
+          bufferCount(12),
+          mergeMap((all) => from(all)),
+        ),
+    };
+    await run(
+      pipeline({
+        sources: [source(names)],
+        stages: [stage('count', collecting)],
+        sinks: [sink('one', write)],
+        limits: { frames: 20, bytes: 1e6 },
+      }),
+    );
+    expect(frames).to.have.length(12);
   });
 
   it('runs without sinks, too', async () => {

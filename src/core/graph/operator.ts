@@ -32,6 +32,7 @@ export function throughOperator(
 
       function enter(token: LiveToken): void {
         inside.set(token.frame.id, token);
+        token.ticket.countAsStaged();
         if (entry === undefined) connect();
         // It may have failed on being subscribed; then the frame is being tried alone.
         if (inside.has(token.frame.id)) entry?.next(token.frame);

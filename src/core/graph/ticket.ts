@@ -59,6 +59,11 @@ export class Ticket {
   /** Counts the memory of what a stage made of the frame. */
   advance(out: Frame, before: Frame): void {
     if (out.image !== before.image) this.#bytes += frameBytes(out);
+    this.countAsStaged();
+  }
+
+  /** For stages that may keep a frame until others have come: they must not be waited for. */
+  countAsStaged(): void {
     this.#staged = true;
     this.onProgress();
   }
@@ -66,9 +71,8 @@ export class Ticket {
   /** A stage (or the reading) failed: the frame goes nowhere any more. */
   fail(component: string | undefined, thrown: unknown, fallback: ErrorCode): void {
     this.#live = false;
-    this.#staged = true;
     this.refuse(component, thrown, fallback);
-    this.onProgress();
+    this.countAsStaged();
   }
 
   /** A sink did not take it: it has failed, but other sinks still get it. */
