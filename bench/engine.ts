@@ -1,7 +1,7 @@
 /**
  * The engine beside its peers, in one run, by turns:
  *
- *     npm run bench:engine                              everything (about half an hour on two cores)
+ *     npm run bench:engine                              everything (about 15 minutes on two cores)
  *     npm run bench:engine -- --only 'ResNet-18' --quick
  *     npm run bench:engine -- --json figures.json --profile
  *     npm run bench:engine -- --data ~/films            the search to quality on films, not on phantoms

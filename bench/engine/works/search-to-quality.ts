@@ -55,9 +55,7 @@ export function searchToQuality(): Work {
       const { bundle, films, engine, plain } = await open(setting);
       const zDim = Number(bundle.architecture['zDim']);
       const { scores } = await searchPlainly(plain, films, zDim);
-      const parameters = turnLatentSpace(
-        readInitializers(new Uint8Array(await readBundleFile(BUNDLE, bundle, 'search'))),
-      );
+      const parameters = turnLatentSpace(readInitializers(await readBundleFile(BUNDLE, bundle, 'search')));
       const files = exportAnogan(withLogits(parameters), {
         width: Number(bundle.architecture['width']),
         zDim,
