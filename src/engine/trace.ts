@@ -169,9 +169,10 @@ let ready = false;
 
 /** Registers the tracing backend, its kernels and the gradients with TensorFlow.js; safe to call again. */
 export function setUp(): void {
+  // Each time: whoever loads TensorFlow.js' layers later on has it put its own rules over these.
+  registerAllGradients();
   if (ready) return;
   registerTracingBackend();
   for (const group of Object.values(KERNEL_GROUPS)) registerKernels(group);
-  registerAllGradients();
   ready = true;
 }

@@ -35,10 +35,9 @@ export function ruleOfX(
   return rule(kernel, saves, (call) => ({ x: () => dx(call) }));
 }
 
-/** Registers rules with TensorFlow.js, leaving alone those that another package has registered. */
+/** Registers rules with TensorFlow.js, over those that another package (its layers, say) has registered. */
 export function registerGradients(rules: readonly GradientRule[]): void {
   for (const { kernel, saves, gradients } of rules) {
-    if ((tf.getGradient(kernel) as tf.GradConfig | undefined) !== undefined) continue;
     const inputs = saves.filter((name) => name !== 'y');
     const savesOutput = saves.includes('y');
     tf.registerGradient({

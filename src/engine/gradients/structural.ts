@@ -130,7 +130,6 @@ export const KERNELS_OF_LISTS = Object.keys(OF_LISTS);
 /** Registers the gradients of kernels that take a list. */
 export function registerListGradients(): void {
   for (const [kernelName, gradients] of Object.entries(OF_LISTS)) {
-    if ((tf.getGradient(kernelName) as tf.GradConfig | undefined) !== undefined) continue;
     tf.registerGradient({
       kernelName,
       saveAllInputs: true,
