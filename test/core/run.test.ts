@@ -169,6 +169,20 @@ describe('startPipeline', () => {
     expect(disposed.sort()).to.deep.equal(['files', 'one', 'two']);
   });
 
+  it('keeps the stages of all worker threads until the end, whatever the threads say to each other', async () => {
+    const names = Array.from({ length: 40 }, (_, index) => `${String(index)}.png`);
+    await put(Object.fromEntries(names.map((name) => [name, name])));
+    const { summary } = await run(
+      pipeline({
+        sources: [source(names)],
+        stages: [await counting()],
+        sinks: [sink('one', memory().write)],
+        limits: { frames: 40, bytes: 1e6 },
+      }),
+    );
+    expect(summary).to.include({ done: 40, failed: 0 });
+  });
+
   it('keeps a failing file with its reason, and goes on', async () => {
     await put({ 'a.png': 'fine', 'b.png': 'bad film' });
     const { frames, write } = memory();

@@ -8,7 +8,7 @@ import type { Candidate, Column, Log } from '../plugin.js';
 import {
   fromPlainError,
   type CreateReply,
-  type FromWorker,
+  type Word,
   type Outcome,
   type ProcessReply,
   type ReadReply,
@@ -38,10 +38,10 @@ export class WorkerPool {
     this.#channel = new BroadcastChannel(channel);
     this.#channel.unref();
     this.#channel.onmessage = (event: unknown): void => {
-      const said = (event as { data: FromWorker }).data;
+      const said = (event as { data: Word }).data;
       if (said.kind === 'log') log[said.level](said.fields, said.message);
       else if (said.kind === 'ready') this.#ready += 1;
-      else this.#onDisposed();
+      else if (said.kind === 'disposed') this.#onDisposed();
     };
     this.#piscina = new Piscina({
       filename: new URL(`./worker${extname(import.meta.url)}`, import.meta.url).href,
@@ -101,7 +101,7 @@ export class WorkerPool {
         clearTimeout(timer);
         resolve();
       };
-      this.#channel.postMessage('dispose');
+      this.#channel.postMessage({ kind: 'dispose' } satisfies Word);
     });
   }
 }

@@ -15,8 +15,12 @@ export interface WorkerData {
   readonly channel: string;
 }
 
-/** What worker threads say over that channel; the pool's only word to them is that they shall dispose. */
-export type FromWorker =
+/**
+ * What is said over that channel. Everybody on it hears everything: the pool says `dispose` to its
+ * threads, the rest is theirs to the pool, and each must pass over what is not meant for it.
+ */
+export type Word =
+  | { readonly kind: 'dispose' }
   | { readonly kind: 'log'; readonly level: keyof Log; readonly fields: object; readonly message: string }
   | { readonly kind: 'ready' }
   | { readonly kind: 'disposed' };

@@ -11,7 +11,7 @@ import {
   shareImage,
   toPlainError,
   type CreateReply,
-  type FromWorker,
+  type Word,
   type Outcome,
   type ProcessReply,
   type ReadReply,
@@ -23,7 +23,9 @@ import {
 /** Logs and the end go over a channel of the pool's own; tasks go over piscina. */
 const channel = new BroadcastChannel((workerData as WorkerData).channel);
 channel.unref();
-channel.onmessage = (): void => void disposeAll();
+channel.onmessage = (event: unknown): void => {
+  if ((event as { data: Word }).data.kind === 'dispose') void disposeAll();
+};
 
 const disposal = new AbortController();
 const instances = new Map<string, Promise<FrameStage>>();
@@ -131,7 +133,7 @@ function workerLog(stage: string): Log {
   const post =
     (level: keyof Log) =>
     (fields: object, message: string): void => {
-      channel.postMessage({ kind: 'log', level, fields: { stage, ...fields }, message } satisfies FromWorker);
+      channel.postMessage({ kind: 'log', level, fields: { stage, ...fields }, message } satisfies Word);
     };
   return { debug: post('debug'), info: post('info'), warn: post('warn'), error: post('error') };
 }
@@ -142,7 +144,7 @@ async function disposeAll(): Promise<void> {
     await instance.then((stage) => stage.dispose?.()).catch(() => undefined);
   }
   instances.clear();
-  channel.postMessage({ kind: 'disposed' } satisfies FromWorker);
+  channel.postMessage({ kind: 'disposed' } satisfies Word);
 }
 
-channel.postMessage({ kind: 'ready' } satisfies FromWorker);
+channel.postMessage({ kind: 'ready' } satisfies Word);

@@ -5,11 +5,13 @@ export default defineStage({
   name: 'count-bytes',
   summary: 'Counts bytes.',
   options: z.strictObject({ refuse: z.boolean().default(false) }),
-  create(settings, { id }) {
+  create(settings, { id, log, signal }) {
     if (settings.refuse) throw new Error('told to refuse');
     return {
       columns: [{ name: 'bytes', path: ['value'] }],
       process(frame) {
+        log.debug({}, 'counting');
+        if (signal.aborted) throw new Error('disposed of while the graph was running');
         const text = new TextDecoder().decode(Uint8Array.from(frame.encoded ?? []));
         if (text.startsWith('bad')) throw new Error(`cannot do "${text}"`);
         if (text === 'late') {
