@@ -1,15 +1,8 @@
-import { createRequire } from 'node:module';
 import { extname } from 'node:path';
 import { Piscina } from 'piscina';
 import type { HostTensor, HostTensors } from '../engine/index.js';
 import type { SearchNetworks } from './anomaly-scorer.js';
 import type { TensorflowTask } from './tensorflow-worker.js';
-
-/**
- * The packages that run TensorFlow.js, best first. The last one is plain JavaScript, hundreds of times
- * slower; it is there to test the others' path.
- */
-const PACKAGES = ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node', '@tensorflow/tfjs-backend-cpu'];
 
 /**
  * Runs a bundle's network as the TensorFlow.js function that it was exported from, with the weights out
@@ -18,7 +11,7 @@ const PACKAGES = ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node', '@tensor
 export class TensorflowRuntime implements SearchNetworks {
   readonly #thread: Piscina<TensorflowTask, HostTensors>;
 
-  private constructor(readonly module: string) {
+  private constructor() {
     this.#thread = new Piscina({
       filename: new URL(`./tensorflow-worker${extname(import.meta.url)}`, import.meta.url).href,
       minThreads: 1,
@@ -26,7 +19,7 @@ export class TensorflowRuntime implements SearchNetworks {
     });
   }
 
-  /** Throws when none of the packages is installed, or when `architecture` is none of ours. */
+  /** Throws, with the install line, when native TensorFlow is not installed, and when `architecture` is none of ours. */
   static async open(
     architecture: Readonly<Record<string, unknown>>,
     files: readonly Uint8Array[],
@@ -36,10 +29,9 @@ export class TensorflowRuntime implements SearchNetworks {
         `\`runtime: tensorflow\` runs bundles trained by rxray (resnet, dcgan), this one is "${String(architecture.name)}": use \`runtime: onnx\``,
       );
     }
-    const module = installed();
-    const runtime = new TensorflowRuntime(module);
+    const runtime = new TensorflowRuntime();
     try {
-      await runtime.#thread.run({ do: 'open', module, architecture, files });
+      await runtime.#thread.run({ do: 'open', architecture, files });
     } catch (error) {
       await runtime.dispose();
       throw error;
@@ -65,21 +57,4 @@ export class TensorflowRuntime implements SearchNetworks {
   dispose(): Promise<void> {
     return this.#thread.destroy();
   }
-}
-
-function installed(): string {
-  const require = createRequire(import.meta.url);
-  const found = PACKAGES.find((name) => {
-    try {
-      require.resolve(name);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-  if (found !== undefined) return found;
-  throw new Error(
-    '`runtime: tensorflow` needs TensorFlow.js for Node, which is not installed: ' +
-      'npm install --ignore-scripts=false @tensorflow/tfjs-node-gpu (without a GPU: @tensorflow/tfjs-node), or use `runtime: onnx`',
-  );
 }

@@ -1,6 +1,12 @@
-import { createRequire } from 'node:module';
 import * as tf from '@tensorflow/tfjs-core';
-import { readInitializers, registerAllGradients, type HostTensor, type HostTensors } from '../engine/index.js';
+import {
+  loadTensorFlow,
+  readInitializers,
+  runtimeOn,
+  type HostTensor,
+  type HostTensors,
+  type TensorFlowRuntime,
+} from '../engine/index.js';
 import { DCGAN_IMAGE_SIZE, discriminatorFeatures, type DcganOptions } from './dcgan.js';
 import { anomalyLosses, searchStep } from './latent-search.js';
 import { ForwardPass } from './layers.js';
@@ -10,8 +16,6 @@ import { resnetForward, type ResnetOptions } from './resnet.js';
 export type TensorflowTask =
   | {
       readonly do: 'open';
-      /** The package that brings the backend. */
-      readonly module: string;
       readonly architecture: Readonly<Record<string, unknown>>;
       /** ONNX files whose constants are the weights. */
       readonly files: readonly Uint8Array[];
@@ -19,105 +23,88 @@ export type TensorflowTask =
   | { readonly do: 'classify' | 'features'; readonly images: HostTensor }
   | { readonly do: 'search'; readonly feeds: HostTensors };
 
-let architecture: Readonly<Record<string, unknown>> = {};
-let weights: Record<string, tf.Tensor> = {};
+interface Network {
+  readonly runtime: TensorFlowRuntime;
+  readonly architecture: Readonly<Record<string, unknown>>;
+  readonly weights: Readonly<Record<string, tf.Tensor>>;
+}
+
+let opened: Network | undefined;
 
 /** The entry of the thread: one task in, named tensors out. */
 export default async function handle(task: TensorflowTask): Promise<HostTensors> {
+  if (task.do === 'open') {
+    opened = await open(task);
+    return {};
+  }
+  if (opened === undefined) throw new Error('no network has been opened in this thread');
+  const { runtime, architecture, weights } = opened;
   switch (task.do) {
-    case 'open':
-      return open(task);
     case 'classify':
-      return compute({ images: task.images }, ({ images }) => {
-        const logits = resnetForward(
-          architecture as unknown as ResnetOptions,
-          new ForwardPass(weights, false),
-          images as tf.Tensor4D,
-        );
-        return { logits, probabilities: tf.softmax(logits) };
-      });
+      return runtime.run(
+        ({ images }) => {
+          const options = architecture as unknown as ResnetOptions;
+          const logits = resnetForward(options, new ForwardPass(weights, false), images as tf.Tensor4D);
+          return { logits, probabilities: tf.softmax(logits) };
+        },
+        { images: task.images },
+        {},
+      );
     case 'features':
-      return compute({ images: task.images }, ({ images }) => ({
-        features: discriminatorFeatures(new ForwardPass(weights, false), images as tf.Tensor4D),
-      }));
+      return runtime.run(
+        ({ images }) => ({
+          features: discriminatorFeatures(new ForwardPass(weights, false), images as tf.Tensor4D),
+        }),
+        { images: task.images },
+        {},
+      );
     case 'search':
-      return search(task.feeds);
+      return search(opened, task.feeds);
   }
 }
 
-async function open(task: Extract<TensorflowTask, { do: 'open' }>): Promise<HostTensors> {
-  // tfjs-node calls a function that Node 23 took away.
-  const util = createRequire(import.meta.url)('node:util') as { isNullOrUndefined?: (value: unknown) => boolean };
-  util.isNullOrUndefined ??= (value) => value === null || value === undefined;
-  await import(task.module);
-  await tf.setBackend(task.module.endsWith('backend-cpu') ? 'cpu' : 'tensorflow');
-  registerAllGradients();
-  architecture = task.architecture;
-  const constants = Object.assign({}, ...task.files.map(readInitializers)) as HostTensors;
-  weights = Object.fromEntries(
-    Object.entries(constants).flatMap(([name, tensor]) =>
-      tensor.data instanceof Float32Array ? [[name, tensorOf(tensor)]] : [],
+async function open({ architecture, files }: Extract<TensorflowTask, { do: 'open' }>): Promise<Network> {
+  const runtime = await openRuntime();
+  const constants = Object.assign({}, ...files.map(readInitializers)) as HostTensors;
+  const weights = Object.fromEntries(
+    Object.entries(constants).flatMap(([name, { data, dims }]) =>
+      data instanceof Float32Array ? [[name, tf.tensor(data, [...dims], 'float32')]] : [],
     ),
   );
-  return {};
+  return { runtime, architecture, weights };
 }
 
-async function search({ x, fx, z, m, v, t, steps, lr, lambda }: HostTensors): Promise<HostTensors> {
+/**
+ * Native TensorFlow, or an error with the install line. Tests name TensorFlow.js' CPU backend in the
+ * environment: it is hundreds of times slower, so it never stands in unasked.
+ */
+async function openRuntime(): Promise<TensorFlowRuntime> {
+  if (process.env.RXRAY_TENSORFLOW !== 'cpu') return loadTensorFlow();
+  await import('@tensorflow/tfjs-backend-cpu');
+  return runtimeOn('cpu');
+}
+
+function search({ runtime, architecture, weights }: Network, feeds: HostTensors): Promise<HostTensors> {
   const options = architecture as unknown as DcganOptions;
-  const fixed = tensorsOf({ x, fx, lr, lambda });
-  let moving = tensorsOf({ z, m, v, t });
-  for (let step = 0; step < Number(steps?.data[0]); step++) {
-    const next = tf.tidy(() => searchStep(options, { ...fixed, ...moving }, weights)) as typeof moving;
-    tf.dispose(moving);
-    moving = next;
-  }
-  const losses = tf.tidy(() => {
-    const found = anomalyLosses(
-      options,
-      weights,
-      fixed.x as tf.Tensor,
-      fixed.fx as tf.Tensor,
-      moving.z as tf.Tensor,
-    );
-    return {
-      ...found,
-      residualMean: tf.div(found.residual, DCGAN_IMAGE_SIZE ** 2),
-      discriminationMean: tf.div(found.discrimination, 4 * 4 * 8 * options.width),
-    };
-  });
-  const next = Object.fromEntries(Object.entries(moving).map(([name, tensor]) => [`next/${name}`, tensor]));
-  const result = await hostTensors({ ...next, ...losses });
-  tf.dispose([fixed, moving, losses]);
-  return result;
-}
-
-async function compute(
-  feeds: HostTensors,
-  run: (inputs: Record<string, tf.Tensor>) => Record<string, tf.Tensor>,
-): Promise<HostTensors> {
-  const inputs = tensorsOf(feeds);
-  const outputs = tf.tidy(() => run(inputs));
-  const result = await hostTensors(outputs);
-  tf.dispose([inputs, outputs]);
-  return result;
-}
-
-function tensorsOf(tensors: Record<string, HostTensor | undefined>): Record<string, tf.Tensor> {
-  return Object.fromEntries(
-    Object.entries(tensors).map(([name, tensor]) => {
-      if (tensor === undefined) throw new Error(`expected a tensor "${name}"`);
-      return [name, tensorOf(tensor)];
-    }),
+  const { steps, ...tensors } = feeds;
+  return runtime.run(
+    ({ z, m, v, t, ...fixed }) => {
+      let moving = { z, m, v, t } as Record<string, tf.Tensor>;
+      for (let step = 0; step < Number(steps?.data[0]); step++) {
+        const before = moving;
+        moving = tf.tidy(() => searchStep(options, { ...fixed, ...before }, weights));
+        if (step > 0) tf.dispose(before);
+      }
+      const { x, fx } = fixed as Record<'x' | 'fx', tf.Tensor>;
+      const found = anomalyLosses(options, weights, x, fx, moving.z as tf.Tensor);
+      return {
+        ...Object.fromEntries(Object.entries(moving).map(([name, tensor]) => [`next/${name}`, tensor])),
+        ...found,
+        residualMean: tf.div(found.residual, DCGAN_IMAGE_SIZE ** 2),
+        discriminationMean: tf.div(found.discrimination, 4 * 4 * 8 * options.width),
+      };
+    },
+    tensors,
+    {},
   );
-}
-
-function tensorOf({ data, dims }: HostTensor): tf.Tensor {
-  return tf.tensor(data as Float32Array, [...dims], 'float32');
-}
-
-async function hostTensors(tensors: Record<string, tf.Tensor>): Promise<HostTensors> {
-  const read = Object.entries(tensors).map(async ([name, tensor]) => {
-    return [name, { data: (await tensor.data()) as Float32Array, dims: tensor.shape }] as const;
-  });
-  return Object.fromEntries(await Promise.all(read));
 }

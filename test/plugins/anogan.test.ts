@@ -10,6 +10,7 @@ import anogan, { percentileOf } from '../../src/plugins/anogan.js';
 import { makeFrame, stageContract, type TestServices } from '../../src/testing.js';
 import { scoreFilms } from '../../src/training/anogan.js';
 import { toyAnogan, toyClassifier, withEngine } from '../support/bundles.js';
+import { tensorflowOnCpu } from '../support/tensorflow-on-cpu.js';
 
 describe('anogan', () => {
   let engine: Engine;
@@ -141,12 +142,16 @@ describe('anogan', () => {
     });
   });
 
-  it('gives the same in TensorFlow.js as in ONNX Runtime', async () => {
-    const settings = { steps: 2, restarts: 1 };
-    const stages = [await open(settings), await open({ ...settings, runtime: 'tensorflow' })];
-    const [onnx, tensorflow] = await Promise.all(stages.map((stage) => stage.processBatch([film(0)])));
-    expect(resultOf(tensorflow?.[0]).anomalyScore).to.be.closeTo(resultOf(onnx?.[0]).anomalyScore, 1e-4);
-    for (const stage of stages) await stage.dispose?.();
+  describe('with `runtime: tensorflow`', () => {
+    tensorflowOnCpu();
+
+    it('gives the same in TensorFlow.js as in ONNX Runtime', async () => {
+      const settings = { steps: 2, restarts: 1 };
+      const stages = [await open(settings), await open({ ...settings, runtime: 'tensorflow' })];
+      const [onnx, tensorflow] = await Promise.all(stages.map((stage) => stage.processBatch([film(0)])));
+      expect(resultOf(tensorflow?.[0]).anomalyScore).to.be.closeTo(resultOf(onnx?.[0]).anomalyScore, 1e-4);
+      for (const stage of stages) await stage.dispose?.();
+    });
   });
 });
 

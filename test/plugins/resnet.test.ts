@@ -1,3 +1,4 @@
+import { createRequire } from 'node:module';
 import { expect } from 'chai';
 import * as tf from '@tensorflow/tfjs-core';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -11,6 +12,7 @@ import { writeBundle } from '../../src/models/bundle.js';
 import resnet, { classify, softmax } from '../../src/plugins/resnet.js';
 import { makeFrame, stageContract } from '../../src/testing.js';
 import { bundleOf, toyAnogan, toyClassifier, withEngine } from '../support/bundles.js';
+import { tensorflowOnCpu } from '../support/tensorflow-on-cpu.js';
 
 describe('resnet', () => {
   let engine: Engine;
@@ -240,18 +242,40 @@ describe('resnet', () => {
     });
   });
 
-  it('gives the same in TensorFlow.js as in ONNX Runtime', async () => {
-    const stages = [await open(), await open({ runtime: 'tensorflow' })];
-    const frames = [film(0), film(1)];
-    const [onnx, tensorflow] = await Promise.all(stages.map((stage) => stage.processBatch(frames)));
-    for (const i of frames.keys()) {
-      const a = resultOf(onnx?.[i]).probabilities;
-      const b = resultOf(tensorflow?.[i]).probabilities;
-      for (const label of Object.keys(a)) expect(b[label]).to.be.closeTo(a[label] ?? NaN, 1e-5);
+  describe('with `runtime: tensorflow`', () => {
+    tensorflowOnCpu();
+
+    it('gives the same in TensorFlow.js as in ONNX Runtime', async () => {
+      const stages = [await open(), await open({ runtime: 'tensorflow' })];
+      const frames = [film(0), film(1)];
+      const [onnx, tensorflow] = await Promise.all(stages.map((stage) => stage.processBatch(frames)));
+      for (const i of frames.keys()) {
+        const a = resultOf(onnx?.[i]).probabilities;
+        const b = resultOf(tensorflow?.[i]).probabilities;
+        for (const label of Object.keys(a)) expect(b[label]).to.be.closeTo(a[label] ?? NaN, 1e-5);
+      }
+      for (const stage of stages) await stage.dispose?.();
+    });
+  });
+
+  it('says how to install native TensorFlow where there is none, and takes no slow substitute', async function () {
+    for (const name of ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node']) {
+      if (isInstalled(name)) this.skip();
     }
-    for (const stage of stages) await stage.dispose?.();
+    const error: unknown = await open({ runtime: 'tensorflow' }).catch((thrown: unknown) => thrown);
+    expect(error).to.be.instanceOf(Error).and.not.include({ code: 'BUNDLE_DAMAGED' });
+    expect((error as Error).message).to.match(/npm install --ignore-scripts=false @tensorflow\/tfjs-node-gpu/);
   });
 });
+
+function isInstalled(name: string): boolean {
+  try {
+    createRequire(import.meta.url).resolve(name);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 describe('softmax and classify', () => {
   it('turn logits into probabilities without overflowing', () => {
