@@ -62,7 +62,7 @@ export class WorkerPool {
 
   /** Reads a settled file whole and hashes it; null when it changed meanwhile or is gone. */
   read(candidate: Candidate, maxBytes: number): Promise<ReadReply> {
-    return this.#run<ReadReply>({ kind: 'read', candidate: withoutError(candidate), maxBytes });
+    return this.#run<ReadReply>({ kind: 'read', candidate, maxBytes });
   }
 
   /** Makes the stage in one thread, to find out whether it can be made at all, and what columns it offers. */
@@ -104,9 +104,4 @@ export class WorkerPool {
       this.#channel.postMessage({ kind: 'dispose' } satisfies Word);
     });
   }
-}
-
-/** Errors do not cross threads; a candidate with one is never read. */
-function withoutError({ path, name, size, mtimeMs }: Candidate): Candidate {
-  return { path, name, size, mtimeMs };
 }
