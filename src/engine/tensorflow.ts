@@ -9,7 +9,7 @@ import type { TensorMap, TraceableFunction } from './trace.js';
 /** The packages of `runtime: tensorflow`, the preferred first. */
 const PACKAGES = ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node'] as const;
 const INSTALL_LINE =
-  'npm install --ignore-scripts=false @tensorflow/tfjs-node-gpu   (or @tensorflow/tfjs-node without a GPU)';
+  'npm install @tensorflow/tfjs-node-gpu --ignore-scripts=false   (or @tensorflow/tfjs-node without a GPU)';
 
 /** A TensorFlow.js backend that runs functions eagerly. */
 export interface TensorFlowRuntime {
