@@ -365,10 +365,11 @@ class FolderWatch {
       this.#hints.add(path);
       this.#wake();
     };
-    watcher.on('raw', (_event, file, details) => {
-      const { watchedPath } = details as { watchedPath: string };
-      // Polling tells which folder has changed, listening which file in it.
-      hint(this.settings.polling || !file ? watchedPath : join(watchedPath, file));
+    watcher.on('raw', (_event, path, details) => {
+      const { watchedPath } = details as { watchedPath?: string };
+      // Polling tells which folder has changed, listening which file (if any) in the folder it watches.
+      if (watchedPath === undefined) hint(path);
+      else hint(path ? join(watchedPath, path) : watchedPath);
     });
     watcher.on('ready', () => {
       hint(this.root);
