@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
-import type { Worker } from 'node:worker_threads';
+import { extname } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { Subject, type Observable } from 'rxjs';
 import { selfTest } from './devices.js';
 import { EngineError } from './errors.js';
@@ -7,7 +8,6 @@ import type { HostTensors } from './host-tensor.js';
 import type { EngineLog, LoadOptions } from './load-options.js';
 import type { Device, Envelope, Reply, Request } from './protocol.js';
 import { EngineSession } from './session.js';
-import { startWorker } from './start-worker.js';
 import { StateStore } from './state-store.js';
 
 interface Pending {
@@ -133,7 +133,7 @@ export class Engine {
   }
 
   #start(): Worker {
-    const worker = startWorker();
+    const worker = new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url));
     worker.on('message', (reply: Reply) => {
       this.#settle(reply);
     });
