@@ -1,6 +1,7 @@
 import { existsSync, renameSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import Database from 'libsql';
+import { durablySync } from '../durable.js';
 import { messageOf, type ErrorCode } from '../errors.js';
 import type { Outcome } from '../plugin.js';
 
@@ -206,7 +207,7 @@ function commit(): void {
   if (committed.length === 0) return;
   let result = (): null => null;
   try {
-    store?.record(committed.map(({ entry }) => entry));
+    durablySync('journal.commit', () => store?.record(committed.map(({ entry }) => entry)));
   } catch (thrown) {
     result = () => {
       throw thrown as Error;
