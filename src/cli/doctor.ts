@@ -43,7 +43,6 @@ const SIGNS = { ok: pc.green('âœ“'), warning: pc.yellow('!'), failure: pc.red('â
 export function doctor(program: Command): void {
   program
     .command('doctor')
-    .description('Says what this machine has, what is missing, and how to get it.')
     .argument('[pipeline]', 'the pipeline file whose folder will hold .rxray/', 'pipeline.yaml')
     .option('--json', 'print the report as JSON')
     .addHelpText('after', '\nExample:\n  $ rxray doctor --json | jq ".[] | select(.status != \\"ok\\")"')

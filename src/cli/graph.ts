@@ -17,7 +17,6 @@ Examples:
 export function graph(program: Command): void {
   program
     .command('graph')
-    .description('Draws a pipeline.')
     .argument('[pipeline]', 'the pipeline file', 'pipeline.yaml')
     .option('-o, --output <file>', 'write a picture: FILE.svg or FILE.png')
     .addHelpText('after', EXAMPLES)

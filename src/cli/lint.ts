@@ -16,7 +16,6 @@ Exit codes: 0 fine (there may be warnings), 2 errors.`;
 export function lint(program: Command): void {
   program
     .command('lint')
-    .description('Checks a pipeline file and shows everything that is wrong with it.')
     .argument('[pipeline]', 'the pipeline file', 'pipeline.yaml')
     .option('--json', 'print one JSON object')
     .addHelpText('after', EXAMPLES)

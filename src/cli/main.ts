@@ -6,15 +6,38 @@ import { EXIT } from './exit.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
-/** One module a command, loaded only when it is the one that was asked for. */
-const COMMANDS: Readonly<Record<string, () => Promise<(program: Command) => void>>> = {
-  run: async () => (await import('./run.js')).run,
-  start: async () => (await import('./start.js')).start,
-  lint: async () => (await import('./lint.js')).lint,
-  graph: async () => (await import('./graph.js')).graph,
-  plugins: async () => (await import('./plugins.js')).plugins,
-  train: async () => (await import('./train.js')).train,
-  doctor: async () => (await import('./doctor.js')).doctor,
+interface Listed {
+  readonly summary: string;
+  readonly load: () => Promise<(program: Command) => void>;
+}
+
+/**
+ * One module a command, loaded only when it is the one that was asked for: the list of them all must
+ * come at once, so their summaries stand here.
+ */
+const COMMANDS: Readonly<Record<string, Listed>> = {
+  run: { summary: 'Runs a pipeline.', load: async () => (await import('./run.js')).run },
+  start: {
+    summary: 'Runs the demo graph; puts sample films into an empty inbox.',
+    load: async () => (await import('./start.js')).start,
+  },
+  lint: {
+    summary: 'Checks a pipeline file and shows everything that is wrong with it.',
+    load: async () => (await import('./lint.js')).lint,
+  },
+  graph: { summary: 'Draws a pipeline.', load: async () => (await import('./graph.js')).graph },
+  plugins: {
+    summary: 'Lists the plugins, or shows the options of one.',
+    load: async () => (await import('./plugins.js')).plugins,
+  },
+  train: {
+    summary: 'Trains a model on labelled films and writes its bundle.',
+    load: async () => (await import('./train.js')).train,
+  },
+  doctor: {
+    summary: 'Says what this machine has, what is missing, and how to get it.',
+    load: async () => (await import('./doctor.js')).doctor,
+  },
 };
 
 const program = new Command('rxray')
@@ -24,11 +47,21 @@ const program = new Command('rxray')
   .configureHelp({ showGlobalOptions: false })
   .addHelpText('after', '\nEvery command has --help with examples. To begin: rxray doctor, then rxray run.');
 
-const [asked] = process.argv.slice(2);
-const wanted = asked !== undefined && Object.hasOwn(COMMANDS, asked) ? [asked] : Object.keys(COMMANDS);
+// Whoever reads may stop reading (`| head`): that is no failure of ours.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+});
+
+/** `rxray COMMAND …`, or `rxray help COMMAND`. */
+const [first, second] = process.argv.slice(2);
+const asked = first === 'help' ? second : first;
 
 try {
-  for (const name of wanted) (await COMMANDS[name]?.())?.(program);
+  for (const [name, { summary, load }] of Object.entries(COMMANDS)) {
+    if (name === asked) (await load())(program);
+    const command = program.commands.find((each) => each.name() === name) ?? program.command(name);
+    command.description(summary);
+  }
   await program.parseAsync();
 } catch (error) {
   const { code, exitCode } = error as { code?: string; exitCode?: number };

@@ -18,7 +18,6 @@ Examples:
 export function plugins(program: Command): void {
   program
     .command('plugins')
-    .description('Lists the plugins, or shows the options of one.')
     .argument('[name]', 'a built-in plugin, a file or a package')
     .option('--json', 'print JSON; options as JSON Schema')
     .addHelpText('after', EXAMPLES)

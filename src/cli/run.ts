@@ -30,7 +30,7 @@ Examples:
 Exit codes: 0 fine, 1 some films failed, 2 usage or configuration, 3 fatal.`;
 
 export function run(program: Command): void {
-  addRunOptions(program.command('run').description('Runs a pipeline.'))
+  addRunOptions(program.command('run'))
     .argument('[pipeline]', 'the pipeline file', 'pipeline.yaml')
     .addHelpText('after', EXAMPLES)
     .action(async (file: string, flags: RunFlags) => {

@@ -19,9 +19,7 @@ const SEED = 1;
 
 /** `npm start`: the demo graph, with something in its inbox on the first day. */
 export function start(program: Command): void {
-  addRunOptions(
-    program.command('start').description('Runs the demo graph; puts sample films into an empty inbox.'),
-  )
+  addRunOptions(program.command('start'))
     .addHelpText('after', '\nExample:\n  $ npm start -- --once    end when everything in ./inbox is done')
     .action(async (flags: RunFlags) => {
       const host = createHost(createLog());

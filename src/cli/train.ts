@@ -79,9 +79,7 @@ const columnsSchema = z.partialRecord(
 );
 
 export function train(program: Command): void {
-  const command = program
-    .command('train')
-    .description('Trains a model on labelled films and writes its bundle.');
+  const command = program.command('train');
 
   common(command.command('resnet'), { width: 32, epochs: 20, batch: 32, lr: 0.05 })
     .description('Trains a ResNet classifier.')

@@ -55,6 +55,16 @@ describe('exit codes', () => {
     expect(stderr).to.contain('STATE_LOCKED');
   });
 
+  it('0: rxray --help, which lists every command with the summary that its own help begins with', async () => {
+    const { code, stdout } = await rxray('--help');
+    expect(code).to.equal(0);
+    for (const name of ['run', 'doctor']) {
+      const [summary] = /(?<=\n\n).+/.exec((await rxray(name, '--help')).stdout) ?? [];
+      expect(summary).to.match(/\.$/);
+      expect(stdout.replaceAll(/\n {18}/g, ' ')).to.match(new RegExp(`^  ${name} +${summary}$`, 'm'));
+    }
+  });
+
   const commands = ['run', 'lint', 'graph', 'plugins', 'train resnet', 'train anogan', 'doctor'];
   for (const command of commands) {
     it(`0: rxray ${command} --help, which shows an example`, async () => {
