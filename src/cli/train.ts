@@ -9,7 +9,13 @@ import { RxrayError, messageOf } from '../core/errors.js';
 import type { Log } from '../core/plugin.js';
 import { Engine } from '../engine/index.js';
 import type { Bundle, PreprocessingStep } from '../models/bundle.js';
-import { CHEST_AUGMENTATION, GENTLE_AUGMENTATION, NO_AUGMENTATION } from '../training/augment.js';
+import {
+  augmentationSchema,
+  CHEST_AUGMENTATION,
+  GENTLE_AUGMENTATION,
+  NO_AUGMENTATION,
+  type Augmentation,
+} from '../training/augment.js';
 import type { About } from '../training/card.js';
 import { readDataset } from '../training/dataset.js';
 import type { Made, Recipe } from '../training/recipe.js';
@@ -28,7 +34,7 @@ interface CommonOptions {
   readonly batch: number;
   readonly lr: number;
   readonly seed: number;
-  readonly augment: boolean;
+  readonly augment?: false | string;
   readonly cache: string;
   readonly resume?: true;
   readonly maxMinutes?: number;
@@ -41,6 +47,9 @@ interface ResnetCommandOptions extends CommonOptions {
   readonly optimizer: 'sgd' | 'adam';
   readonly weightDecay: number;
   readonly labelSmoothing: number;
+  readonly mixUp: number;
+  readonly warmUp: number;
+  readonly nesterov?: true;
   readonly patience: number;
 }
 
@@ -90,6 +99,9 @@ export function train(program: Command): void {
     )
     .option('--weight-decay <number>', 'of the weights', number, 5e-4)
     .option('--label-smoothing <0..1>', 'probability that is spread over all labels', share, 0.1)
+    .option('--mix-up <alpha>', 'mix films in pairs by a share from Beta(alpha, alpha); 0: not', share, 0)
+    .option('--nesterov', 'momentum that looks one step ahead (sgd)')
+    .option('--warm-up <epochs>', 'epochs in which the learning rate rises to its peak', positive, 1)
     .option('--patience <epochs>', 'stop after so many epochs without a better validation', positive, 10)
     .addHelpText(
       'after',
@@ -97,6 +109,7 @@ export function train(program: Command): void {
     )
     .action(async (options: ResnetCommandOptions) => {
       const { makeClassifier } = await import('../training/classifier-bundle.js');
+      const augmentation = await augmentationOf(options.augment, CHEST_AUGMENTATION);
       await run(options, usualChain(options.size), (recipe, engine, stop, report) =>
         makeClassifier(
           recipe,
@@ -107,14 +120,16 @@ export function train(program: Command): void {
             epochs: options.epochs,
             batchSize: options.batch,
             optimizer: options.optimizer,
+            nesterov: options.nesterov === true,
             learningRate: options.lr,
             weightDecay: options.weightDecay,
-            warmupEpochs: 1,
+            warmupEpochs: options.warmUp,
             labelSmoothing: options.labelSmoothing,
+            mixUp: options.mixUp,
             classWeights: true,
             patience: options.patience,
             seed: options.seed,
-            augmentation: options.augment ? CHEST_AUGMENTATION : NO_AUGMENTATION,
+            augmentation,
           },
           {
             ...stop,
@@ -148,6 +163,7 @@ export function train(program: Command): void {
     )
     .action(async (options: AnoganCommandOptions) => {
       const { makeAnogan } = await import('../training/anogan-bundle.js');
+      const augmentation = await augmentationOf(options.augment, GENTLE_AUGMENTATION);
       await run(options, usualChain(64), (recipe, engine, stop, report) =>
         makeAnogan(
           recipe,
@@ -160,7 +176,7 @@ export function train(program: Command): void {
             learningRate: options.lr,
             realLabel: 0.9,
             seed: options.seed,
-            augmentation: options.augment ? GENTLE_AUGMENTATION : NO_AUGMENTATION,
+            augmentation,
             search: {
               steps: options.steps,
               lambda: options.lambda,
@@ -218,6 +234,7 @@ function common(
     .option('--batch <n>', 'films per step', positive, usual.batch)
     .option('--lr <number>', 'learning rate at its peak', number, usual.lr)
     .option('--seed <n>', 'the same seed gives the same model', positive, 1)
+    .option('--augment <key=value,…|file>', 'how films are varied, e.g. flip=0.5,rotate=20, or a YAML file')
     .option('--no-augment', 'show the films as they are')
     .option('--cache <dir>', 'where preprocessed films are kept', '.rxray/cache')
     .option('--resume', 'go on from the checkpoint')
@@ -367,6 +384,23 @@ function usualChain(side: number): PreprocessingStep[] {
 async function aboutOf({ about, data }: CommonOptions): Promise<About> {
   if (about !== undefined) return yamlOf(about, aboutSchema);
   return { name: basename(dirname(resolve(data))), license: 'unknown', source: 'Not stated.', limits: [] };
+}
+
+/** What is given replaces single settings of the usual ones. */
+async function augmentationOf(given: false | string | undefined, usual: Augmentation): Promise<Augmentation> {
+  if (given === undefined) return usual;
+  if (typeof given !== 'string') return NO_AUGMENTATION;
+  const schema = augmentationSchema.partial();
+  if (!given.includes('=')) return { ...usual, ...(await yamlOf(given, schema)) } as Augmentation;
+  const pairs = given.split(',').map((pair) => {
+    const [key = '', value = ''] = pair.split('=');
+    return [key.trim(), value.trim() === '' ? NaN : Number(value)] as const;
+  });
+  const parsed = schema.safeParse(Object.fromEntries(pairs));
+  if (!parsed.success) {
+    throw new RxrayError('TRAINING_DATA', `--augment ${given}: ${z.prettifyError(parsed.error)}`);
+  }
+  return { ...usual, ...parsed.data } as Augmentation;
 }
 
 async function columnsOf(text: string | undefined): Promise<z.output<typeof columnsSchema>> {

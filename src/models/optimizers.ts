@@ -7,6 +7,8 @@ export interface SgdOptions {
   readonly kind: 'sgd';
   /** 0.9 unless given. */
   readonly momentum?: number;
+  /** Looks one step ahead (Nesterov 1983, in the form of Sutskever et al. 2013 and of PyTorch). False unless given. */
+  readonly nesterov?: boolean;
   /** Of kernels only, not of biases, gamma or beta; 0 unless given. */
   readonly weightDecay?: number;
 }
@@ -78,14 +80,20 @@ export function optimize(
   return adam(options, state, gradients, learningRate, scope);
 }
 
-function sgd({ momentum = 0.9, weightDecay = 0 }: SgdOptions, state: TensorMap, gradients: TensorMap, rate: tf.Tensor): TensorMap {
+function sgd(
+  { momentum = 0.9, nesterov = false, weightDecay = 0 }: SgdOptions,
+  state: TensorMap,
+  gradients: TensorMap,
+  rate: tf.Tensor,
+): TensorMap {
   const next: TensorMap = {};
   for (const [name, gradient] of Object.entries(gradients)) {
     const parameter = of(state, name);
     const pulled = decays(name) && weightDecay > 0 ? tf.add(gradient, tf.mul(parameter, weightDecay)) : gradient;
     const velocity = tf.add(tf.mul(of(state, momentName('momentum', name)), momentum), pulled);
     next[NEXT + momentName('momentum', name)] = velocity;
-    next[NEXT + name] = tf.sub(parameter, tf.mul(velocity, rate));
+    const step = nesterov ? tf.add(pulled, tf.mul(velocity, momentum)) : velocity;
+    next[NEXT + name] = tf.sub(parameter, tf.mul(step, rate));
   }
   return next;
 }

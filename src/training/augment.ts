@@ -1,4 +1,5 @@
-import type { Random } from '../models/random.js';
+import { z } from 'zod';
+import { boxMuller, type Random } from '../models/random.js';
 import type { IntegerSamples } from './preprocess.js';
 
 /** How films are varied in training. Each is a range drawn from uniformly, and 0 switches it off. */
@@ -26,7 +27,24 @@ export interface Augmentation {
   readonly gamma: number;
   /** Greatest side of a square set to mid grey, of the image's side (DeVries and Taylor 2017). */
   readonly cutOut: number;
+  /** Greatest standard deviation of normal noise on every pixel, of the full range. */
+  readonly noise: number;
 }
+
+/** The switches as a person writes them, with the limits beyond which a film is no film any more. */
+export const augmentationSchema = z.strictObject({
+  rotate: z.number().min(0).max(180),
+  shear: z.number().min(0).max(45),
+  shift: z.number().min(0).max(0.5),
+  zoom: z.number().min(0).max(3),
+  aspect: z.number().min(0).max(3),
+  flip: z.number().min(0).max(1),
+  brightness: z.number().min(0).max(1),
+  contrast: z.number().min(0).max(3),
+  gamma: z.number().min(0).max(3),
+  cutOut: z.number().min(0).max(1),
+  noise: z.number().min(0).max(1),
+});
 
 export const NO_AUGMENTATION: Augmentation = {
   rotate: 0,
@@ -39,20 +57,22 @@ export const NO_AUGMENTATION: Augmentation = {
   contrast: 0,
   gamma: 0,
   cutOut: 0,
+  noise: 0,
 };
 
 /** For classifiers of chest films: strong in what tells nothing about the lung. */
 export const CHEST_AUGMENTATION: Augmentation = {
-  rotate: 10,
-  shear: 5,
-  shift: 0.06,
-  zoom: 0.12,
-  aspect: 0.2,
+  rotate: 12,
+  shear: 6,
+  shift: 0.08,
+  zoom: 0.2,
+  aspect: 0.3,
   flip: 0,
-  brightness: 0.08,
-  contrast: 0.15,
-  gamma: 0.2,
-  cutOut: 0.3,
+  brightness: 0.15,
+  contrast: 0.3,
+  gamma: 0.3,
+  cutOut: 0.4,
+  noise: 0.03,
 };
 
 /** For generators, which learn to make whatever they are shown: gentle, and nothing cut out. */
@@ -67,6 +87,7 @@ export const GENTLE_AUGMENTATION: Augmentation = {
   contrast: 0.08,
   gamma: 0.08,
   cutOut: 0,
+  noise: 0,
 };
 
 /**
@@ -77,7 +98,7 @@ export function augment(
   source: IntegerSamples,
   width: number,
   height: number,
-  { rotate, shear, shift, zoom, aspect, flip, brightness, contrast, gamma, cutOut }: Augmentation,
+  { rotate, shear, shift, zoom, aspect, flip, brightness, contrast, gamma, cutOut, noise }: Augmentation,
   random: Random,
   target: Float32Array,
 ): void {
@@ -141,6 +162,18 @@ export function augment(
       y * width + Math.max(0, Math.min(width, left + side * width)),
     );
   }
+
+  const std = random() * noise;
+  if (std > 0) addNoise(target, std, random);
+}
+
+/** Normal noise, clipped to 0–1. */
+function addNoise(target: Float32Array, std: number, random: Random): void {
+  for (let i = 0; i < target.length; i += 2) {
+    const [one, other] = boxMuller(1 - random(), random(), std);
+    target[i] = Math.min(1, Math.max(0, (target[i] ?? 0) + one));
+    if (i + 1 < target.length) target[i + 1] = Math.min(1, Math.max(0, (target[i + 1] ?? 0) + other));
+  }
 }
 
 /** IntegerSamples → 0–1 by gamma, contrast about mid grey and brightness, clipped. */
@@ -157,4 +190,33 @@ function toneOf(source: IntegerSamples, brightness: number, contrast: number, ga
     for (let i = 0; i < toned.length; i++) toned[i] = levels[source[i] ?? 0] ?? 0;
   }
   return toned;
+}
+
+/**
+ * Mixes every row of a batch with the next one by a share of its own from Beta(α, α), in each of `parts`
+ * alike: pixels, targets, weights (Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization").
+ */
+export function mixUp(parts: readonly Float32Array[], rows: number, alpha: number, random: Random): void {
+  const shares = Float32Array.from({ length: rows }, () => betaNumber(alpha, random));
+  for (const part of parts) {
+    const width = part.length / rows;
+    const before = part.slice();
+    for (let row = 0; row < rows; row++) {
+      const share = shares[row] ?? 1;
+      const other = ((row + 1) % rows) * width;
+      for (let i = 0; i < width; i++) {
+        part[row * width + i] =
+          share * (before[row * width + i] ?? 0) + (1 - share) * (before[other + i] ?? 0);
+      }
+    }
+  }
+}
+
+/** A number from Beta(α, α), α up to 1 (Jöhnk 1964), folded to at least ½: the row's own label leads. */
+function betaNumber(alpha: number, random: Random): number {
+  for (;;) {
+    const u = random() ** (1 / alpha);
+    const v = random() ** (1 / alpha);
+    if (u + v > 0 && u + v <= 1) return Math.max(u, v) / (u + v);
+  }
 }
