@@ -32,6 +32,11 @@ const cases: [title: string, options: OptimizerOptions, reference: () => tf.Opti
     () => tf.train.rmsprop(RATE, 0.8, 0.9, 1e-3),
   ],
   ['SGD with momentum', { kind: 'sgd', momentum: 0.8 }, () => tf.train.momentum(RATE, 0.8)],
+  [
+    'SGD with Nesterov momentum',
+    { kind: 'sgd', momentum: 0.8, nesterov: true },
+    () => tf.train.momentum(RATE, 0.8, true),
+  ],
   ['Adam', { kind: 'adam', epsilon: 1e-7 }, () => tf.train.adam(RATE, 0.9, 0.999, 1e-7)],
 ];
 

@@ -2,6 +2,7 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import {
   augment,
+  mixUp,
   CHEST_AUGMENTATION,
   NO_AUGMENTATION,
   type Augmentation,
@@ -110,6 +111,18 @@ describe('augmentation', () => {
     expect(Math.max(...sizes)).to.be.within(50, 17 * 17);
   });
 
+  it('adds noise that has no mean and at most the standard deviation that was asked for', () => {
+    const plain = run({});
+    const deviations: number[] = [];
+    for (let seed = 1; seed < 10; seed++) {
+      const added = Array.from(run({ noise: 0.05 }, seed), (value, i) => value - (plain[i] ?? 0));
+      const mean = added.reduce((a, b) => a + b, 0) / added.length;
+      expect(mean).to.be.closeTo(0, 0.005);
+      deviations.push(Math.sqrt(added.reduce((sum, x) => sum + (x - mean) ** 2, 0) / added.length));
+    }
+    expect(Math.max(...deviations)).to.be.within(0.025, 0.052);
+  });
+
   it('stays within 0–1 for any seed and any settings', () => {
     const switches = fc.record({
       rotate: fc.integer({ min: 0, max: 90 }),
@@ -122,6 +135,7 @@ describe('augmentation', () => {
       contrast: fc.double({ min: 0, max: 2, noNaN: true }),
       gamma: fc.double({ min: 0, max: 2, noNaN: true }),
       cutOut: fc.double({ min: 0, max: 1, noNaN: true }),
+      noise: fc.double({ min: 0, max: 1, noNaN: true }),
     });
     const source = Uint8Array.from({ length: 1024 }, (_, i) => (i * 97) % 256);
     fc.assert(
@@ -130,5 +144,20 @@ describe('augmentation', () => {
       ),
       { numRuns: 100 },
     );
+  });
+});
+
+describe('mix-up', () => {
+  it('mixes each row with the next by one share for pixels, targets and weights', () => {
+    const pixels = Float32Array.from({ length: 6 * 4 }, (_, i) => Math.floor(i / 4));
+    const targets = Float32Array.from({ length: 6 * 6 }, (_, i) => (i % 7 === 0 ? 1 : 0));
+    mixUp([pixels, targets], 6, 0.4, seededRandom(3));
+    for (let row = 0; row < 6; row++) {
+      const next = (row + 1) % 6;
+      const share = targets[row * 6 + row] ?? 0;
+      expect(share).to.be.within(0.5, 1);
+      expect(targets[row * 6 + next]).to.be.closeTo(1 - share, 1e-6);
+      expect(pixels[row * 4 + 3]).to.be.closeTo(share * row + (1 - share) * next, 1e-6);
+    }
   });
 });

@@ -1,0 +1,70 @@
+import type { Command } from 'commander';
+import { GENTLE_AUGMENTATION } from '../../training/augment.js';
+import { augmentationOf, common, number, positive, share, type CommonOptions } from './options.js';
+import { run, usualChain } from './run.js';
+
+interface Options extends CommonOptions {
+  readonly normal: string;
+  readonly steps: number;
+  readonly lambda: number;
+  readonly searchRate: number;
+  readonly restarts: number;
+  readonly patience: number;
+}
+
+/** `rxray train anogan`. */
+export function trainAnogan(train: Command): void {
+  common(train.command('anogan'), { width: 32, epochs: 150, batch: 32, lr: 0.0002 })
+    .description('Trains an AnoGAN on the normal films.')
+    .option('--normal <class>', 'the class that is normal', 'normal')
+    .option('--steps <n>', 'gradient steps of the search that scores the reference films', positive, 100)
+    .option('--lambda <0..1>', 'share of the discrimination loss in the score', share, 0.1)
+    .option('--search-rate <number>', 'learning rate of the search', number, 0.05)
+    .option('--restarts <n>', 'searches per film, of which the best counts', positive, 2)
+    .option('--patience <epochs>', 'stop after so many epochs without a better validation', positive, 60)
+    .addHelpText(
+      'after',
+      '\nExample:\n  $ rxray train anogan --data films/manifest.csv --normal normal --out models/chest-anogan',
+    )
+    .action(async (options: Options) => {
+      const { makeAnogan } = await import('../../training/anogan-bundle.js');
+      await run(options, usualChain(64), (recipe, engine, stop, report) =>
+        makeAnogan(
+          recipe,
+          engine,
+          options.normal,
+          {
+            width: options.width,
+            epochs: options.epochs,
+            batchSize: options.batch,
+            learningRate: options.lr,
+            realLabel: 0.9,
+            seed: options.seed,
+            augmentation: augmentationOf(options.augment, GENTLE_AUGMENTATION),
+            search: {
+              steps: options.steps,
+              lambda: options.lambda,
+              learningRate: options.searchRate,
+              restarts: options.restarts,
+            },
+            evaluateEvery: 20,
+            patience: options.patience,
+          },
+          {
+            ...stop,
+            onStep: (done, total, epoch, loss) => {
+              report.bar(`epoch ${epoch}`, done, total, `generator loss ${loss.toFixed(4)}`);
+            },
+            onEpoch: (row, best) => {
+              report.epoch(
+                { ...row, best },
+                `epoch ${row.epoch}/${options.epochs}  D ${row.discriminatorLoss.toFixed(4)}  G ${row.generatorLoss.toFixed(4)}  ` +
+                  `real ${row.real.toFixed(2)}  fake ${row.fake.toFixed(2)}` +
+                  `${row.auroc === null ? '' : `  AUROC ${row.auroc.toFixed(3)}${best ? ' *' : ''}`}  ${row.seconds.toFixed(1)} s`,
+              );
+            },
+          },
+        ),
+      );
+    });
+}

@@ -1,0 +1,128 @@
+import { readFileSync } from 'node:fs';
+import { InvalidArgumentError, type Command } from 'commander';
+import { parse } from 'yaml';
+import { z } from 'zod';
+import { messageOf } from '../../core/errors.js';
+import { augmentationSchema, NO_AUGMENTATION, type Augmentation } from '../../training/augment.js';
+
+/** What every `rxray train …` takes. */
+export interface CommonOptions {
+  readonly data: string;
+  readonly out: string;
+  readonly columns?: string;
+  readonly validation: number;
+  readonly preprocess?: string;
+  readonly about?: string;
+  readonly width: number;
+  readonly epochs: number;
+  readonly batch: number;
+  readonly lr: number;
+  readonly seed: number;
+  /** Absent: as usual. False: none. */
+  readonly augment?: false | Partial<Augmentation>;
+  readonly cache: string;
+  readonly resume?: true;
+  readonly maxMinutes?: number;
+  readonly json?: true;
+}
+
+/** Adds them to a command. `usual` are its defaults. */
+export function common(
+  command: Command,
+  usual: { width: number; epochs: number; batch: number; lr: number },
+): Command {
+  return command
+    .requiredOption('--data <path>', 'a manifest (CSV) or a folder of classes')
+    .requiredOption('--out <dir>', "the bundle's folder; its checkpoint lies beside it")
+    .option('--columns <names>', "the manifest's columns, e.g. path=file,class=label,patient=id")
+    .option(
+      '--validation <0..1>',
+      'share of the films to validate on, where the data name no split',
+      share,
+      0.12,
+    )
+    .option(
+      '--preprocess <file>',
+      'YAML list of the stages before the model (default: decode, clahe, resize)',
+    )
+    .option('--about <file>', 'YAML with name, license, source and limits of the data, for the model card')
+    .option(
+      '--width <channels>',
+      'channels of the narrowest layer; 64 is the standard network',
+      positive,
+      usual.width,
+    )
+    .option('--epochs <n>', 'times through the films', positive, usual.epochs)
+    .option('--batch <n>', 'films per step', positive, usual.batch)
+    .option('--lr <number>', 'learning rate at its peak', number, usual.lr)
+    .option('--seed <n>', 'the same seed gives the same model', positive, 1)
+    .option(
+      '--augment <key=value,…|file>',
+      'how films are varied, e.g. flip=0.5,rotate=20, or a YAML file',
+      augmentation,
+    )
+    .option('--no-augment', 'show the films as they are')
+    .option('--cache <dir>', 'where preprocessed films are kept', '.rxray/cache')
+    .option('--resume', 'go on from the checkpoint')
+    .option('--max-minutes <n>', 'stop after so long and write the best model so far', number)
+    .option('--json', 'print one JSON line per epoch, and the bundle at the end');
+}
+
+/** What is given replaces single settings of the usual ones. */
+export function augmentationOf(given: CommonOptions['augment'], usual: Augmentation): Augmentation {
+  return given === false ? NO_AUGMENTATION : { ...usual, ...given };
+}
+
+/** `flip=0.5,rotate=20`, or the name of a YAML file with such settings. */
+function augmentation(text: string): Partial<Augmentation> {
+  const parsed = augmentationSchema.partial().safeParse(text.includes('=') ? pairs(text) : yaml(text));
+  if (parsed.success) return parsed.data as Partial<Augmentation>;
+  throw new InvalidArgumentError(z.prettifyError(parsed.error));
+}
+
+function pairs(text: string): Record<string, number> {
+  return Object.fromEntries(
+    text.split(',').map((pair) => {
+      const [key = '', value = ''] = pair.split('=').map((part) => part.trim());
+      return [key, value === '' ? NaN : Number(value)];
+    }),
+  );
+}
+
+function yaml(path: string): unknown {
+  try {
+    return parse(readFileSync(path, 'utf8'));
+  } catch (cause) {
+    throw new InvalidArgumentError(`${path} cannot be read: ${messageOf(cause)}`);
+  }
+}
+
+export function number(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value) || value < 0) {
+    throw new InvalidArgumentError('expected a number that is not negative');
+  }
+  return value;
+}
+
+export function share(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value >= 0 && value <= 1)) {
+    throw new InvalidArgumentError('expected a number from 0 to 1');
+  }
+  return value;
+}
+
+export function positive(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('expected a whole number from 1');
+  return value;
+}
+
+export function oneOf(...values: readonly number[]): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!values.includes(value)) throw new InvalidArgumentError(`expected ${values.join(', ')}`);
+    return value;
+  };
+}

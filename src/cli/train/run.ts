@@ -1,0 +1,208 @@
+import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { basename, dirname, resolve } from 'node:path';
+import { SingleBar } from 'cli-progress';
+import { parse } from 'yaml';
+import { z } from 'zod';
+import { RxrayError, messageOf } from '../../core/errors.js';
+import type { Log } from '../../core/plugin.js';
+import { Engine } from '../../engine/index.js';
+import type { Bundle, PreprocessingStep } from '../../models/bundle.js';
+import type { About } from '../../training/card.js';
+import { readDataset } from '../../training/dataset.js';
+import type { Made, Recipe } from '../../training/recipe.js';
+import { builtInRegistry } from '../builtins.js';
+import { EXIT } from '../exit.js';
+import type { CommonOptions } from './options.js';
+
+const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+};
+
+const chainSchema = z
+  .array(
+    z.union([
+      z.string().transform((use) => ({ use, with: {} })),
+      z.strictObject({ use: z.string(), with: z.record(z.string(), z.unknown()).default({}) }),
+    ]),
+  )
+  .min(1);
+
+const aboutSchema = z.strictObject({
+  name: z.string(),
+  license: z.string(),
+  source: z.string(),
+  limits: z.array(z.string()).default([]),
+});
+
+const columnsSchema = z.partialRecord(
+  z.enum(['path', 'class', 'split', 'patient', 'duplicateOf']),
+  z.string(),
+);
+
+/** How a training is told to go on or to stop. */
+export interface Stop {
+  readonly resume: boolean;
+  readonly signal: AbortSignal;
+  readonly deadline?: number;
+}
+
+/** Reads the data, lets `make` train on them, and reports. */
+export async function run(
+  options: CommonOptions,
+  usual: PreprocessingStep[],
+  make: (recipe: Recipe, engine: Engine, stop: Stop, report: Report) => Promise<Made>,
+): Promise<void> {
+  const deadline = options.maxMinutes === undefined ? undefined : Date.now() + options.maxMinutes * 60_000;
+  const report = new Report(options.json === true);
+  const out = resolve(options.out);
+  const abort = new AbortController();
+  const interrupt = (): void => {
+    abort.abort();
+  };
+  process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
+  const engine = new Engine();
+  try {
+    const dataset = await readDataset(options.data, {
+      validation: options.validation,
+      seed: options.seed,
+      columns: await columnsOf(options.columns),
+    });
+    for (const [split, counts] of Object.entries(dataset.counts)) {
+      report.say(
+        `${split}: ${Object.entries(counts)
+          .map(([name, films]) => `${films} ${name}`)
+          .join(', ')}`,
+      );
+    }
+    if (dataset.duplicates > 0) report.say(`${dataset.duplicates} exact copies left out`);
+    const recipe: Recipe = {
+      dataset,
+      about: await aboutOf(options),
+      chain: options.preprocess === undefined ? usual : await yamlOf(options.preprocess, chainSchema),
+      out,
+      name: basename(out),
+      rxray: version,
+      registry: builtInRegistry(),
+      baseDir: options.preprocess === undefined ? process.cwd() : dirname(resolve(options.preprocess)),
+      cacheDir: resolve(options.cache),
+      log: warningsOnly,
+      onPhase: (phase, done, total) => {
+        report.bar(phase === 'preprocess' ? 'preprocessing' : 'scoring', done, total, '');
+      },
+    };
+    const stop = {
+      resume: options.resume === true,
+      signal: abort.signal,
+      ...(deadline !== undefined && { deadline }),
+    };
+    const bundle = await make(recipe, engine, stop, report);
+    report.end();
+    if (bundle === undefined) {
+      report.say(`stopped. To go on: repeat the command with --resume`);
+      process.exitCode = EXIT.filmsFailed;
+      return;
+    }
+    report.bundle(bundle, out);
+  } catch (error) {
+    const wrongUse = error instanceof RxrayError && error.code.startsWith('TRAINING_');
+    if (!wrongUse && !abort.signal.aborted) throw error;
+    report.say(wrongUse ? `${error.code} ${error.message}` : 'stopped before the training began');
+    process.exitCode = wrongUse ? EXIT.usage : EXIT.filmsFailed;
+  } finally {
+    report.end();
+    process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
+    await engine.dispose();
+  }
+}
+
+/** Bars on a terminal, one line per epoch elsewhere, or JSON lines. */
+export class Report {
+  readonly #json: boolean;
+  #bar: { readonly name: string; readonly line: SingleBar } | undefined;
+
+  constructor(json: boolean) {
+    this.#json = json;
+  }
+
+  say(text: string): void {
+    this.end();
+    process.stderr.write(`${text}\n`);
+  }
+
+  bar(name: string, done: number, total: number, detail: string): void {
+    if (this.#json || !process.stderr.isTTY) return;
+    if (this.#bar?.name !== name) {
+      this.end();
+      const line = new SingleBar({
+        format: '{name} {bar} {value}/{total}  {eta_formatted} left  {detail}',
+        hideCursor: true,
+        clearOnComplete: true,
+      });
+      line.start(total, done, { name, detail });
+      this.#bar = { name, line };
+    }
+    this.#bar.line.update(done, { detail });
+  }
+
+  epoch(row: object, text: string): void {
+    this.end();
+    console.log(this.#json ? JSON.stringify(row) : text);
+  }
+
+  bundle(bundle: Bundle, out: string): void {
+    if (this.#json) {
+      console.log(JSON.stringify({ bundle: out, metrics: bundle.metrics }));
+      return;
+    }
+    console.log(`${out}: ${JSON.stringify(bundle.metrics)}`);
+    console.log('Not a medical device. The model card is its README.md.');
+  }
+
+  end(): void {
+    this.#bar?.line.stop();
+    this.#bar = undefined;
+  }
+}
+
+const nothing = (): void => undefined;
+const warningsOnly: Log = {
+  debug: nothing,
+  info: nothing,
+  warn: (_fields, message) => process.stderr.write(`${message}\n`),
+  error: (_fields, message) => process.stderr.write(`${message}\n`),
+};
+
+/** The stages before the model where `--preprocess` names none. */
+export function usualChain(side: number): PreprocessingStep[] {
+  return [
+    { use: 'decode', with: {} },
+    { use: 'clahe', with: {} },
+    { use: 'resize', with: { width: side, height: side } },
+  ];
+}
+
+async function aboutOf({ about, data }: CommonOptions): Promise<About> {
+  if (about !== undefined) return yamlOf(about, aboutSchema);
+  return { name: basename(dirname(resolve(data))), license: 'unknown', source: 'Not stated.', limits: [] };
+}
+
+async function columnsOf(text: string | undefined): Promise<z.output<typeof columnsSchema>> {
+  if (text === undefined) return {};
+  const pairs = text.split(',').map((pair) => pair.split('='));
+  const parsed = columnsSchema.safeParse(Object.fromEntries(pairs));
+  if (parsed.success) return parsed.data;
+  throw new RxrayError('TRAINING_DATA', `--columns ${text}: ${z.prettifyError(parsed.error)}`);
+}
+
+async function yamlOf<T>(path: string, schema: z.ZodType<T>): Promise<T> {
+  let value: unknown;
+  try {
+    value = parse(await readFile(path, 'utf8'));
+  } catch (cause) {
+    throw new RxrayError('TRAINING_DATA', `${path} cannot be read: ${messageOf(cause)}`, { cause });
+  }
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw new RxrayError('TRAINING_DATA', `${path}: ${z.prettifyError(parsed.error)}`);
+}
