@@ -4,5 +4,5 @@ export { defineSink, defineSource, defineStage } from './core/plugin.js';
 export type * from './core/plugin.js';
 export { frameBytes, imageOf } from './core/frame.js';
 export type * from './core/frame.js';
-export { RxrayError } from './core/errors.js';
+export { RxrayError, Unavailable } from './core/errors.js';
 export type { ErrorCode } from './core/errors.js';

@@ -73,6 +73,20 @@ export class RxrayError extends Error {
   }
 }
 
+/**
+ * Thrown by a sink whose receiver takes nothing now and may later: no frame is at fault. The host asks again
+ * with growing waits, at the earliest after `retryAfterMs`, and the frames wait in the journal meanwhile.
+ */
+export class Unavailable extends Error {
+  constructor(
+    message: string,
+    readonly retryAfterMs = 0,
+  ) {
+    super(message);
+    this.name = 'Unavailable';
+  }
+}
+
 /** The text of whatever was thrown (libraries throw strings and numbers, too). */
 export function messageOf(thrown: unknown): string {
   if (thrown instanceof Error) return thrown.message;

@@ -184,9 +184,14 @@ export interface StageDefinition<O extends Options = Options> extends Definition
 
 export interface SinkInstance {
   /**
-   * Takes frames in order and resolves when they are durably delivered: only then are they confirmed.
-   * Must be idempotent by frame id: a replay after a crash delivers the same frame again. A rejection
-   * fails the whole batch, which the host then delivers one by one.
+   * Takes frames and resolves when they are durably delivered: only then are they confirmed. One call at a
+   * time. Must be idempotent by frame id: a replay after a crash delivers the same frame again.
+   *
+   * What it rejects with decides what the host does: {@link Unavailable} is an outage, in which frames wait
+   * and are tried again for as long as it takes; an `RxrayError` `FRAME_…` refuses the frame for good,
+   * `OUTPUT_…` ends the run; any other error is tried again as `retry:` says, and then refuses the frame. A
+   * group is delivered one by one after a rejection, unless it was an outage. A sink therefore makes one
+   * attempt, and leaves waiting, counting and giving up to the host.
    */
   write(frames: readonly Frame[]): Promise<void>;
   /** Flushes and closes. */
@@ -205,6 +210,17 @@ export interface SinkServices extends Services {
 export interface SinkDefinition<O extends Options = Options> extends Definition<O> {
   /** How many frames one `write` may take. Default 1. */
   readonly maxBatch?: number;
+  /**
+   * Whether it needs images: `frame.image`, and those in results (residual maps). Default false: it gets
+   * frames without. What has to wait for it in the journal holds the images then, and is large.
+   */
+  readonly pixels?: boolean;
+  /**
+   * For a receiver that sees every attempt (a web server): the frame is in the journal before the first one,
+   * so that a repetition after a crash has the same content, and not what the graph finds out by then (a
+   * transactional outbox). Default false: enough where the first delivery of an id is the one that counts.
+   */
+  readonly outbox?: boolean;
   create(settings: z.output<O>, services: SinkServices): SinkInstance | Promise<SinkInstance>;
 }
 

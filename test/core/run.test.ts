@@ -24,6 +24,7 @@ import { startPipeline, type RunOptions, type Settled, type Summary } from '../.
 
 const location = { line: 1, column: 1 };
 const options = z.strictObject({});
+const retry = { attempts: 2, backoffMs: 1, maxBackoffMs: 10, giveUpAfterMs: 200 };
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 const countBytesUrl = new URL('./support/count-bytes.ts', import.meta.url).href;
 
@@ -108,9 +109,11 @@ describe('startPipeline', () => {
       summary: 'Test.',
       options,
       maxBatch: 4,
+      pixels: true,
       create: () => ({ write, dispose: () => void disposed.push(id) }),
     });
-    return { id, use: id, plugin, url: '', settings: {}, written: {}, location, from: ['count'], ...node };
+    const from = ['count'];
+    return { id, use: id, plugin, url: '', settings: {}, written: {}, location, from, retry, ...node };
   }
 
   function memory(): { frames: Frame[]; write: SinkInstance['write'] } {
@@ -125,7 +128,9 @@ describe('startPipeline', () => {
       stateDir: join(dir, '.rxray'),
       name: 'p',
       hash: 'h',
-      limits: { frames: 4, bytes: 1e6 },
+      duplicates: 'process',
+      shutdownTimeoutMs: 10_000,
+      limits: { frames: 4, bytes: 1e6, minFreeBytes: 0 },
       ...parts,
     };
   }
@@ -177,7 +182,7 @@ describe('startPipeline', () => {
         sources: [source(names)],
         stages: [await counting()],
         sinks: [sink('one', memory().write)],
-        limits: { frames: 40, bytes: 1e6 },
+        limits: { frames: 40, bytes: 1e6, minFreeBytes: 0 },
       }),
     );
     expect(summary).to.include({ done: 40, failed: 0 });
@@ -306,7 +311,7 @@ describe('startPipeline', () => {
         sources: [source(['big.png'], of(link))],
         stages: [await counting()],
         sinks: [sink('one', write)],
-        limits: { frames: 4, bytes: 1000 },
+        limits: { frames: 4, bytes: 1000, minFreeBytes: 0 },
       }),
     );
     expect(films.map(({ name, failure }) => `${name} ${failure?.code ?? ''}`).sort()).to.deep.equal([
@@ -382,7 +387,7 @@ describe('startPipeline', () => {
         sources: [source(names)],
         stages: [stage('count', slow, { concurrency: 100 })],
         sinks: [sink('one', write)],
-        limits: { frames: 3, bytes: 1e6 },
+        limits: { frames: 3, bytes: 1e6, minFreeBytes: 0 },
       }),
     );
     expect(summary.done).to.equal(12);
@@ -453,7 +458,7 @@ describe('startPipeline', () => {
         sources: [source(names)],
         stages: [stage('count', collecting)],
         sinks: [sink('one', write)],
-        limits: { frames: 20, bytes: 1e6 },
+        limits: { frames: 20, bytes: 1e6, minFreeBytes: 0 },
       }),
     );
     expect(frames).to.have.length(12);

@@ -4,12 +4,12 @@ import { RxrayError } from '../errors.js';
 import type { Kind, Plugin } from '../plugin.js';
 import type { PluginRegistry } from '../plugins/registry.js';
 import type { Path, Place, YamlFile } from './document.js';
-import type { Issue, Written } from './pipeline.js';
+import type { Issue, Retry, Written } from './pipeline.js';
 import { parseAt, schemaIssues } from './problems.js';
 import { MAX_ENTRIES } from './schema.js';
 import type { stageSchema } from './schema.js';
 
-type Host = Partial<z.output<typeof stageSchema>>;
+type Host = Omit<Partial<z.output<typeof stageSchema>>, 'retry'> & { readonly retry?: Retry };
 
 /** An entry of the file: as much of it as could be understood, so that everything wrong is found at once. */
 export interface Entry {

@@ -97,7 +97,8 @@ export async function parsePipeline(
   }
   if (!whole.success || issues.some(({ severity }) => severity === 'error')) return done();
 
-  const { name = basename(path, extname(path)), state, limits } = whole.data;
+  const { name = basename(path, extname(path)), state } = whole.data;
+  const { limits, duplicates, shutdownTimeoutMs } = whole.data;
   const nodes = {
     sources: sources.map((entry) => nodeOf(entry)) as SourceNode[],
     stages: order.map((entry) => ({
@@ -105,10 +106,15 @@ export async function parsePipeline(
       ...routing(entry),
       ...flow(entry.host),
     })) as StageNode[],
-    sinks: sinks.map((entry) => ({ ...nodeOf(entry), ...routing(entry) })) as SinkNode[],
+    sinks: sinks.map((entry) => ({
+      ...nodeOf(entry),
+      ...routing(entry),
+      ...flow(entry.host),
+    })) as SinkNode[],
   };
   const stateDir = resolve(baseDir, state);
-  return done({ file: path, baseDir, stateDir, name, limits, ...nodes, hash: hashOf(nodes) });
+  const hash = hashOf(nodes, duplicates);
+  return done({ file: path, baseDir, stateDir, name, limits, duplicates, shutdownTimeoutMs, ...nodes, hash });
 }
 
 // ── checks ────────────────────────────────────────────────────────────────────────────────────────
@@ -208,13 +214,22 @@ function routing({ from, host }: Entry): object {
   return { from, ...(host.when === undefined ? {} : { when: host.when }) };
 }
 
-function flow({ batch, concurrency }: Entry['host']): object {
-  return { ...(batch === undefined ? {} : { batch }), ...(concurrency === undefined ? {} : { concurrency }) };
+function flow({ batch, concurrency, retry, onError }: Entry['host']): object {
+  return {
+    ...(batch && { batch }),
+    ...(concurrency && { concurrency }),
+    ...(retry && { retry }),
+    ...(onError && { onError }),
+  };
 }
 
 /** Over what decides a frame's fate: not where films come from, nor how many at a time. */
-function hashOf({ sources, stages, sinks }: Pick<Pipeline, 'sources' | 'stages' | 'sinks'>): string {
+function hashOf(
+  { sources, stages, sinks }: Pick<Pipeline, 'sources' | 'stages' | 'sinks'>,
+  duplicates: Pipeline['duplicates'],
+): string {
   const graph = {
+    ...(duplicates === 'skip' && { duplicates }),
     sources: sources.map(({ id, use }) => ({ id, use })),
     stages: stages.map(fateOf),
     sinks: sinks.map(fateOf),
@@ -222,8 +237,16 @@ function hashOf({ sources, stages, sinks }: Pick<Pipeline, 'sources' | 'stages' 
   return createHash('sha256').update(JSON.stringify(graph, sorted)).digest('hex');
 }
 
-function fateOf({ id, use, plugin: { version }, settings, from, when }: StageNode | SinkNode): object {
-  return { id, use, version, settings, from, when };
+function fateOf({
+  id,
+  use,
+  plugin: { version },
+  settings,
+  from,
+  when,
+  onError,
+}: StageNode | SinkNode): object {
+  return { id, use, version, settings, from, when, onError };
 }
 
 /** Keys in one order, so that the order in the YAML does not matter. */

@@ -12,6 +12,10 @@ export interface Pipeline {
   /** `name:`, or the file's name without its ending. */
   readonly name: string;
   readonly limits: Limits;
+  /** What becomes of a file whose bytes are known under another name: see the schema. */
+  readonly duplicates: 'process' | 'skip';
+  /** How long frames in flight may take once the run is stopped. */
+  readonly shutdownTimeoutMs: number;
   readonly sources: readonly SourceNode[];
   /** Sorted so that a stage comes after everything it takes from. */
   readonly stages: readonly StageNode[];
@@ -28,7 +32,24 @@ export interface Pipeline {
 export interface Limits {
   readonly frames: number;
   readonly bytes: number;
+  /** Free space on the disk of the state folder below which nothing is taken in. */
+  readonly minFreeBytes: number;
 }
+
+/** How often, and with which waits (ms), something is tried that fails. */
+export interface Retry {
+  readonly attempts: number;
+  readonly backoffMs: number;
+  readonly maxBackoffMs: number;
+}
+
+export interface SinkRetry extends Retry {
+  /** With `once`: how long an outage may last before the run ends without this sink. */
+  readonly giveUpAfterMs: number;
+}
+
+/** What becomes of a frame that an entry fails on. */
+export type OnError = 'deadLetter' | 'continue' | 'stop';
 
 interface Node<K extends Kind> {
   /** Unique in the graph. */
@@ -61,12 +82,19 @@ export interface StageNode extends Node<'stage'> {
   readonly when?: string;
   readonly batch?: Batch;
   readonly concurrency?: number;
+  /** Absent: no second attempt. */
+  readonly retry?: Retry;
+  /** Absent: `deadLetter`. */
+  readonly onError?: OnError;
 }
 
 export interface SinkNode extends Node<'sink'> {
   readonly from: readonly string[];
   /** A CEL expression: frames for which it is false are not delivered here. */
   readonly when?: string;
+  readonly retry: SinkRetry;
+  /** Absent: `deadLetter`. */
+  readonly onError?: OnError;
 }
 
 /** Frames are handed on together when there are `size` of them, or after `waitMs` milliseconds. */

@@ -30,6 +30,47 @@ const batch = z
   })
   .describe('Hand several frames of one size to the stage at once.');
 
+const retry = {
+  backoffMs: z
+    .int()
+    .min(1)
+    .default(500)
+    .describe('Milliseconds before the second attempt; they double each time, with some chance.'),
+  maxBackoffMs: z.int().min(1).default(30_000).describe('The longest wait in milliseconds.'),
+};
+const stageRetry = z
+  .strictObject({
+    attempts: z.int().min(1).max(100).default(3).describe('As often at most.'),
+    ...retry,
+  })
+  .describe('Try a frame again that the stage fails on. Default: once is enough.');
+const sinkRetry = z
+  .strictObject({
+    attempts: z
+      .int()
+      .min(1)
+      .max(100)
+      .default(10)
+      .describe('A frame that the sink fails on as often, while it takes others, is refused.'),
+    ...retry,
+    giveUpAfterMs: z
+      .int()
+      .min(0)
+      .default(600_000)
+      .describe(
+        'With --once: how many milliseconds of an outage to wait. What the sink has not got then waits in the journal for the next run.',
+      ),
+  })
+  .describe('How often, and with which waits, a sink is asked again that cannot take a frame.');
+
+const onError = z.enum(['deadLetter', 'continue', 'stop']);
+const stageOnError = onError.describe(
+  'A frame that the stage fails on goes to the dead letter (default), goes on as if the stage were not there, or ends the run.',
+);
+const sinkOnError = onError.describe(
+  'A frame that the sink refuses goes to the dead letter (default), counts as delivered, or ends the run.',
+);
+
 export const sourceSchema = z.strictObject({ use, id: id.optional(), with: options });
 
 export const stageSchema = z.strictObject({
@@ -39,6 +80,8 @@ export const stageSchema = z.strictObject({
   when: when.optional(),
   batch: batch.optional(),
   concurrency: z.int().min(1).max(1024).optional().describe('How many frames (or batches) at the same time.'),
+  retry: stageRetry.optional(),
+  onError: stageOnError.optional(),
   with: options,
 });
 
@@ -49,6 +92,8 @@ export const sinkSchema = z.strictObject({
     .optional()
     .describe('The id, or ids, of the stages it takes frames from. Default: the last stage.'),
   when: when.optional(),
+  retry: sinkRetry.prefault({}),
+  onError: sinkOnError.optional(),
   with: options,
 });
 
@@ -60,6 +105,13 @@ const limits = z
       .min(1)
       .default(512 * 1024 * 1024)
       .describe('Bytes of all frames in flight, encoded and decoded, at most.'),
+    minFreeBytes: z
+      .int()
+      .min(0)
+      .default(128 * 1024 * 1024)
+      .describe(
+        'While the disk of the state folder has less free space, no file is taken in. It goes on by itself.',
+      ),
   })
   .describe('Bounds on what is in flight; what waits outside costs nothing.');
 
@@ -72,6 +124,19 @@ export const pipelineSchema = z.strictObject({
     .default('.rxray')
     .describe('The folder of the journal and the dead letter, relative to this file.'),
   limits: limits.prefault({}),
+  duplicates: z
+    .enum(['process', 'skip'])
+    .default('process')
+    .describe(
+      'A file with the bytes of another one: processed like any other, or led past the stages to the sinks, with the name of the other in `results.duplicate`.',
+    ),
+  shutdownTimeoutMs: z
+    .int()
+    .min(0)
+    .default(30_000)
+    .describe(
+      'How many milliseconds the frames in flight have to come through when the run is stopped; the next start takes the others.',
+    ),
   sources: z.array(z.unknown()).min(1).max(MAX_ENTRIES).describe('What feeds images into the graph.'),
   stages: z.array(z.unknown()).max(MAX_ENTRIES).default([]).describe('What changes or scores them.'),
   sinks: z.array(z.unknown()).min(1).max(MAX_ENTRIES).describe('Where the results go.'),

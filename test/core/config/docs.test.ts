@@ -12,7 +12,7 @@ describe('the pipelines that people copy', () => {
   it('are valid in the docs', async () => {
     const page = readFileSync(new URL('docs/pipeline.md', root), 'utf8');
     const pipelines = [...page.matchAll(/```yaml\n([^]*?)```/g)].map(([, text]) => text ?? '');
-    expect(pipelines).to.have.length(2);
+    expect(pipelines).to.have.length(3);
     for (const text of pipelines) {
       const file = fileURLToPath(new URL('pipeline.yaml', root));
       const { issues } = await parsePipeline(text, { file, registry: builtInRegistry(), env, lint: false });

@@ -60,7 +60,11 @@ describe('loading a pipeline', () => {
       stateDir: '/data/.rxray',
       file: '/data/chest.yaml',
     });
-    expect(pipeline.limits).to.deep.equal({ frames: 64, bytes: 512 * 1024 * 1024 });
+    expect(pipeline.limits).to.deep.equal({
+      frames: 64,
+      bytes: 512 * 1024 * 1024,
+      minFreeBytes: 128 * 1024 * 1024,
+    });
     expect(pipeline.sources.map(({ id, settings }) => ({ id, settings }))).to.deep.equal([
       { id: 'folder', settings: { path: './inbox', settleMs: 500, recursive: true } },
     ]);

@@ -19,7 +19,7 @@ describe('Admission', () => {
         fc.integer({ min: 1, max: 600 }),
         fc.infiniteStream(fc.nat()),
         (sizes, frames, bytes, choice) => {
-          const admission = new Admission({ frames, bytes }, 4);
+          const admission = new Admission({ frames, bytes, minFreeBytes: 0 }, 4);
           const inFlight: Admitted[] = [];
           const seen: string[] = [];
           let completed = false;
@@ -48,7 +48,7 @@ describe('Admission', () => {
   });
 
   it('lets frames into the graph while what they really hold is within the limit, and few that nobody has looked into', async () => {
-    const admission = new Admission({ frames: 10, bytes: 100 }, 2);
+    const admission = new Admission({ frames: 10, bytes: 100, minFreeBytes: 0 }, 2);
     const inGraph: string[] = [];
     const tickets = [...'abcd'].map((id) => {
       const { ticket, frame } = token(id, 6);
@@ -73,7 +73,7 @@ describe('Admission', () => {
   });
 
   it('forgets what waits when it is closed, and completes', () => {
-    const admission = new Admission({ frames: 1, bytes: 100 }, 4);
+    const admission = new Admission({ frames: 1, bytes: 100, minFreeBytes: 0 }, 4);
     const seen: string[] = [];
     let completed = false;
     const offers = new Subject<Offer>();
