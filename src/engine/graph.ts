@@ -12,12 +12,19 @@ export interface GraphNode {
   readonly attributes: Readonly<Record<string, Attribute>>;
 }
 
-/** A constant of the graph. `shapeLike` marks dimension lists, where a batch size may be made symbolic. */
+/** A constant of the graph. */
 export interface Initializer {
   readonly name: string;
   readonly data: HostData;
   readonly dims: readonly number[];
-  readonly shapeLike: boolean;
+  /** Set for dimension lists, where a batch size may be made symbolic. */
+  readonly shape?: ShapeConstant;
+}
+
+/** What is known of a dimension list. */
+export interface ShapeConstant {
+  /** For a `Reshape`: the dimensions that its input has in the same places. */
+  readonly kept: readonly boolean[];
 }
 
 /** Name, type and dimensions of an input or output; a string dimension is symbolic (`"N"`). */
@@ -71,8 +78,8 @@ export class Graph {
   }
 
   /** Adds a constant tensor and returns its name. */
-  constant(data: HostData, dims: readonly number[], name = this.unique('const'), shapeLike = false): string {
-    this.initializers.set(name, { name, data, dims: [...dims], shapeLike });
+  constant(data: HostData, dims: readonly number[], name = this.unique('const')): string {
+    this.initializers.set(name, { name, data, dims: [...dims] });
     return name;
   }
 
@@ -93,7 +100,25 @@ export class Graph {
 
   /** An int64 list of dimensions, in which the batch size may become symbolic. */
   dimensions(values: readonly number[]): string {
-    return this.constant(BigInt64Array.from(values, BigInt), [values.length], this.unique('dims'), true);
+    return this.#dimensions(values, []);
+  }
+
+  /**
+   * Appends a `Reshape`. Both dimension lists are given, so that a batch size that stays in its place can be written as "as
+   * in the input": ONNX Runtime then knows the dimension by its name, and reuses buffers behind it.
+   */
+  reshape(name: string, from: readonly number[], to: readonly number[]): string {
+    // A zero in a Reshape would mean "as it was".
+    const allowzero = to.includes(0) ? { allowzero: 1 } : {};
+    const kept = to.map((dim, axis) => dim === from[axis]);
+    return this.add('Reshape', [name, this.#dimensions(to, kept)], allowzero);
+  }
+
+  #dimensions(values: readonly number[], kept: readonly boolean[]): string {
+    const name = this.unique('dims');
+    const data = BigInt64Array.from(values, BigInt);
+    this.initializers.set(name, { name, data, dims: [values.length], shape: { kept } });
+    return name;
   }
 
   /** Drops nodes and constants that reach no output. */

@@ -12,6 +12,9 @@ import {
 export const TRACE_BATCHES = [13, 17] as const;
 /** Name of the symbolic dimension. */
 export const BATCH = 'N';
+/** Dimensions of a `Reshape` that are no numbers. */
+const AS_IN_INPUT = 0;
+const INFERRED = -1;
 
 /**
  * Joins two traces of one function, at the two {@link TRACE_BATCHES}, into a graph for any batch size. What differs must be
@@ -33,14 +36,19 @@ export function makeBatchSymbolic(first: Graph, second: Graph): Graph {
         `a constant of shape [${constant.dims.join()}] (used by ${where}) has the size of the batch`,
       );
     }
-    if (!constant.shapeLike) throw frozen(`a constant (used by ${where}) is computed from the batch size`);
+    if (!constant.shape || !other.shape)
+      throw frozen(`a constant (used by ${where}) is computed from the batch size`);
     const values = Array.from<number | bigint>(constant.data);
     const dims = values.map((value, index) => joinDimension(Number(value), Number(other.data[index])));
-    const symbolic = dims.filter((dim) => typeof dim !== 'number');
-    if (users.every((node) => node.type === 'Reshape') && symbolic.length === 1) {
-      constant.data.set(
-        BigInt64Array.from(dims, (dim) => (typeof dim === 'number' ? BigInt(dim) : -1n)) as never,
-      );
+    const { kept } = constant.shape;
+    const { kept: alsoKept } = other.shape;
+    const asReshape = dims.map((dim, axis) => {
+      if (typeof dim === 'number') return dim;
+      return kept[axis] === true && alsoKept[axis] === true ? AS_IN_INPUT : INFERRED;
+    });
+    const inferred = asReshape.filter((dim) => dim === INFERRED);
+    if (users.every((node) => node.type === 'Reshape') && inferred.length <= 1) {
+      constant.data.set(BigInt64Array.from(asReshape, BigInt) as never);
     } else {
       first.initializers.delete(name);
       batchSize.define(name, dims);

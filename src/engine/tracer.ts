@@ -173,15 +173,17 @@ export class Tracer {
       operands = operands.map((name, index) => {
         const input = inputs[index];
         if (input?.shape.length !== rank) return name;
-        return this.graph.add('Reshape', [name, this.graph.dimensions(pick(this.heldOf(input), order))]);
+        const dims = pick(this.heldOf(input), order);
+        return this.graph.reshape(name, trimOnes(dims), dims);
       });
     }
     if (held.length < rank) held = [...Array.from({ length: rank - held.length }, () => 1), ...held];
     const flat = this.#flattened(inputs, order);
     if (!flat) return this.result(this.graph.add(type, operands, attributes), shape, dtype, { order, held });
     const flatResult = this.graph.add(type, flat, attributes);
-    const dims = this.graph.dimensions(pick(held, order));
-    const value = new TracedValue(this.graph.add('Reshape', [flatResult, dims]), shape, dtype, order, held);
+    const dims = pick(held, order);
+    const name = this.graph.reshape(flatResult, flatDims(dims), dims);
+    const value = new TracedValue(name, shape, dtype, order, held);
     value.forms.set(flatKey(order), flatResult);
     return this.alias(value);
   }
@@ -200,8 +202,8 @@ export class Tracer {
   }
 
   /**
-   * Operands as vectors where some are scalars and the rest, held alike, end in an axis of length 1: ONNX Runtime would
-   * broadcast the scalars element by element there. Undefined elsewhere.
+   * Operands as {@link flatDims} where some are scalars and the rest, held alike, end in an axis of length 1: ONNX Runtime
+   * would broadcast the scalars element by element there. Undefined elsewhere.
    */
   #flattened(inputs: readonly tf.TensorInfo[], order: AxisOrder): string[] | undefined {
     const isScalar = (info: tf.TensorInfo): boolean => info.shape.length === 0 || this.#isSplat(info);
@@ -217,7 +219,8 @@ export class Tracer {
     const value = this.value(info);
     const known = value instanceof TracedValue ? value.forms.get(flatKey(order)) : undefined;
     if (known !== undefined) return known;
-    const name = this.graph.add('Reshape', [this.operand(info, order), this.graph.integers([-1])]);
+    const dims = pick(this.heldOf(info), order);
+    const name = this.graph.reshape(this.operand(info, order), dims, flatDims(dims));
     if (value instanceof TracedValue) value.forms.set(flatKey(order), name);
     return name;
   }
@@ -273,10 +276,10 @@ export class Tracer {
     let name: string;
     if (sameWithoutOnes(physical, wanted) && keepsSequence(source, order, paddedHeld)) {
       const dims = missing > 0 ? trimOnes(wanted) : wanted;
-      name = this.graph.add('Reshape', [value.name, this.graph.dimensions(dims)]);
+      name = this.graph.reshape(value.name, pick(value.held, value.order), dims);
     } else {
-      const from =
-        missing > 0 ? this.graph.add('Reshape', [value.name, this.graph.dimensions(physical)]) : value.name;
+      const held = pick(value.held, value.order);
+      const from = missing > 0 ? this.graph.reshape(value.name, held, physical) : value.name;
       name = this.graph.add('Transpose', [from], { perm: order.map((axis) => source.indexOf(axis)) });
     }
     value.forms.set(key, name);
@@ -319,7 +322,14 @@ function trimOnes(dims: readonly number[]): number[] {
   return start < 0 ? [] : dims.slice(start);
 }
 
-/** Key of a form that lies in an order, but as a vector. */
+/** Dimensions without an axis of length 1 at the end: the first axis, which may be the batch, and all the others. */
+function flatDims(dims: readonly number[]): number[] {
+  const [first = 1, ...rest] = dims;
+  const inner = sizeOf(rest);
+  return inner === 1 ? [first] : [first, inner];
+}
+
+/** Key of a form that lies in an order, but as {@link flatDims}. */
 function flatKey(order: AxisOrder): string {
   return `flat ${order.join()}`;
 }

@@ -11,6 +11,7 @@ import {
   type TraceableFunction,
   type TraceOptions,
 } from '../../src/engine/index.js';
+import { traceToGraph } from '../../src/engine/trace.js';
 import { fill } from './kernel-cases.js';
 import { expectClose, numbers, relativeError, rows, useCpuBackend } from './support.js';
 
@@ -192,6 +193,30 @@ describe('traceToOnnx', () => {
         expectClose(single, expected, 1e-5);
       }
       await session.dispose();
+    });
+
+    it('keeps the batch by its name through a reshape, so that ONNX Runtime can reuse buffers behind it', () => {
+      const grey: TraceableFunction = (inputs, { kernel }) => {
+        const images = tf.div(tf.sub(x(inputs), 0.5), 0.25) as tf.Tensor4D;
+        const maps = tf.conv2d(images, kernel as tf.Tensor4D, 1, 'same');
+        return { flat: tf.reshape(maps, [-1, 4 * 4 * 2]), rows: tf.reshape(maps, [-1, 2]) };
+      };
+      const graph = traceToGraph(
+        grey,
+        { x: { shape: [1, 4, 4, 1] } },
+        { variables: { kernel: fill([3, 3, 1, 2], 3) }, freeze: true, batch: 'symbolic' },
+      );
+      const reshapes = graph.nodes.filter(({ type }) => type === 'Reshape');
+      const dims = reshapes.map(({ inputs }) =>
+        Array.from(graph.initializers.get(inputs[1] ?? '')?.data ?? [], Number),
+      );
+      expect(dims).to.deep.equal([
+        [0, 16],
+        [0, 4, 4, 1],
+        [0, 1, 4, 4],
+        [0, 32],
+        [-1, 2],
+      ]);
     });
 
     it('equals a trace at that batch size', async () => {

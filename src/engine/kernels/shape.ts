@@ -11,9 +11,7 @@ export function reshape({ tracer, graph }: KernelCall, x: tf.TensorInfo, shape: 
   const value = tracer.value(x);
   if (!(value instanceof TracedValue)) return tracer.host({ ...value, shape });
   if (shape.join() === x.shape.join()) return tracer.alias(value);
-  // A zero in a Reshape would mean "as it was".
-  const allowzero = shape.includes(0) ? { allowzero: 1 } : {};
-  const name = graph.add('Reshape', [tracer.name(x), graph.dimensions(shape)], allowzero);
+  const name = graph.reshape(tracer.name(x), x.shape, shape);
   return tracer.result(name, shape, value.dtype);
 }
 
