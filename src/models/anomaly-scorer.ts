@@ -13,6 +13,11 @@ export interface SearchSettings {
   readonly learningRate: number;
   /** Independent starts; the best one counts. */
   readonly restarts: number;
+  /**
+   * A search ends before its last step when ten steps have lowered its score by less than this share. 0 unless given: all
+   * steps are taken.
+   */
+  readonly tolerance?: number;
 }
 
 /** What the search found for one film. Losses are means over pixels or features unless said otherwise. */
@@ -54,8 +59,10 @@ export function onnxNetworks(
   };
 }
 
-/** The engine works on other models between two slices of a search. */
+/** The engine works on other models between two slices of a search, and searches that have settled end there. */
 const STEPS_A_SLICE = 10;
+/** What a search moves, a row each. */
+const MOVING = ['z', 'm', 'v'] as const;
 /** Searches that run side by side: more gain nothing on a CPU and cost memory. */
 const SEARCHES_AT_ONCE = 64;
 
@@ -87,54 +94,82 @@ export async function scoreAnomalies(
       z.set(startOf(film, restarts * zDim), i * restarts * zDim);
     }
     const found = await search(networks, { data: x, dims: [n * restarts, height, width, 1] }, z, zDim, settings);
-    for (let i = 0; i < n; i++) scores.push(best(found, i, restarts, size, settings.lambda));
+    for (let i = 0; i < n; i++) {
+      scores.push(best(found.slice(i * restarts, (i + 1) * restarts), settings.lambda));
+    }
   }
   return scores;
 }
 
+/** Where one search has come to. Losses as in {@link AnomalyScore}; sums over pixels and over features. */
 interface Found {
-  readonly residual: Float32Array;
-  readonly discrimination: Float32Array;
-  readonly residualMean: Float32Array;
-  readonly discriminationMean: Float32Array;
+  readonly residualSum: number;
+  readonly discriminationSum: number;
+  readonly residualLoss: number;
+  readonly discriminationLoss: number;
+  readonly score: number;
   readonly reconstruction: Float32Array;
 }
 
+/** One search for every row of `x` and `z`. Rows that have settled leave, the others go on without them. */
 async function search(
   networks: SearchNetworks,
   x: HostTensor,
   z: Float32Array,
   zDim: number,
-  { steps, lambda, learningRate }: SearchSettings,
-): Promise<Found> {
+  { steps, lambda, learningRate, tolerance = 0 }: SearchSettings,
+): Promise<Found[]> {
   const dims = [x.dims[0] ?? 0, zDim];
-  const fx = await networks.features(x);
-  let moving: HostTensors = {
-    z: { data: z, dims },
-    m: { data: new Float32Array(z.length), dims },
-    v: { data: new Float32Array(z.length), dims },
-    t: scalar(0),
-  };
-  let result: HostTensors = {};
-  for (let done = 0; done < steps; done += STEPS_A_SLICE) {
-    result = await networks.search({
-      x,
-      fx,
-      ...moving,
+  const zeros: HostTensor = { data: new Float32Array(z.length), dims };
+  let rows: HostTensors = { x, fx: await networks.features(x), z: { data: z, dims }, m: zeros, v: zeros };
+  let t = scalar(0);
+  const found: Found[] = [];
+  /** Which search each row is. */
+  let searches = Array.from({ length: dims[0] ?? 0 }, (_, i) => i);
+  for (let done = 0; done < steps && searches.length > 0; done += STEPS_A_SLICE) {
+    const result = await networks.search({
+      ...rows,
+      t,
       steps: { data: BigInt64Array.of(BigInt(Math.min(STEPS_A_SLICE, steps - done))), dims: [] },
       lr: scalar(learningRate),
       lambda: scalar(lambda),
     });
-    moving = Object.fromEntries(['z', 'm', 'v', 't'].map((name) => [name, tensor(result, `next/${name}`)]));
+    const staying = searches.flatMap((search, row) => {
+      const before = found[search]?.score ?? Infinity;
+      const now = foundAt(result, row, lambda);
+      found[search] = now;
+      return tolerance > 0 && now.score > (1 - tolerance) * before ? [] : [row];
+    });
+    rows = { ...rows, ...Object.fromEntries(MOVING.map((name) => [name, tensor(result, `next/${name}`)])) };
+    t = tensor(result, 'next/t');
+    if (staying.length === searches.length) continue;
+    rows = Object.fromEntries(Object.entries(rows).map(([name, all]) => [name, pickRows(all, staying)]));
+    searches = staying.map((row) => searches[row] ?? 0);
   }
-  const values = (name: string): Float32Array => tensor(result, name).data as Float32Array;
+  return found;
+}
+
+function foundAt(result: HostTensors, row: number, lambda: number): Found {
+  const at = (name: string): number => Number(tensor(result, name).data[row]);
+  const residualLoss = at('residualMean');
+  const discriminationLoss = at('discriminationMean');
   return {
-    residual: values('residual'),
-    discrimination: values('discrimination'),
-    residualMean: values('residualMean'),
-    discriminationMean: values('discriminationMean'),
-    reconstruction: values('reconstruction'),
+    residualSum: at('residual'),
+    discriminationSum: at('discrimination'),
+    residualLoss,
+    discriminationLoss,
+    score: mix(residualLoss, discriminationLoss, lambda),
+    reconstruction: pickRows(tensor(result, 'reconstruction'), [row]).data as Float32Array,
   };
+}
+
+function pickRows({ data, dims: [n = 1, ...inner] }: HostTensor, rows: readonly number[]): HostTensor {
+  const size = data.length / n;
+  const picked = new Float32Array(rows.length * size);
+  rows.forEach((row, at) => {
+    picked.set((data as Float32Array).subarray(row * size, (row + 1) * size), at * size);
+  });
+  return { data: picked, dims: [rows.length, ...inner] };
 }
 
 function tensor(tensors: HostTensors, name: string): HostTensor {
@@ -143,23 +178,18 @@ function tensor(tensors: HostTensors, name: string): HostTensor {
   return found;
 }
 
-function best(found: Found, film: number, restarts: number, size: number, lambda: number): AnomalyScore {
-  const runs = Array.from({ length: restarts }, (_, r) => {
-    const at = film * restarts + r;
-    const residualLoss = found.residualMean[at] ?? NaN;
-    const discriminationLoss = found.discriminationMean[at] ?? NaN;
-    return { at, residualLoss, discriminationLoss, score: mix(residualLoss, discriminationLoss, lambda) };
-  });
+/** The best of the searches for one film. */
+function best(runs: readonly Found[], lambda: number): AnomalyScore {
   const [first, ...others] = runs;
   if (first === undefined) throw new RangeError('a search needs at least one restart');
   const winner = others.reduce((a, b) => (b.score < a.score ? b : a), first);
   return {
     anomalyScore: winner.score,
-    rawSum: mix(found.residual[winner.at] ?? NaN, found.discrimination[winner.at] ?? NaN, lambda),
+    rawSum: mix(winner.residualSum, winner.discriminationSum, lambda),
     residualLoss: winner.residualLoss,
     discriminationLoss: winner.discriminationLoss,
-    spread: restarts === 1 ? null : deviation(runs.map((run) => run.score)),
-    reconstruction: found.reconstruction.slice(winner.at * size, (winner.at + 1) * size),
+    spread: runs.length === 1 ? null : deviation(runs.map((run) => run.score)),
+    reconstruction: winner.reconstruction,
   };
 }
 

@@ -10,6 +10,7 @@ export {
 export { exportAnogan, type AnoganFiles } from './latent-search.js';
 export { ForwardPass, isMovingStatistic } from './layers.js';
 export type { AdamOptions, OptimizerOptions, RmspropOptions, SgdOptions } from './optimizers.js';
+export { turnLatentSpace } from './principal-axes.js';
 export { dropoutMask, filled, normalNoise, seededRandom } from './random.js';
 export {
   DENSE_HEAD_UNITS,

@@ -53,9 +53,23 @@ const options = z.strictObject({
     .describe(
       'Searches from different starts, of which the best counts; the time grows with it. Default: as the reference scores were made (else 1).',
     ),
+  tolerance: z
+    .number()
+    .min(0)
+    .max(1)
+    .optional()
+    .describe(
+      'A search ends early when ten steps have lowered its score by less than this share; 0 takes all steps. Default: as the reference scores were made (else 0).',
+    ),
 });
 
-const FALLBACK: SearchSettings = { steps: 100, lambda: 0.1, learningRate: 0.05, restarts: 1 };
+const FALLBACK: Required<SearchSettings> = {
+  steps: 100,
+  lambda: 0.1,
+  learningRate: 0.05,
+  restarts: 1,
+  tolerance: 0,
+};
 
 export default defineStage({
   name: 'anogan',
@@ -120,10 +134,11 @@ function searchOf(
     lambda: wanted.lambda ?? usual.lambda,
     learningRate: wanted.learningRate ?? usual.learningRate,
     restarts: wanted.restarts ?? usual.restarts,
+    tolerance: wanted.tolerance ?? usual.tolerance,
   };
   if (bundle.reference === undefined)
     return { search, differs: [`"${bundle.name}" has no reference scores`] };
-  const names = ['steps', 'lambda', 'learningRate', 'restarts'] as const;
+  const names = ['steps', 'lambda', 'learningRate', 'restarts', 'tolerance'] as const;
   const differs = names
     .filter((name) => search[name] !== usual[name])
     .map((name) => `${name} is ${search[name]}, the reference scores were made with ${usual[name]}`);

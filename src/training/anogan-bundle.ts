@@ -1,7 +1,7 @@
 import { RxrayError } from '../core/errors.js';
 import type { Engine } from '../engine/index.js';
 import { writeBundle, type Bundle } from '../models/bundle.js';
-import { exportAnogan } from '../models/index.js';
+import { exportAnogan, turnLatentSpace } from '../models/index.js';
 import {
   ANOGAN_INPUT,
   anoganMetrics,
@@ -57,7 +57,8 @@ export async function makeAnogan(
   });
   if (outcome.interrupted) return undefined;
 
-  const { architecture, parameters } = outcome;
+  const { architecture } = outcome;
+  const parameters = turnLatentSpace(outcome.parameters);
   const total = data.reference.length + val.length;
   const score = (index: Uint32Array, before: number) =>
     scoreFilms(engine, architecture, parameters, prepared, index, settings.search, (done) => {

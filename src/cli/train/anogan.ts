@@ -9,6 +9,7 @@ interface Options extends CommonOptions {
   readonly lambda: number;
   readonly searchRate: number;
   readonly restarts: number;
+  readonly tolerance: number;
   readonly patience: number;
 }
 
@@ -18,6 +19,7 @@ export function trainAnogan(train: Command): void {
     .description('Trains an AnoGAN on the normal films.')
     .option('--normal <class>', 'the class that is normal', 'normal')
     .option('--steps <n>', 'gradient steps of the search that scores the reference films', positive, 100)
+    .option('--tolerance <0..1>', 'end a search that ten steps improve by less than this share', share, 0)
     .option('--lambda <0..1>', 'share of the discrimination loss in the score', share, 0.1)
     .option('--search-rate <number>', 'learning rate of the search', number, 0.05)
     .option('--restarts <n>', 'searches per film, of which the best counts', positive, 2)
@@ -46,6 +48,7 @@ export function trainAnogan(train: Command): void {
               lambda: options.lambda,
               learningRate: options.searchRate,
               restarts: options.restarts,
+              tolerance: options.tolerance,
             },
             evaluateEvery: 20,
             patience: options.patience,
