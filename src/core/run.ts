@@ -1,15 +1,19 @@
+import { stat } from 'node:fs/promises';
 import type { Container } from 'inversify';
 import { concatMap, EMPTY, mergeMap, of, share, Subject, type Observable, type OperatorFunction } from 'rxjs';
 import type { Pipeline } from './config/pipeline.js';
 import { createGraphContainer, JOURNAL, LOG, SOURCE } from './container.js';
 import { DeadLetter } from './dead-letter.js';
 import { isFatal, messageOf, RxrayError } from './errors.js';
-import type { Frame } from './frame.js';
+import { frameId, type Frame, type Origin } from './frame.js';
 import { createParts } from './graph/create.js';
 import type { Settlement } from './graph/deliver.js';
 import { takeIn } from './graph/intake.js';
+import { remake, type Remade } from './graph/remake.js';
 import type { Failure, Ticket } from './graph/ticket.js';
 import { wire } from './graph/wire.js';
+import type { Span } from './monitor/meter.js';
+import { Monitor } from './monitor/monitor.js';
 import type { Candidate, Outcome } from './plugin.js';
 import { WorkerPool } from './workers/pool.js';
 
@@ -19,6 +23,8 @@ export interface RunOptions {
   /** Process again what the journal says is settled. */
   readonly again?: boolean;
   readonly now?: () => Date;
+  /** Is told what the graph does; one may watch several graphs, one after the other. */
+  readonly monitor?: Monitor;
 }
 
 /** A film at the end of its way: every sink has it, or it lies in the dead letter. */
@@ -26,10 +32,15 @@ export interface Settled {
   readonly id: string;
   /** The path inside the source. */
   readonly name: string;
+  readonly origin: Origin;
   readonly outcome: Outcome;
   /** The frame as the last sink took it; null when none did. */
   readonly frame: Frame | null;
   readonly failure?: Failure;
+  /** The hash of the graph that did it. */
+  readonly graph: string;
+  /** How long each call of a stage or sink took for it, in the order of their ends. */
+  readonly spans: readonly Span[];
 }
 
 export interface Summary {
@@ -56,6 +67,11 @@ export interface PipelineRun {
   readonly already$: Observable<Already>;
   /** Resolves when the run has ended and everything is closed; rejects with what ended it, if that was an error. */
   readonly finished: Promise<Summary>;
+  /**
+   * Takes a film that was once admitted through the stages again, for looking at: from `path`, which
+   * must still hold the same bytes. Rejects with FRAME_UNREADABLE when it does not.
+   */
+  remake(origin: Origin): Promise<Remade>;
   /** Takes no more files, and ends when those in flight are through. */
   stop(): void;
 }
@@ -69,7 +85,7 @@ export async function startPipeline(
   parent: Container,
   options: RunOptions = {},
 ): Promise<PipelineRun> {
-  const { once = false, again = false, now = () => new Date() } = options;
+  const { once = false, again = false, now = () => new Date(), monitor = new Monitor() } = options;
   const container = createGraphContainer(parent, pipeline);
   const started = performance.now();
   const since = again ? Date.now() : 0;
@@ -81,11 +97,15 @@ export async function startPipeline(
   already.subscribe(({ done, failed }) => {
     counts.already += done;
     counts.failedBefore += failed;
+    monitor.films.already += done;
+    monitor.films.failedBefore += failed;
   });
 
   try {
     const log = container.get(LOG);
     const pool = container.get(WorkerPool);
+    monitor.attach(pipeline, pool.threads);
+    pool.onWorked = (stage, seconds) => monitor.worked(stage, seconds);
     const journal = await container.getAsync(JOURNAL);
     const deadLetter = container.get(DeadLetter);
     /** A warning only: the film is settled, and the next start tries again. */
@@ -126,8 +146,10 @@ export async function startPipeline(
         if (outcome === 'done') void putAway(source, candidate, outcome);
       },
       now,
+      monitor,
     });
-    const settlements$ = wire(pipeline, parts, tokens$.pipe(share()), { log, threads: pool.threads, now });
+    const { threads } = pool;
+    const settlements$ = wire(pipeline, parts, tokens$.pipe(share()), { log, threads, now, monitor });
     const conclude = async (ticket: Ticket, frame: Frame | null): Promise<Settled> => {
       const { id, origin, candidate, failure } = ticket;
       const outcome = failure === undefined ? 'done' : 'failed';
@@ -147,7 +169,16 @@ export async function startPipeline(
       });
       await putAway(origin.source, candidate, outcome);
       ticket.release();
-      return { id, name: origin.name, outcome, frame, ...(failure !== undefined && { failure }) };
+      return {
+        id,
+        name: origin.name,
+        origin,
+        outcome,
+        frame,
+        ...(failure !== undefined && { failure }),
+        graph: pipeline.hash,
+        spans: monitor.leave(id),
+      };
     };
 
     const run$ = settlements$.pipe(
@@ -159,6 +190,7 @@ export async function startPipeline(
       run$.subscribe({
         next: (film) => {
           counts[film.outcome] += 1;
+          monitor.settle(film);
           settled.next(film);
         },
         error: reject,
@@ -181,6 +213,17 @@ export async function startPipeline(
           throw error;
         },
       ),
+      remake: async (origin) => {
+        const { size, mtimeMs } = await stat(origin.path).catch((cause: unknown) => {
+          throw new RxrayError('FRAME_UNREADABLE', 'the file is not where it was', { cause });
+        });
+        const reply = await pool.read({ ...origin, size, mtimeMs }, pipeline.limits.bytes);
+        if (reply?.sha256 !== origin.sha256) {
+          throw new RxrayError('FRAME_UNREADABLE', 'the file has changed since');
+        }
+        const { id, encoded } = { id: frameId(origin.source, origin.name, origin.sha256), ...reply };
+        return remake(pipeline, parts, { id, origin, encoded, meta: {}, results: {} });
+      },
       stop: () => {
         stop.next();
       },

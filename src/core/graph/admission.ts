@@ -1,5 +1,6 @@
 import { Observable } from 'rxjs';
 import type { Limits } from '../config/pipeline.js';
+import type { Load } from '../monitor/monitor.js';
 import type { Candidate } from '../plugin.js';
 import type { Ticket } from './ticket.js';
 
@@ -33,6 +34,7 @@ export class Admission {
   readonly #entering: { readonly ticket: Ticket; readonly enter: () => void }[] = [];
   #open = true;
   #pump: () => void = () => undefined;
+  #waiting: () => number = () => 0;
 
   /** `unstaged`: how many frames may be in the graph that no stage is through with yet. */
   constructor(
@@ -40,12 +42,20 @@ export class Admission {
     private readonly unstaged: number,
   ) {}
 
+  /** What waits, and what is in flight. */
+  get load(): Load {
+    let bytes = 0;
+    for (const { ticket } of this.#inFlight) bytes += ticket?.bytes ?? 0;
+    return { waiting: this.#waiting(), frames: this.#inFlight.size, bytes };
+  }
+
   /** Emits each offer when there is credit for it; completes when the last one has been let in. */
   admit(offers$: Observable<Offer>): Observable<Admitted> {
     return new Observable((subscriber) => {
       let waiting: Offer[] = [];
       let head = 0;
       let completed = false;
+      this.#waiting = () => waiting.length - head;
       this.#pump = (): void => {
         if (head > 1000) {
           waiting = waiting.slice(head);

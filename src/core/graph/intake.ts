@@ -4,6 +4,7 @@ import { filter, map, merge, mergeMap, takeUntil, tap, type Observable } from 'r
 import type { Limits } from '../config/pipeline.js';
 import { frameId, type Frame, type Origin } from '../frame.js';
 import type { Journal } from '../journal/journal.js';
+import type { Monitor } from '../monitor/monitor.js';
 import type { Candidate, Outcome, SourceInstance } from '../plugin.js';
 import type { WorkerPool } from '../workers/pool.js';
 import { Admission, type Admitted, type Offer } from './admission.js';
@@ -25,6 +26,7 @@ export interface IntakeOptions {
   /** Told of files whose very bytes turned out to be settled already. */
   readonly onAlready: (offer: Offer, outcome: Outcome) => void;
   readonly now: () => Date;
+  readonly monitor: Monitor;
 }
 
 /**
@@ -34,9 +36,10 @@ export interface IntakeOptions {
  */
 export function takeIn(
   sources: ReadonlyMap<string, SourceInstance>,
-  { pool, journal, limits, once, since, stop$, onAlready, now }: IntakeOptions,
+  { pool, journal, limits, once, since, stop$, onAlready, now, monitor }: IntakeOptions,
 ): Observable<Token> {
   const admission = new Admission(limits, 2 * pool.threads);
+  monitor.load = () => admission.load;
   /** Files that wait or are in flight: a source may offer one more than once. */
   const offered = new Set<string>();
   /** Frames in flight: the same bytes under the same name, touched meanwhile, are one frame. */
@@ -111,6 +114,7 @@ export function takeIn(
     const frame: Frame = { id, origin, encoded, meta: {}, results: {} };
     ticket.charge(frame);
     await admission.enter(ticket);
+    monitor.enter(id);
     return { ticket, frame };
   }
 

@@ -28,7 +28,8 @@ export function joinBranches(inputs: readonly Observable<Token>[]): Observable<T
   });
 }
 
-function combine([first, ...others]: readonly Frame[]): Frame | null {
+/** One frame of several versions of it; null of none. */
+export function combine([first, ...others]: readonly Frame[]): Frame | null {
   if (first === undefined) return null;
   return others.reduce(
     (joined, other) => ({

@@ -1,6 +1,8 @@
 import { map, merge, share, type Observable, type OperatorFunction } from 'rxjs';
 import type { Pipeline, SinkNode, StageNode } from '../config/pipeline.js';
 import { compileCondition } from '../expression.js';
+import type { Meter } from '../monitor/meter.js';
+import type { Monitor } from '../monitor/monitor.js';
 import type { Log, StageInstance } from '../plugin.js';
 import { inBatches } from './batch.js';
 import type { Parts } from './create.js';
@@ -20,6 +22,7 @@ export interface WireOptions {
   /** How many worker threads there are. */
   readonly threads: number;
   readonly now: () => Date;
+  readonly monitor: Monitor;
 }
 
 /**
@@ -32,28 +35,43 @@ export function wire(
   pipeline: Pipeline,
   parts: Parts,
   admitted: Observable<Token>,
-  { log, threads, now }: WireOptions,
+  { log, threads, now, monitor }: WireOptions,
 ): Observable<Settlement> {
   // Other sources' tickets come by as absent ones, so that several sources join like branches do.
   const outputs = new Map(
     pipeline.sources.map(({ id }) => [
       id,
-      admitted.pipe(map((token) => (token.ticket.origin.source === id ? token : absent(token)))),
+      admitted.pipe(
+        map((token) => (token.ticket.origin.source === id ? token : absent(token))),
+        monitor.meter(id).leaving(),
+        share(),
+      ),
     ]),
   );
 
   for (const node of pipeline.stages) {
-    const stage = get(parts.stages, node.id);
-    outputs.set(node.id, inputOf(node).pipe(stageOperator(node, stage), share()));
+    const meter = monitor.meter(node.id);
+    const stage = meter.stage(get(parts.stages, node.id));
+    outputs.set(
+      node.id,
+      inputOf(node).pipe(meter.entering(), stageOperator(node, stage, meter), meter.leaving(), share()),
+    );
   }
   const [last = pipeline.sources[0]] = pipeline.stages.slice(-1);
   if (pipeline.sinks.length === 0 && last !== undefined) {
     return get(outputs, last.id).pipe(map((token) => ({ sink: '', token, frame: token.frame })));
   }
   return merge(
-    ...pipeline.sinks.map((node) =>
-      inputOf(node).pipe(deliverTo(node.id, get(parts.sinks, node.id), node.plugin.maxBatch ?? 1, now)),
-    ),
+    ...pipeline.sinks.map((node) => {
+      const meter = monitor.meter(node.id);
+      meter.capacity = 1;
+      const sink = meter.sink(get(parts.sinks, node.id));
+      return inputOf(node).pipe(
+        meter.entering(),
+        deliverTo(node.id, sink, node.plugin.maxBatch ?? 1, now),
+        meter.settling(),
+      );
+    }),
   );
 
   function inputOf({ id, from, when }: StageNode | SinkNode): Observable<Token> {
@@ -63,17 +81,20 @@ export function wire(
     return when === undefined ? input : input.pipe(route(id, compileCondition(when)));
   }
 
-  function stageOperator(node: StageNode, stage: StageInstance): OperatorFunction<Token, Token> {
+  function stageOperator(
+    node: StageNode,
+    stage: StageInstance,
+    meter: Meter,
+  ): OperatorFunction<Token, Token> {
     if ('operator' in stage) return throughOperator(node.id, stage, log);
     if ('processBatch' in stage) {
-      return inBatches(node.id, stage, {
-        ...DEFAULT_BATCH,
-        ...node.batch,
-        concurrency: node.concurrency ?? 1,
-      });
+      meter.capacity = node.concurrency ?? 1;
+      return inBatches(node.id, stage, { ...DEFAULT_BATCH, ...node.batch, concurrency: meter.capacity });
     }
     const usual = node.plugin.runsIn === 'main' ? MAIN_CONCURRENCY : threads;
-    return eachFrame(node.id, (frame) => stage.process(frame), node.concurrency ?? usual);
+    const concurrency = node.concurrency ?? usual;
+    meter.capacity = node.plugin.runsIn === 'main' ? concurrency : threads;
+    return eachFrame(node.id, (frame) => stage.process(frame), concurrency);
   }
 }
 

@@ -26,6 +26,8 @@ const DISPOSE_TIMEOUT_MS = 2000;
  */
 export class WorkerPool {
   readonly threads: number;
+  /** Told how long a thread worked for a stage. */
+  onWorked: (stageId: string, seconds: number) => void = () => undefined;
   readonly #piscina: Piscina;
   readonly #channel: BroadcastChannel;
   /** Threads that have loaded their program; one that is still loading has no stages and hears nothing. */
@@ -72,6 +74,7 @@ export class WorkerPool {
 
   async process(stage: StageSpec, frame: Frame): Promise<Frame> {
     const reply = await this.#run<ProcessReply>({ kind: 'process', stage, frame });
+    this.onWorked(stage.id, reply.seconds);
     return reply.sameImage && frame.image !== undefined
       ? { ...reply.frame, image: frame.image }
       : reply.frame;

@@ -41,10 +41,14 @@ export type ReadReply = { readonly encoded: Uint8Array; readonly sha256: string 
 export interface CreateReply {
   readonly columns: readonly Column[];
 }
-/** The new frame. `sameImage` says that its pixels are those it came with, which are not sent back. */
+/**
+ * The new frame, and how long its making took in the thread. `sameImage` says that its pixels are those it
+ * came with, which are not sent back.
+ */
 export interface ProcessReply {
   readonly frame: Frame;
   readonly sameImage: boolean;
+  readonly seconds: number;
 }
 
 /** Errors lose their class and code on the way between threads, so they travel as plain data. */

@@ -80,14 +80,17 @@ async function read(candidate: Candidate, maxBytes: number): Promise<ReadReply> 
 
 async function process(spec: StageSpec, frame: Frame): Promise<ProcessReply> {
   const stage = await instanceOf(spec);
+  const started = performance.now();
   const out = await stage.process(frame);
+  const seconds = (performance.now() - started) / 1000;
   if (out.image !== undefined && out.image === frame.image) {
     const { image: _same, ...rest } = out;
-    return { frame: rest, sameImage: true };
+    return { frame: rest, sameImage: true, seconds };
   }
   return {
     frame: out.image === undefined ? out : { ...out, image: shareImage(out.image) },
     sameImage: false,
+    seconds,
   };
 }
 

@@ -1,0 +1,19 @@
+/** Counts of observations below ascending bounds, as Prometheus keeps them. */
+export class Histogram {
+  /** Observations per bucket, not cumulative: one more than there are bounds. */
+  readonly counts: number[];
+  sum = 0;
+  count = 0;
+
+  constructor(readonly bounds: readonly number[]) {
+    this.counts = Array<number>(bounds.length + 1).fill(0);
+  }
+
+  observe(value: number): void {
+    let bucket = 0;
+    while (value > (this.bounds[bucket] ?? Infinity)) bucket += 1;
+    this.counts[bucket] = (this.counts[bucket] ?? 0) + 1;
+    this.sum += value;
+    this.count += 1;
+  }
+}

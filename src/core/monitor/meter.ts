@@ -1,0 +1,159 @@
+import { defer, finalize, Observable, Subject, tap, type MonoTypeOperatorFunction } from 'rxjs';
+import { frameBytes, type Frame } from '../frame.js';
+import type { Settlement } from '../graph/deliver.js';
+import { isLive, type Token } from '../graph/ticket.js';
+import type { Kind, SinkInstance, StageInstance } from '../plugin.js';
+import { Histogram } from './histogram.js';
+
+/** In seconds: from a cheap stage on a small film to a long latent search. */
+const DURATIONS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+const BATCHES = [1, 2, 4, 8, 16, 32, 64, 128];
+
+/** One call of a component, as it concerned one frame. */
+export interface Span {
+  readonly component: string;
+  /** Milliseconds since 1970, with fractions. */
+  readonly startedAt: number;
+  /** How long the call took; a batch takes as long for each of its frames. */
+  readonly ms: number;
+  /** How many frames were in that call. */
+  readonly batch: number;
+}
+
+/**
+ * The counters of one entry of the graph. Everything only ever grows, except what is under way.
+ * Plain numbers: one frame costs a few additions.
+ */
+export class Meter {
+  framesIn = 0;
+  framesOut = 0;
+  /** Frames that failed here. */
+  errors = 0;
+  /** Encoded bytes and pixels of the frames that came out. */
+  bytes = 0;
+  /** Frames that the plugin has in hand. */
+  inFlight = 0;
+  /** Seconds of all calls together, waiting for a thread or a device included. */
+  callSeconds = 0;
+  /** Seconds of work in worker threads. */
+  workSeconds = 0;
+  /** How long a call takes, in seconds. */
+  readonly durations = new Histogram(DURATIONS);
+  /** Frames per call, of stages that work in batches and of sinks. */
+  readonly batches = new Histogram(BATCHES);
+  /** What came out, as long as somebody looks. */
+  readonly #passing = new Subject<Frame>();
+  #tokensIn = 0;
+  #tokensOut = 0;
+
+  /** How many calls may be under way at a time; null where nobody can say. */
+  capacity: number | null = null;
+
+  constructor(
+    readonly id: string,
+    readonly kind: Kind,
+    private readonly note: (frameId: string, span: Span) => void,
+  ) {}
+
+  /** Frames that wait for the plugin. */
+  get queue(): number {
+    return Math.max(0, this.#tokensIn - this.#tokensOut - this.inFlight);
+  }
+
+  /** Every frame that comes out from now on. */
+  readonly passing$: Observable<Frame> = new Observable((subscriber) => this.#passing.subscribe(subscriber));
+
+  /** Put before the component: counts what comes to it. */
+  entering(): MonoTypeOperatorFunction<Token> {
+    return tap((token) => {
+      this.#tokensIn += 1;
+      if (isLive(token)) this.framesIn += 1;
+    });
+  }
+
+  /** Put after the component: counts what comes out of it, or fails in it. */
+  leaving(): MonoTypeOperatorFunction<Token> {
+    return tap((token) => {
+      this.#tokensOut += 1;
+      if (token.frame !== null) this.#passed(token.frame);
+      else if (token.ticket.failure?.component === this.id) this.errors += 1;
+    });
+  }
+
+  /** Put after a sink. */
+  settling(): MonoTypeOperatorFunction<Settlement> {
+    return tap(({ frame, thrown }) => {
+      this.#tokensOut += 1;
+      if (thrown !== undefined) this.errors += 1;
+      else if (frame !== null) this.#passed(frame);
+    });
+  }
+
+  /** The stage, with its calls measured. */
+  stage(stage: StageInstance): StageInstance {
+    if ('operator' in stage) {
+      // A whole stream has no calls: how long each frame is inside is what can be said of it.
+      return {
+        operator: (frames) =>
+          defer(() => {
+            const since = new Map<string, number>();
+            return frames.pipe(
+              tap(({ id }) => {
+                this.inFlight += 1;
+                since.set(id, performance.now());
+              }),
+              stage.operator,
+              tap(({ id }) => {
+                const started = since.get(id);
+                if (started === undefined) return;
+                since.delete(id);
+                this.#ended([id], started);
+              }),
+              finalize(() => (this.inFlight -= since.size)),
+            );
+          }),
+      };
+    }
+    if ('processBatch' in stage) {
+      return {
+        ...(stage.device !== undefined && { device: stage.device }),
+        processBatch: (frames) => this.#measure(frames, () => stage.processBatch(frames)),
+      };
+    }
+    return { process: (frame) => this.#measure([frame], () => stage.process(frame)) };
+  }
+
+  /** The sink, with its writes measured. */
+  sink(sink: SinkInstance): SinkInstance {
+    return { write: (frames) => this.#measure(frames, () => sink.write(frames)) };
+  }
+
+  async #measure<T>(frames: readonly Frame[], call: () => T | Promise<T>): Promise<T> {
+    const started = performance.now();
+    this.inFlight += frames.length;
+    try {
+      return await call();
+    } finally {
+      this.#ended(
+        frames.map(({ id }) => id),
+        started,
+      );
+    }
+  }
+
+  #ended(ids: readonly string[], started: number): void {
+    const ms = performance.now() - started;
+    this.inFlight -= ids.length;
+    this.callSeconds += ms / 1000;
+    this.durations.observe(ms / 1000);
+    this.batches.observe(ids.length);
+    const startedAt = performance.timeOrigin + started;
+    for (const id of ids) this.note(id, { component: this.id, startedAt, ms, batch: ids.length });
+  }
+
+  #passed(frame: Frame): void {
+    this.framesOut += 1;
+    this.bytes += frameBytes(frame);
+    if (this.#passing.observed) this.#passing.next(frame);
+  }
+}

@@ -1,0 +1,106 @@
+import { Subject, type Observable } from 'rxjs';
+import type { Pipeline } from '../config/pipeline.js';
+import type { Settled } from '../run.js';
+import { Meter, type Span } from './meter.js';
+
+/** What waits before the graph and what it holds. */
+export interface Load {
+  /** Files that wait to be read: paths only. */
+  readonly waiting: number;
+  /** Frames that are being read or are in the graph. */
+  readonly frames: number;
+  /** An upper bound of the memory that they hold. */
+  readonly bytes: number;
+}
+
+/**
+ * What a running graph tells about itself: counters per entry, how much is in flight, and every film as it
+ * settles, with how long each stage took for it. It outlives a graph that is replaced by another.
+ */
+export class Monitor {
+  readonly startedAt = new Date();
+  /** Films since the start, as the run's summary counts them. */
+  readonly films = { done: 0, failed: 0, already: 0, failedBefore: 0 };
+  /** When a film settled last, in milliseconds since 1970; null before the first. */
+  lastSettledAt: number | null = null;
+  /** Asked when somebody wants to know. */
+  load: () => Load = () => ({ waiting: 0, frames: 0, bytes: 0 });
+  #pipeline: Pipeline | undefined;
+  #threads = 1;
+  #meters = new Map<string, Meter>();
+  /** Of the frames in flight. */
+  readonly #spans = new Map<string, Span[]>();
+  readonly #settled = new Subject<Settled>();
+  readonly #attached = new Subject<Pipeline>();
+
+  /** Every film as it settles. Never errors, and goes on when the graph is replaced. */
+  readonly settled$: Observable<Settled> = this.#settled.asObservable();
+  /** Each graph as it begins to run. */
+  readonly attached$: Observable<Pipeline> = this.#attached.asObservable();
+
+  /** The graph that runs; undefined before the first. */
+  get pipeline(): Pipeline | undefined {
+    return this.#pipeline;
+  }
+
+  /** How many threads do the work of the stages that run in workers. */
+  get threads(): number {
+    return this.#threads;
+  }
+
+  /** One for each entry of the graph: sources, stages, sinks. */
+  get meters(): ReadonlyMap<string, Meter> {
+    return this.#meters;
+  }
+
+  /** A graph begins. An entry that the last one had, too, goes on counting. */
+  attach(pipeline: Pipeline, threads: number): void {
+    const before = this.#meters;
+    const kinds = { sources: 'source', stages: 'stage', sinks: 'sink' } as const;
+    this.#meters = new Map(
+      (['sources', 'stages', 'sinks'] as const).flatMap((key) =>
+        pipeline[key].map(({ id }) => {
+          const known = before.get(id);
+          const meter = known?.kind === kinds[key] ? known : new Meter(id, kinds[key], this.#note);
+          return [id, meter] as const;
+        }),
+      ),
+    );
+    this.#pipeline = pipeline;
+    this.#threads = threads;
+    this.#attached.next(pipeline);
+  }
+
+  /** The counters of an entry. Throws when the graph has none of that id. */
+  meter(id: string): Meter {
+    const meter = this.#meters.get(id);
+    if (meter === undefined) throw new Error(`the graph has no entry "${id}"`);
+    return meter;
+  }
+
+  /** A worker thread has worked for a stage. */
+  worked(stage: string, seconds: number): void {
+    const meter = this.#meters.get(stage);
+    if (meter !== undefined) meter.workSeconds += seconds;
+  }
+
+  /** A frame enters the graph. */
+  enter(id: string): void {
+    this.#spans.set(id, []);
+  }
+
+  /** How long its stages took, once it is through. */
+  leave(id: string): readonly Span[] {
+    const spans = this.#spans.get(id) ?? [];
+    this.#spans.delete(id);
+    return spans;
+  }
+
+  settle(film: Settled): void {
+    this.films[film.outcome] += 1;
+    this.lastSettledAt = Date.now();
+    this.#settled.next(film);
+  }
+
+  readonly #note = (id: string, span: Span): void => void this.#spans.get(id)?.push(span);
+}
