@@ -6,6 +6,8 @@ const ALLOWED = {
   models: ['models', 'engine'],
   plugins: ['plugins', 'core', 'engine', 'models', 'imaging'],
   sinks: ['sinks', 'core', 'engine', 'models', 'imaging'],
+  // What is served of a running process: its page shows model cards and pictures.
+  control: ['control', 'core', 'models', 'imaging'],
   training: ['training', 'core', 'engine', 'models', 'imaging'],
 };
 

@@ -3,12 +3,12 @@ import { mkdtemp, readFile, rm, statfs } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { arch, availableParallelism, freemem, release, totalmem } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import Table from 'cli-table3';
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import semver from 'semver';
 import { messageOf } from '../core/errors.js';
 import { EXIT } from './exit.js';
+import { columns } from './table.js';
 
 /** One line of the report. A failure stops rxray from working; a warning costs speed or a feature. */
 export interface Check {
@@ -30,13 +30,6 @@ const GPU_REMEDIES = {
   cuda: 'With an NVIDIA GPU: ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild --ignore-scripts=false onnxruntime-node',
   webgpu: 'With a GPU: install its Vulkan driver (Linux) or update its driver (Windows, macOS).',
 };
-
-const NO_BORDERS = Object.fromEntries(
-  ['top', 'bottom', 'left', 'right', 'mid', 'middle'].flatMap((side) => {
-    const corners = side === 'middle' ? [] : [`${side}-mid`, `${side}-left`, `${side}-right`];
-    return [side, ...corners].map((name) => [name, '']);
-  }),
-);
 
 const SIGNS = { ok: pc.green('✓'), warning: pc.yellow('!'), failure: pc.red('✗') };
 
@@ -188,11 +181,13 @@ async function disk(folder: string): Promise<Check> {
 }
 
 function report(checks: readonly Check[]): string {
-  const table = new Table({ chars: NO_BORDERS, style: { 'padding-left': 0, 'padding-right': 2 } });
-  for (const { name, status, found, remedy } of checks) {
-    table.push([SIGNS[status], name, remedy === undefined ? found : `${found}\n${pc.cyan(`→ ${remedy}`)}`]);
-  }
-  return table.toString().replace(/ +$/gm, '');
+  return columns(
+    checks.map(({ name, status, found, remedy }) => [
+      SIGNS[status],
+      name,
+      remedy === undefined ? found : `${found}\n${pc.cyan(`→ ${remedy}`)}`,
+    ]),
+  );
 }
 
 function nearestExisting(path: string): string {

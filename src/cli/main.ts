@@ -34,6 +34,14 @@ const COMMANDS: Readonly<Record<string, Listed>> = {
     summary: 'Trains a model on labelled films and writes its bundle.',
     load: async () => (await import('./train.js')).train,
   },
+  top: {
+    summary: 'Shows what a running graph does, and which entry sets the pace.',
+    load: async () => (await import('./top.js')).top,
+  },
+  tap: {
+    summary: 'Shows the frames that pass one point of a running graph.',
+    load: async () => (await import('./tap.js')).tap,
+  },
   doctor: {
     summary: 'Says what this machine has, what is missing, and how to get it.',
     load: async () => (await import('./doctor.js')).doctor,

@@ -7,17 +7,29 @@ import type { Issue, Pipeline } from '../core/config/pipeline.js';
 import { messageOf, RxrayError } from '../core/errors.js';
 import { CreateError } from '../core/graph/create.js';
 import { printable } from '../core/printable.js';
-import { startPipeline, type Already, type PipelineRun, type Settled, type Summary } from '../core/run.js';
+import type { Log } from '../core/plugin.js';
+import {
+  startPipeline,
+  type Already,
+  type PipelineRun,
+  type RunOptions,
+  type Settled,
+  type Summary,
+} from '../core/run.js';
+import type { Listen } from '../control/serve.js';
+import { LOG } from '../core/container.js';
 import { builtInRegistry } from './builtins.js';
 import { EXIT } from './exit.js';
 import { createHost } from './host.js';
 import { createLog } from './log.js';
+import { Observer, parseListen } from './observer.js';
 
 export interface RunFlags {
   readonly once?: true;
   readonly again?: true;
   readonly input?: string;
   readonly json?: true;
+  readonly page?: Listen;
 }
 
 const EXAMPLES = `
@@ -26,6 +38,8 @@ Examples:
   $ rxray run ward.yaml --once            end when everything in the folder is done
   $ rxray run --once --input ~/films      the same graph on another folder
   $ rxray run --once --json | jq .        one JSON object per film, and a summary
+  $ rxray run --page                      with a page at http://127.0.0.1:8484/
+  $ rxray run --page 0.0.0.0:8484         for others, too: with a token
 
 Exit codes: 0 fine, 1 some films failed, 2 usage or configuration, 3 fatal.`;
 
@@ -43,7 +57,12 @@ export function addRunOptions(command: Command): Command {
     .option('--once', 'end when everything in the folder is done')
     .option('--again', 'process again what is already done')
     .option('--input <dir>', 'watch this folder instead of the one in the pipeline file', notEmpty)
-    .option('--json', 'print JSON lines: one per film, then a summary');
+    .option('--json', 'print JSON lines: one per film, then a summary')
+    .option(
+      '--page [host:port]',
+      'serve a page to look at it (on this machine alone by default)',
+      parseListen,
+    );
 }
 
 function notEmpty(value: string): string {
@@ -68,14 +87,16 @@ export async function runFile(
     report(loaded.issues);
     if (loaded.pipeline === undefined) return EXIT.usage;
     const pipeline = flags.json ? withoutConsole(loaded.pipeline) : loaded.pipeline;
-    return await runPipeline(pipeline, flags, (options) => startPipeline(pipeline, host, options));
+    return await runPipeline(pipeline, flags, host.get(LOG), (options) =>
+      startPipeline(pipeline, host, options),
+    );
   } catch (error) {
     if (error instanceof CreateError) {
       report(error.issues);
       return EXIT.usage;
     }
     process.stderr.write(`${pc.red('rxray stopped:')} ${describe(error)}\n`);
-    return error instanceof RxrayError && error.code.startsWith('CONFIG_') ? EXIT.usage : EXIT.fatal;
+    return error instanceof RxrayError && /^(CONFIG|CONTROL)_/.test(error.code) ? EXIT.usage : EXIT.fatal;
   } finally {
     await host.unbindAllAsync();
   }
@@ -89,23 +110,41 @@ function withoutConsole(pipeline: Pipeline): Pipeline {
 async function runPipeline(
   pipeline: Pipeline,
   flags: RunFlags,
-  start: (options: { once: boolean; again: boolean }) => Promise<PipelineRun>,
+  log: Log,
+  start: (options: RunOptions) => Promise<PipelineRun>,
 ): Promise<number> {
-  const once = flags.once === true;
-  const graph = await start({ once, again: flags.again === true });
-  const print = flags.json ? printJson : printText;
-  print.started?.(pipeline, once);
+  const observer = new Observer(pipeline, log);
+  try {
+    const page = flags.page === undefined ? undefined : await observer.servePage(flags.page);
+    const once = flags.once === true;
+    const graph = await start({ once, again: flags.again === true, monitor: observer.monitor });
+    await observer.observe(graph);
+    const print = flags.json ? printJson : process.env['RXRAY_LOG'] === undefined ? printText : printTo(log);
+    print.started?.(pipeline, once);
+    if (page !== undefined) say(`the page is at ${page}`);
+    return await attend(graph, pipeline, once, print, observer);
+  } finally {
+    await observer.close();
+  }
+}
 
-  let stopping = false;
+/** Prints what a run does until its end, and ends it on a signal. */
+async function attend(
+  graph: PipelineRun,
+  pipeline: Pipeline,
+  once: boolean,
+  print: Printer,
+  observer: Observer,
+): Promise<number> {
   const stop = (signal: NodeJS.Signals): void => {
-    if (stopping) {
+    if (observer.stopping) {
       // By the signal's own default: an exit in JavaScript would tear down threads that are inside native code.
       process.off(signal, stop);
       process.kill(process.pid, signal);
       return;
     }
-    stopping = true;
-    say('\nstopping: finishing what is in flight (Ctrl-C again to quit at once)');
+    observer.stopping = true;
+    print.stopping();
     graph.stop();
   };
   process.on('SIGINT', stop);
@@ -139,6 +178,7 @@ interface Printer {
   started?(pipeline: Pipeline, once: boolean): void;
   film(film: Settled): void;
   already?(counts: Already): void;
+  stopping(): void;
   summary(summary: Summary, pipeline: Pipeline, once: boolean): void;
 }
 
@@ -155,6 +195,7 @@ const printText: Printer = {
     );
   },
   already: sayAlready,
+  stopping: sayStopping,
   summary: ({ done, failed, already, failedBefore, seconds }, { stateDir }, once) => {
     if (once) sayAlready({ done: already, failed: failedBefore });
     if (done + failed === 0) {
@@ -178,10 +219,36 @@ const printJson: Printer = {
       ...(failure !== undefined && { failure: { code, stage: component ?? null, message } }),
     });
   },
+  stopping: sayStopping,
   summary: (summary) => {
     write({ event: 'summary', ...summary });
   },
 };
+
+/** One line per event in the log, for those who collect logs (RXRAY_LOG is set): the film's id, not its name. */
+function printTo(log: Log): Printer {
+  return {
+    started: ({ name, hash }) => log.info({ pipeline: name, graph: hash }, 'running'),
+    film: ({ id, name, outcome, failure, origin }) => {
+      const seconds = (Date.now() - Date.parse(origin.receivedAt)) / 1000;
+      if (failure === undefined) {
+        log.info({ film: id, outcome, seconds }, 'film done');
+      } else {
+        const { code, component = null, message } = failure;
+        log.warn({ film: id, outcome, code, stage: component, seconds }, 'film failed');
+        log.debug({ film: id, message }, 'why it failed');
+      }
+      log.debug({ film: id, file: name }, 'its name');
+    },
+    already: ({ done, failed }) => log.info({ done, failed }, 'settled before this run'),
+    stopping: () => log.info({}, 'stopping'),
+    summary: (summary) => log.info({ ...summary }, 'ended'),
+  };
+}
+
+function sayStopping(): void {
+  say('\nstopping: finishing what is in flight (Ctrl-C again to quit at once)');
+}
 
 function sayAlready({ done, failed }: Already): void {
   const parts = [

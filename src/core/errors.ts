@@ -37,6 +37,10 @@ export const ERROR_CODES = {
   // training: exit code 2
   TRAINING_DATA: 'The films for training cannot be used.',
   TRAINING_RESUME: 'The checkpoint does not belong to this training.',
+  // looking at a running process: exit code 2
+  CONTROL_NOT_RUNNING: 'No process runs the graph of that state folder.',
+  CONTROL_REFUSED: 'The running process cannot give what was asked for.',
+  CONTROL_ADDRESS: 'The page cannot be served at that address.',
   // fatal: the run ends, exit code 3
   STATE_UNWRITABLE: 'The folder for the journal and the dead letter cannot be written.',
   STATE_LOCKED: 'Another process is using the same journal.',

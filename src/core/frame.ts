@@ -101,3 +101,22 @@ export function imageOf(frame: Frame): Image {
 export function frameBytes(frame: Frame): number {
   return (frame.encoded?.byteLength ?? 0) + (frame.image?.data.byteLength ?? 0);
 }
+
+/** A copy of a result without its pixels: what of a frame is text. */
+export function withoutImages(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || value instanceof Date) return value;
+  if (Array.isArray(value)) return value.map(withoutImages);
+  const kept = Object.entries(value).filter(([, field]) => !isPixels(field));
+  return Object.fromEntries(kept.map(([key, field]) => [key, withoutImages(field)]));
+}
+
+/** Whether it is an image, as results hold them. */
+export function isImage(value: unknown): value is Image {
+  return typeof value === 'object' && value !== null && 'data' in value && ArrayBuffer.isView(value.data);
+}
+
+function isPixels(value: unknown): boolean {
+  if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer || value instanceof SharedArrayBuffer)
+    return true;
+  return isImage(value);
+}

@@ -1,4 +1,6 @@
-import type { Frame } from '../core/frame.js';
+import { withoutImages, type Frame } from '../core/frame.js';
+
+export { withoutImages };
 
 /** The value at `path` inside nested objects; undefined where a step is missing. */
 export function valueAt(root: unknown, path: readonly string[]): unknown {
@@ -30,18 +32,4 @@ export function plain(frame: Frame): Plain {
     meta: withoutImages(frame.meta),
     results: withoutImages(frame.results),
   };
-}
-
-/** A copy without pixels. */
-export function withoutImages(value: unknown): unknown {
-  if (typeof value !== 'object' || value === null || value instanceof Date) return value;
-  if (Array.isArray(value)) return value.map(withoutImages);
-  const kept = Object.entries(value).filter(([, field]) => !isPixels(field));
-  return Object.fromEntries(kept.map(([key, field]) => [key, withoutImages(field)]));
-}
-
-function isPixels(value: unknown): boolean {
-  if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer || value instanceof SharedArrayBuffer)
-    return true;
-  return typeof value === 'object' && value !== null && 'data' in value && ArrayBuffer.isView(value.data);
 }

@@ -255,7 +255,8 @@ function sorted(_: string, value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-async function readText(file: string): Promise<string> {
+/** The text of a pipeline file. Throws when it cannot be one. */
+export async function readText(file: string): Promise<string> {
   const handle = await open(file, 'r');
   try {
     const { size } = await handle.stat();

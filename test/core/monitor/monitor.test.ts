@@ -8,6 +8,7 @@ import { loadPipeline } from '../../../src/core/config/load.js';
 import { createProcessContainer } from '../../../src/core/container.js';
 import type { Frame } from '../../../src/core/frame.js';
 import type { Settlement } from '../../../src/core/graph/deliver.js';
+import type { OperatorStage } from '../../../src/core/plugin.js';
 import { Histogram } from '../../../src/core/monitor/histogram.js';
 import { Meter, type Span } from '../../../src/core/monitor/meter.js';
 import { Monitor } from '../../../src/core/monitor/monitor.js';
@@ -66,9 +67,8 @@ describe('Meter', () => {
   });
 
   it('takes the time that a frame is inside an operator', async () => {
-    const { operator } = meter.stage({ operator: mergeMap((it) => timer(5).pipe(map(() => it))) }) as {
-      operator: (frames: ReturnType<typeof of<Frame>>) => ReturnType<typeof of<Frame>>;
-    };
+    const delayed = mergeMap((it: Frame) => timer(5).pipe(map(() => it)));
+    const { operator } = meter.stage({ operator: delayed }) as OperatorStage;
     const running = lastValueFrom(of(frame('a'), frame('b')).pipe(operator, toArray()));
     expect(meter.inFlight).to.equal(2);
     await running;

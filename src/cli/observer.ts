@@ -1,0 +1,78 @@
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { InvalidArgumentError } from 'commander';
+import type { Subscription } from 'rxjs';
+import { ControlServer, type Listen } from '../control/serve.js';
+import { Worklist } from '../control/worklist.js';
+import type { Pipeline } from '../core/config/pipeline.js';
+import { Monitor } from '../core/monitor/monitor.js';
+import type { Log } from '../core/plugin.js';
+import type { PipelineRun } from '../core/run.js';
+
+/** Where `--page` serves when it is not told. */
+const PAGE: Listen = { host: '127.0.0.1', port: 8484 };
+const PAGE_DIR = fileURLToPath(new URL('../../dist/page', import.meta.url));
+
+/** What OpenTelemetry's API leaves in the process once an SDK has registered itself with it. */
+const OPENTELEMETRY = Symbol.for('opentelemetry.js.api.1');
+
+/** Lets others look at a run: `top` and `tap` over its socket, browsers at the page, a collector of traces. */
+export class Observer {
+  readonly monitor = new Monitor();
+  readonly #worklist: Worklist;
+  readonly #server: ControlServer;
+  #traces: Subscription | undefined;
+  #run: PipelineRun | undefined;
+  /** Whether the run takes no more films. */
+  stopping = false;
+
+  constructor(
+    private readonly pipeline: Pipeline,
+    log: Log,
+  ) {
+    const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
+    this.#worklist = new Worklist(pipeline.stateDir, this.monitor, log);
+    const controlled = {
+      version,
+      monitor: this.monitor,
+      worklist: this.#worklist,
+      run: () => this.#run,
+      stopping: () => this.stopping,
+      pageDir: PAGE_DIR,
+    };
+    this.#server = new ControlServer(controlled, log);
+    if (OPENTELEMETRY in globalThis) {
+      void import('../control/tracing.js').then(
+        ({ traceFilms }) => (this.#traces = traceFilms(this.monitor, version)),
+      );
+    }
+  }
+
+  /** Serves the page and returns its address. Throws CONTROL_ADDRESS. */
+  servePage(listen: Listen): Promise<string> {
+    return this.#server.listenOnPort(listen);
+  }
+
+  /** The run has begun, so that the state folder is this process's. */
+  async observe(run: PipelineRun): Promise<void> {
+    this.#run = run;
+    await this.#server.listenOnSocket(this.pipeline.stateDir);
+  }
+
+  async close(): Promise<void> {
+    this.#traces?.unsubscribe();
+    await this.#server.close();
+    await this.#worklist.close();
+  }
+}
+
+/** `true` (just `--page`), `8484`, `127.0.0.1:8484`, `[::1]:8484`. */
+export function parseListen(value: string | true): Listen {
+  if (value === true) return PAGE;
+  const [, bracketed, plain, digits] = /^(?:(?:\[([^\]]+)\]|([^:]+)):)?(\d+)$/.exec(value) ?? [];
+  const port = Number(digits);
+  if (digits === undefined || port > 65_535) {
+    throw new InvalidArgumentError(`expected a port or host:port, got "${value}"`);
+  }
+  return { host: bracketed ?? plain ?? PAGE.host, port };
+}

@@ -1,0 +1,98 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { InvalidArgumentError, type Command } from 'commander';
+import pc from 'picocolors';
+import { printable } from '../core/printable.js';
+import { withRunning } from './control.js';
+
+const EXAMPLES = `
+Examples:
+  $ rxray tap classes                      every frame that comes out of the stage "classes", until Ctrl-C
+  $ rxray tap clahe --save ./look -n 5     the next five, with their pictures
+  $ rxray tap csv ward.yaml --json | jq .  what the sink has taken, for a program to read
+
+It asks the process that runs the graph, over its socket in the state folder. Frames that come faster than
+they can be shown are left out, and counted.`;
+
+interface TapFlags {
+  readonly save?: string;
+  readonly number?: number;
+  readonly json?: true;
+}
+
+/** A frame as the running process tells of it. */
+interface Tapped {
+  readonly id: string;
+  readonly file: string;
+  readonly meta: object;
+  readonly results: Readonly<Record<string, object>>;
+  readonly image?: {
+    readonly width: number;
+    readonly height: number;
+    readonly channels: number;
+    readonly type: string;
+  };
+  /** Frames left out so far. */
+  readonly missed: number;
+  /** Base64. */
+  readonly png?: string;
+}
+
+export function tap(program: Command): void {
+  program
+    .command('tap')
+    .argument('<id>', 'the entry whose output to look at')
+    .argument('[pipeline]', 'the pipeline file', 'pipeline.yaml')
+    .option('--save <dir>', 'write a PNG and a JSON file of each frame there')
+    .option('-n, --number <n>', 'end after so many frames', positive)
+    .option('--json', 'print JSON lines, one per frame')
+    .addHelpText('after', EXAMPLES)
+    .action(async (id: string, file: string, { save, number, json }: TapFlags) => {
+      process.exitCode = await withRunning(file, async (client) => {
+        if (save !== undefined) await mkdir(save, { recursive: true });
+        const path = `/api/tap/${encodeURIComponent(id)}${save === undefined ? '' : '?pictures'}`;
+        let seen = 0;
+        let missed = 0;
+        for await (const { event, data } of client.events(path)) {
+          if (event !== 'frame') continue;
+          const { png, ...frame } = data as Tapped;
+          if (save !== undefined) await keep(save, frame, png);
+          if (json === true) process.stdout.write(`${JSON.stringify(frame)}\n`);
+          else process.stdout.write(`${lineOf(frame)}\n`);
+          if (frame.missed > missed) {
+            process.stderr.write(pc.dim(`${frame.missed - missed} frames came too fast and were left out\n`));
+            missed = frame.missed;
+          }
+          seen += 1;
+          if (seen === number) return;
+        }
+      });
+    });
+}
+
+async function keep(dir: string, frame: Tapped, png: string | undefined): Promise<void> {
+  await writeFile(join(dir, `${frame.id}.json`), `${JSON.stringify(frame, null, 2)}\n`);
+  if (png !== undefined) await writeFile(join(dir, `${frame.id}.png`), Buffer.from(png, 'base64'));
+}
+
+function lineOf({ id, file, image, results }: Tapped): string {
+  const pixels =
+    image === undefined ? 'no pixels' : `${image.width}×${image.height}×${image.channels} ${image.type}`;
+  const said = Object.entries(results).map(([stage, result]) => `${stage}: ${wordsOf(result)}`);
+  return [pc.dim(id.slice(0, 12)), printable(file), pc.dim(pixels), ...said].join('  ');
+}
+
+/** `pneumonia 0.93`, `percentile 99`. */
+function wordsOf(result: object): string {
+  const { label, probability, percentile, anomalyScore } = result as Readonly<Record<string, unknown>>;
+  if (typeof label === 'string') return `${label} ${Number(probability).toFixed(2)}`;
+  if (typeof percentile === 'number') return `percentile ${percentile.toFixed(0)}`;
+  if (typeof anomalyScore === 'number') return `score ${anomalyScore.toPrecision(4)}`;
+  return JSON.stringify(result);
+}
+
+function positive(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('expected a whole number from 1');
+  return value;
+}

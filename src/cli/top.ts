@@ -1,0 +1,89 @@
+import type { Command } from 'commander';
+import pc from 'picocolors';
+import type { Live, LiveNode } from '../control/live.js';
+import { withRunning } from './control.js';
+import { columns } from './table.js';
+
+const EXAMPLES = `
+Examples:
+  $ rxray top                         the graph of pipeline.yaml, as it runs, until Ctrl-C
+  $ rxray top ward.yaml --once        one look
+  $ rxray top --json | jq .limiting   for a program to read
+
+It asks the process that runs the graph, over its socket in the state folder.`;
+
+/** What the running process answers to \`/api/graph\`. */
+export type Answer = Live & { readonly name: string; readonly state: string; readonly graph: string };
+
+export function top(program: Command): void {
+  program
+    .command('top')
+    .argument('[pipeline]', 'the pipeline file', 'pipeline.yaml')
+    .option('--once', 'one look, instead of a new one every second (so it is when piped)')
+    .option('--json', 'print one JSON object')
+    .addHelpText('after', EXAMPLES)
+    .action(async (file: string, { once, json }: { once?: true; json?: true }) => {
+      process.exitCode = await withRunning(file, async (client) => {
+        const look = async (): Promise<Answer> => (await client.json('/api/graph')) as Answer;
+        if (json === true) process.stdout.write(`${JSON.stringify(await look(), null, 2)}\n`);
+        else if (once === true || !process.stdout.isTTY) process.stdout.write(`${tableOf(await look())}\n`);
+        else await watch(look);
+      });
+    });
+}
+
+/** Draws anew every second, on the terminal's other screen, until Ctrl-C. */
+async function watch(look: () => Promise<Answer>): Promise<void> {
+  const { stdout } = process;
+  let ended = false;
+  process.once('SIGINT', () => (ended = true));
+  stdout.write('\u001b[?1049h\u001b[?25l');
+  try {
+    for (let answer = await look(); !ended; answer = await look()) {
+      stdout.write(`\u001b[H\u001b[J${tableOf(answer)}\n\n${pc.dim('Ctrl-C ends')}`);
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+  } finally {
+    stdout.write('\u001b[?25h\u001b[?1049l');
+  }
+}
+
+/** The state of the graph and one line per entry; the one that sets the pace is marked and named. */
+export function tableOf(answer: Answer): string {
+  const { name, state, uptimeSeconds, films, filmsPerSecond, load, memory, limiting, nodes } = answer;
+  const mark = (node: LiveNode, text: string): string =>
+    node.id === limiting ? pc.bold(pc.yellow(text)) : text;
+  const head = ['ENTRY', 'KIND', 'FRAMES', 'PER S', 'WAIT', 'IN HAND', 'BUSY', 'MS', 'BATCH', 'FAILED'].map(
+    (text) => pc.dim(text),
+  );
+  const rows = nodes.map((node) => [
+    mark(node, node.id),
+    node.kind,
+    String(node.framesOut),
+    node.framesPerSecond.toFixed(1),
+    String(node.queue),
+    String(node.inFlight),
+    mark(node, node.busy === null ? '–' : `${Math.round(node.busy * 100)} %`),
+    node.ms === null ? '–' : node.ms.toFixed(node.ms < 10 ? 1 : 0),
+    node.batch === null ? '–' : node.batch.toFixed(1),
+    node.errors > 0 ? pc.red(String(node.errors)) : '0',
+  ]);
+  const pace =
+    limiting === null
+      ? 'nothing limits it but the coming of films'
+      : `${pc.bold(limiting)} sets the pace (${nodes.find(({ id }) => id === limiting)?.use ?? ''})`;
+  return [
+    `${pc.bold(name)} ${state}, up ${duration(uptimeSeconds)}, ${(memory / 1024 ** 2).toFixed(0)} MiB`,
+    `${films.done} done, ${films.failed} failed, ${filmsPerSecond.toFixed(1)} films/s; ` +
+      `${load.frames} in flight, ${load.waiting} waiting`,
+    '',
+    columns([head, ...rows], [2, 3, 4, 5, 6, 7, 8, 9]),
+    '',
+    pace,
+  ].join('\n');
+}
+
+function duration(seconds: number): string {
+  const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, Math.floor(seconds) % 60];
+  return h > 0 ? `${h} h ${m} min` : m > 0 ? `${m} min ${s} s` : `${s} s`;
+}

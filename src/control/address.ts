@@ -1,0 +1,31 @@
+import { createHash } from 'node:crypto';
+import { lstatSync, mkdirSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+
+/** What fits into `sockaddr_un` everywhere, with its end. */
+const MAX_PATH = 103;
+
+/**
+ * Where the process that runs the graph of this state folder listens. Mostly `control.sock` in the folder
+ * itself; where that path is too long for a socket, one in a folder of the same user under the system's
+ * temporary folder; on Windows a named pipe.
+ */
+export function controlAddress(stateDir: string): string {
+  const name = createHash('sha256').update(stateDir).digest('hex').slice(0, 16);
+  if (process.platform === 'win32') return `\\\\.\\pipe\\rxray-${name}`;
+  const path = join(stateDir, 'control.sock');
+  if (Buffer.byteLength(path) <= MAX_PATH) return path;
+  return join(tmpdir(), `rxray-${statSync(stateDir).uid}`, `${name}.sock`);
+}
+
+/** Makes the folder of the address where it is not the state folder. Throws when it is somebody else's. */
+export function prepareAddress(address: string, stateDir: string): void {
+  const dir = dirname(address);
+  if (process.platform === 'win32' || dir === stateDir) return;
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  const info = lstatSync(dir);
+  if (!info.isDirectory() || info.uid !== process.getuid?.() || (info.mode & 0o077) !== 0) {
+    throw new Error(`${dir} is not a folder of this user alone`);
+  }
+}

@@ -1,0 +1,319 @@
+import { Hono, type Context } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
+import { setCookie } from 'hono/cookie';
+import { streamSSE, type SSEStreamingApi } from 'hono/streaming';
+import { serveStatic } from '@hono/node-server/serve-static';
+import type { Registry } from 'prom-client';
+import { z } from 'zod';
+import { messageOf, RxrayError } from '../core/errors.js';
+import { withoutImages, type Origin } from '../core/frame.js';
+import type { Monitor } from '../core/monitor/monitor.js';
+import type { PipelineRun } from '../core/run.js';
+import { cookieOf, COOKIE, guard, headers, isToken, type Entrance } from './guard.js';
+import { LiveGraph } from './live.js';
+import { createRegistry } from './metrics.js';
+import { driftOf, modelsOf } from './models.js';
+import { Pictures, toPng, type Picture } from './pictures.js';
+import { rowOf, WORKLIST_ROWS, type Film, type Worklist } from './worklist.js';
+
+/** What the running process offers to those who look at it. */
+export interface Controlled {
+  readonly version: string;
+  readonly monitor: Monitor;
+  readonly worklist: Worklist;
+  /** The running graph; undefined while it starts. */
+  readonly run: () => PipelineRun | undefined;
+  /** Whether it takes no more films, because somebody has ended it. */
+  readonly stopping: () => boolean;
+  /** The folder of the built page. */
+  readonly pageDir: string;
+}
+
+export const NOT_A_MEDICAL_DEVICE = 'Not a medical device: for research, not for diagnosis.';
+
+/** Live numbers and heartbeats come this often. */
+const BEAT_MS = 1000;
+/** Frames that may wait for a slow looker-on before a tap leaves some out. */
+const TAP_QUEUE = 16;
+const NO_BODY = 64 * 1024;
+
+const querySchema = z.strictObject({
+  sort: z.enum(['newest', 'suspicious']).default('newest'),
+  outcome: z.enum(['done', 'failed']).optional(),
+  label: z.string().optional(),
+  minSuspicion: z.number().min(0).max(100).optional(),
+  text: z.string().max(200).optional(),
+  offset: z.int().min(0).default(0),
+  limit: z.int().min(1).max(WORKLIST_ROWS).default(100),
+});
+
+/** The process's HTTP interface: `docs/http-api.md` describes it. One for all ways in. */
+export class ControlApp {
+  readonly #live: LiveGraph;
+  readonly #pictures: Pictures;
+  #metrics: Registry | undefined;
+
+  constructor(private readonly controlled: Controlled) {
+    const { monitor, run } = controlled;
+    this.#live = new LiveGraph(monitor);
+    this.#pictures = new Pictures((film) => {
+      const graph = run();
+      if (graph === undefined) throw new Refused(503, 'STARTING', 'the graph is not running yet');
+      return graph.remake(originOf(film));
+    });
+  }
+
+  /** The routes, for those who come by this entrance. */
+  routes(entrance: Entrance): Hono {
+    const app = new Hono();
+    app.use(headers, guard(entrance), bodyLimit({ maxSize: NO_BODY }));
+    app.onError((error, c) => {
+      if (error instanceof Refused) return c.json(problem(error.code, error.message), error.status);
+      if (error instanceof SyntaxError || error instanceof z.ZodError) {
+        return c.json(problem('BODY', messageOf(error)), 400);
+      }
+      const code = error instanceof RxrayError ? error.code : 'FAILED';
+      return c.json(problem(code, messageOf(error)), code === 'FRAME_UNREADABLE' ? 404 : 500);
+    });
+    app.notFound((c) => c.json(problem('NOT_FOUND', 'there is nothing of that name'), 404));
+    app.use('/api/*', async (c, next) => {
+      await next();
+      c.header('cache-control', c.res.headers.get('cache-control') ?? 'no-store');
+    });
+
+    this.#health(app);
+    this.#session(app, entrance);
+    this.#graph(app);
+    this.#films(app);
+    this.#streams(app);
+    this.#models(app);
+    const { pageDir } = this.controlled;
+    app.use('/*', serveStatic({ root: pageDir }));
+    return app;
+  }
+
+  close(): void {
+    this.#live.close();
+    this.#pictures.close();
+  }
+
+  #health(app: Hono): void {
+    const { monitor, version } = this.controlled;
+    app.get('/healthz', (c) => c.json({ status: 'ok' }));
+    app.get('/readyz', (c) => {
+      const state = this.#state();
+      return c.json({ status: state }, state === 'running' ? 200 : 503);
+    });
+    app.get('/metrics', async (c) => {
+      this.#metrics ??= createRegistry(monitor, version);
+      return c.body(await this.#metrics.metrics(), 200, { 'content-type': this.#metrics.contentType });
+    });
+  }
+
+  #session(app: Hono, { token }: Entrance): void {
+    app.get('/api/session', (c) => c.json({ tokenNeeded: token !== undefined }));
+    app.post('/api/session', async (c) => {
+      const { token: given } = z.strictObject({ token: z.string() }).parse(await c.req.json());
+      if (token === undefined || !isToken(given, token))
+        throw new Refused(401, 'TOKEN', 'the token is wrong');
+      setCookie(c, COOKIE, cookieOf(token), { httpOnly: true, sameSite: 'Strict', path: '/' });
+      return c.json({ tokenNeeded: false });
+    });
+  }
+
+  #graph(app: Hono): void {
+    app.get('/api/status', (c) => c.json(this.#status()));
+    app.get('/api/graph', async (c) => c.json({ ...this.#status(), ...(await this.#live.look()) }));
+  }
+
+  #films(app: Hono): void {
+    const { worklist } = this.controlled;
+    app.post('/api/films/search', async (c) => {
+      const text = await c.req.text();
+      const query = querySchema.safeParse(text === '' ? {} : JSON.parse(text));
+      if (!query.success) throw new Refused(400, 'QUERY', z.prettifyError(query.error));
+      const { total, films } = await worklist.find(query.data);
+      return c.json({ total, films: films.map(rowOf) });
+    });
+    app.get('/api/films/:id', async (c) => {
+      const film = await this.#film(c);
+      const { path: _path, ...shown } = film;
+      const { pipeline } = this.controlled.monitor;
+      const present = film.graph === pipeline?.hash;
+      const models = present ? await modelsOf(pipeline) : [];
+      return c.json({
+        ...shown,
+        notice: NOT_A_MEDICAL_DEVICE,
+        graphIsPresent: present,
+        /** What can be shown of it: {@link Pictures}. */
+        stages: pipeline?.stages.map(({ id }) => id) ?? [],
+        models: models.map(({ stage, folder, bundle }) => ({
+          stage,
+          folder,
+          name: bundle.name,
+          createdAt: bundle.createdAt,
+        })),
+      });
+    });
+    app.get('/api/films/:id/thumbnail', async (c) => {
+      const stages = this.controlled.monitor.pipeline?.stages.map(({ id }) => id) ?? [];
+      return send(c, await this.#pictures.thumbnail(await this.#film(c), stages));
+    });
+    app.get('/api/films/:id/stages/:stage', async (c) =>
+      send(c, await this.#pictures.stage(await this.#film(c), c.req.param('stage'))),
+    );
+    app.get('/api/films/:id/stages/:stage/pixels', async (c) => {
+      const image = await this.#pictures.pixels(await this.#film(c), c.req.param('stage'));
+      if (image === null) throw new Refused(404, 'NO_PICTURE', 'the film does not come by there');
+      const { width, height, channels, data } = image;
+      const bytes = Uint8Array.from(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+      return c.body(bytes, 200, {
+        'content-type': 'application/octet-stream',
+        'x-image-width': String(width),
+        'x-image-height': String(height),
+        'x-image-channels': String(channels),
+        'x-image-type': data.constructor.name,
+      });
+    });
+    app.get('/api/films/:id/results/:stage/:field', async (c) =>
+      send(c, await this.#pictures.result(await this.#film(c), c.req.param('stage'), c.req.param('field'))),
+    );
+  }
+
+  #streams(app: Hono): void {
+    const { monitor, worklist } = this.controlled;
+    app.get('/api/events', (c) =>
+      streamSSE(c, async (stream) => {
+        const films = monitor.settled$.subscribe(({ id }) => {
+          void worklist.get(id).then((film) => {
+            if (film !== undefined) void say(stream, 'film', rowOf(film));
+          });
+        });
+        const graphs = monitor.attached$.subscribe(() => void say(stream, 'graph', this.#status()));
+        stream.onAbort(() => {
+          films.unsubscribe();
+          graphs.unsubscribe();
+        });
+        while (!stream.aborted) {
+          await say(stream, 'live', await this.#live.look());
+          await stream.sleep(BEAT_MS);
+        }
+      }),
+    );
+    app.get('/api/tap/:id', (c) => {
+      const id = c.req.param('id');
+      const meter = monitor.meters.get(id);
+      if (meter === undefined) {
+        const known = [...monitor.meters.keys()].join(', ');
+        throw new Refused(404, 'NO_ENTRY', `the graph has no entry "${id}" (there are ${known})`);
+      }
+      const pictures = c.req.query('pictures') !== undefined;
+      return streamSSE(c, async (stream) => {
+        let waiting = 0;
+        let missed = 0;
+        const frames = meter.passing$.subscribe((frame) => {
+          if (waiting >= TAP_QUEUE) {
+            missed += 1;
+            return;
+          }
+          waiting += 1;
+          const { image, origin, meta, results } = frame;
+          const told = {
+            id: frame.id,
+            file: origin.name,
+            meta: withoutImages(meta),
+            results: withoutImages(results),
+            image: image && {
+              width: image.width,
+              height: image.height,
+              channels: image.channels,
+              type: image.data.constructor.name,
+            },
+            missed,
+          };
+          const png = pictures && image !== undefined ? toPng(image) : undefined;
+          void Promise.resolve(png)
+            .then((bytes) =>
+              say(stream, 'frame', { ...told, png: bytes && Buffer.from(bytes).toString('base64') }),
+            )
+            .finally(() => (waiting -= 1));
+        });
+        stream.onAbort(() => frames.unsubscribe());
+        await say(stream, 'open', { id });
+        while (!stream.aborted) {
+          await stream.sleep(BEAT_MS);
+          await stream.write(': still there\n\n');
+        }
+      });
+    });
+  }
+
+  #models(app: Hono): void {
+    const { monitor, worklist } = this.controlled;
+    app.get('/api/models', async (c) => {
+      const models = monitor.pipeline === undefined ? [] : await modelsOf(monitor.pipeline);
+      return c.json({ notice: NOT_A_MEDICAL_DEVICE, models });
+    });
+    app.get('/api/drift', async (c) => {
+      const models = monitor.pipeline === undefined ? [] : await modelsOf(monitor.pipeline);
+      return c.json({ models: driftOf(models, await worklist.all()) });
+    });
+  }
+
+  async #film(c: Context): Promise<Film> {
+    const film = await this.controlled.worklist.get(c.req.param('id') ?? '');
+    if (film === undefined) throw new Refused(404, 'NO_FILM', 'the worklist has no film of that id');
+    return film;
+  }
+
+  #state(): 'starting' | 'running' | 'stopping' {
+    const { run, stopping } = this.controlled;
+    if (run() === undefined) return 'starting';
+    return stopping() ? 'stopping' : 'running';
+  }
+
+  #status() {
+    const { monitor, version } = this.controlled;
+    const { pipeline } = monitor;
+    return {
+      name: pipeline?.name ?? null,
+      graph: pipeline?.hash ?? null,
+      state: this.#state(),
+      version,
+      pid: process.pid,
+      startedAt: monitor.startedAt.toISOString(),
+      notice: NOT_A_MEDICAL_DEVICE,
+      limits: pipeline?.limits ?? null,
+      threads: monitor.threads,
+    };
+  }
+}
+
+/** What was asked for cannot be had. */
+class Refused extends Error {
+  constructor(
+    readonly status: 400 | 401 | 404 | 409 | 503,
+    readonly code: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+function problem(code: string, message: string): { error: { code: string; message: string } } {
+  return { error: { code, message } };
+}
+
+function say(stream: SSEStreamingApi, event: string, data: unknown): Promise<void> {
+  return stream.writeSSE({ event, data: JSON.stringify(data) });
+}
+
+/** A film's bytes never change under its id, but a new graph makes other pictures of it. */
+function send(c: Context, picture: Picture | null): Response {
+  if (picture === null) throw new Refused(404, 'NO_PICTURE', 'there is no picture of the film there');
+  return c.body(picture.data, 200, { 'content-type': picture.type, 'cache-control': 'private, max-age=60' });
+}
+
+function originOf({ source, file, path, size, mtimeMs, sha256, receivedAt }: Film): Origin {
+  return { source, name: file, path, size, mtimeMs, sha256, receivedAt };
+}

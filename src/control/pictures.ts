@@ -1,0 +1,151 @@
+import sharp, { type Sharp } from 'sharp';
+import { isImage, type Frame, type Image } from '../core/frame.js';
+import type { Remade } from '../core/graph/remake.js';
+import type { Film } from './worklist.js';
+
+/** Encoded pictures that are kept, in bytes. */
+const CACHE_BYTES = 64 * 1024 ** 2;
+/** Films whose stages are kept for the next picture of the same film, and for how long after the last. */
+const KEPT_FILMS = 3;
+const KEEP_MS = 30_000;
+/** The longer side of a thumbnail. */
+const THUMBNAIL = 160;
+
+/** A picture of a film, ready to be sent. */
+export interface Picture {
+  readonly type: 'image/png' | 'image/webp';
+  readonly data: Uint8Array<ArrayBuffer>;
+}
+
+/**
+ * Pictures of films that have long gone through: the stages run again on the kept file when somebody looks,
+ * and what was made is kept in bounded memory.
+ */
+export class Pictures {
+  readonly #pictures = new Map<string, Picture>();
+  #bytes = 0;
+  readonly #films = new Map<string, Promise<Remade>>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(private readonly remake: (film: Film) => Promise<Remade>) {}
+
+  /** The film as the first stage that has pixels sees it, small. Null when none has. */
+  thumbnail(film: Film, stages: readonly string[]): Promise<Picture | null> {
+    return this.#cached(`${film.id} ${film.sha256} thumbnail`, async () => {
+      const at = await this.#stagesOf(film);
+      for (const stage of stages) {
+        const image = (await at(stage))?.image;
+        if (image === undefined) continue;
+        const data = await display(image)
+          .resize(THUMBNAIL, THUMBNAIL, { fit: 'inside', withoutEnlargement: true })
+          .webp({ quality: 80 })
+          .toBuffer();
+        return { type: 'image/webp', data: Uint8Array.from(data) };
+      }
+      return null;
+    });
+  }
+
+  /** What a stage made of the film, 8 bit for the screen. Null when the film does not come by there. */
+  stage(film: Film, stage: string): Promise<Picture | null> {
+    return this.#png(film, stage, 'image', ({ image }) => image);
+  }
+
+  /** An image inside a stage's result: a residual map, a reconstruction. */
+  result(film: Film, stage: string, field: string): Promise<Picture | null> {
+    return this.#png(film, stage, `results.${field}`, ({ results }) => {
+      const value: unknown = results[stage]?.[field as never];
+      return isImage(value) ? value : undefined;
+    });
+  }
+
+  /** The pixels of a stage as they are, in all their bits. */
+  async pixels(film: Film, stage: string): Promise<Image | null> {
+    return (await (await this.#stagesOf(film))(stage))?.image ?? null;
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+  }
+
+  #png(
+    film: Film,
+    stage: string,
+    what: string,
+    pick: (frame: Frame) => Image | undefined,
+  ): Promise<Picture | null> {
+    return this.#cached(`${film.id} ${film.sha256} ${stage} ${what}`, async () => {
+      const frame = await (await this.#stagesOf(film))(stage);
+      const image = frame === null ? undefined : pick(frame);
+      if (image === undefined) return null;
+      return {
+        type: 'image/png',
+        data: Uint8Array.from(await display(image).png({ compressionLevel: 3 }).toBuffer()),
+      };
+    });
+  }
+
+  async #cached(key: string, make: () => Promise<Picture | null>): Promise<Picture | null> {
+    const known = this.#pictures.get(key);
+    if (known !== undefined) {
+      this.#pictures.delete(key);
+      this.#pictures.set(key, known);
+      return known;
+    }
+    const made = await make();
+    if (made === null || this.#pictures.has(key)) return made;
+    this.#pictures.set(key, made);
+    this.#bytes += made.data.byteLength;
+    for (const [oldest, { data }] of this.#pictures) {
+      if (this.#bytes <= CACHE_BYTES) break;
+      this.#pictures.delete(oldest);
+      this.#bytes -= data.byteLength;
+    }
+    return made;
+  }
+
+  /** The browser asks for all pictures of a film at once: the stages run once for them all. */
+  #stagesOf(film: Film): Promise<Remade> {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#films.clear(), KEEP_MS).unref();
+    const key = `${film.id} ${film.sha256}`;
+    let stages = this.#films.get(key);
+    if (stages === undefined) {
+      stages = this.remake(film);
+      this.#films.set(key, stages);
+      stages.catch(() => this.#films.delete(key));
+      const [oldest] = this.#films.keys();
+      if (this.#films.size > KEPT_FILMS && oldest !== undefined) this.#films.delete(oldest);
+    }
+    return stages;
+  }
+}
+
+/** PNG of an image, 8 bit for the screen. */
+export async function toPng(image: Image): Promise<Uint8Array> {
+  return display(image).png({ compressionLevel: 3 }).toBuffer();
+}
+
+/** 16 bit to 8 by its upper byte; floating point from its lowest to its highest value. */
+function display({ width, height, channels, data }: Image): Sharp {
+  const bytes =
+    data instanceof Uint8Array
+      ? data
+      : data instanceof Uint16Array
+        ? Uint8Array.from(data, (value) => value >> 8)
+        : stretched(data);
+  // sharp does not read shared memory.
+  return sharp(Uint8Array.from(bytes), { raw: { width, height, channels } }).toColourspace(
+    channels === 1 ? 'b-w' : 'srgb',
+  );
+}
+
+function stretched(data: Float32Array): Uint8Array {
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of data) {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  const range = high > low ? high - low : 1;
+  return Uint8Array.from(data, (value) => Math.round((255 * (value - low)) / range));
+}

@@ -1,0 +1,256 @@
+import { createReadStream, createWriteStream, type WriteStream } from 'node:fs';
+import { rename, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Subscription } from 'rxjs';
+import { isImage, withoutImages } from '../core/frame.js';
+import type { Span } from '../core/monitor/meter.js';
+import type { Monitor } from '../core/monitor/monitor.js';
+import type { Log, Outcome } from '../core/plugin.js';
+import type { Settled } from '../core/run.js';
+
+/** A film of the worklist: what became of it, without its pixels. */
+export interface Row {
+  readonly id: string;
+  readonly source: string;
+  /** The path inside the source. */
+  readonly file: string;
+  readonly outcome: Outcome;
+  readonly receivedAt: string;
+  readonly settledAt: string;
+  readonly meta: Readonly<Record<string, unknown>>;
+  /** By stage id. */
+  readonly results: Readonly<Record<string, unknown>>;
+  readonly failure: { readonly code: string; readonly stage: string | null; readonly message: string } | null;
+  /** How suspicious the models find it, 0–100; null where none says: {@link suspicionOf}. */
+  readonly suspicion: number | null;
+}
+
+/** A row with what only its own page shows. Where the file lies stays inside the process. */
+export interface Film extends Row {
+  readonly path: string;
+  readonly size: number;
+  readonly mtimeMs: number;
+  readonly sha256: string;
+  /** The hash of the graph that did it. */
+  readonly graph: string;
+  readonly timings: readonly Span[];
+  /** The images in its results: residual maps, reconstructions. */
+  readonly images: readonly { readonly stage: string; readonly field: string }[];
+}
+
+export interface Query {
+  readonly sort: 'newest' | 'suspicious';
+  readonly outcome?: Outcome | undefined;
+  /** A label that a classifier gave. */
+  readonly label?: string | undefined;
+  readonly minSuspicion?: number | undefined;
+  /** Part of the file's name or the beginning of an id, in any case of letters. */
+  readonly text?: string | undefined;
+  readonly offset: number;
+  readonly limit: number;
+}
+
+/** The most films that it shows. */
+export const WORKLIST_ROWS = 10_000;
+/** A row has about one kilobyte, so that the newer file alone soon holds enough of them. */
+const FILE_BYTES = 16 * 1024 ** 2;
+
+/**
+ * The last films with their results, for people to look at. Written as JSON lines beside the journal, as
+ * the films settle, and read only when somebody asks: it survives a restart, and after a crash may lack
+ * the last moments. What was delivered is the journal's and the sinks' business.
+ */
+export class Worklist {
+  readonly #path: string;
+  readonly #older: string;
+  #out: WriteStream | undefined;
+  #written = 0;
+  #turning: Promise<void> | undefined;
+  /** By id, oldest first; undefined until somebody asks. */
+  #films: Promise<Map<string, Film>> | undefined;
+  readonly #subscription: Subscription;
+
+  constructor(
+    stateDir: string,
+    monitor: Monitor,
+    private readonly log: Log,
+  ) {
+    this.#path = join(stateDir, 'worklist.jsonl');
+    this.#older = join(stateDir, 'worklist.older.jsonl');
+    this.#subscription = monitor.settled$.subscribe((settled) => this.#add(filmOf(settled)));
+  }
+
+  /** The rows that fit, and how many there are in all. */
+  async find({
+    sort,
+    outcome,
+    label,
+    minSuspicion,
+    text,
+    offset,
+    limit,
+  }: Query): Promise<{ total: number; films: Film[] }> {
+    const wanted = text?.toLowerCase();
+    const films = [...(await this.#load()).values()].filter(
+      (film) =>
+        (outcome === undefined || film.outcome === outcome) &&
+        (label === undefined || labelsOf(film).includes(label)) &&
+        (minSuspicion === undefined || (film.suspicion ?? -1) >= minSuspicion) &&
+        (wanted === undefined || film.file.toLowerCase().includes(wanted) || film.id.startsWith(wanted)),
+    );
+    films.reverse();
+    if (sort === 'suspicious') films.sort((a, b) => (b.suspicion ?? -1) - (a.suspicion ?? -1));
+    return { total: films.length, films: films.slice(offset, offset + limit) };
+  }
+
+  async get(id: string): Promise<Film | undefined> {
+    return (await this.#load()).get(id);
+  }
+
+  /** All of them, oldest first. */
+  async all(): Promise<Film[]> {
+    return [...(await this.#load()).values()];
+  }
+
+  async close(): Promise<void> {
+    this.#subscription.unsubscribe();
+    await this.#turning;
+    const out = this.#out;
+    if (out === undefined || out.destroyed) return;
+    await new Promise<void>((resolve) => out.end(resolve));
+  }
+
+  #add(film: Film): void {
+    const line = `${JSON.stringify(film)}\n`;
+    this.#out ??= this.#open();
+    this.#out.write(line);
+    this.#written += line.length;
+    if (this.#written > FILE_BYTES) this.#turnOver();
+    void this.#films?.then((films) => keep(films, film));
+  }
+
+  #open(): WriteStream {
+    const out = createWriteStream(this.#path, { flags: 'a', mode: 0o600 });
+    out.on('error', (error) =>
+      this.log.warn({}, `the worklist ${this.#path} cannot be written: ${error.message}`),
+    );
+    // What an earlier process has left counts, too.
+    void stat(this.#path).then(
+      ({ size }) => (this.#written += size),
+      () => undefined,
+    );
+    return out;
+  }
+
+  /** The file is full: it becomes the older one, and the one before that goes. */
+  #turnOver(): void {
+    const full = this.#out;
+    this.#written = 0;
+    // Whoever holds the file open goes on writing into it under its new name.
+    this.#turning = rename(this.#path, this.#older).then(
+      () => {
+        this.#out = undefined;
+        full?.end();
+      },
+      (error: unknown) =>
+        this.log.warn({}, `the worklist ${this.#path} cannot be set aside: ${String(error)}`),
+    );
+  }
+
+  #load(): Promise<Map<string, Film>> {
+    this.#films ??= this.#read();
+    return this.#films;
+  }
+
+  async #read(): Promise<Map<string, Film>> {
+    const films = new Map<string, Film>();
+    await new Promise<void>((resolve) => {
+      if (this.#out === undefined) resolve();
+      else this.#out.write('', () => resolve());
+    });
+    for (const path of [this.#older, this.#path]) {
+      if ((await stat(path).catch(() => null)) === null) continue;
+      for await (const line of createInterface({ input: createReadStream(path) })) {
+        const film = parsed(line);
+        if (film !== null) keep(films, film);
+      }
+    }
+    return films;
+  }
+}
+
+/** Puts the film last; a film that was processed again is there once. */
+function keep(films: Map<string, Film>, film: Film): void {
+  films.delete(film.id);
+  films.set(film.id, film);
+  const [oldest] = films.keys();
+  if (films.size > WORKLIST_ROWS && oldest !== undefined) films.delete(oldest);
+}
+
+/** A crash may have torn the last line. */
+function parsed(line: string): Film | null {
+  try {
+    return JSON.parse(line) as Film;
+  } catch {
+    return null;
+  }
+}
+
+function filmOf({ id, origin, outcome, frame, failure, spans, graph }: Settled): Film {
+  const { source, name, path, size, mtimeMs, sha256, receivedAt } = origin;
+  const results = withoutImages(frame?.results ?? {}) as Row['results'];
+  return {
+    id,
+    source,
+    file: name,
+    outcome,
+    receivedAt,
+    settledAt: new Date().toISOString(),
+    meta: withoutImages(frame?.meta ?? {}) as Row['meta'],
+    results,
+    failure:
+      failure === undefined
+        ? null
+        : { code: failure.code, stage: failure.component ?? null, message: failure.message },
+    suspicion: suspicionOf(results),
+    path,
+    size,
+    mtimeMs,
+    sha256,
+    graph,
+    timings: spans,
+    images: Object.entries(frame?.results ?? {}).flatMap(([stage, result]) =>
+      Object.entries(result).flatMap(([field, value]) => (isImage(value) ? [{ stage, field }] : [])),
+    ),
+  };
+}
+
+/** The row of a film. */
+export function rowOf(film: Film): Row {
+  const { id, source, file, outcome, receivedAt, settledAt, meta, results, failure, suspicion } = film;
+  return { id, source, file, outcome, receivedAt, settledAt, meta, results, failure, suspicion };
+}
+
+/**
+ * The highest of what the models say: the percentile of an anomaly score, or the probability in per cent
+ * that a classifier gives to everything but its label `normal`.
+ */
+export function suspicionOf(results: Row['results']): number | null {
+  const found = Object.values(results).flatMap((result) => {
+    const { percentile, probabilities } = (result ?? {}) as {
+      percentile?: unknown;
+      probabilities?: Record<string, unknown>;
+    };
+    const normal = probabilities?.['normal'];
+    return [
+      ...(typeof percentile === 'number' ? [percentile] : []),
+      ...(typeof normal === 'number' ? [100 * (1 - normal)] : []),
+    ];
+  });
+  return found.length === 0 ? null : Math.max(...found);
+}
+
+function labelsOf({ results }: Row): unknown[] {
+  return Object.values(results).map((result) => (result as { label?: unknown } | null)?.label);
+}

@@ -1,0 +1,300 @@
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { expect } from 'chai';
+import { firstValueFrom, take, toArray } from 'rxjs';
+import sharp from 'sharp';
+import { builtInRegistry } from '../../src/cli/builtins.js';
+import { ControlClient } from '../../src/control/client.js';
+import { ControlServer } from '../../src/control/serve.js';
+import { Worklist, type Row } from '../../src/control/worklist.js';
+import { loadPipeline } from '../../src/core/config/load.js';
+import { createProcessContainer } from '../../src/core/container.js';
+import { Monitor } from '../../src/core/monitor/monitor.js';
+import { startPipeline, type PipelineRun } from '../../src/core/run.js';
+import { film } from '../support/films.js';
+
+const silent = { debug() {}, info() {}, warn() {}, error() {} };
+
+const GRAPH = `
+version: 1
+name: ward
+sources: [{ use: watch, with: { path: ./inbox, settleMs: 50, scanMs: 300 } }]
+stages:
+  - use: decode
+  - use: resize
+    when: meta.width > 50
+    with: { width: 32, height: 32 }
+sinks: [{ use: csv, with: { path: ./out.csv } }]
+`;
+
+/** One running graph for all: a start takes longer than everything that is asked of it. */
+describe('the control interface', () => {
+  let dir: string;
+  let stateDir: string;
+  let graph: PipelineRun;
+  let monitor: Monitor;
+  let worklist: Worklist;
+  let server: ControlServer;
+  let client: ControlClient;
+  let page: string;
+  let open: string;
+  let stopping = false;
+
+  before(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'rxray-control-'));
+    stateDir = join(dir, '.rxray');
+    await mkdir(join(dir, 'inbox'));
+    await mkdir(join(dir, 'page'));
+    await writeFile(join(dir, 'page/index.html'), '<!doctype html><title>rxray</title>');
+    await writeFile(join(dir, 'pipeline.yaml'), GRAPH);
+    const { pipeline } = await loadPipeline(join(dir, 'pipeline.yaml'), builtInRegistry());
+    monitor = new Monitor();
+    graph = await startPipeline(pipeline!, createProcessContainer(silent), { monitor });
+    worklist = new Worklist(stateDir, monitor, silent);
+    const controlled = {
+      version: '1.2.3',
+      monitor,
+      worklist,
+      run: () => graph,
+      stopping: () => stopping,
+      pageDir: join(dir, 'page'),
+    };
+    server = new ControlServer(controlled, silent);
+    // A crash has left its socket.
+    await writeFile(join(stateDir, 'control.sock'), '');
+    await server.listenOnSocket(stateDir);
+    client = new ControlClient(stateDir);
+    page = await server.listenOnPort({ host: '127.0.0.1', port: 0 });
+    open = await server.listenOnPort({ host: '0.0.0.0', port: 0 });
+
+    const settled = firstValueFrom(monitor.settled$.pipe(take(3), toArray()));
+    await writeFile(join(dir, 'inbox/large.png'), await film(96, 80).png().toBuffer());
+    await writeFile(join(dir, 'inbox/small.png'), await film(40, 40).png().toBuffer());
+    await writeFile(join(dir, 'inbox/bad.png'), 'not a film');
+    await settled;
+  });
+
+  after(async () => {
+    await server.close();
+    graph.stop();
+    await graph.finished;
+    await worklist.close();
+    await rm(dir, { recursive: true, force: true });
+  });
+
+  async function rows(query: object = {}): Promise<{ total: number; films: Row[] }> {
+    return (await client.json('/api/films/search', { method: 'POST', body: query })) as never;
+  }
+
+  async function idOf(file: string): Promise<string> {
+    return (await rows({ text: file })).films[0]!.id;
+  }
+
+  describe('on its socket', () => {
+    it('replaces what a crash has left, and lets nobody else in', async () => {
+      const { mode } = await stat(join(stateDir, 'control.sock'));
+      expect(mode & 0o777).to.equal(0o600);
+      expect(await client.json('/api/status')).to.include({
+        name: 'ward',
+        state: 'running',
+        version: '1.2.3',
+      });
+    });
+
+    it('says what is wrong with a question', async () => {
+      const refused = await client.json('/api/films/nobody').catch((error: unknown) => error);
+      expect(refused).to.include({ code: 'CONTROL_REFUSED', message: 'the worklist has no film of that id' });
+      const query = await rows({ sort: 'oldest' }).catch((error: unknown) => error);
+      expect(String(query)).to.match(/newest/);
+    });
+
+    it('says when nobody is there', async () => {
+      const elsewhere = await new ControlClient(join(dir, 'elsewhere'))
+        .json('/')
+        .catch((error: unknown) => error);
+      expect(elsewhere).to.have.property('code', 'CONTROL_NOT_RUNNING');
+    });
+  });
+
+  it('gives the graph with its numbers, node by node', async () => {
+    const live = (await client.json('/api/graph')) as { nodes: Record<string, unknown>[]; films: object };
+    expect(live.films).to.deep.equal({ done: 2, failed: 1, already: 0, failedBefore: 0 });
+    expect(
+      live.nodes.map(({ id, kind, from, framesOut, errors }) => ({ id, kind, from, framesOut, errors })),
+    ).to.deep.equal([
+      { id: 'watch', kind: 'source', from: [], framesOut: 3, errors: 0 },
+      { id: 'decode', kind: 'stage', from: ['watch'], framesOut: 2, errors: 1 },
+      { id: 'resize', kind: 'stage', from: ['decode'], framesOut: 1, errors: 0 },
+      { id: 'csv', kind: 'sink', from: ['resize'], framesOut: 1, errors: 0 },
+    ]);
+  });
+
+  it('finds films by outcome and name, and pages through them', async () => {
+    expect((await rows()).total).to.equal(3);
+    expect((await rows({ outcome: 'failed' })).films.map(({ file }) => file)).to.deep.equal(['bad.png']);
+    expect((await rows({ text: 'LARGE' })).films.map(({ file }) => file)).to.deep.equal(['large.png']);
+    const [first, second] = [await rows({ limit: 1 }), await rows({ limit: 1, offset: 1 })];
+    expect(first.films).to.have.length(1);
+    expect(first.films[0]!.id).not.to.equal(second.films[0]!.id);
+    const [bad] = (await rows({ text: 'bad' })).films;
+    expect(bad!.failure).to.include({ code: 'FRAME_NOT_AN_IMAGE', stage: 'decode' });
+  });
+
+  it('tells all of one film but where it lies', async () => {
+    const detail = (await client.json(`/api/films/${await idOf('large')}`)) as Record<string, unknown>;
+    expect(detail).to.include({ file: 'large.png', graphIsPresent: true }).and.not.have.property('path');
+    expect(detail['stages']).to.deep.equal(['decode', 'resize']);
+    expect((detail['timings'] as { component: string }[]).map(({ component }) => component)).to.deep.equal([
+      'decode',
+      'resize',
+      'csv',
+    ]);
+  });
+
+  describe('on a port of this machine', () => {
+    it('serves the page with a strict policy, and pictures of every stage', async () => {
+      const home = await fetch(page);
+      expect(await home.text()).to.contain('<title>rxray</title>');
+      expect(home.headers.get('content-security-policy')).to.contain("default-src 'none'");
+      expect(home.headers.get('x-frame-options')).not.to.equal(null);
+      const id = await idOf('large');
+      const sizes = await Promise.all(
+        ['stages/decode', 'stages/resize', 'thumbnail'].map(async (path) => {
+          const response = await fetch(`${page}api/films/${id}/${path}`);
+          const { format, width, height } = await sharp(await response.arrayBuffer()).metadata();
+          return [format, width, height];
+        }),
+      );
+      expect(sizes).to.deep.equal([
+        ['png', 96, 80],
+        ['png', 32, 32],
+        ['webp', 96, 80],
+      ]);
+    });
+
+    it('gives pixels in all their bits', async () => {
+      const response = await fetch(`${page}api/films/${await idOf('large')}/stages/decode/pixels`);
+      expect(response.headers.get('x-image-type')).to.equal('Uint8Array');
+      expect((await response.arrayBuffer()).byteLength).to.equal(96 * 80);
+    });
+
+    it('has no picture where a film did not come by, or failed', async () => {
+      const byTheWay = await fetch(`${page}api/films/${await idOf('small')}/stages/resize`);
+      expect([byTheWay.status, await byTheWay.json()]).to.have.nested.property(
+        '[1].error.code',
+        'NO_PICTURE',
+      );
+      const failed = await fetch(`${page}api/films/${await idOf('bad')}/stages/decode`);
+      expect(await failed.json()).to.have.nested.property('error.code', 'FRAME_NOT_AN_IMAGE');
+    });
+
+    it('refuses another name than its own, and what another site asks', async () => {
+      expect(await ask(page, { host: 'evil.example' })).to.equal(403);
+      expect(await ask(page, { origin: 'https://evil.example' })).to.equal(403);
+      expect(await ask(page, { 'sec-fetch-site': 'cross-site' })).to.equal(403);
+      expect(await ask(page, {})).to.equal(200);
+    });
+  });
+
+  describe('on a port for others', () => {
+    it('wants the token, as a header or once for a cookie', async () => {
+      const { origin, hash } = new URL(open);
+      const token = hash.replace('#token=', '');
+      const address = origin.replace('0.0.0.0', '127.0.0.1');
+      expect((await fetch(`${address}/api/status`)).status).to.equal(401);
+      expect((await fetch(`${address}/metrics`)).status).to.equal(401);
+      const wrong = { authorization: `Bearer ${token.replace(/.$/, '_')}x` };
+      expect((await fetch(`${address}/api/status`, { headers: wrong })).status).to.equal(401);
+      const right = { authorization: `Bearer ${token}` };
+      expect((await fetch(`${address}/api/status`, { headers: right })).status).to.equal(200);
+
+      expect(await (await fetch(`${address}/api/session`)).json()).to.deep.equal({ tokenNeeded: true });
+      const refused = await fetch(`${address}/api/session`, { method: 'POST', body: '{"token":"x"}' });
+      expect(refused.status).to.equal(401);
+      const session = await fetch(`${address}/api/session`, {
+        method: 'POST',
+        body: JSON.stringify({ token }),
+      });
+      const cookie = session.headers.get('set-cookie')!;
+      expect(cookie)
+        .to.match(/HttpOnly/)
+        .and.match(/SameSite=Strict/)
+        .and.not.contain(token);
+      const headers = { cookie: cookie.split(';')[0]! };
+      expect((await fetch(`${address}/api/status`, { headers })).status).to.equal(200);
+    });
+
+    it('says how it is without one, and nothing else', async () => {
+      const address = new URL(open).origin.replace('0.0.0.0', '127.0.0.1');
+      expect((await fetch(`${address}/healthz`)).status).to.equal(200);
+      expect(await (await fetch(`${address}/readyz`)).json()).to.deep.equal({ status: 'running' });
+      stopping = true;
+      expect((await fetch(`${address}/readyz`)).status).to.equal(503);
+      stopping = false;
+    });
+  });
+
+  it('streams films and live numbers as they come', async () => {
+    const ending = new AbortController();
+    const seen = new Map<string, unknown>();
+    for await (const { event, data } of client.events('/api/events', ending.signal)) {
+      if (!seen.has('live'))
+        await writeFile(join(dir, 'inbox/later.png'), await film(60, 60).png().toBuffer());
+      seen.set(event, data);
+      if (seen.has('film')) break;
+    }
+    ending.abort();
+    expect(seen.get('film')).to.include({ file: 'later.png', outcome: 'done' });
+    expect(seen.get('live')).to.have.property('nodes').with.length(4);
+  });
+
+  it('lets somebody look at what comes out of one entry, with pictures', async () => {
+    let data: Record<string, unknown> = {};
+    for await (const told of client.events('/api/tap/resize?pictures')) {
+      data = told.data as Record<string, unknown>;
+      if (told.event === 'frame') break;
+      await writeFile(join(dir, 'inbox/tapped.png'), await film(70, 60).png().toBuffer());
+    }
+    expect(data).to.deep.include({ file: 'tapped.png', missed: 0 });
+    const { width, height } = await sharp(Buffer.from(data['png'] as string, 'base64')).metadata();
+    expect([width, height]).to.deep.equal([32, 32]);
+    const unknown = await client
+      .events('/api/tap/nothing')
+      .next()
+      .catch((error: unknown) => error);
+    expect(String(unknown)).to.contain('there are watch, decode, resize, csv');
+  });
+
+  it('is scraped by Prometheus', async () => {
+    const metrics = await (await fetch(`${page}metrics`)).text();
+    expect(metrics).to.contain('# TYPE rxray_stage_duration_seconds histogram');
+    expect(metrics).to.match(/^rxray_stage_duration_seconds_bucket\{stage="decode",le="\+Inf"\} [3-9]$/m);
+    expect(metrics).to.match(/^rxray_stage_errors_total\{stage="decode"\} 1$/m);
+    expect(metrics).to.match(/^rxray_sink_frames_total\{sink="csv"\} \d$/m);
+    expect(metrics).to.match(/^rxray_films_total\{outcome="failed"\} 1$/m);
+    expect(metrics).to.match(/^process_resident_memory_bytes \d/m);
+  });
+
+  it('keeps the worklist for the next process', async () => {
+    const again = new Worklist(stateDir, new Monitor(), silent);
+    const { films } = await again.find({ sort: 'newest', offset: 0, limit: 10 });
+    expect(films.map(({ file }) => file)).to.include.members(['large.png', 'small.png', 'bad.png']);
+    expect((await stat(join(stateDir, 'worklist.jsonl'))).mode & 0o777).to.equal(0o600);
+    expect(await readFile(join(stateDir, 'worklist.jsonl'), 'utf8')).to.match(/\n$/);
+    await again.close();
+  });
+});
+
+/** The status of an answer; fetch does not let one choose the Host. */
+async function ask(address: string, headers: Record<string, string>): Promise<number> {
+  return new Promise((resolve, reject) => {
+    request(new URL('/api/status', address), { headers }, (response) => {
+      void text(response).then(() => resolve(response.statusCode ?? 0));
+    })
+      .on('error', reject)
+      .end();
+  });
+}
