@@ -34,6 +34,10 @@ const COMMANDS: Readonly<Record<string, Listed>> = {
     summary: 'Trains a model on labelled films and writes its bundle.',
     load: async () => (await import('./train.js')).train,
   },
+  evaluate: {
+    summary: 'Judges a trained model on labelled films.',
+    load: async () => (await import('./evaluate.js')).evaluate,
+  },
   top: {
     summary: 'Shows what a running graph does, and which entry sets the pace.',
     load: async () => (await import('./top.js')).top,

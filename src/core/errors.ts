@@ -34,8 +34,8 @@ export const ERROR_CODES = {
   BUNDLE_NOT_FOUND: 'The model bundle does not exist.',
   BUNDLE_DAMAGED: 'A file of the bundle is damaged or does not fit the others.',
   BUNDLE_SHAPE: 'The image does not have the size that the bundle was trained on.',
-  // training: exit code 2
-  TRAINING_DATA: 'The films for training cannot be used.',
+  // training and evaluation: exit code 2
+  TRAINING_DATA: 'The films for training or evaluation cannot be used.',
   TRAINING_RESUME: 'The checkpoint does not belong to this training.',
   // looking at a running process: exit code 2
   CONTROL_NOT_RUNNING: 'No process runs the graph of that state folder.',

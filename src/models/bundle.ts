@@ -42,6 +42,31 @@ export const bundleSchema = z.strictObject({
   reference: z
     .strictObject({ scores: z.array(z.number()), search: z.record(z.string(), z.unknown()) })
     .optional(),
+  /** What makes a classifier's probabilities honest, fitted on the validation films. */
+  calibration: z
+    .strictObject({
+      temperature: z.number().positive().describe('Probabilities are softmax(logits ÷ temperature).'),
+      films: z.int().positive().describe('How many it was fitted on.'),
+      ece: z
+        .strictObject({ before: z.number(), after: z.number() })
+        .describe('Expected calibration error on those films.'),
+      binary: z
+        .strictObject({
+          normal: z.string().describe('The label that stands for healthy.'),
+          threshold: z
+            .number()
+            .min(0)
+            .max(1)
+            .describe('A film counts as abnormal where 1 − P(normal) is above it.'),
+          plateau: z
+            .tuple([z.number(), z.number()])
+            .describe('The thresholds that did as well; the one taken lies in their middle.'),
+          balancedAccuracy: z.number().describe('At the threshold, on those films.'),
+        })
+        .optional()
+        .describe('Absent where no label stands for healthy.'),
+    })
+    .optional(),
   metrics: z.record(z.string(), z.unknown()).default({}),
   data: z.strictObject({
     name: z.string(),

@@ -4,6 +4,7 @@ import { imageOf, type Classification } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
 import { Engine } from '../engine/engine.js';
 import type { HostTensor, HostTensors } from '../engine/index.js';
+import { temper } from '../models/calibration.js';
 import { inputTensor } from '../models/input-tensor.js';
 import type { Bundle } from '../models/bundle.js';
 import {
@@ -106,8 +107,15 @@ export function classify(
   };
 }
 
-/** Probabilities per film. An output named `probabilities` is taken as it is, others are logits. */
-function probabilitiesOf(outputs: HostTensors, { name, labels }: Bundle, component: string): number[][] {
+/**
+ * Probabilities per film, calibrated where the bundle says how. An output named `probabilities` is taken
+ * as it is, others are logits.
+ */
+function probabilitiesOf(
+  outputs: HostTensors,
+  { name, labels, calibration }: Bundle,
+  component: string,
+): number[][] {
   const given = outputs.probabilities;
   const tensor = given ?? outputs.logits ?? Object.values(outputs)[0];
   const [films = 0, classes] = tensor?.dims ?? [];
@@ -122,7 +130,8 @@ function probabilitiesOf(outputs: HostTensors, { name, labels }: Bundle, compone
   const { data } = tensor;
   return Array.from({ length: films }, (_, i) => {
     const row = Array.from(data.subarray(i * classes, (i + 1) * classes));
-    return given === undefined ? softmax(row) : row;
+    const probabilities = given === undefined ? softmax(row) : row;
+    return calibration === undefined ? probabilities : temper(probabilities, calibration.temperature);
   });
 }
 

@@ -19,6 +19,8 @@ export interface Film {
   readonly patient: string;
   /** Of the file's bytes, in hexadecimal. */
   readonly sha256: string;
+  /** What else the manifest says of it, by column: source, view, age, … */
+  readonly details?: Readonly<Record<string, string>>;
 }
 
 export interface Dataset {
@@ -56,6 +58,7 @@ interface Row {
   readonly class: string;
   readonly split: Split | undefined;
   readonly patient: string;
+  readonly details?: Readonly<Record<string, string>>;
 }
 
 const IMAGE = /\.(jpe?g|png|tiff?|webp|bmp|gif|dcm)$/i;
@@ -120,10 +123,12 @@ async function readManifest(
   }
   const originals = records.filter((record) => !record[duplicateOf]);
   const root = dirname(resolve(path));
+  const known = new Set([...Object.values(names), duplicateOf]);
   const rows = originals.map((record, i): Row => {
     const name = record[names.path] ?? '';
     const split = record[names.split];
     const patient = record[names.patient] ?? '';
+    const details = Object.fromEntries(Object.entries(record).filter(([column]) => !known.has(column)));
     if (name === '' || !record[names.class]) throw broken(`${path}: film ${i + 1} has no path or no class`);
     if (split && SPLITS[split] === undefined) {
       throw broken(`${path}: the split of ${name} is "${split}", expected ${Object.keys(SPLITS).join(', ')}`);
@@ -134,6 +139,7 @@ async function readManifest(
       class: record[names.class] ?? '',
       split: split ? SPLITS[split] : undefined,
       patient: patient === '' ? name : patient,
+      details,
     };
   });
   const unsplit = rows.filter((row) => row.split === undefined).length;

@@ -12,6 +12,7 @@ import type { About } from '../../training/card.js';
 import { readDataset } from '../../training/dataset.js';
 import type { Made, Recipe } from '../../training/recipe.js';
 import { builtInRegistry } from '../builtins.js';
+import { columnsOf } from '../columns.js';
 import { EXIT } from '../exit.js';
 import type { CommonOptions } from './options.js';
 
@@ -34,11 +35,6 @@ const aboutSchema = z.strictObject({
   source: z.string(),
   limits: z.array(z.string()).default([]),
 });
-
-const columnsSchema = z.partialRecord(
-  z.enum(['path', 'class', 'split', 'patient', 'duplicateOf']),
-  z.string(),
-);
 
 /** How a training is told to go on or to stop. */
 export interface Stop {
@@ -66,7 +62,7 @@ export async function run(
     const dataset = await readDataset(options.data, {
       validation: options.validation,
       seed: options.seed,
-      columns: await columnsOf(options.columns),
+      columns: columnsOf(options.columns),
     });
     for (const [split, counts] of Object.entries(dataset.counts)) {
       report.say(
@@ -185,14 +181,6 @@ export function usualChain(side: number): PreprocessingStep[] {
 async function aboutOf({ about, data }: CommonOptions): Promise<About> {
   if (about !== undefined) return yamlOf(about, aboutSchema);
   return { name: basename(dirname(resolve(data))), license: 'unknown', source: 'Not stated.', limits: [] };
-}
-
-async function columnsOf(text: string | undefined): Promise<z.output<typeof columnsSchema>> {
-  if (text === undefined) return {};
-  const pairs = text.split(',').map((pair) => pair.split('='));
-  const parsed = columnsSchema.safeParse(Object.fromEntries(pairs));
-  if (parsed.success) return parsed.data;
-  throw new RxrayError('TRAINING_DATA', `--columns ${text}: ${z.prettifyError(parsed.error)}`);
 }
 
 async function yamlOf<T>(path: string, schema: z.ZodType<T>): Promise<T> {

@@ -1,0 +1,200 @@
+import { createRequire } from 'node:module';
+import { resolve } from 'node:path';
+import { SingleBar } from 'cli-progress';
+import type { Command } from 'commander';
+import pc from 'picocolors';
+import { RxrayError } from '../core/errors.js';
+import { Engine } from '../engine/index.js';
+import { BundleError, readBundle } from '../models/bundle.js';
+import { readDataset } from '../training/dataset.js';
+import type { AnomalyFigures } from '../training/evaluation/anomaly-figures.js';
+import type { BinaryFigures } from '../training/evaluation/binary-figures.js';
+import type { Interval } from '../training/evaluation/bootstrap.js';
+import type { ClassifierFigures } from '../training/evaluation/classifier-figures.js';
+import { evaluate as evaluateBundle, type Evaluation } from '../training/evaluation/evaluate.js';
+import { builtInRegistry } from './builtins.js';
+import { columnsOf } from './columns.js';
+import { EXIT } from './exit.js';
+import { createLog } from './log.js';
+
+const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
+
+interface EvaluateOptions {
+  readonly data: string;
+  readonly split?: string;
+  readonly columns?: string;
+  readonly normal?: string;
+  readonly method?: string;
+  readonly cache: string;
+  readonly json?: boolean;
+}
+
+const EXAMPLES = `
+Examples:
+  $ rxray evaluate models/chest-resnet --data films/manifest.csv --split test
+  $ rxray evaluate models/chest-resnet --data films --json | jq .binary
+  $ rxray evaluate models/chest-anogan --data films/test --method search
+
+DATA is as for \`rxray train\`: a folder of classes, or a manifest (CSV) with the columns path, class and,
+where known, split and patient. Without --split, the films of the split "test" are judged where there are
+any, else those of "val", else all.
+
+Exit codes: 0 fine, 2 usage, films or bundle that do not fit, 3 fatal.`;
+
+export function evaluate(program: Command): void {
+  program
+    .command('evaluate')
+    .description('Judges a trained model on labelled films.')
+    .argument('<bundle>', "the model's folder")
+    .requiredOption('--data <path>', 'a manifest (CSV) or a folder of classes')
+    .option('--split <name>', 'train, val, test or all')
+    .option('--columns <names>', "the manifest's columns, e.g. path=file,class=label,patient=id")
+    .option('--normal <class>', "the class of healthy films (default: the bundle's)")
+    .option('--method <name>', 'how an AnoGAN scores: search, encoder or refine')
+    .option('--cache <dir>', 'where preprocessed films are kept', '.rxray/cache')
+    .option('--json', 'print one JSON object')
+    .addHelpText('after', EXAMPLES)
+    .action(async (bundle: string, options: EvaluateOptions) => {
+      const { text, code } = await evaluateFiles(bundle, options);
+      (code === EXIT.fine ? process.stdout : process.stderr).write(`${text}\n`);
+      process.exitCode = code;
+    });
+}
+
+/** What `rxray evaluate` prints, and its exit code. */
+export async function evaluateFiles(
+  path: string,
+  options: EvaluateOptions,
+): Promise<{ text: string; code: number }> {
+  const engine = new Engine();
+  const progress = new Progress();
+  try {
+    const dir = resolve(path);
+    const bundle = await readBundle(dir);
+    // Nothing is drawn: where the data name no split, all films are of one.
+    const dataset = await readDataset(options.data, { validation: 0, columns: columnsOf(options.columns) });
+    const stateDir = resolve(options.cache);
+    const evaluation = await evaluateBundle(
+      {
+        dir,
+        bundle,
+        dataset,
+        split: options.split,
+        normal: options.normal,
+        method: options.method,
+        cacheDir: stateDir,
+        baseDir: process.cwd(),
+        rxray: version,
+        onProgress: progress.show,
+      },
+      { registry: builtInRegistry(), engine, log: createLog(), stateDir },
+    );
+    const { split, figures, bootstrap } = evaluation;
+    const { duplicates } = dataset;
+    const summary = { model: bundle.name, kind: bundle.kind, split, ...figures, duplicates, bootstrap };
+    const text = options.json ? JSON.stringify(summary) : describe(bundle.name, evaluation);
+    return { text, code: EXIT.fine };
+  } catch (error) {
+    if (!(error instanceof BundleError || (error instanceof RxrayError && isUsage(error)))) throw error;
+    const prefix = error instanceof RxrayError ? `${error.code} ` : '';
+    return { text: `${prefix}${error.message}`, code: EXIT.usage };
+  } finally {
+    progress.end();
+    await engine.dispose();
+  }
+}
+
+function isUsage({ code }: RxrayError): boolean {
+  return code.startsWith('TRAINING_') || code.startsWith('BUNDLE_');
+}
+
+function describe(name: string, { kind, split, figures, bootstrap }: Evaluation): string {
+  const which = split === 'all' ? '' : ` of the split "${split}"`;
+  const lines = [
+    pc.bold(`${name} on ${figures.n} films${which}`),
+    ...(kind === 'classifier' ? classifierLines(figures) : anomalyLines(figures)),
+    pc.dim(`In brackets: 95 % intervals, ${bootstrap.resamples} bootstrap samples by ${bootstrap.unit}.`),
+    'Not a medical device: for research, never for diagnosis.',
+  ];
+  return lines.join('\n');
+}
+
+function classifierLines(figures: ClassifierFigures): string[] {
+  const { intervals, perClass, labels, confusion, binary } = figures;
+  const row = rows(intervals);
+  return [
+    ...(figures.accuracy === null
+      ? ['The films are of classes that the model has no label for: only normal against the rest is judged.']
+      : [
+          row('accuracy', figures.accuracy, 'accuracy'),
+          row('balanced accuracy', figures.balancedAccuracy, 'balancedAccuracy'),
+          row('AUROC, mean of one against the rest', figures.auroc, 'auroc'),
+          row('calibration error (ECE)', figures.ece, 'ece'),
+          '',
+          ...Object.entries(perClass).map(
+            ([label, each]) =>
+              `${label}: ${each.n} films, ${rows(each.intervals)('recall', each.recall, 'recall')}, ` +
+              rows(each.intervals)('AUROC', each.auroc, 'auroc'),
+          ),
+          '',
+          ...confusion.map(
+            (counts, i) =>
+              `${labels[i] ?? ''} called ${labels.map((l, j) => `${l} ${counts[j] ?? 0}`).join(', ')}`,
+          ),
+        ]),
+    ...(binary === null ? [] : ['', ...binaryLines(binary)]),
+  ];
+}
+
+function anomalyLines(figures: AnomalyFigures): string[] {
+  return [...binaryLines(figures.binary), `${figures.msPerFilm.toFixed(1)} ms per film`];
+}
+
+function binaryLines(figures: BinaryFigures): string[] {
+  const row = rows(figures.intervals);
+  return [
+    `"${figures.normal}" against the rest, at the threshold ${figures.threshold.toFixed(3)} (${figures.thresholdFrom}):`,
+    row('AUROC', figures.auroc, 'auroc'),
+    row('AUPR', figures.aupr, 'aupr'),
+    row('accuracy', figures.accuracy, 'accuracy'),
+    row('sensitivity', figures.sensitivity, 'sensitivity'),
+    row('specificity', figures.specificity, 'specificity'),
+    row('sensitivity at 90 % specificity', figures.sensitivityAt90Specificity, 'sensitivityAt90Specificity'),
+    row('sensitivity at 95 % specificity', figures.sensitivityAt95Specificity, 'sensitivityAt95Specificity'),
+  ];
+}
+
+function rows(
+  intervals: Readonly<Record<string, Interval | null>>,
+): (what: string, value: number | null, name: string) => string {
+  return (what, value, name) => {
+    const found = intervals[name];
+    const range = found == null ? '' : ` (${found[0].toFixed(3)}–${found[1].toFixed(3)})`;
+    return `${what} ${value === null ? '–' : value.toFixed(3)}${range}`;
+  };
+}
+
+/** A bar per phase, on a terminal only. */
+class Progress {
+  #bar: { readonly phase: string; readonly line: SingleBar } | undefined;
+
+  readonly show = (phase: string, done: number, total: number): void => {
+    if (!process.stderr.isTTY) return;
+    if (this.#bar?.phase !== phase) {
+      this.end();
+      const line = new SingleBar({
+        format: '{phase} {bar} {value}/{total}',
+        hideCursor: true,
+        clearOnComplete: true,
+      });
+      line.start(total, done, { phase });
+      this.#bar = { phase, line };
+    }
+    this.#bar.line.update(done);
+  };
+
+  end(): void {
+    this.#bar?.line.stop();
+    this.#bar = undefined;
+  }
+}

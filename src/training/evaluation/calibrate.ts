@@ -1,0 +1,124 @@
+import type { Bundle } from '../../models/bundle.js';
+import { fitTemperature, temper } from '../../models/calibration.js';
+import type { Weights } from './bootstrap.js';
+import { operatingPoints, rank } from './ranking.js';
+
+/** Films whose highest probability lies in one bin. */
+export interface ReliabilityBin {
+  readonly from: number;
+  readonly to: number;
+  readonly films: number;
+  /** Mean of the highest probability; null without films. */
+  readonly confidence: number | null;
+  /** Share that the label with the highest probability was right for; null without films. */
+  readonly accuracy: number | null;
+}
+
+/** As in Naeini et al. 2015; more bins than this hold too few films of a test set of hundreds. */
+export const ECE_BINS = 10;
+
+/** The films by their highest probability, in bins of equal width. */
+export function reliability(
+  probabilities: readonly (readonly number[])[],
+  truth: ArrayLike<number>,
+  weights?: Weights,
+): ReliabilityBin[] {
+  const bins = Array.from({ length: ECE_BINS }, () => ({ films: 0, confidence: 0, right: 0 }));
+  probabilities.forEach((row, i) => {
+    const weight = weights === undefined ? 1 : (weights[i] ?? 0);
+    const confidence = Math.max(...row);
+    const bin = bins[Math.min(ECE_BINS - 1, Math.floor(confidence * ECE_BINS))];
+    if (bin === undefined || weight === 0) return;
+    bin.films += weight;
+    bin.confidence += weight * confidence;
+    if (row.indexOf(confidence) === truth[i]) bin.right += weight;
+  });
+  return bins.map(({ films, confidence, right }, i) => ({
+    from: i / ECE_BINS,
+    to: (i + 1) / ECE_BINS,
+    films,
+    confidence: films === 0 ? null : confidence / films,
+    accuracy: films === 0 ? null : right / films,
+  }));
+}
+
+/** Expected calibration error: |accuracy − confidence| of the bins, weighed by their films (Naeini et al. 2015). */
+export function expectedCalibrationError(bins: readonly ReliabilityBin[]): number {
+  const films = bins.reduce((sum, bin) => sum + bin.films, 0);
+  return bins.reduce((sum, bin) => {
+    if (bin.accuracy === null || bin.confidence === null) return sum;
+    return sum + (bin.films / films) * Math.abs(bin.accuracy - bin.confidence);
+  }, 0);
+}
+
+/**
+ * What a bundle records as its `calibration`: a temperature, and the threshold on 1 − P(normal). To be
+ * given films that the network has not learnt from.
+ *
+ * @param probabilities Films × labels, as the network gives them.
+ * @param truth Index of each film's label.
+ * @param normal The label that stands for healthy, where there is one.
+ */
+export function calibrate(
+  probabilities: readonly (readonly number[])[],
+  truth: ArrayLike<number>,
+  labels: readonly string[],
+  normal: string | undefined = labels.find((label) => label.toLowerCase() === 'normal'),
+): NonNullable<Bundle['calibration']> {
+  const temperature = fitTemperature(probabilities, truth);
+  const calibrated = probabilities.map((row) => temper(row, temperature));
+  const ece = (rows: readonly (readonly number[])[]): number =>
+    expectedCalibrationError(reliability(rows, truth));
+  const healthy = normal === undefined ? -1 : labels.indexOf(normal);
+  const abnormal = Array.from(truth, (label) => label !== healthy);
+  return {
+    temperature,
+    films: probabilities.length,
+    ece: { before: ece(probabilities), after: ece(calibrated) },
+    ...(normal !== undefined &&
+      abnormal.includes(true) &&
+      abnormal.includes(false) && {
+        binary: {
+          normal,
+          ...chooseThreshold(
+            calibrated.map((row) => 1 - (row[healthy] ?? 0)),
+            abnormal,
+          ),
+        },
+      }),
+  };
+}
+
+/** Thresholds that cost no more than one film of the rarer kind count as equally good. */
+const PLATEAU_FILMS = 1;
+
+/**
+ * The threshold with the best balanced accuracy: the middle of its plateau, which is further from the
+ * next mistake on either side than the best single value is. Of two plateaus, the one with the higher
+ * thresholds: rather a film too few called abnormal than one too many, since a network is usually surer
+ * of what is abnormal than it should be where films come from elsewhere.
+ */
+export function chooseThreshold(
+  scores: readonly number[],
+  abnormal: readonly boolean[],
+): { threshold: number; plateau: [number, number]; balancedAccuracy: number } {
+  const points = operatingPoints(rank(scores, abnormal));
+  const positives = points.at(-1)?.truePositives ?? 0;
+  const negatives = points.at(-1)?.falsePositives ?? 0;
+  const balanced = points.map(
+    ({ truePositives, falsePositives }) =>
+      (truePositives / positives + (negatives - falsePositives) / negatives) / 2,
+  );
+  const best = Math.max(...balanced);
+  const tolerance = PLATEAU_FILMS / (2 * Math.min(positives, negatives)) + 1e-9;
+  const good = (i: number): boolean => (balanced[i] ?? -1) >= best - tolerance;
+  let from = balanced.indexOf(best);
+  let to = from;
+  while (good(from - 1)) from--;
+  while (good(to + 1)) to++;
+  // The point i is what all thresholds from the next point's score up to its own give.
+  const plateau: [number, number] = [points[to + 1]?.score ?? 0, Math.min(1, points[from]?.score ?? 1)];
+  const threshold = (plateau[0] + plateau[1]) / 2;
+  const at = points.findLastIndex(({ score }) => score > threshold);
+  return { threshold, plateau, balancedAccuracy: balanced[at] ?? best };
+}

@@ -1,0 +1,228 @@
+import type { Anomaly, Classification, Image, StageResult } from '../../core/frame.js';
+import { RxrayError } from '../../core/errors.js';
+import type { Bundle } from '../../models/bundle.js';
+import type { Dataset, Film, Split } from '../dataset.js';
+import { filmAt, prepareFilms, resolveChain, type PreparedFilms } from '../preprocess.js';
+import { anomalyFigures, type AnomalyFigures, type ScoredFilms } from './anomaly-figures.js';
+import type { BinaryQuestion } from './binary-figures.js';
+import { resample, type Weights } from './bootstrap.js';
+import { classifierFigures, type ClassifiedFilms, type ClassifierFigures } from './classifier-figures.js';
+import { openModel, type Model, type ModelServices } from './score.js';
+
+export interface EvaluationRequest {
+  /** Absolute. */
+  readonly dir: string;
+  readonly bundle: Bundle;
+  readonly dataset: Dataset;
+  /** Default: `test` where the data have one, else `val`, else all films. */
+  readonly split: string | undefined;
+  /** The class that stands for healthy; default: the bundle's. */
+  readonly normal: string | undefined;
+  /** How an AnoGAN scores; default: the stage's. */
+  readonly method: string | undefined;
+  readonly cacheDir: string;
+  /** The folder that paths in the preprocessing are relative to. */
+  readonly baseDir: string;
+  readonly rxray: string;
+  readonly onProgress: (phase: 'preprocessing' | 'scoring', done: number, total: number) => void;
+}
+
+interface Common {
+  readonly films: readonly Film[];
+  readonly prepared: PreparedFilms;
+  /** As the stage gave them. */
+  readonly results: readonly StageResult[];
+  readonly split: Split | 'all';
+  readonly bootstrap: {
+    readonly resamples: number;
+    readonly seed: number;
+    readonly unit: 'patient' | 'film';
+  };
+}
+
+/** What came of it: the films, what the model said of each, and the figures. */
+export type Evaluation =
+  | (Common & {
+      readonly kind: 'classifier';
+      readonly said: ClassifiedFilms;
+      readonly figures: ClassifierFigures;
+    })
+  | (Common & { readonly kind: 'anomaly'; readonly said: ScoredFilms; readonly figures: AnomalyFigures });
+
+const BOOTSTRAP = { resamples: 1000, seed: 1 } as const;
+
+/**
+ * Runs the films through the bundle's preprocessing and its stage, as a graph would, and computes every
+ * figure. Throws `TRAINING_DATA` where the films or the options do not fit the bundle.
+ */
+export async function evaluate(request: EvaluationRequest, services: ModelServices): Promise<Evaluation> {
+  const { bundle, dataset, method, onProgress } = request;
+  const { films, split } = chosen(dataset, request.split);
+  // Before the films are prepared, which takes a while.
+  const normal = normalOf(bundle, request.normal);
+  if (bundle.kind === 'classifier') requireKnownClasses(films, bundle, normal);
+  const model = await openModel(request.dir, bundle.kind, method === undefined ? {} : { method }, services);
+  try {
+    const prepared = await preparedFilms(films, request, services);
+    const images = imagesOf(prepared, films.length);
+    const { results, msPerFilm } = await timed(model, images, (done) => {
+      onProgress('scoring', done, films.length);
+    });
+    const unit = films.some((film) => film.patient !== film.name) ? 'patient' : 'film';
+    const resamples = resample(
+      films.map((film) => film.patient),
+      BOOTSTRAP,
+    );
+    const common = { films, prepared, results, split, bootstrap: { ...BOOTSTRAP, unit } } as const;
+    return { ...common, ...figuresOf(films, results, bundle, normal, msPerFilm, resamples) };
+  } finally {
+    await model.dispose();
+  }
+}
+
+/** The figures of any results for the films: of the films as they are, or blacked out in part. */
+export function figuresOf(
+  films: readonly Film[],
+  results: readonly StageResult[],
+  bundle: Bundle,
+  normal: string | undefined,
+  msPerFilm: number,
+  resamples: readonly Weights[] = [],
+):
+  | { readonly kind: 'classifier'; readonly said: ClassifiedFilms; readonly figures: ClassifierFigures }
+  | { readonly kind: 'anomaly'; readonly said: ScoredFilms; readonly figures: AnomalyFigures } {
+  if (bundle.kind === 'classifier') {
+    const said = classified(films, results as readonly Classification[], bundle, normal);
+    return { kind: 'classifier', said, figures: classifierFigures(said, resamples) };
+  }
+  const said = scored(films, results as readonly Anomaly[], bundle, normal ?? 'normal', msPerFilm);
+  return { kind: 'anomaly', said, figures: anomalyFigures(said, resamples) };
+}
+
+/** The class that stands for healthy: as asked for, as the bundle says, or by its name. */
+export function normalOf(bundle: Bundle, asked: string | undefined): string | undefined {
+  if (bundle.kind !== 'classifier') {
+    const { normal } = bundle.training;
+    return asked ?? (typeof normal === 'string' ? normal : 'normal');
+  }
+  if (asked === undefined) {
+    return bundle.calibration?.binary?.normal ?? bundle.labels.find((label) => same(label, 'normal'));
+  }
+  const label = bundle.labels.find((name) => same(name, asked));
+  if (label !== undefined) return label;
+  throw refused(
+    `the model has no label "${asked}" for normal films: its labels are ${bundle.labels.join(', ')}`,
+  );
+}
+
+export function imagesOf(prepared: PreparedFilms, count: number): Image[] {
+  const { width, height } = prepared;
+  const channels = prepared.channels === 3 ? 3 : 1;
+  return Array.from({ length: count }, (_, i) => ({ width, height, channels, data: filmAt(prepared, i) }));
+}
+
+function chosen(dataset: Dataset, asked: string | undefined): { films: Film[]; split: Split | 'all' } {
+  const splits = Object.keys(dataset.counts) as Split[];
+  const split = asked ?? (['test', 'val'] as const).find((name) => splits.includes(name)) ?? 'all';
+  const films = dataset.films.filter((film) => split === 'all' || film.split === split);
+  if (films.length > 0) return { films, split: split as Split | 'all' };
+  throw refused(`no film is in the split "${split}": the data have ${splits.join(', ')}, or say \`all\``);
+}
+
+async function preparedFilms(
+  films: readonly Film[],
+  { bundle, cacheDir, baseDir, rxray, onProgress }: EvaluationRequest,
+  { registry, log }: ModelServices,
+): Promise<PreparedFilms> {
+  const chain = await resolveChain(bundle.preprocessing, registry, baseDir);
+  return prepareFilms(films, chain, {
+    cacheDir,
+    baseDir,
+    log,
+    rxray,
+    onProgress: (done, total) => {
+      onProgress('preprocessing', done, total);
+    },
+  });
+}
+
+async function timed(
+  model: Model,
+  images: readonly Image[],
+  onProgress: (done: number) => void,
+): Promise<{ results: StageResult[]; msPerFilm: number }> {
+  // The first run of a session allocates: it belongs to no film.
+  await model.score(images.slice(0, 1));
+  const began = performance.now();
+  const results = await model.score(images, { onProgress });
+  return { results, msPerFilm: (performance.now() - began) / images.length };
+}
+
+function classified(
+  films: readonly Film[],
+  results: readonly Classification[],
+  { labels, calibration }: Bundle,
+  normal: string | undefined,
+): ClassifiedFilms {
+  const stored = calibration?.binary;
+  const binary: BinaryQuestion | null =
+    normal === undefined
+      ? null
+      : {
+          normal,
+          abnormal: films.map((film) => !same(film.class, normal)),
+          ...(stored?.normal === normal
+            ? { threshold: stored.threshold, thresholdFrom: 'the bundle (chosen on its validation films)' }
+            : { threshold: 0.5, thresholdFrom: 'a half: the bundle has none' }),
+        };
+  return {
+    labels,
+    truth: films.map((film) => labelOf(film, labels)),
+    probabilities: results.map((result) => labels.map((label) => result.probabilities[label] ?? 0)),
+    temperature: calibration?.temperature ?? 1,
+    binary,
+  };
+}
+
+/** A score above those of this share of the reference films is called abnormal where a bundle names no threshold. */
+const REFERENCE_SPECIFICITY = 0.95;
+
+function scored(
+  films: readonly Film[],
+  results: readonly Anomaly[],
+  { reference }: Bundle,
+  normal: string,
+  msPerFilm: number,
+): ScoredFilms {
+  const at = Math.ceil(REFERENCE_SPECIFICITY * (reference?.scores.length ?? 0)) - 1;
+  return {
+    scores: results.map((result) => result.anomalyScore),
+    binary: {
+      normal,
+      abnormal: films.map((film) => !same(film.class, normal)),
+      threshold: reference?.scores[at] ?? Infinity,
+      thresholdFrom: "the 95th percentile of the bundle's reference scores, of normal films",
+    },
+    msPerFilm,
+  };
+}
+
+function labelOf(film: Film, labels: readonly string[]): number {
+  const exact = labels.indexOf(film.class);
+  return exact >= 0 ? exact : labels.findIndex((label) => same(label, film.class));
+}
+
+function requireKnownClasses(films: readonly Film[], { labels }: Bundle, normal: string | undefined): void {
+  const classes = [...new Set(films.map((film) => film.class))].sort();
+  const unknown = classes.filter((name) => !labels.some((label) => same(label, name)));
+  if (unknown.length === 0 || (normal !== undefined && classes.some((name) => same(name, normal)))) return;
+  throw refused(`the data's classes are ${classes.join(', ')}, the model's labels ${labels.join(', ')}`);
+}
+
+function same(one: string, other: string): boolean {
+  return one.toLowerCase() === other.toLowerCase();
+}
+
+function refused(message: string): RxrayError {
+  return new RxrayError('TRAINING_DATA', message);
+}

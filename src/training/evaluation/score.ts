@@ -1,0 +1,92 @@
+import type { Frame, Image, StageResult } from '../../core/frame.js';
+import type { BatchStage, Log } from '../../core/plugin.js';
+import type { PluginRegistry } from '../../core/plugins/registry.js';
+import { RxrayError } from '../../core/errors.js';
+import { Engine } from '../../engine/engine.js';
+import type { Bundle } from '../../models/bundle.js';
+
+/** The stage that runs a bundle of each kind. */
+const STAGE_OF: Readonly<Record<Bundle['kind'], string>> = {
+  classifier: 'resnet',
+  anogan: 'anogan',
+};
+
+const BATCH = 32;
+
+/** A bundle's own stage, opened as a graph would open it. */
+export interface Model {
+  /** One result per image, in their order; `batchSize` images at a time. */
+  score(images: readonly Image[], options?: ScoreOptions): Promise<StageResult[]>;
+  dispose(): Promise<void>;
+}
+
+export interface ScoreOptions {
+  readonly batchSize?: number;
+  readonly onProgress?: (done: number) => void;
+}
+
+export interface ModelServices {
+  readonly registry: PluginRegistry;
+  readonly engine: Engine;
+  readonly log: Log;
+  readonly stateDir: string;
+}
+
+/**
+ * Opens the stage that serving uses, so that an evaluation and a running graph cannot differ.
+ *
+ * @param settings Options of the stage, besides the bundle. Throws `TRAINING_DATA` where it has no such option.
+ */
+export async function openModel(
+  dir: string,
+  kind: Bundle['kind'],
+  settings: Readonly<Record<string, unknown>>,
+  { registry, engine, log, stateDir }: ModelServices,
+): Promise<Model> {
+  const { plugin } = await registry.load('stage', STAGE_OF[kind], dir);
+  const parsed = plugin.options.safeParse({ bundle: dir, ...settings });
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    const where = issue?.path.join('.') ?? '';
+    throw new RxrayError('TRAINING_DATA', `the stage \`${plugin.name}\`: ${where} ${issue?.message ?? ''}`);
+  }
+  const id = 'model';
+  const stage = (await plugin.create(parsed.data, {
+    id,
+    log,
+    baseDir: dir,
+    stateDir,
+    signal: new AbortController().signal,
+    resolve: (path) => path,
+    get: (service) => {
+      if (service === Engine) return engine as never;
+      throw new Error(`an evaluation has no service ${String(service)}`);
+    },
+  })) as BatchStage;
+  return {
+    async score(images, { batchSize = BATCH, onProgress } = {}) {
+      const results: StageResult[] = [];
+      for (let from = 0; from < images.length; from += batchSize) {
+        const frames = images.slice(from, from + batchSize).map(frameOf);
+        for (const frame of await stage.processBatch(frames)) {
+          const result = frame.results[id];
+          if (result === undefined)
+            throw new Error(`the stage \`${plugin.name}\` left a film without result`);
+          results.push(result);
+        }
+        onProgress?.(results.length);
+      }
+      return results;
+    },
+    dispose: async () => {
+      await stage.dispose?.();
+    },
+  };
+}
+
+/** Only the pixels matter to a model. */
+function frameOf(image: Image): Frame {
+  const epoch = new Date(0).toISOString();
+  const origin = { source: 'evaluation', name: '', path: '', size: 0, mtimeMs: 0, sha256: '' };
+  return { id: '', origin: { ...origin, receivedAt: epoch }, image, meta: {}, results: {} };
+}

@@ -1,0 +1,135 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import sharp from 'sharp';
+import type * as Command from '../../src/cli/evaluate.js';
+import { seededRandom } from '../../src/models/random.js';
+import { toyAnogan, toyClassifier } from '../support/bundles.js';
+
+describe('rxray evaluate', function () {
+  this.timeout(120_000);
+  let dir: string;
+  let evaluateFiles: typeof Command.evaluateFiles;
+  const chain = (side: number) => [
+    { use: 'decode', with: {} },
+    { use: 'resize', with: { width: side, height: side } },
+  ];
+  before(async () => {
+    // By its address, as plugins are: otherwise mocha's copy of the engine's class would be another than theirs.
+    const address = new URL('../../src/cli/evaluate.ts', import.meta.url).href;
+    ({ evaluateFiles } = (await import(address)) as typeof Command);
+    dir = await mkdtemp(join(tmpdir(), 'rxray-evaluate-'));
+    await toyClassifier(join(dir, 'classifier'), { preprocessing: chain(32) });
+    await toyClassifier(join(dir, 'calibrated'), {
+      preprocessing: chain(32),
+      calibration: {
+        temperature: 2,
+        films: 9,
+        ece: { before: 0.3, after: 0.1 },
+        binary: { normal: 'normal', threshold: 0.625, plateau: [0.5, 0.75], balancedAccuracy: 1 },
+      },
+    });
+    await toyAnogan(join(dir, 'anogan'), { preprocessing: chain(64), training: { normal: 'normal' } });
+    const random = seededRandom(4);
+    const rows = ['path,class,split,patient,view'];
+    for (const label of ['bacterial', 'normal', 'viral']) {
+      await mkdir(join(dir, 'films', label), { recursive: true });
+      for (let i = 0; i < 4; i++) {
+        const data = Uint8Array.from({ length: 48 * 40 }, () => random() * 200);
+        const path = join(dir, 'films', label, `${i}.png`);
+        await sharp(data, { raw: { width: 48, height: 40, channels: 1 } })
+          .toColourspace('b-w')
+          .png()
+          .toFile(path);
+        rows.push(`${label}/${i}.png,${label},${i === 3 ? 'val' : 'test'},${label}-${i >> 1},PA`);
+      }
+    }
+    // The patients 1 have a film in both splits.
+    await writeFile(join(dir, 'films', 'leaking.csv'), rows.join('\n'));
+    const clean = rows.map((row) => row.replace(/^(.*\/)([23])(.*)-1/, '$1$2$3-$2'));
+    await writeFile(join(dir, 'films', 'manifest.csv'), clean.join('\n'));
+  });
+  after(() => rm(dir, { recursive: true }));
+
+  type More = Partial<Parameters<typeof Command.evaluateFiles>[1]>;
+
+  const evaluate = (bundle: string, data: string, more: More = {}) =>
+    evaluateFiles(join(dir, bundle), { data: join(dir, data), cache: join(dir, 'cache'), ...more });
+
+  async function judged(...args: Parameters<typeof evaluate>) {
+    const [bundle, data, more] = args;
+    const { text, code } = await evaluate(bundle, data, { json: true, ...more });
+    expect(code, text).to.equal(0);
+    return JSON.parse(text) as Record<string, unknown> & {
+      perClass: Record<string, { n: number; recall: number }>;
+      confusion: number[][];
+      binary: Record<string, number>;
+      intervals: Record<string, [number, number]>;
+    };
+  }
+
+  it('prints one JSON object: a folder of classes is judged whole', async () => {
+    const found = await judged('classifier', 'films');
+    expect(found).to.include({ n: 12, split: 'all', kind: 'classifier', model: 'toy' });
+    for (const name of ['accuracy', 'balancedAccuracy', 'auroc', 'ece']) {
+      expect(found[name], name).to.be.a('number').within(0, 1);
+      const [low, high] = found.intervals[name] ?? expect.fail(name);
+      expect(low).to.be.at.most(high);
+    }
+    expect(Object.keys(found.perClass)).to.deep.equal(['bacterial', 'normal', 'viral']);
+    expect(found.perClass.viral?.n).to.equal(4);
+    expect(found.confusion.flat().reduce((a, b) => a + b)).to.equal(12);
+    const right = found.confusion.reduce((sum, row, i) => sum + (row[i] ?? 0), 0);
+    expect(found.accuracy).to.be.closeTo(right / 12, 1e-12);
+    expect(found.binary).to.include({ threshold: 0.5, normal: 'normal' });
+    expect(found.binary.auroc).to.be.a('number');
+    expect(found.binary.accuracy).to.be.a('number');
+  });
+
+  it('judges the split asked for, by patient, at the bundle’s threshold and temperature', async () => {
+    const found = await judged('calibrated', 'films/manifest.csv', { split: 'test' });
+    expect(found).to.include({ n: 9, split: 'test', temperature: 2 });
+    expect(found.binary.threshold).to.equal(0.625);
+    expect(found.bootstrap).to.deep.equal({ resamples: 1000, seed: 1, unit: 'patient' });
+    expect(found.eceUncalibrated).to.not.equal(found.ece);
+  });
+
+  it('takes the test films by default, and says so in words', async () => {
+    const { code, text } = await evaluate('classifier', 'films/manifest.csv');
+    expect(code).to.equal(0);
+    expect(text).to.match(/^\S*toy on 9 films of the split "test"\n/);
+    expect(text).to.match(/balanced accuracy \d\.\d{3} \(\d\.\d{3}–\d\.\d{3}\)/);
+    expect(text).to.include('Not a medical device');
+  });
+
+  it('judges an anomaly model: area, threshold, time per film', async () => {
+    const found = await judged('anogan', 'films');
+    expect(found).to.include({ n: 12, kind: 'anogan' });
+    expect(found.auroc).to.be.a('number').within(0, 1);
+    expect(found.msPerFilm).to.be.a('number').above(0);
+    expect(found.binary).to.include({ normal: 'normal', auroc: found.auroc });
+  });
+
+  it('refuses films of one patient on both sides of a split', async () => {
+    const { code, text } = await evaluate('classifier', 'films/leaking.csv', { split: 'test', json: true });
+    expect(code).to.equal(2);
+    expect(text).to.include('3 patients have films in more than one split (bacterial-1');
+  });
+
+  it('ends with 2 and the reason where films, bundle and options do not fit', async () => {
+    const cases: [string, string, More, string][] = [
+      ['nowhere', 'films', {}, 'no model bundle at'],
+      ['classifier', 'nowhere', {}, 'expected a manifest (CSV) or a folder of classes'],
+      ['classifier', 'films', { split: 'test' }, 'no film is in the split "test": the data have train'],
+      ['classifier', 'films', { normal: 'healthy' }, 'the model has no label "healthy" for normal films'],
+      ['classifier', 'films', { method: 'search' }, 'the stage `resnet`'],
+      ['classifier', 'films/manifest.csv', { columns: 'klass=view' }, '--columns klass=view'],
+    ];
+    for (const [bundle, data, more, reason] of cases) {
+      const { code, text } = await evaluate(bundle, data, more);
+      expect(code, text).to.equal(2);
+      expect(text).to.include(reason);
+    }
+  });
+});
