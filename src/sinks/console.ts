@@ -45,7 +45,7 @@ export function consoleSink(settings: ConsoleOptions, services: SinkServices, ou
   const colours = pc.createColors(output.isTTY === true && output.hasColors?.() === true);
   const toLine = asText
     ? lineWriter(settings.flagAbove, colours)
-    : (frame: Frame) => JSON.stringify(plain(frame));
+    : (frame: Frame) => JSON.stringify(plain(frame, true));
   let heading = asText ? `${colours.dim(NOTICE)}\n` : '';
   let readerGone = false;
   let disposed = false;

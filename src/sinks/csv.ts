@@ -1,10 +1,13 @@
+import { pipeline } from 'node:stream/promises';
+import { parse } from 'csv-parse';
 import { stringify } from 'csv-stringify/sync';
 import { z } from 'zod';
 import { messageOf, RxrayError } from '../core/errors.js';
 import { expressionFault } from '../core/expression.js';
 import type { Frame } from '../core/frame.js';
 import { defineSink, type LintMessage, type SinkInstance, type SinkServices } from '../core/plugin.js';
-import { CsvFile, type Row } from './csv-file.js';
+import { CommittedFile, type Row, type RowFormat, rotation } from './committed-file.js';
+import { oneByOne } from './one-by-one.js';
 import { valueAt, withoutImages } from './plain.js';
 
 const column = z.union([
@@ -38,6 +41,7 @@ const options = z.strictObject({
     .boolean()
     .default(false)
     .describe('Begin with a byte order mark, so that Excel reads names with accents right.'),
+  rotate: rotation.optional(),
 });
 type CsvOptions = z.output<typeof options>;
 
@@ -78,14 +82,16 @@ async function csvSink(settings: CsvOptions, services: SinkServices): Promise<Si
   const names = columns.map(({ name }) => name);
   // csv-stringify quotes the record delimiter alone, but a lone CR or LF ends a record for many readers.
   const format = { delimiter: settings.delimiter, record_delimiter: '\r\n', quoted_match: /[\r\n]/ };
-  const idColumn = columns.findIndex((entry) => entry.value === BUILT_IN.id);
-  const file = await CsvFile.open({
+  const file = await CommittedFile.open({
     path: services.resolve(settings.path),
     stateDir: services.stateDir,
-    columns: names,
-    header: (settings.bom ? '\uFEFF' : '') + stringify([names], format),
-    delimiter: settings.delimiter,
-    idColumn: idColumn === -1 ? undefined : idColumn,
+    format: csvFormat(
+      names,
+      (settings.bom ? '\uFEFF' : '') + stringify([names], format),
+      settings.delimiter,
+      columns.findIndex((entry) => entry.value === BUILT_IN.id),
+    ),
+    rotate: settings.rotate,
     setAside: services.again,
     log: services.log,
   });
@@ -109,22 +115,39 @@ async function csvSink(settings: CsvOptions, services: SinkServices): Promise<Si
     }
   }
 
-  let last: Promise<void> = Promise.resolve();
-  let disposed = false;
+  return oneByOne('csv', append, () => file.close());
+}
+
+/** `idColumn`: which column holds the frame id, or -1. */
+function csvFormat(
+  names: readonly string[],
+  header: string,
+  delimiter: string,
+  idColumn: number,
+): RowFormat {
   return {
-    async write(frames) {
-      if (disposed) throw new Error('the csv sink is closed');
-      const written = last.then(() => append(frames));
-      last = written.catch(() => undefined);
-      await written;
-    },
-    async dispose() {
-      if (disposed) return;
-      disposed = true;
-      await last;
-      await file.close();
-    },
+    name: 'csv',
+    header,
+    holdsIds: idColumn !== -1,
+    scan: (bytes, found) =>
+      pipeline(
+        bytes,
+        parse({ delimiter, bom: true, record_delimiter: '\r\n', relax_column_count: true }),
+        async (records: AsyncIterable<readonly string[]>) => {
+          let isHeader = true;
+          for await (const record of records) {
+            if (isHeader) checkHeader(names, record);
+            else if (idColumn !== -1) found(record[idColumn] ?? '');
+            isHeader = false;
+          }
+        },
+      ),
   };
+}
+
+function checkHeader(expected: readonly string[], found: readonly string[]): void {
+  if (found.length === expected.length && found.every((name, i) => name === expected[i])) return;
+  throw new Error(`its columns are ${found.join(', ')}; expected ${expected.join(', ')}`);
 }
 
 const BUILT_IN: Readonly<Record<string, CsvColumn['value']>> = {

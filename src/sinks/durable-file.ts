@@ -1,4 +1,4 @@
-import { constants } from 'node:fs';
+import { constants, type Stats } from 'node:fs';
 import { type FileHandle, open, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
@@ -27,6 +27,16 @@ export class DurableFile {
   /** Bytes written and synced. */
   get length(): number {
     return this.#length;
+  }
+
+  /** Whether a group failed, so that something may lie behind the last whole one. */
+  get torn(): boolean {
+    return this.#torn;
+  }
+
+  /** The file as it is now, whatever stands at its path. */
+  stat(): Promise<Stats> {
+    return this.#handle.stat();
   }
 
   /** Resolves when the bytes are on the disk; when it rejects, none of them count. */

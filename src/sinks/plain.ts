@@ -15,7 +15,7 @@ export function valueAt(root: unknown, path: readonly string[]): unknown {
 /** What leaves the program of a frame: plain data, without pixels. */
 export interface Plain {
   readonly id: string;
-  readonly file: string;
+  readonly file?: string;
   readonly receivedAt: string;
   readonly completedAt: string | undefined;
   readonly meta: unknown;
@@ -23,10 +23,10 @@ export interface Plain {
 }
 
 /** The frame as plain data for JSON: images (residual maps, reconstructions) are left out. */
-export function plain(frame: Frame): Plain {
+export function plain(frame: Frame, includeFile: boolean): Plain {
   return {
     id: frame.id,
-    file: frame.origin.name,
+    ...(includeFile && { file: frame.origin.name }),
     receivedAt: frame.origin.receivedAt,
     completedAt: frame.completedAt,
     meta: withoutImages(frame.meta),

@@ -261,10 +261,7 @@ function payloadOf(settings: WebhookOptions, services: SinkServices): (frame: Fr
       ...Object.fromEntries(fields.map(([name, value]) => [name, withoutImages(value(frame))])),
     });
   }
-  return (frame) => {
-    const { file, ...rest } = plain(frame);
-    return settings.includeFile ? { file, ...rest } : rest;
-  };
+  return (frame) => plain(frame, settings.includeFile);
 }
 
 /** Reads an answer to its end, or gives it up: an answer that nobody reads keeps its connection busy. */

@@ -1,0 +1,429 @@
+import { createHash } from 'node:crypto';
+import { createReadStream, createWriteStream, type Stats } from "node:fs";
+import { mkdir, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join, parse as parsePath } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { crc32 } from 'node:zlib';
+import { z } from 'zod';
+import { messageOf, RxrayError } from '../core/errors.js';
+import type { Log } from '../core/plugin.js';
+import { DurableFile, replaceFile, syncFolder } from './durable-file.js';
+import { type FileLock, lockFile } from './file-lock.js';
+
+/** When to begin a new file. */
+export const rotation = z
+  .strictObject({
+    bytes: z
+      .int()
+      .min(1)
+      .optional()
+      .describe('Begin a new file before it grows beyond so many bytes; one row is never parted.'),
+    every: z.enum(['day']).optional().describe('Begin a new file with the first row of a day (UTC).'),
+  })
+  .refine(({ bytes, every }) => bytes !== undefined || every !== undefined, 'expected `bytes` or `every`')
+  .describe('Begin new files; the old ones are kept as `results.<time>.csv`, or `results.<day>.csv`.');
+export type Rotation = z.output<typeof rotation>;
+
+/** A row as it stands in the file, with its line end, and the frame that it tells of. */
+export interface Row {
+  readonly id: string;
+  readonly text: string;
+}
+
+/** What the rows look like. */
+export interface RowFormat {
+  /** Distinguishes the files in the state folder, and the steps on the channel of durable actions. */
+  readonly name: 'csv' | 'jsonl';
+  /** What stands before the first row. */
+  readonly header: string;
+  /** Whether {@link scan} finds the ids; else they are kept beside the committed length. */
+  readonly holdsIds: boolean;
+  /** Reads a file from its beginning and tells the ids in it. Throws what is wrong with it. */
+  scan(bytes: AsyncIterable<Buffer>, found: (id: string) => void): Promise<void>;
+}
+
+export interface CommittedFileOptions {
+  readonly path: string;
+  /** Where the committed length is kept. */
+  readonly stateDir: string;
+  readonly format: RowFormat;
+  readonly rotate?: Rotation | undefined;
+  /** Keep what is there under another name, and begin anew. */
+  readonly setAside: boolean;
+  readonly log: Log;
+}
+
+/** How far the file is committed. */
+interface Commit {
+  /** In bytes. */
+  readonly length: number;
+  /** The CRC-32 of that many bytes. */
+  readonly crc: number;
+  /** The day of the last row: `2026-01-31`. */
+  readonly day: string;
+  /** The ids in the rows, where the rows do not hold them. */
+  readonly ids?: readonly string[];
+  /** The ids in the file before this one: their frames may not have been confirmed before the rotation. */
+  readonly known?: readonly string[];
+  /** The file is about to be renamed; {@link known} has its ids. */
+  readonly rotating?: true;
+}
+
+/** The journal of commits is written anew when it has grown by this much. */
+const COMPACT_AFTER = 1 << 20;
+
+/**
+ * A file of rows that holds every row exactly once, whatever happens in between.
+ *
+ * A group of rows is appended and synced, then the new length is appended to a small journal in the
+ * state folder and synced, and only then do the rows count. When it is opened, what lies behind the last
+ * committed byte is the torn rest of a group that nobody was told of: it is cut off, and kept in the
+ * state folder. Cutting at the last line end instead would go wrong inside quoted fields.
+ */
+export class CommittedFile {
+  readonly #options: CommittedFileOptions;
+  readonly #path: string;
+  readonly #lock: FileLock;
+  readonly #commits: CommitLog;
+  #rows: DurableFile;
+  #crc: number;
+  #day: string;
+  #ids: Set<string>;
+  #known: Set<string>;
+
+  private constructor(
+    options: CommittedFileOptions,
+    path: string,
+    lock: FileLock,
+    commits: CommitLog,
+    rows: DurableFile,
+    found: Found,
+  ) {
+    this.#options = options;
+    this.#path = path;
+    this.#lock = lock;
+    this.#commits = commits;
+    this.#rows = rows;
+    ({ crc: this.#crc, day: this.#day, ids: this.#ids, known: this.#known } = found);
+  }
+
+  /** Opens, recovers or creates the file. Throws OUTPUT_UNWRITABLE. */
+  static async open(options: CommittedFileOptions): Promise<CommittedFile> {
+    const { stateDir, format, setAside, log } = options;
+    let lock: FileLock | undefined;
+    try {
+      await mkdir(dirname(options.path), { recursive: true });
+      await mkdir(stateDir, { recursive: true });
+      const path = await realPathOf(options.path);
+      lock = await lockFile(join(dirname(path), `.${basename(path)}.lock`));
+      if (lock === undefined) {
+        throw unwritable(
+          options.path,
+          'another rxray, or another sink of this graph, is writing it: give each a path of its own',
+        );
+      }
+      const journal = join(stateDir, `${format.name}-${sha256(path).slice(0, 16)}.jsonl`);
+      if (setAside && (await sizeOf(path)) > 0) {
+        const kept = await archive(path, timestamp());
+        await rm(journal, { force: true });
+        log.info({ path, kept }, 'what is processed again begins a new file; the old one is kept');
+      }
+      const found = await recover(path, journal, options);
+      const rows = await DurableFile.open(path, found.length);
+      const file = new CommittedFile(options, path, lock, new CommitLog(journal), rows, found);
+      await file.#compact();
+      return file;
+    } catch (error) {
+      await lock?.release();
+      if (error instanceof RxrayError) throw error;
+      throw unwritable(options.path, messageOf(error), error);
+    }
+  }
+
+  has(id: string): boolean {
+    return this.#ids.has(id) || this.#known.has(id);
+  }
+
+  /** Resolves when the rows are on the disk and counted. When it rejects, none of them is. */
+  async append(rows: readonly Row[]): Promise<void> {
+    const bytes = Buffer.from(rows.map((row) => row.text).join(''));
+    await this.#lookAfter();
+    if (this.#isFull(bytes.byteLength)) await this.#rotate();
+    if (this.#commits.due) await this.#compact();
+    const before = this.#rows.length;
+    const crc = crc32(bytes, this.#crc);
+    const day = today();
+    const ids = rows.map((row) => row.id);
+    await this.#rows.append(bytes);
+    try {
+      await this.#commits.append({ length: this.#rows.length, crc, day, ...this.#kept(ids) });
+    } catch (error) {
+      this.#rows.cut(before);
+      throw error;
+    }
+    this.#crc = crc;
+    this.#day = day;
+    for (const id of ids) this.#ids.add(id);
+  }
+
+  async close(): Promise<void> {
+    await this.#rows.close();
+    await this.#commits.close();
+    await this.#lock.release();
+  }
+
+  /** Others may have moved the file away, replaced it or written into it since the last group. */
+  async #lookAfter(): Promise<void> {
+    const { log } = this.#options;
+    const [own, there] = await Promise.all([this.#rows.stat(), statOf(this.#path)]);
+    if (there === undefined) {
+      log.warn({ path: this.#path }, 'the file has been moved away or deleted: a new one is begun');
+      await this.#begin();
+    } else if (there.ino !== own.ino || there.dev !== own.dev) {
+      await this.#rows.close();
+      const found = await recover(this.#path, this.#commits.path, this.#options);
+      this.#rows = await DurableFile.open(this.#path, found.length);
+    } else if (own.size < this.#rows.length) {
+      throw unwritable(this.#path, shorter(this.#rows.length, own.size, this.#commits.path));
+    } else if (own.size > this.#rows.length && !this.#rows.torn) {
+      await keepTail(this.#path, this.#rows.length, this.#commits.path, log);
+      this.#rows.cut(this.#rows.length);
+    }
+  }
+
+  #isFull(more: number): boolean {
+    const { rotate, format } = this.#options;
+    if (rotate === undefined || this.#rows.length <= Buffer.byteLength(format.header)) return false;
+    // A clock that was set back is no new day.
+    if (rotate.every === 'day' && today() > this.#day) return true;
+    return rotate.bytes !== undefined && this.#rows.length + more > rotate.bytes;
+  }
+
+  /** Puts the file aside and begins a new one, which knows the ids of the old one. */
+  async #rotate(): Promise<void> {
+    const { rotate } = this.#options;
+    this.#known = this.#ids;
+    await this.#compact({ rotating: true });
+    await archive(this.#path, rotate?.bytes === undefined ? this.#day : timestamp());
+    await this.#begin();
+  }
+
+  async #begin(): Promise<void> {
+    const { header } = this.#options.format;
+    await this.#rows.close();
+    await replaceFile(this.#path, Buffer.from(header));
+    this.#rows = await DurableFile.open(this.#path, Buffer.byteLength(header));
+    this.#crc = crc32(header);
+    this.#ids = new Set();
+    await this.#compact();
+  }
+
+  async #compact(rotating: { rotating?: true } = {}): Promise<void> {
+    await this.#commits.compact({
+      length: this.#rows.length,
+      crc: this.#crc,
+      day: this.#day,
+      ...this.#kept([...this.#ids]),
+      known: [...this.#known],
+      ...rotating,
+    });
+  }
+
+  #kept(ids: readonly string[]): { ids?: readonly string[] } {
+    return this.#options.format.holdsIds ? {} : { ids };
+  }
+}
+
+/** The commits, one JSON line each; the last whole line counts. */
+class CommitLog {
+  #file: DurableFile | undefined;
+  #compactAt = 0;
+
+  constructor(readonly path: string) {}
+
+  /** Whether {@link compact} has to come before the next commit: it is long, or compacting it failed. */
+  get due(): boolean {
+    return this.#file === undefined || this.#file.length > this.#compactAt;
+  }
+
+  async append(commit: Commit): Promise<void> {
+    await this.#file?.append(lineOf(commit));
+  }
+
+  /** Starts anew with everything that has been committed so far, in one line. */
+  async compact(whole: Commit): Promise<void> {
+    await this.close();
+    const line = lineOf(whole);
+    await replaceFile(this.path, line);
+    this.#file = await DurableFile.open(this.path, line.byteLength);
+    this.#compactAt = 2 * line.byteLength + COMPACT_AFTER;
+  }
+
+  async close(): Promise<void> {
+    const file = this.#file;
+    this.#file = undefined;
+    await file?.close();
+  }
+}
+
+const lineOf = (commit: Commit): Buffer => Buffer.from(`${JSON.stringify(commit)}\n`);
+
+interface Found {
+  readonly length: number;
+  readonly crc: number;
+  readonly day: string;
+  readonly ids: Set<string>;
+  readonly known: Set<string>;
+}
+
+/** Brings the file to its last committed state, or creates it with its header. */
+async function recover(
+  path: string,
+  journal: string,
+  { format, log }: CommittedFileOptions,
+): Promise<Found> {
+  const { header } = format;
+  const start = Buffer.byteLength(header);
+  const size = await sizeOf(path);
+  const commit = await lastCommit(journal);
+  // A rotation that was cut short leaves no file, or one without rows.
+  const rotated = commit?.rotating === true && size <= start && size < commit.length;
+  if (size === 0 || rotated) {
+    if (!rotated) {
+      if (commit !== undefined && commit.length > start) {
+        log.warn({ path }, 'the file has been moved away or deleted: a new one is begun');
+      }
+      // A journal without its file is of a file that was moved away. It goes first: a crash in between
+      // leaves a file without a journal, which is taken as it is.
+      await rm(journal, { force: true });
+      await syncFolder(dirname(journal));
+    }
+    await replaceFile(path, Buffer.from(header));
+    const known = new Set(rotated ? commit.known : []);
+    return { length: start, crc: crc32(header), day: today(), ids: new Set(), known };
+  }
+
+  const length = commit?.length ?? size;
+  if (size < length) throw unwritable(path, shorter(length, size, journal));
+  const { crc, ids, endsRow } = await readCommitted(path, length, format);
+  if (commit !== undefined && commit.crc !== crc) {
+    throw unwritable(path, `another program has changed it since rxray wrote it. ${wayOut(journal)}`);
+  }
+  if (!endsRow) throw unwritable(path, 'it ends in the middle of a row. Name another path, or move it away');
+  if (size > length) await keepTail(path, length, journal, log);
+  for (const id of commit?.ids ?? []) ids.add(id);
+  return { length, crc, day: commit?.day ?? today(), ids, known: new Set(commit?.known) };
+}
+
+const wayOut = (journal: string): string =>
+  `Name another path, or move the file away; to go on with the file as it is, delete ${journal}`;
+
+const shorter = (expected: number, found: number, journal: string): string =>
+  `expected the ${expected} bytes that rxray left there, found ${found}. ${wayOut(journal)}`;
+
+/** Keeps what lies behind the committed rows, before it is cut off: a torn group, or what somebody appended. */
+async function keepTail(path: string, length: number, journal: string, log: Log): Promise<void> {
+  const kept = `${journal.slice(0, -'.jsonl'.length)}.${timestamp()}.torn`;
+  await pipeline(
+    createReadStream(path, { start: length }),
+    createWriteStream(kept, { flags: 'a', flush: true }),
+  );
+  await syncFolder(dirname(kept));
+  log.warn(
+    { path, kept },
+    'the file ended in rows that rxray never confirmed: they are cut off and kept in the state folder; films among them are written again',
+  );
+}
+
+/** Reads the first `length` bytes in one pass: their CRC, the ids in them, whether they end with a row. */
+async function readCommitted(
+  path: string,
+  length: number,
+  format: RowFormat,
+): Promise<{ crc: number; ids: Set<string>; endsRow: boolean }> {
+  const ids = new Set<string>();
+  let crc = 0;
+  let last: number | undefined;
+  async function* bytes(): AsyncGenerator<Buffer> {
+    if (length === 0) return;
+    for await (const chunk of createReadStream(path, { end: length - 1 }) as AsyncIterable<Buffer>) {
+      crc = crc32(chunk, crc);
+      last = chunk.at(-1);
+      yield chunk;
+    }
+  }
+  try {
+    await format.scan(bytes(), (id) => ids.add(id));
+  } catch (error) {
+    throw unwritable(path, `${messageOf(error)}. Name another path, or move it away`, error);
+  }
+  return { crc, ids, endsRow: last === undefined || last === 0x0a };
+}
+
+async function lastCommit(journal: string): Promise<Commit | undefined> {
+  const text = await readFile(journal, 'utf8').catch((error: unknown) => {
+    if (isMissing(error)) return '';
+    throw error;
+  });
+  // The text after the last line end is a torn line: it was never confirmed.
+  const commits = text
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => JSON.parse(line) as Commit);
+  const last = commits.at(-1);
+  return (
+    last && {
+      ...last,
+      ids: commits.flatMap((commit) => commit.ids ?? []),
+      known: commits.flatMap((commit) => commit.known ?? []),
+    }
+  );
+}
+
+async function sizeOf(path: string): Promise<number> {
+  const found = await statOf(path);
+  if (found?.isFile() === false) {
+    throw unwritable(path, 'expected a file, or nothing, but it is a folder or a device');
+  }
+  return found?.size ?? 0;
+}
+
+async function statOf(path: string): Promise<Stats | undefined> {
+  return stat(path).catch((error: unknown) => {
+    if (isMissing(error)) return undefined;
+    throw error;
+  });
+}
+
+/** `results.csv` becomes `results.<tag>.csv`, or where that is taken `results.<tag>-1.csv`, … */
+async function archive(path: string, tag: string): Promise<string> {
+  const { dir, name, ext } = parsePath(path);
+  let kept = join(dir, `${name}.${tag}${ext}`);
+  for (let n = 1; (await statOf(kept)) !== undefined; n++) kept = join(dir, `${name}.${tag}-${n}${ext}`);
+  await rename(path, kept);
+  await syncFolder(dir);
+  return kept;
+}
+
+/** The path without symbolic links, so that one file has one lock and one journal. */
+async function realPathOf(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch (error) {
+    if (isMissing(error)) return join(await realpath(dirname(path)), basename(path));
+    throw error;
+  }
+}
+
+const today = (): string => new Date().toISOString().slice(0, 10);
+
+const timestamp = (): string => new Date().toISOString().replaceAll(/[:.]/g, '-');
+
+const isMissing = (error: unknown): boolean =>
+  error instanceof Error && 'code' in error && error.code === 'ENOENT';
+
+const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
+
+function unwritable(path: string, reason: string, cause?: unknown): RxrayError {
+  return new RxrayError('OUTPUT_UNWRITABLE', `${path} cannot be written: ${reason}`, { cause });
+}

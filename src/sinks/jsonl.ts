@@ -1,0 +1,89 @@
+import { createInterface } from 'node:readline';
+import { Readable } from 'node:stream';
+import { z } from 'zod';
+import { messageOf, RxrayError } from '../core/errors.js';
+import type { Frame } from '../core/frame.js';
+import { defineSink, type SinkInstance, type SinkServices } from '../core/plugin.js';
+import { CommittedFile, type Row, type RowFormat, rotation } from './committed-file.js';
+import { oneByOne } from './one-by-one.js';
+import { plain } from './plain.js';
+
+const options = z.strictObject({
+  path: z.string().min(1).describe('The file. Its folder is made when it is missing.'),
+  includeFile: z
+    .boolean()
+    .default(true)
+    .describe('Write the file name. People put names of patients into it: `false` leaves it out.'),
+  rotate: rotation.optional(),
+});
+type JsonlOptions = z.output<typeof options>;
+
+export default defineSink({
+  name: 'jsonl',
+  summary: 'Writes one JSON object a line per film into a file, each exactly once.',
+  options,
+  examples: [
+    { title: 'Everything that the stages found', with: { path: './out/results.jsonl' } },
+    {
+      title: 'A file a day, without file names',
+      with: { path: './out/results.jsonl', includeFile: false, rotate: { every: 'day' } },
+    },
+  ],
+  // A group costs two syncs however long it is.
+  maxBatch: 256,
+  create: jsonlSink,
+});
+
+async function jsonlSink(settings: JsonlOptions, services: SinkServices): Promise<SinkInstance> {
+  const file = await CommittedFile.open({
+    path: services.resolve(settings.path),
+    stateDir: services.stateDir,
+    format: JSON_LINES,
+    rotate: settings.rotate,
+    setAside: services.again,
+    log: services.log,
+  });
+
+  async function append(frames: readonly Frame[]): Promise<void> {
+    const rows = new Map<string, Row>();
+    for (const frame of frames) {
+      if (file.has(frame.id)) continue;
+      const text = `${JSON.stringify(plain(frame, settings.includeFile))}\n`;
+      rows.set(frame.id, { id: frame.id, text });
+    }
+    if (rows.size === 0) return;
+    try {
+      await file.append([...rows.values()]);
+    } catch (cause) {
+      throw new RxrayError('OUTPUT_UNWRITABLE', `${settings.path} cannot be written: ${messageOf(cause)}`, {
+        component: services.id,
+        cause,
+      });
+    }
+  }
+
+  return oneByOne('jsonl', append, () => file.close());
+}
+
+const JSON_LINES: RowFormat = {
+  name: 'jsonl',
+  header: '',
+  holdsIds: true,
+  async scan(bytes, found) {
+    let line = 0;
+    for await (const text of createInterface({ input: Readable.from(bytes), crlfDelay: Infinity })) {
+      line += 1;
+      found(idIn(text, line));
+    }
+  },
+};
+
+function idIn(text: string, line: number): string {
+  try {
+    const { id } = JSON.parse(text) as { id?: unknown };
+    if (typeof id === 'string') return id;
+  } catch {
+    // Told below.
+  }
+  throw new Error(`expected a JSON object with an \`id\` in line ${line}, as rxray writes them`);
+}
