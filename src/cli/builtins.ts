@@ -15,7 +15,7 @@ function modules(folder: string, names: readonly string[]): Record<string, strin
 export const builtIns: BuiltIns = {
   source: modules('plugins', ['watch']),
   stage: modules('plugins', ['decode', 'clahe', 'resize', 'normalize', 'crop', 'join', 'resnet', 'anogan']),
-  sink: modules('sinks', ['csv', 'webhook', 'console']),
+  sink: modules('sinks', ['csv', 'jsonl', 'sqlite', 'folder', 'webhook', 'console']),
 };
 
 export function builtInRegistry(): PluginRegistry {

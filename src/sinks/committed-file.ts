@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
-import { createReadStream, createWriteStream, type Stats } from "node:fs";
+import { createReadStream, createWriteStream, type Stats } from 'node:fs';
 import { mkdir, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, parse as parsePath } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { crc32 } from 'node:zlib';
 import { z } from 'zod';
+import { durably } from '../core/durable.js';
 import { messageOf, RxrayError } from '../core/errors.js';
 import type { Log } from '../core/plugin.js';
 import { DurableFile, replaceFile, syncFolder } from './durable-file.js';
@@ -129,7 +130,7 @@ export class CommittedFile {
         log.info({ path, kept }, 'what is processed again begins a new file; the old one is kept');
       }
       const found = await recover(path, journal, options);
-      const rows = await DurableFile.open(path, found.length);
+      const rows = await durably(`${format.name}.cut`, () => DurableFile.open(path, found.length));
       const file = new CommittedFile(options, path, lock, new CommitLog(journal), rows, found);
       await file.#compact();
       return file;
@@ -154,9 +155,10 @@ export class CommittedFile {
     const crc = crc32(bytes, this.#crc);
     const day = today();
     const ids = rows.map((row) => row.id);
-    await this.#rows.append(bytes);
+    await durably(`${this.#options.format.name}.append`, () => this.#rows.append(bytes));
     try {
-      await this.#commits.append({ length: this.#rows.length, crc, day, ...this.#kept(ids) });
+      const commit = { length: this.#rows.length, crc, day, ...this.#kept(ids) };
+      await durably(`${this.#options.format.name}.commit`, () => this.#commits.append(commit));
     } catch (error) {
       this.#rows.cut(before);
       throw error;
@@ -204,14 +206,15 @@ export class CommittedFile {
     const { rotate } = this.#options;
     this.#known = this.#ids;
     await this.#compact({ rotating: true });
-    await archive(this.#path, rotate?.bytes === undefined ? this.#day : timestamp());
+    const tag = rotate?.bytes === undefined ? this.#day : timestamp();
+    await durably(`${this.#options.format.name}.rotate`, () => archive(this.#path, tag));
     await this.#begin();
   }
 
   async #begin(): Promise<void> {
-    const { header } = this.#options.format;
+    const { header, name } = this.#options.format;
     await this.#rows.close();
-    await replaceFile(this.#path, Buffer.from(header));
+    await durably(`${name}.create`, () => replaceFile(this.#path, Buffer.from(header)));
     this.#rows = await DurableFile.open(this.#path, Buffer.byteLength(header));
     this.#crc = crc32(header);
     this.#ids = new Set();
@@ -277,11 +280,7 @@ interface Found {
 }
 
 /** Brings the file to its last committed state, or creates it with its header. */
-async function recover(
-  path: string,
-  journal: string,
-  { format, log }: CommittedFileOptions,
-): Promise<Found> {
+async function recover(path: string, journal: string, { format, log }: CommittedFileOptions): Promise<Found> {
   const { header } = format;
   const start = Buffer.byteLength(header);
   const size = await sizeOf(path);
@@ -298,7 +297,7 @@ async function recover(
       await rm(journal, { force: true });
       await syncFolder(dirname(journal));
     }
-    await replaceFile(path, Buffer.from(header));
+    await durably(`${format.name}.create`, () => replaceFile(path, Buffer.from(header)));
     const known = new Set(rotated ? commit.known : []);
     return { length: start, crc: crc32(header), day: today(), ids: new Set(), known };
   }

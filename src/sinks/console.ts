@@ -3,6 +3,7 @@ import stringWidth from 'string-width';
 import { z } from 'zod';
 import { messageOf, RxrayError } from '../core/errors.js';
 import type { Anomaly, Classification, Frame } from '../core/frame.js';
+import { NOTICE } from '../core/notice.js';
 import { defineSink, type SinkInstance, type SinkServices } from '../core/plugin.js';
 import { printable } from '../core/printable.js';
 import { plain } from './plain.js';
@@ -37,8 +38,6 @@ export default defineSink({
   maxBatch: 64,
   create: (settings, services) => consoleSink(settings, services, process.stdout),
 });
-
-const NOTICE = 'Not a medical device: for research, never for diagnosis.';
 
 export function consoleSink(settings: ConsoleOptions, services: SinkServices, output: Output): SinkInstance {
   const asText = settings.format === 'text' || (settings.format === 'auto' && output.isTTY === true);

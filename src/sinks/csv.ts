@@ -119,12 +119,7 @@ async function csvSink(settings: CsvOptions, services: SinkServices): Promise<Si
 }
 
 /** `idColumn`: which column holds the frame id, or -1. */
-function csvFormat(
-  names: readonly string[],
-  header: string,
-  delimiter: string,
-  idColumn: number,
-): RowFormat {
+function csvFormat(names: readonly string[], header: string, delimiter: string, idColumn: number): RowFormat {
   return {
     name: 'csv',
     header,

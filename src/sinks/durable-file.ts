@@ -81,10 +81,18 @@ export async function syncFolder(dir: string): Promise<void> {
   }
 }
 
-/** Replaces `path` by a file with these bytes: a reader, or a crash, sees the old one or the new one. */
-export async function replaceFile(path: string, bytes: Uint8Array): Promise<void> {
+/**
+ * Replaces `path` by a file with these bytes: a reader, or a crash, sees the old one or the new one. Which of
+ * the two is sure only when the folder has been synced, too.
+ */
+export async function writeWhole(path: string, bytes: Uint8Array): Promise<void> {
   const part = `${path}.part`;
-  const handle = await open(part, 'w');
+  // Whoever may write here could have put a link in its place.
+  const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
+  const handle = await open(
+    part,
+    O_WRONLY | O_CREAT | O_TRUNC | (process.platform === 'win32' ? 0 : O_NOFOLLOW),
+  );
   try {
     await handle.writeFile(bytes);
     await handle.sync();
@@ -92,5 +100,10 @@ export async function replaceFile(path: string, bytes: Uint8Array): Promise<void
     await handle.close();
   }
   await rename(part, path);
+}
+
+/** The same, durably. */
+export async function replaceFile(path: string, bytes: Uint8Array): Promise<void> {
+  await writeWhole(path, bytes);
   await syncFolder(dirname(path));
 }

@@ -1,0 +1,143 @@
+import type { Sharp } from 'sharp';
+import { z } from 'zod';
+import { imageOf, type Anomaly, type Classification, type Frame, type Image } from '../../core/frame.js';
+import { NOTICE } from '../../core/notice.js';
+import { printable } from '../../core/printable.js';
+import { fullScale } from '../../imaging/image.js';
+
+export interface AnnotateOptions {
+  /** Longer side of the film in the picture, in pixels. */
+  readonly size: number;
+  /** Whether to lay anomaly maps over the film. */
+  readonly map: boolean;
+}
+
+/** What a detector says: boxes in pixels of the frame's image. */
+const boxes = z.array(
+  z.object({
+    x: z.number(),
+    y: z.number(),
+    width: z.number().min(0),
+    height: z.number().min(0),
+    label: z.string().optional(),
+  }),
+);
+type Boxes = z.output<typeof boxes>;
+
+const FONT = `font-family="Inter, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif"`;
+const LINE = 20;
+const MARGIN = 10;
+/** Most of the map's colour that covers the film. */
+const MAX_OPACITY = 0.65;
+
+/**
+ * The frame's image as a PNG for people: the film (8 bit; floating point is stretched from its darkest to
+ * its brightest value), the anomaly map in yellow and red over it, boxes, and below it a line per result,
+ * the frame id and the notice that this is no medical device. Maps are stretched over the whole film.
+ */
+export async function annotate(frame: Frame, { size, map }: AnnotateOptions): Promise<Buffer> {
+  const { default: sharp } = await import('sharp');
+  const image = imageOf(frame);
+  const scale = size / Math.max(image.width, image.height);
+  const width = Math.max(1, Math.round(image.width * scale));
+  const height = Math.max(1, Math.round(image.height * scale));
+  const raw = (data: Uint8Array, from: Image, channels: 1 | 3 | 4): Sharp =>
+    sharp(data, { raw: { width: from.width, height: from.height, channels } }).resize(width, height, {
+      fit: 'fill',
+    });
+
+  const results = Object.entries(frame.results);
+  const overlay = map
+    ? results.map(([, result]) => mapOf(result)).find((each) => each !== undefined)
+    : undefined;
+  const found = results.flatMap(
+    ([, result]) => boxes.safeParse((result as { boxes?: unknown }).boxes).data ?? [],
+  );
+  const lines = [...results.flatMap(([id, result]) => lineOf(id, result)), `film ${frame.id}`, NOTICE];
+  const bottom = height + 2 * MARGIN + lines.length * LINE;
+  // Narrower than the text, the film stands at its left.
+  const right = Math.max(width, 460);
+
+  const film = await raw(eightBit(image), image, image.channels).png().toBuffer();
+  const heat = overlay && (await raw(heatOf(overlay), overlay, 4).png().toBuffer());
+  const svg =
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${right}" height="${bottom}" ${FONT}>` +
+    found.map((box) => boxOf(box, scale)).join('') +
+    lines
+      .map((line, i) => {
+        const y = height + MARGIN + (i + 0.75) * LINE;
+        const fill = line === NOTICE ? '#ffb3ad' : '#ffffff';
+        return `<text x="${MARGIN}" y="${y}" font-size="15" fill="${fill}">${escapeXml(line)}</text>`;
+      })
+      .join('') +
+    '</svg>';
+  return sharp({ create: { width: right, height: bottom, channels: 3, background: '#101418' } })
+    .composite([
+      { input: film, left: 0, top: 0 },
+      ...(heat === undefined ? [] : [{ input: heat, left: 0, top: 0 }]),
+      { input: Buffer.from(svg), left: 0, top: 0 },
+    ])
+    .png()
+    .toBuffer();
+}
+
+/** `classes: bacterial 97 %`, `anomaly: 0.610, percentile 99`. */
+function lineOf(id: string, result: Frame['results'][string]): string[] {
+  if (result.kind === 'classification') {
+    const { label, probability } = result as Classification;
+    return [`${id}: ${label} ${(100 * probability).toFixed(0)} %`];
+  }
+  if (result.kind === 'anomaly') {
+    const { anomalyScore, percentile } = result as Anomaly;
+    const rank = percentile === null ? '' : `, percentile ${percentile.toFixed(0)}`;
+    return [`${id}: ${anomalyScore.toFixed(3)}${rank}`];
+  }
+  return [];
+}
+
+/** The map of an anomaly stage: where the film differs from normal ones. */
+function mapOf(result: Frame['results'][string]): Image | undefined {
+  const { map, residual } = result as { map?: unknown; residual?: unknown };
+  const image = (map ?? residual) as Partial<Image> | undefined;
+  return image?.channels === 1 && ArrayBuffer.isView(image.data) ? (image as Image) : undefined;
+}
+
+/** From transparent over yellow to red, relative to the map's highest value. RGBA. */
+function heatOf({ data }: Image): Uint8Array {
+  let highest = 0;
+  for (const value of data) highest = Math.max(highest, value);
+  const pixels = new Uint8Array(data.length * 4);
+  for (const [i, value] of data.entries()) {
+    const heat = highest === 0 ? 0 : Math.max(0, value / highest);
+    pixels.set([255, Math.round(220 * (1 - heat)), 0, Math.round(255 * MAX_OPACITY * heat)], 4 * i);
+  }
+  return pixels;
+}
+
+function eightBit({ data }: Image): Uint8Array {
+  if (data instanceof Uint8Array) return data;
+  let [lowest, highest] = [0, fullScale(data)];
+  if (data instanceof Float32Array) {
+    [lowest, highest] = [Infinity, -Infinity];
+    for (const value of data) {
+      lowest = Math.min(lowest, value);
+      highest = Math.max(highest, value);
+    }
+  }
+  const factor = highest > lowest ? 255 / (highest - lowest) : 0;
+  return Uint8Array.from(data, (value) => Math.round((value - lowest) * factor));
+}
+
+function boxOf({ x, y, width, height, label }: Boxes[number], scale: number): string {
+  const [left, top] = [x * scale, y * scale];
+  const text = label === undefined ? '' : escapeXml(label);
+  return (
+    `<rect x="${left}" y="${top}" width="${width * scale}" height="${height * scale}" fill="none" stroke="#39d0ff" stroke-width="2"/>` +
+    `<text x="${left + 4}" y="${top + 16}" font-size="14" fill="#39d0ff">${text}</text>`
+  );
+}
+
+function escapeXml(text: string): string {
+  const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
+  return printable(text).replaceAll(/[&<>"\p{Cs}]/gu, (sign) => entities[sign] ?? '�');
+}

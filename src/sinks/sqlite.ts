@@ -1,0 +1,167 @@
+import { mkdir, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { z } from 'zod';
+import { durably } from '../core/durable.js';
+import { messageOf, RxrayError } from '../core/errors.js';
+import type { Frame } from '../core/frame.js';
+import { defineSink, type SinkInstance, type SinkServices } from '../core/plugin.js';
+import { oneByOne } from './one-by-one.js';
+import { plain, valueAt } from './plain.js';
+
+const options = z.strictObject({
+  path: z.string().min(1).describe('The database. It and its folder are made when they are missing.'),
+  table: z
+    .string()
+    .regex(/^[A-Za-z_]\w*$/, 'expected letters, digits and _, not beginning with a digit')
+    .refine((name) => !/^sqlite_/i.test(name), 'names that begin with sqlite_ belong to SQLite')
+    .default('films')
+    .describe('The table. It is made when it is missing, and gets the columns that it lacks.'),
+  includeFile: z
+    .boolean()
+    .default(true)
+    .describe('Write the file name. People put names of patients into it: `false` leaves it out.'),
+});
+type SqliteOptions = z.output<typeof options>;
+
+export default defineSink({
+  name: 'sqlite',
+  summary: 'Keeps one row per film in a SQLite table: results as JSON, and labels and scores in columns.',
+  options,
+  examples: [
+    { title: 'Everything that the stages found', with: { path: './out/results.db' } },
+    { title: 'A table of its own', with: { path: './out/results.db', table: 'ward3', includeFile: false } },
+  ],
+  // A group costs one sync however long it is.
+  maxBatch: 256,
+  create: sqliteSink,
+});
+
+/** What is used of `libsql/promise`, whose own types are `any`. It runs `exec` off this thread. */
+interface Database {
+  exec(sql: string): Promise<void>;
+  prepare(sql: string): Promise<Statement>;
+  close(): void;
+}
+interface Statement {
+  run(...values: unknown[]): Promise<unknown>;
+  all(): Promise<unknown[]>;
+}
+
+interface Connection {
+  readonly database: Database;
+  readonly upsert: Statement;
+  /** Which file it is: one made again has the same path. */
+  readonly ino: number;
+}
+
+const FIXED = ['id', 'file', 'receivedAt', 'completedAt', 'meta', 'results'];
+
+async function sqliteSink(
+  { path, table, includeFile }: SqliteOptions,
+  services: SinkServices,
+): Promise<SinkInstance> {
+  const { id: component, columns } = services;
+  const offered = columns.filter(({ stage, column }) => !FIXED.includes(`${stage}.${column.name}`));
+  const names = [...FIXED, ...offered.map(({ stage, column }) => `${stage}.${column.name}`)];
+  const unwritable = (cause: unknown): RxrayError =>
+    new RxrayError('OUTPUT_UNWRITABLE', `${path} cannot be written: ${messageOf(cause)}`, {
+      component,
+      cause,
+    });
+
+  const file = services.resolve(path);
+  const upserting = `INSERT INTO ${quoted(table)} (${names.map(quoted).join(', ')})
+    VALUES (${names.map(() => '?').join(', ')}) ON CONFLICT (id) DO UPDATE SET
+    ${names
+      .slice(1)
+      .map((name) => `${quoted(name)} = excluded.${quoted(name)}`)
+      .join(', ')}`;
+
+  async function connect(): Promise<Connection> {
+    let database: Database | undefined;
+    try {
+      database = await open(file);
+      await makeTable(database, table, names);
+      return { database, upsert: await database.prepare(upserting), ino: (await stat(file)).ino };
+    } catch (error) {
+      database?.close();
+      throw unwritable(error);
+    }
+  }
+  let connection = await connect();
+
+  /** SQLite goes on writing into a database that was deleted. */
+  async function lookAfter(): Promise<void> {
+    const there = await stat(file).catch(() => undefined);
+    if (there?.ino === connection.ino) return;
+    services.log.warn({ path }, 'the database has been moved away or deleted: a new one is begun');
+    connection.database.close();
+    connection = await connect();
+  }
+
+  const rowOf = (frame: Frame): unknown[] => {
+    const { id, file, receivedAt, completedAt, meta, results } = plain(frame, includeFile);
+    return [
+      ...[id, file ?? null, receivedAt, completedAt ?? null, JSON.stringify(meta), JSON.stringify(results)],
+      ...offered.map(({ stage, column }) => cell(valueAt(frame.results[stage], column.path))),
+    ];
+  };
+
+  async function write(frames: readonly Frame[]): Promise<void> {
+    if (frames.length === 0) return;
+    const rows = frames.map(rowOf);
+    await lookAfter();
+    const { database: db, upsert } = connection;
+    try {
+      await db.exec('BEGIN IMMEDIATE');
+      try {
+        for (const row of rows) await upsert.run(row);
+        await durably('sqlite.commit', () => db.exec('COMMIT'));
+      } catch (error) {
+        // Where SQLite has rolled back by itself there is nothing left to do.
+        await db.exec('ROLLBACK').catch(() => undefined);
+        throw error;
+      }
+    } catch (error) {
+      throw unwritable(error);
+    }
+  }
+
+  return oneByOne('sqlite', write, () => {
+    connection.database.close();
+  });
+}
+
+async function open(path: string): Promise<Database> {
+  await mkdir(dirname(path), { recursive: true });
+  const { default: Promised } = await import('libsql/promise');
+  const database = new Promised(path, {}) as unknown as Database;
+  // Others may read while rxray writes; a writer beside it is waited for.
+  await database.exec('PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
+  return database;
+}
+
+/** Columns have no declared type, so that numbers stay numbers and text stays text. */
+async function makeTable(database: Database, table: string, names: readonly string[]): Promise<void> {
+  const columns = names.map((name) => (name === 'id' ? 'id TEXT PRIMARY KEY NOT NULL' : quoted(name)));
+  await database.exec(`CREATE TABLE IF NOT EXISTS ${quoted(table)} (${columns.join(', ')})`);
+  const info = await database.prepare(`SELECT name, pk FROM pragma_table_info('${table}')`);
+  const found = (await info.all()) as { name: string; pk: number }[];
+  if (!found.some(({ name, pk }) => name === 'id' && pk === 1)) {
+    throw new Error(`the table "${table}" is not rxray's: expected a primary key \`id\`. Name another table`);
+  }
+  // SQLite does not tell apart upper and lower case in names.
+  const present = new Set(found.map(({ name }) => name.toLowerCase()));
+  for (const name of names) {
+    if (present.has(name.toLowerCase())) continue;
+    await database.exec(`ALTER TABLE ${quoted(table)} ADD COLUMN ${quoted(name)}`);
+  }
+}
+
+const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
+
+function cell(value: unknown): string | number | null {
+  if (typeof value === 'string' || typeof value === 'number') return value;
+  if (value === undefined || value === null) return null;
+  return typeof value === 'boolean' ? Number(value) : JSON.stringify(value);
+}
