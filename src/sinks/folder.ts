@@ -51,6 +51,7 @@ export default defineSink({
     },
   ],
   maxBatch: 8,
+  pixels: true,
   lint: ({ name }) => {
     const message = faultOf(name);
     return message === undefined
@@ -165,9 +166,9 @@ export function nameOf(template: string, frame: Frame): string {
 /** As much of a film's name as leaves room for the id and an ending: names have 255 bytes at most. */
 function shortened(text: string): string {
   let short = '';
-  for (const { segment } of new Intl.Segmenter().segment(text)) {
-    if (Buffer.byteLength(short + segment) > 120) break;
-    short += segment;
+  for (const character of text) {
+    if (Buffer.byteLength(short + character) > 120) break;
+    short += character;
   }
   return short;
 }

@@ -1,9 +1,13 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { parse } from 'csv-parse/sync';
+import Database from 'libsql';
 import csv from '../../src/sinks/csv.js';
+import folderSink from '../../src/sinks/folder.js';
+import jsonl from '../../src/sinks/jsonl.js';
+import sqlite from '../../src/sinks/sqlite.js';
 import consolePlugin, { consoleSink } from '../../src/sinks/console.js';
 import webhook from '../../src/sinks/webhook.js';
 import { sinkContract } from '../../src/testing.js';
@@ -34,6 +38,64 @@ sinkContract('csv without ids', async () => {
     async delivered() {
       const [, ...rows] = parse(await readFile(path), { record_delimiter: '\r\n' });
       return rows.map(([id = '']) => ({ id }));
+    },
+    dispose: () => rm(folder, { recursive: true }),
+  };
+});
+
+sinkContract('jsonl', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'rxray-jsonl-'));
+  const path = join(folder, 'results.jsonl');
+  return {
+    plugin: jsonl,
+    with: { path },
+    refused: [{}, { path, rotate: {} }, { path, rotate: { every: 'hour' } }, { path, rotate: { bytes: 0 } }],
+    async delivered() {
+      const lines = (await readFile(path, 'utf8')).split('\n').slice(0, -1);
+      return lines.map((line) => JSON.parse(line) as { id: string; file: string });
+    },
+    dispose: () => rm(folder, { recursive: true }),
+  };
+});
+
+sinkContract('sqlite', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'rxray-sqlite-'));
+  const path = join(folder, 'results.db');
+  return {
+    plugin: sqlite,
+    with: { path },
+    refused: [{}, { path, table: 'a b' }, { path, table: 'sqlite_films' }],
+    async delivered() {
+      const database = new Database(path, { readonly: true });
+      try {
+        return database.prepare('SELECT id, file FROM films ORDER BY rowid').all() as {
+          id: string;
+          file: string;
+        }[];
+      } finally {
+        database.close();
+      }
+    },
+    dispose: () => rm(folder, { recursive: true }),
+  };
+});
+
+sinkContract('folder', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'rxray-folder-'));
+  const path = join(folder, 'films');
+  return {
+    plugin: folderSink,
+    with: { path, name: '{folder}/{stem}-{id}', size: 64 },
+    refused: [{}, { path, name: '{stem}' }, { path, name: '{id}/{patient}' }, { path, name: '../{id}' }],
+    async delivered() {
+      const names = (await readdir(path, { recursive: true })).filter((name) => name.endsWith('.json'));
+      const files = await Promise.all(
+        names.map(async (name) => ({
+          ...(JSON.parse(await readFile(join(path, name), 'utf8')) as { id: string; file: string }),
+          written: (await stat(join(path, name), { bigint: true })).mtimeNs,
+        })),
+      );
+      return files.sort((a, b) => Number(a.written - b.written));
     },
     dispose: () => rm(folder, { recursive: true }),
   };

@@ -77,6 +77,7 @@ export async function annotate(frame: Frame, { size, map }: AnnotateOptions): Pr
       ...(heat === undefined ? [] : [{ input: heat, left: 0, top: 0 }]),
       { input: Buffer.from(svg), left: 0, top: 0 },
     ])
+    .removeAlpha()
     .png()
     .toBuffer();
 }
