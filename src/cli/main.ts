@@ -25,10 +25,22 @@ const COMMANDS: Readonly<Record<string, Listed>> = {
     summary: 'Checks a pipeline file and shows everything that is wrong with it.',
     load: async () => (await import('./lint.js')).lint,
   },
+  test: {
+    summary: 'Tests a graph (films in, expected results out; nothing is delivered) or a plugin.',
+    load: async () => (await import('./test.js')).test,
+  },
   graph: { summary: 'Draws a pipeline.', load: async () => (await import('./graph.js')).graph },
   plugins: {
     summary: 'Lists the plugins, or shows the options of one.',
     load: async () => (await import('./plugins.js')).plugins,
+  },
+  new: {
+    summary: 'Writes a pipeline, a plugin or a plugin package to start from, with its tests.',
+    load: async () => (await import('./new.js')).newCommand,
+  },
+  sample: {
+    summary: 'Draws films from the generator of an AnoGAN bundle.',
+    load: async () => (await import('./sample.js')).sample,
   },
   train: {
     summary: 'Trains a model on labelled films and writes its bundle.',

@@ -33,7 +33,7 @@ export function start(program: Command): void {
 async function fillInbox(inbox: string, engine: Engine): Promise<void> {
   await mkdir(inbox, { recursive: true });
   if ((await readdir(inbox)).length > 0) return;
-  const films = await sampleFilms(engine, GENERATOR, SAMPLES, SEED);
+  const films = await sampleFilms(engine, GENERATOR, SAMPLES, SEED, { opacities: true });
   for (const [index, { image, opacity }] of films.entries()) {
     const { width, height, channels } = image;
     const name = `sample-${String(index + 1)}${opacity ? '-opacity' : ''}.png`;

@@ -31,14 +31,16 @@ const OPACITIES = [
 ].map((middle) => ({ ...middle, radius: 0.2, strength: 0.75 }));
 
 /**
- * Films out of the generator of an AnoGAN bundle, for trying things out: normal ones, and every third with
- * opacities. The same seed gives the same films.
+ * Films out of the generator of an AnoGAN bundle, for trying things out: normal ones, and with `opacities`
+ * every third with phantom opacities. The same seed gives the same films. Throws `BundleError`, also
+ * for a bundle that has no generator.
  */
 export async function sampleFilms(
   engine: Engine,
   bundleDir: string,
   count: number,
   seed: number,
+  { opacities }: { opacities: boolean },
 ): Promise<SampleFilm[]> {
   const bundle = await readBundle(bundleDir);
   const session = await engine.load(await readBundleFile(bundleDir, bundle, 'generator'), {
@@ -56,7 +58,7 @@ export async function sampleFilms(
     const film = pixels.subarray(i * width * height, (i + 1) * width * height);
     const data = Uint8Array.from(film, (value) => Math.round((value + 1) * 127.5));
     const image = resize({ width, height, channels: 1, data }, SAMPLE_SIDE, SAMPLE_SIDE, 'cubic');
-    if (i % 3 !== 2) return { image, opacity: false };
+    if (!opacities || i % 3 !== 2) return { image, opacity: false };
     const opaque = OPACITIES.reduce((under, opacity, j) => {
       return addOpacity(under, { ...opacity, seed: seed + i * OPACITIES.length + j }).image;
     }, image);

@@ -30,17 +30,17 @@ describe('sample films', function () {
 
   it('come out of any AnoGAN bundle, the same for the same seed, every third with opacities', async () => {
     await toyAnogan(join(dir, 'toy'));
-    const films = await sampleFilms(engine, join(dir, 'toy'), 6, 1);
+    const films = await sampleFilms(engine, join(dir, 'toy'), 6, 1, { opacities: true });
     expect(films.map((film) => film.opacity)).to.deep.equal([false, false, true, false, false, true]);
     for (const { image } of films) {
       expect(image).to.include({ width: SAMPLE_SIDE, height: SAMPLE_SIDE, channels: 1 });
     }
-    expect(await sampleFilms(engine, join(dir, 'toy'), 6, 1)).to.deep.equal(films);
-    expect(await sampleFilms(engine, join(dir, 'toy'), 6, 2)).to.not.deep.equal(films);
+    expect(await sampleFilms(engine, join(dir, 'toy'), 6, 1, { opacities: true })).to.deep.equal(films);
+    expect(await sampleFilms(engine, join(dir, 'toy'), 6, 2, { opacities: true })).to.not.deep.equal(films);
   });
 
   it('of the shipped generator are told apart by the shipped models', async () => {
-    const films = await sampleFilms(engine, join(MODELS, 'chest-anogan'), 12, 1);
+    const films = await sampleFilms(engine, join(MODELS, 'chest-anogan'), 12, 1, { opacities: true });
     const open = async (plugin: PluginOf<'stage'>, bundle: string): Promise<BatchStage> => {
       const options = plugin.options.parse({ bundle, device: 'cpu' });
       return (await plugin.create(options, withEngine(engine, MODELS))) as BatchStage;

@@ -31,7 +31,7 @@ export function schemaIssues(
     const name = optionName(path);
     if (problem.code === 'unrecognized_keys') {
       const known = keysAt(schema, problem.path);
-      const where = path.length === 0 ? 'in a pipeline' : `in ${name}`;
+      const where = path.length === 0 ? 'at the top level' : `in ${name}`;
       for (const key of problem.keys) {
         const near = nearest(key, known);
         const others = known.length === 0 ? 'it takes none' : `known are ${known.join(', ')}`;

@@ -36,7 +36,11 @@ export async function loadPluginModule(url: string): Promise<Plugin> {
   );
 }
 
-async function importForeign(url: string): Promise<unknown> {
+/**
+ * Imports a module of the user's, TypeScript or JavaScript, with this program's own `rxray`, `zod`,
+ * `rxjs` and whatever `others` names.
+ */
+export async function importForeign(url: string, others: Record<string, unknown> = {}): Promise<unknown> {
   const [rxray, zod, rxjs] = await Promise.all([
     import(new URL(`index${EXTENSION}`, HOME).href) as Promise<unknown>,
     import('zod'),
@@ -45,7 +49,7 @@ async function importForeign(url: string): Promise<unknown> {
   const jiti = createJiti(import.meta.url, {
     fsCache: false,
     interopDefault: false,
-    virtualModules: { rxray, zod, rxjs },
+    virtualModules: { rxray, zod, rxjs, ...others },
   });
   return jiti.import(fileURLToPath(url));
 }

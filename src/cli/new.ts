@@ -1,0 +1,131 @@
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { isCancel, select, text } from '@clack/prompts';
+import { Argument, type Command } from 'commander';
+import sharp from 'sharp';
+import { phantomFilm } from '../imaging/phantom.js';
+import { EXIT } from './exit.js';
+
+const KINDS = ['pipeline', 'stage', 'source', 'sink', 'package'] as const;
+type Kind = (typeof KINDS)[number];
+
+const TEMPLATES = fileURLToPath(new URL('../../templates/', import.meta.url));
+const KEBAB = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
+
+const EXAMPLES = `
+Examples:
+  $ rxray new pipeline ward          ward.yaml, ward.test.yaml and films to test with
+  $ rxray new stage denoise          denoise.ts, a graph that uses it, tests for both
+  $ rxray new sink lab-system --dir plugins
+  $ rxray new package rxray-plugin-denoise
+
+What is there is never overwritten. Without arguments, in a terminal, it asks.`;
+
+interface NewFlags {
+  readonly dir: string;
+  readonly json?: true;
+}
+
+export function newCommand(program: Command): void {
+  program
+    .command('new')
+    .description('Writes a pipeline, a plugin or a plugin package to start from, with its tests.')
+    .addArgument(new Argument('[kind]', 'what to write').choices(KINDS))
+    .argument('[name]', 'its name, in kebab-case')
+    .option('--dir <folder>', 'where to write it', '.')
+    .option('--json', 'print one JSON object')
+    .addHelpText('after', EXAMPLES)
+    .action(async (kind: Kind | undefined, name: string | undefined, flags: NewFlags) => {
+      const asked = await ask(kind, name);
+      process.exitCode = asked === undefined ? EXIT.usage : await scaffold(asked.kind, asked.name, flags);
+    });
+}
+
+/** Fills in what the command line left out; undefined when nobody answers. */
+async function ask(kind?: Kind, name?: string): Promise<{ kind: Kind; name: string } | undefined> {
+  if (kind !== undefined && name !== undefined) return { kind, name };
+  if (!process.stdin.isTTY || !process.stdout.isTTY) {
+    process.stderr.write('expected a kind and a name, such as: rxray new stage denoise\n');
+    return undefined;
+  }
+  const options = KINDS.map((value) => ({ value, label: value }));
+  const chosen = kind ?? (await select<Kind>({ message: 'What shall it be?', options }));
+  if (isCancel(chosen)) return undefined;
+  const validate = (value: string | undefined): string | undefined =>
+    KEBAB.test(value ?? '') ? undefined : 'a name in kebab-case, such as denoise-film';
+  const named = name ?? (await text({ message: `What is the ${chosen} called?`, validate }));
+  return isCancel(named) ? undefined : { kind: chosen, name: named };
+}
+
+/** Copies the template of `kind` with its example's name replaced; returns the exit code. */
+async function scaffold(kind: Kind, name: string, { dir, json }: NewFlags): Promise<number> {
+  if (!KEBAB.test(name)) {
+    process.stderr.write(`the name "${name}": expected one in kebab-case, such as denoise-film\n`);
+    return EXIT.usage;
+  }
+  const template = join(TEMPLATES, kind);
+  const target = kind === 'package' ? join(dir, name) : dir;
+  const files = new Map<string, string | Uint8Array>();
+  for (const entry of await readdir(template, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const path = join(entry.parentPath, entry.name);
+    files.set(named(kind, name, relative(template, path)), named(kind, name, await readFile(path, 'utf8')));
+  }
+  if (kind === 'pipeline' || kind === 'stage') files.set(join('films', 'phantom.png'), await phantomPng());
+
+  const written = [...files].filter(([file]) => !isShared(file) || !existsSync(join(target, file)));
+  const there = written.map(([file]) => join(target, file)).filter((file) => existsSync(file));
+  if (there.length > 0) {
+    process.stderr.write(`${there.join(', ')}: there already, nothing was written\n`);
+    return EXIT.usage;
+  }
+  for (const [file, content] of written) {
+    await mkdir(dirname(join(target, file)), { recursive: true });
+    await writeFile(join(target, file), content, { flag: 'wx' });
+  }
+  const paths = written.map(([file]) => join(target, file));
+  if (json) console.log(JSON.stringify({ kind, name, files: paths }));
+  else
+    console.log(
+      [...paths, '', 'Next:', ...nextSteps(kind, name, target).map((step) => `  ${step}`)].join('\n'),
+    );
+  return EXIT.fine;
+}
+
+/** `example-stage` in names and texts, and `example_stage` in ids, become the new name. */
+function named(kind: Kind, name: string, text: string): string {
+  const id = (kebab: string): string => kebab.replaceAll('-', '_');
+  const example = `example-${kind}`;
+  return text
+    .replaceAll(example, name)
+    .replaceAll(id(example), id(name))
+    .replaceAll(id(example).toUpperCase(), id(name).toUpperCase());
+}
+
+/** Test films are the same for all scaffolds in a folder. */
+function isShared(file: string): boolean {
+  return dirname(file) === 'films';
+}
+
+/** A film that nobody's body cast. */
+async function phantomPng(): Promise<Uint8Array> {
+  const { width, height, channels, data } = phantomFilm({ seed: 1, size: 256 }).image;
+  return sharp(data, { raw: { width, height, channels } }).toColourspace('b-w').png().toBuffer();
+}
+
+function nextSteps(kind: Kind, name: string, target: string): string[] {
+  const at = (file: string): string => join(target, file);
+  switch (kind) {
+    case 'pipeline':
+      return [`rxray lint ${at(`${name}.yaml`)}`, `rxray test ${at(`${name}.test.yaml`)}`];
+    case 'stage':
+      return [`rxray test ${at(`${name}.test.ts`)}`, `rxray test ${at(`${name}.test.yaml`)}`];
+    case 'source':
+    case 'sink':
+      return [`rxray test ${at(`${name}.test.ts`)}`, `rxray lint ${at(`${name}.yaml`)}`];
+    case 'package':
+      return [`cd ${target}`, 'npm install', 'npm test'];
+  }
+}

@@ -1,0 +1,109 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { InvalidArgumentError, type Command } from 'commander';
+import sharp from 'sharp';
+import type { Image } from '../core/frame.js';
+import { Engine } from '../engine/engine.js';
+import { BundleError } from '../models/bundle.js';
+import { sampleFilms, SAMPLE_SIDE } from '../training/samples.js';
+import { EXIT } from './exit.js';
+
+const EXAMPLES = `
+Examples:
+  $ rxray sample models/chest-anogan                       a contact sheet: samples.png
+  $ rxray sample models/chest-anogan -n 100 --out films    one file a film
+  $ rxray sample models/chest-anogan --seed 7 --opacities  every third with phantom opacities
+
+The films show nobody: a generator made them up. Not a medical device.`;
+
+interface SampleFlags {
+  readonly count: number;
+  readonly seed: number;
+  readonly out?: string;
+  readonly sheet: string;
+  readonly opacities?: true;
+  readonly json?: true;
+}
+
+/** Pixels between the films of a contact sheet. */
+const GAP = 8;
+
+export function sample(program: Command): void {
+  program
+    .command('sample')
+    .description('Draws films from the generator of an AnoGAN bundle.')
+    .argument('<bundle>', "the bundle's folder")
+    .option('-n, --count <n>', 'how many films', whole, 16)
+    .option('--seed <n>', 'the same seed gives the same films', whole, 1)
+    .option('--out <dir>', 'write one PNG a film into this folder, instead of a contact sheet')
+    .option('--sheet <file>', 'where the contact sheet goes', 'samples.png')
+    .option('--opacities', 'put phantom opacities into every third film')
+    .option('--json', 'print one JSON object')
+    .addHelpText('after', EXAMPLES)
+    .action(async (bundle: string, flags: SampleFlags) => {
+      process.exitCode = await writeSamples(bundle, flags);
+    });
+}
+
+async function writeSamples(bundle: string, flags: SampleFlags): Promise<number> {
+  const { count, seed, out, sheet, opacities = false, json } = flags;
+  const engine = new Engine();
+  try {
+    const films = await sampleFilms(engine, resolve(bundle), count, seed, { opacities });
+    const images = films.map(({ image }) => image);
+    const files = out === undefined ? [await writeSheet(images, sheet)] : await writeFilms(images, out);
+    if (json) console.log(JSON.stringify({ bundle, seed, films: count, files }));
+    else console.log(out === undefined ? `${sheet}: ${count} films` : `${count} films in ${out}`);
+    return EXIT.fine;
+  } catch (error) {
+    if (!(error instanceof BundleError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    return EXIT.usage;
+  } finally {
+    await engine.dispose();
+  }
+}
+
+async function writeFilms(images: readonly Image[], dir: string): Promise<string[]> {
+  await mkdir(dir, { recursive: true });
+  const digits = String(images.length).length;
+  return Promise.all(
+    images.map(async (image, i) => {
+      const file = join(dir, `sample-${String(i + 1).padStart(digits, '0')}.png`);
+      await writeFile(file, await greyPng(image));
+      return file;
+    }),
+  );
+}
+
+/** Films side by side, in about as many rows as columns. */
+async function writeSheet(images: readonly Image[], file: string): Promise<string> {
+  const columns = Math.ceil(Math.sqrt(images.length));
+  const rows = Math.ceil(images.length / columns);
+  const step = SAMPLE_SIDE + GAP;
+  const tiles = await Promise.all(
+    images.map(async (image, i) => ({
+      input: await greyPng(image),
+      left: GAP + (i % columns) * step,
+      top: GAP + Math.floor(i / columns) * step,
+    })),
+  );
+  await mkdir(dirname(resolve(file)), { recursive: true });
+  await sharp({
+    create: { width: GAP + columns * step, height: GAP + rows * step, channels: 3, background: '#111' },
+  })
+    .composite(tiles)
+    .png()
+    .toFile(file);
+  return file;
+}
+
+function greyPng({ data, width, height, channels }: Image): Promise<Buffer> {
+  return sharp(data, { raw: { width, height, channels } }).toColourspace('b-w').png().toBuffer();
+}
+
+function whole(text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value > 0) return value;
+  throw new InvalidArgumentError('expected a whole number above 0');
+}
