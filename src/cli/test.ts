@@ -82,6 +82,16 @@ export async function testFile(file: string, { json }: TestFlags = {}): Promise<
   const { pipeline, complain } = await load(spec, folder);
   if (pipeline === undefined) return EXIT.usage;
 
+  const unknown = new Set(spec.tests.flatMap(({ mock }) => Object.keys(mock)));
+  for (const { id } of pipeline.stages) unknown.delete(id);
+  if (unknown.size > 0) {
+    const known = pipeline.stages.map(({ id }) => id).join(', ');
+    process.stderr.write(
+      `${file}: there is no stage "${[...unknown].join('", "')}" to mock, only ${known}\n`,
+    );
+    return EXIT.usage;
+  }
+
   let outcomes: Outcome[];
   try {
     outcomes = await testGraph(pipeline, spec.tests, folder);

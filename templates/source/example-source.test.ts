@@ -18,7 +18,10 @@ sourceContract('example-source', async () => {
     },
     async begin(name) {
       const file = await open(join(folder, name), 'a');
-      return { append: async (bytes) => void (await file.appendFile(bytes)), close: () => file.close() };
+      return {
+        append: (bytes: Uint8Array) => file.appendFile(bytes),
+        close: () => file.close(),
+      };
     },
     dispose: () => rm(folder, { recursive: true }),
   };

@@ -1,7 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { defineSource, z } from 'rxray';
-import { concatMap, defer, filter, from, map, mergeMap, timer } from 'rxjs';
+import { concatMap, defer, filter, from, mergeMap, timer } from 'rxjs';
 
 export default defineSource({
   name: 'example-source',
@@ -22,13 +22,12 @@ export default defineSource({
     const scan$ = defer(() => readdir(folder, { withFileTypes: true })).pipe(
       mergeMap((entries) => from(entries)),
       filter((entry) => entry.isFile()),
-      concatMap(async ({ name }) => ({
-        name,
-        path: join(folder, name),
-        ...(await stat(join(folder, name))),
-      })),
+      concatMap(async ({ name }) => {
+        const path = join(folder, name);
+        const { size, mtimeMs } = await stat(path);
+        return { name, path, size, mtimeMs };
+      }),
       filter(({ mtimeMs }) => once || Date.now() - mtimeMs > settleMs),
-      map(({ name, path, size, mtimeMs }) => ({ name, path, size, mtimeMs })),
     );
     return { candidates$: once ? scan$ : timer(0, everyMs).pipe(concatMap(() => scan$)) };
   },

@@ -65,7 +65,18 @@ describe('exit codes', () => {
     }
   });
 
-  const commands = ['run', 'lint', 'test', 'graph', 'plugins', 'new', 'sample', 'train resnet', 'train anogan', 'doctor'];
+  const commands = [
+    'run',
+    'lint',
+    'test',
+    'graph',
+    'plugins',
+    'new',
+    'sample',
+    'train resnet',
+    'train anogan',
+    'doctor',
+  ];
   for (const command of commands) {
     it(`0: rxray ${command} --help, which shows an example`, async () => {
       const { code, stdout } = await rxray(...command.split(' '), '--help');
