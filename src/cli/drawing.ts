@@ -2,6 +2,7 @@ import { basename } from 'node:path';
 import * as dagre from '@dagrejs/dagre';
 import type { Pipeline, SinkNode, SourceNode, StageNode } from '../core/config/pipeline.js';
 import type { Kind } from '../core/plugin.js';
+import type { Live, LiveNode } from '../control/live.js';
 
 /** What a picture of a pipeline shows. Holds no value that came from the environment. */
 export interface Drawing {
@@ -15,6 +16,10 @@ interface Card {
   readonly kind: Kind;
   /** The plugin, where the id does not say it already, and a few settings. */
   readonly lines: readonly string[];
+  /** What it does at the moment. */
+  readonly live?: string;
+  /** Whether it sets the pace. */
+  readonly limiting?: boolean;
 }
 
 interface Arrow {
@@ -30,11 +35,13 @@ const MAX_TEXT = 28;
 const MAX_CONDITION = 44;
 const SECRET = /secret|token|passw|auth|key|header/i;
 
-export function drawingOf(pipeline: Pipeline): Drawing {
+/** With `live`, each entry also says what it does, and the one that sets the pace stands out. */
+export function drawingOf(pipeline: Pipeline, live?: Live): Drawing {
   const { name, sources, stages, sinks } = pipeline;
   const card = (kind: Kind, node: SourceNode | StageNode | SinkNode): Card => {
     const { batch, concurrency } = node as Partial<StageNode>;
     const plugin = node.plugin.name === node.id ? [] : [node.plugin.name];
+    const running = live?.nodes.find(({ id }) => id === node.id);
     const host = [
       ...(batch === undefined ? [] : [`batch ${batch.size}`]),
       ...(concurrency === undefined ? [] : [`concurrency ${concurrency}`]),
@@ -43,6 +50,7 @@ export function drawingOf(pipeline: Pipeline): Drawing {
       id: node.id,
       kind,
       lines: [...plugin, ...settingsOf(node.written.with), ...host].map((line) => short(line)),
+      ...(running !== undefined && { live: doing(running), limiting: running.id === live?.limiting }),
     };
   };
   const arrows = [...stages, ...sinks].flatMap(({ id, from, written: { when } }) =>
@@ -58,6 +66,16 @@ export function drawingOf(pipeline: Pipeline): Drawing {
     ...sinks.map((node) => card('sink', node)),
   ];
   return { name, cards, arrows };
+}
+
+/** `12.3/s · 4 wait · 97 % busy`: what is nothing is left out. */
+function doing({ framesPerSecond, queue, busy, errors }: LiveNode): string {
+  return [
+    `${framesPerSecond.toFixed(1)}/s`,
+    ...(queue > 0 ? [`${queue} wait`] : []),
+    ...(busy === null ? [] : [`${Math.round(busy * 100)} % busy`]),
+    ...(errors > 0 ? [`${errors} failed`] : []),
+  ].join(' · ');
 }
 
 /** `clipLimit 2`, `bundle chest-resnet`: numbers, switches and the last part of a path; never a secret or an address. */
@@ -85,16 +103,18 @@ const SHAPES: Readonly<Record<Kind, readonly [string, string]>> = {
 
 /** The drawing as a Mermaid flow chart. */
 export function toMermaid({ cards, arrows }: Drawing): string {
-  const nodes = cards.map(({ id, kind, lines }) => {
+  const nodes = cards.map(({ id, kind, lines, live, limiting }) => {
     const [open, close] = SHAPES[kind];
-    const text = [`<b>${id}</b>`, ...lines.map(escapeMermaid)].join('<br>');
-    return `  ${mermaidId(id)}${open}"${text}"${close}:::${kind}`;
+    const now = live === undefined ? [] : [`<i>${escapeMermaid(live)}</i>`];
+    const text = [`<b>${id}</b>`, ...lines.map(escapeMermaid), ...now].join('<br>');
+    return `  ${mermaidId(id)}${open}"${text}"${close}:::${limiting === true ? 'limiting' : kind}`;
   });
   const edges = arrows.map(
     ({ from, to, when }) =>
       `  ${mermaidId(from)} -->${when === undefined ? '' : `|"${escapeMermaid(when)}"|`} ${mermaidId(to)}`,
   );
-  const classes = Object.entries(COLORS).map(
+  const colors = cards.some(({ limiting }) => limiting) ? { ...COLORS, limiting: LIMITING } : COLORS;
+  const classes = Object.entries(colors).map(
     ([kind, { fill, line }]) => `  classDef ${kind} fill:${fill},stroke:${line},color:${INK}`,
   );
   return ['flowchart LR', ...nodes, ...edges, ...classes].join('\n');
@@ -122,6 +142,8 @@ const COLORS: Readonly<Record<Kind, { fill: string; line: string }>> = {
   stage: { fill: '#eaf1fb', line: '#3f78c5' },
   sink: { fill: '#f4ecfa', line: '#8a55b8' },
 };
+/** The entry that sets the pace. */
+const LIMITING = { fill: '#fff1db', line: '#c26a00' };
 const FONT = "font-family=\"Inter, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif\"";
 const MARGIN = 32;
 const HEADER = 44;
@@ -188,24 +210,31 @@ export function toSvg({ name, cards, arrows }: Drawing): string {
   ].join('\n');
 }
 
-function sizeOf({ id, kind, lines }: Card): { width: number; height: number } {
+function sizeOf({ id, kind, lines, live }: Card): { width: number; height: number } {
+  const rows = lines.length + (live === undefined ? 0 : 1);
   const widest = Math.max(
     textWidth(id, 15) * 1.06 + textWidth(kind, 9) + 26,
     ...lines.map((line) => textWidth(line, 12)),
+    textWidth(live ?? '', 12),
   );
   return {
     width: Math.ceil(widest + 2 * PADDING),
-    height: TITLE + lines.length * LINE + (lines.length === 0 ? 4 : 10),
+    height: TITLE + rows * LINE + (rows === 0 ? 4 : 10),
   };
 }
 
-function cardSvg({ id, kind, lines }: Card, { x, y, width, height }: Box): string {
-  const { fill, line } = COLORS[kind];
+function cardSvg({ id, kind, lines, live, limiting }: Card, { x, y, width, height }: Box): string {
+  const { fill, line } = limiting === true ? LIMITING : COLORS[kind];
   const [left, top] = [round(x - width / 2), round(y - height / 2)];
   const text = lines.map(
     (content, index) =>
       `<text x="${PADDING}" y="${TITLE + 13 + index * LINE}" font-size="12" fill="${FAINT}">${escapeXml(content)}</text>`,
   );
+  if (live !== undefined) {
+    text.push(
+      `<text x="${PADDING}" y="${TITLE + 13 + lines.length * LINE}" font-size="12" font-weight="600" fill="${line}">${escapeXml(live)}</text>`,
+    );
+  }
   return [
     `<g transform="translate(${left} ${top})">`,
     `<rect width="${round(width)}" height="${round(height)}" rx="9" fill="${fill}" stroke="${line}" stroke-width="1.4"/>`,

@@ -4,7 +4,9 @@ import type { Command } from 'commander';
 import pc from 'picocolors';
 import { formatIssues } from '../core/config/format.js';
 import { loadPipeline } from '../core/config/load.js';
+import type { Live } from '../control/live.js';
 import { builtInRegistry } from './builtins.js';
+import { withRunning } from './control.js';
 import { drawingOf, toMermaid, toSvg } from './drawing.js';
 import { EXIT } from './exit.js';
 
@@ -12,21 +14,23 @@ const EXAMPLES = `
 Examples:
   $ rxray graph                        Mermaid, to paste into Markdown
   $ rxray graph -o graph.svg           a picture (.svg or .png)
-  $ rxray graph ward.yaml -o ward.png`;
+  $ rxray graph ward.yaml -o ward.png
+  $ rxray graph --live -o now.svg      with what each entry of the running graph does at the moment`;
 
 export function graph(program: Command): void {
   program
     .command('graph')
     .argument('[pipeline]', 'the pipeline file', 'pipeline.yaml')
     .option('-o, --output <file>', 'write a picture: FILE.svg or FILE.png')
+    .option('--live', 'ask the process that runs it: frames per second, queues, and what sets the pace')
     .addHelpText('after', EXAMPLES)
-    .action(async (file: string, { output }: { output?: string }) => {
-      process.exitCode = await drawFile(file, output);
+    .action(async (file: string, { output, live }: { output?: string; live?: true }) => {
+      process.exitCode = await drawFile(file, output, live);
     });
 }
 
 /** Draws to standard output, or to `output`; returns the exit code. */
-export async function drawFile(file: string, output?: string): Promise<number> {
+export async function drawFile(file: string, output?: string, live = false): Promise<number> {
   const ending = output === undefined ? undefined : extname(output).toLowerCase();
   if (ending !== undefined && ending !== '.svg' && ending !== '.png') {
     process.stderr.write(`--output: expected a file ending in .svg or .png, got ${output}\n`);
@@ -37,7 +41,14 @@ export async function drawFile(file: string, output?: string): Promise<number> {
     process.stderr.write(`${formatIssues(issues, { file, text, color: pc.isColorSupported })}\n`);
     return EXIT.usage;
   }
-  const drawing = drawingOf(pipeline);
+  let running: Live | undefined;
+  if (live) {
+    const code = await withRunning(file, async (client) => {
+      running = (await client.json('/api/graph')) as Live;
+    });
+    if (code !== EXIT.fine) return code;
+  }
+  const drawing = drawingOf(pipeline, running);
   if (output === undefined) {
     process.stdout.write(`${toMermaid(drawing)}\n`);
     return EXIT.fine;

@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import type { Live, LiveNode } from '../control/live.js';
@@ -35,13 +36,13 @@ export function top(program: Command): void {
 /** Draws anew every second, on the terminal's other screen, until Ctrl-C. */
 async function watch(look: () => Promise<Answer>): Promise<void> {
   const { stdout } = process;
-  let ended = false;
-  process.once('SIGINT', () => (ended = true));
+  const ending = new AbortController();
+  process.once('SIGINT', () => ending.abort());
   stdout.write('\u001b[?1049h\u001b[?25l');
   try {
-    for (let answer = await look(); !ended; answer = await look()) {
+    for (let answer = await look(); !ending.signal.aborted; answer = await look()) {
       stdout.write(`\u001b[H\u001b[J${tableOf(answer)}\n\n${pc.dim('Ctrl-C ends')}`);
-      await new Promise((resolve) => setTimeout(resolve, 1000));
+      await setTimeout(1000, undefined, { signal: ending.signal }).catch(() => undefined);
     }
   } finally {
     stdout.write('\u001b[?25h\u001b[?1049l');

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { Hono, type Context } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { setCookie } from 'hono/cookie';
@@ -88,7 +89,8 @@ export class ControlApp {
     this.#streams(app);
     this.#models(app);
     const { pageDir } = this.controlled;
-    app.use('/*', serveStatic({ root: pageDir }));
+    // Absent where the program runs from its sources and the page has not been built.
+    if (existsSync(pageDir)) app.use('/*', serveStatic({ root: pageDir }));
     return app;
   }
 

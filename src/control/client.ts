@@ -37,6 +37,10 @@ export class ControlClient {
         else if (line.startsWith('data: ')) yield { event, data: JSON.parse(line.slice(6)) as unknown };
         else if (line === '') event = 'message';
       }
+    } catch (error) {
+      // The process has ended, and its streams with it; or nobody wants to hear more.
+      const { code, name } = error as NodeJS.ErrnoException;
+      if (code !== 'ECONNRESET' && name !== 'AbortError') throw error;
     } finally {
       response.destroy();
     }

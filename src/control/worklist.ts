@@ -219,11 +219,16 @@ function filmOf({ id, origin, outcome, frame, failure, spans, graph }: Settled):
     mtimeMs,
     sha256,
     graph,
-    timings: spans,
+    timings: spans.map((span) => ({ ...span, startedAt: micros(span.startedAt), ms: micros(span.ms) })),
     images: Object.entries(frame?.results ?? {}).flatMap(([stage, result]) =>
       Object.entries(result).flatMap(([field, value]) => (isImage(value) ? [{ stage, field }] : [])),
     ),
   };
+}
+
+/** Milliseconds to the microsecond. */
+function micros(ms: number): number {
+  return Math.round(ms * 1000) / 1000;
 }
 
 /** The row of a film. */

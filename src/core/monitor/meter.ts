@@ -61,7 +61,7 @@ export class Meter {
   }
 
   /** Every frame that comes out from now on. */
-  readonly passing$: Observable<Frame> = new Observable((subscriber) => this.#passing.subscribe(subscriber));
+  readonly passing$ = new Observable<Frame>((subscriber) => this.#passing.subscribe(subscriber));
 
   /** Put before the component: counts what comes to it. */
   entering(): MonoTypeOperatorFunction<Token> {
