@@ -18,28 +18,20 @@ import sharp from 'sharp';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { parseDocument } from 'yaml';
 import type { EngineSession } from '../src/engine/index.js';
-
-// The compiled program, as users run it; the types are those of its sources.
-const built = (module: string): string => new URL(`../dist/${module}.js`, import.meta.url).href;
-const { loadPipeline } = (await import(
-  built('core/config/load')
-)) as typeof import('../src/core/config/load.js');
-const { startPipeline } = (await import(built('core/run'))) as typeof import('../src/core/run.js');
-const { createHost } = (await import(built('cli/host'))) as typeof import('../src/cli/host.js');
-const { createLog } = (await import(built('cli/log'))) as typeof import('../src/cli/log.js');
-const { builtInRegistry } = (await import(built('cli/builtins'))) as typeof import('../src/cli/builtins.js');
-const { Engine } = (await import(built('engine/index'))) as typeof import('../src/engine/index.js');
-const { readBundle } = (await import(built('models/bundle'))) as typeof import('../src/models/bundle.js');
-const { inputTensor } = (await import(
-  built('models/input-tensor')
-)) as typeof import('../src/models/input-tensor.js');
-const { decode } = (await import(built('plugins/decode'))) as typeof import('../src/plugins/decode.js');
-const { clahe, resize } = (await import(
-  built('imaging/opencv')
-)) as typeof import('../src/imaging/opencv.js');
-const { phantomFilm } = (await import(
-  built('imaging/phantom')
-)) as typeof import('../src/imaging/phantom.js');
+import {
+  builtInRegistry,
+  clahe,
+  createHost,
+  createLog,
+  decode,
+  Engine,
+  inputTensor,
+  loadPipeline,
+  phantomFilm,
+  readBundle,
+  resize,
+  startPipeline,
+} from './built.js';
 
 const { values: flags } = parseArgs({
   options: {

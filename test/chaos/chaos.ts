@@ -1,0 +1,91 @@
+import type { Verdict } from './checker.js';
+import { type Doom, type Life } from './life.js';
+import { Random } from './random.js';
+import { runTrial } from './trial.js';
+
+export interface ChaosOptions {
+  /** The main file of the program. */
+  readonly program: string;
+  /** At least so many kills, … */
+  readonly kills: number;
+  /** … so many films, … */
+  readonly films: number;
+  /** … and so many hits at every moment of a durable step. */
+  readonly hits: number;
+  /** But no new life after so many seconds. */
+  readonly seconds: number;
+  readonly filmsPerTrial: number;
+  /** Trials at the same time. */
+  readonly abreast: number;
+  /** End with the first film that is lost or double. */
+  readonly untilFault?: boolean;
+  readonly onTrial?: (tally: Tally) => void;
+}
+
+/** What happened so far. */
+export interface Tally {
+  files: number;
+  readonly lost: string[];
+  readonly double: string[];
+  kills: number;
+  /** Kills that hit while films were open. */
+  inFlight: number;
+  /** How often it was killed at each moment of a durable step. */
+  readonly hits: Map<string, number>;
+}
+
+/** Runs trials until there were enough kills, films and hits, or the time is over. */
+export async function chaos(options: ChaosOptions): Promise<Tally> {
+  const tally: Tally = { files: 0, lost: [], double: [], kills: 0, inFlight: 0, hits: new Map() };
+  const random = new Random(1);
+  const start = performance.now();
+  let trials = 0;
+
+  const timeLeft = (): boolean => (performance.now() - start) / 1000 < options.seconds;
+  const rare = (): string[] =>
+    [...tally.hits].filter(([, hits]) => hits < options.hits).map(([moment]) => moment);
+  const enough = (): boolean =>
+    tally.kills >= options.kills && tally.files >= options.films && rare().length === 0;
+  const faulty = (): boolean => options.untilFault === true && tally.lost.length + tally.double.length > 0;
+
+  function nextDoom(): Doom | undefined {
+    if (!timeLeft() || enough()) return undefined;
+    if (tally.hits.size === 0 || random.chance(0.3)) {
+      return random.chance(0.1)
+        ? { afterMs: random.below(1200) }
+        : { films: random.below(24), afterMs: random.below(20) };
+    }
+    const seldom = rare();
+    const moment = random.pick(seldom.length > 0 && random.chance(0.8) ? seldom : [...tally.hits.keys()]);
+    return { moment, nth: 1 + (random.chance(0.5) ? random.below(6) : 0) };
+  }
+
+  function onDeath({ moments, diedAt, inFlight }: Life): void {
+    tally.kills += 1;
+    if (inFlight) tally.inFlight += 1;
+    for (const moment of moments) if (!tally.hits.has(moment)) tally.hits.set(moment, 0);
+    if (diedAt !== undefined) tally.hits.set(diedAt, (tally.hits.get(diedAt) ?? 0) + 1);
+  }
+
+  async function lane(): Promise<void> {
+    while (timeLeft() && !enough() && !faulty()) {
+      const verdict: Verdict = await runTrial({
+        number: trials++,
+        films: options.filmsPerTrial,
+        program: options.program,
+        nextDoom,
+        onDeath,
+      });
+      tally.files += verdict.files;
+      tally.lost.push(...verdict.lost);
+      tally.double.push(...verdict.double);
+      options.onTrial?.(tally);
+    }
+  }
+
+  await Promise.all(Array.from({ length: options.abreast }, lane));
+  return tally;
+}
+
+export const lastLine = ({ files, lost, double, kills }: Tally): string =>
+  `${files} files, ${lost.length} lost, ${double.length} double, ${kills} kills`;
