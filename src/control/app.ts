@@ -9,6 +9,7 @@ import { z } from 'zod';
 import { messageOf, RxrayError } from '../core/errors.js';
 import { withoutImages, type Origin } from '../core/frame.js';
 import type { Monitor } from '../core/monitor/monitor.js';
+import { NOTICE } from '../core/notice.js';
 import type { PipelineRun } from '../core/run.js';
 import { cookieOf, COOKIE, guard, headers, isToken, type Entrance } from './guard.js';
 import { LiveGraph } from './live.js';
@@ -29,8 +30,6 @@ export interface Controlled {
   /** The folder of the built page. */
   readonly pageDir: string;
 }
-
-export const NOT_A_MEDICAL_DEVICE = 'Not a medical device: for research, not for diagnosis.';
 
 /** Live numbers and heartbeats come this often. */
 const BEAT_MS = 1000;
@@ -145,7 +144,7 @@ export class ControlApp {
       const models = present ? await modelsOf(pipeline) : [];
       return c.json({
         ...shown,
-        notice: NOT_A_MEDICAL_DEVICE,
+        notice: NOTICE,
         graphIsPresent: present,
         /** What can be shown of it: {@link Pictures}. */
         stages: pipeline?.stages.map(({ id }) => id) ?? [],
@@ -254,7 +253,7 @@ export class ControlApp {
     const { monitor, worklist } = this.controlled;
     app.get('/api/models', async (c) => {
       const models = monitor.pipeline === undefined ? [] : await modelsOf(monitor.pipeline);
-      return c.json({ notice: NOT_A_MEDICAL_DEVICE, models });
+      return c.json({ notice: NOTICE, models });
     });
     app.get('/api/drift', async (c) => {
       const models = monitor.pipeline === undefined ? [] : await modelsOf(monitor.pipeline);
@@ -284,7 +283,7 @@ export class ControlApp {
       version,
       pid: process.pid,
       startedAt: monitor.startedAt.toISOString(),
-      notice: NOT_A_MEDICAL_DEVICE,
+      notice: NOTICE,
       limits: pipeline?.limits ?? null,
       threads: monitor.threads,
     };

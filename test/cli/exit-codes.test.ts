@@ -75,6 +75,8 @@ describe('exit codes', () => {
     'sample',
     'train resnet',
     'train anogan',
+    'top',
+    'tap',
     'doctor',
   ];
   for (const command of commands) {

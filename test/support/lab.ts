@@ -47,12 +47,12 @@ export function rxray(...args: string[]): Promise<Result> {
   return launch([process.execPath, CLI, ...args]).ended();
 }
 
-function launch([program = '', ...args]: readonly string[]): Running {
+function launch([program = '', ...args]: readonly string[], env: NodeJS.ProcessEnv = {}): Running {
   return new Running(
     spawn(program, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
       // Without colours, and without what the test runner leaves for its own children.
-      env: { ...process.env, NODE_OPTIONS: '', FORCE_COLOR: '0', NO_COLOR: '1' },
+      env: { ...process.env, NODE_OPTIONS: '', FORCE_COLOR: '0', NO_COLOR: '1', ...env },
     }),
   );
 }
@@ -84,9 +84,12 @@ export class Lab {
   }
 
   /** Starts `rxray run`, as nobody when asked. */
-  start(args: readonly string[] = [], { asNobody = false } = {}): Running {
+  start(
+    args: readonly string[] = [],
+    { asNobody = false, env = {} }: { asNobody?: boolean; env?: NodeJS.ProcessEnv } = {},
+  ): Running {
     const command = [process.execPath, CLI, 'run', this.path('pipeline.yaml'), ...args];
-    const running = launch(asNobody && process.getuid?.() === 0 ? [...NOBODY, ...command] : command);
+    const running = launch(asNobody && process.getuid?.() === 0 ? [...NOBODY, ...command] : command, env);
     this.#started.push(running);
     return running;
   }

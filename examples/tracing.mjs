@@ -1,0 +1,15 @@
+// Sends a trace of every film to an OpenTelemetry collector. rxray brings the API only; the SDK is yours:
+//   npm install @opentelemetry/sdk-node @opentelemetry/exporter-trace-otlp-proto
+//   OTEL_SERVICE_NAME=rxray OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 \
+//     node --import ./tracing.mjs node_modules/rxray/dist/cli/main.js run
+// The SDK has to be there before the program, hence --import.
+import { NodeSDK } from '@opentelemetry/sdk-node';
+import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
+import { isMainThread } from 'node:worker_threads';
+
+// Worker threads inherit --import; films are traced where they settle.
+if (isMainThread) {
+  const sdk = new NodeSDK({ traceExporter: new OTLPTraceExporter() });
+  sdk.start();
+  process.once('beforeExit', () => void sdk.shutdown());
+}
