@@ -491,6 +491,30 @@ export const KERNEL_CASES: readonly KernelCases[] = [
     })),
   },
   {
+    kernel: 'Conv2DBackpropFilter',
+    title: 'a stride that divides the filter',
+    cases: fc
+      .tuple(dim(3), fc.constantFrom(2, 3), fc.constantFrom(1, 2), fc.constantFrom('same', 'valid'), seed)
+      .map(([positions, stride, blocks, pad, s]) => ({
+        fn: (inputs) =>
+          tf.conv2d(inputs['x'] as tf.Tensor4D, inputs['w'] as tf.Tensor4D, stride, pad as 'same' | 'valid'),
+        inputs: {
+          x: fill([2, (positions + 1) * stride, (positions + 2) * stride, 6], s),
+          w: fill([stride * blocks, stride * 2, 6, 5], s + 1),
+        },
+        differentiable: ['w'],
+      })),
+  },
+  {
+    kernel: 'Conv2DBackpropFilter',
+    title: 'few positions, more filters',
+    cases: fc.tuple(dim(3, 2), fc.constantFrom(1, 2), seed).map(([size, stride, s]) => ({
+      fn: (inputs) => tf.conv2d(inputs['x'] as tf.Tensor4D, inputs['w'] as tf.Tensor4D, stride, 'same'),
+      inputs: { x: fill([2, size, size, 6], s), w: fill([3, 3, 6, 150], s + 1) },
+      differentiable: ['w'],
+    })),
+  },
+  {
     kernel: 'DepthwiseConv2dNative',
     title: 'a multiplier, strides and paddings',
     cases: fc.tuple(convShape, dim(2), dim(2), seed).map(([{ x, kernel, pad }, multiplier, stride, s]) => ({

@@ -24,6 +24,8 @@ const CHANNELS_AS_BATCH = [3, 0, 1, 2];
 const FEW_CHANNELS = 4;
 /** Up to this many positions, a transposed convolution that reads its weights once for every image is too slow. */
 const FEW_POSITIONS = 16;
+/** The batch size that a choice by size reckons with: the true one must not make two traces differ. */
+const USUAL_BATCH = 16;
 /** End of a Slice that runs backwards through the first element. */
 const BEFORE_START = -2147483648;
 
@@ -328,50 +330,145 @@ function filterGradientByConv(call: KernelCall, info: Conv2DInfo, filterShape: n
   return tracer.result(name, filterShape, 'float32', { order: FILTER_IOHW });
 }
 
-/** One matrix product per filter tap: dy as [O, positions] times the shifted input as [positions, C]. */
+/**
+ * Matrix products of dy as [O, positions] and of what the filter meets there, [positions, C], one per tap. Where the stride
+ * divides the filter, stride × stride taps that lie side by side share one product.
+ */
 function filterGradientByGemm(call: KernelCall, info: Conv2DInfo, filterShape: number[]): tf.TensorInfo {
   const { tracer, graph } = call;
-  const { filterHeight, filterWidth } = info;
+  const { filterHeight, filterWidth, outChannels: out, inChannels: inner } = info;
   const rows = info.batchSize * info.outHeight * info.outWidth;
-  const gradientOfChannels = graph.add('Reshape', [
-    tracer.name(input(call, 'dy'), CHANNELS_AS_BATCH),
-    graph.dimensions([info.outChannels, rows]),
-  ]);
-  const taps = patches(call, info).map((patch) => {
-    const rowsOfPatch = graph.add('Reshape', [patch, graph.dimensions([rows, info.inChannels])]);
-    return graph.add('Gemm', [gradientOfChannels, rowsOfPatch]);
-  });
-  const order = { order: FILTER_OIHW };
-  const [out, inner] = [info.outChannels, info.inChannels];
+  const taps = filterHeight * filterWidth;
   const shape = graph.integers([out, inner, filterHeight, filterWidth]);
-  if (taps.length === 1)
-    return tracer.result(graph.add('Reshape', [taps[0] ?? '', shape]), filterShape, 'float32', order);
-  const stacked = graph.add('Concat', taps, { axis: 0 });
-  const rowsOfTaps = graph.add('Reshape', [stacked, graph.integers([taps.length, out * inner])]);
-  // As a product, because ONNX Runtime would merge a Transpose here with the Reshape into a slow one.
-  const tapsLast = graph.add(
-    'Gemm',
-    [rowsOfTaps, graph.constant(unitMatrix(taps.length), [taps.length, taps.length])],
-    {
-      transA: 1,
-    },
+  const result = (name: string): tf.TensorInfo =>
+    tracer.result(graph.add('Reshape', [name, shape]), filterShape, 'float32', { order: FILTER_OIHW });
+  const gradient = graph.add('Reshape', [
+    tracer.name(input(call, 'dy'), CHANNELS_AS_BATCH),
+    graph.dimensions([out, rows]),
+  ]);
+  const product = (patch: string, channels: number): string =>
+    graph.add('Gemm', [gradient, graph.add('Reshape', [patch, graph.dimensions([rows, channels])])]);
+
+  if (tilesFilter(info)) {
+    const block = info.strideHeight ** 2;
+    const products = blockPatches(call, info).map((patch) => product(patch, block * inner));
+    const stacked = graph.add('Reshape', [
+      graph.add('Concat', products, { axis: 0 }),
+      graph.integers([taps / block, out, block, inner]),
+    ]);
+    const byTap = graph.add('Transpose', [stacked], { perm: [0, 2, 1, 3] });
+    return result(tapsLast(call, byTap, out * inner, tapsOfBlocks(info)));
+  }
+  const met = patches(call, info);
+  if (taps === 1) return result(product(met[0] ?? '', inner));
+  const inOrder = Array.from({ length: taps }, (_, tap) => tap);
+  if (info.outHeight * info.outWidth * USUAL_BATCH < out) {
+    // What is smaller is put into order: here the patches, and one product gives all taps.
+    const all = tapsLast(call, graph.add('Concat', met, { axis: 0 }), rows * inner, inOrder);
+    return result(product(all, inner * taps));
+  }
+  const products = met.map((patch) => product(patch, inner));
+  return result(tapsLast(call, graph.add('Concat', products, { axis: 0 }), out * inner, inOrder));
+}
+
+/**
+ * [taps, size] → [size, taps], with row `order[i]` going to column `i`. As a product, because ONNX Runtime would merge a
+ * Transpose here with the Reshape behind it into a slow one.
+ */
+function tapsLast({ graph }: KernelCall, stacked: string, size: number, order: readonly number[]): string {
+  const taps = order.length;
+  const permutation = new Float32Array(taps * taps);
+  order.forEach((row, column) => (permutation[row * taps + column] = 1));
+  const rows = graph.add('Reshape', [stacked, graph.dimensions([taps, size])]);
+  return graph.add('Gemm', [rows, graph.constant(permutation, [taps, taps])], { transA: 1 });
+}
+
+/** Whether the stride divides the filter, and with it what the filter passes over. */
+function tilesFilter(info: Conv2DInfo): boolean {
+  return (
+    info.strideHeight > 1 &&
+    info.strideHeight === info.strideWidth &&
+    info.dilationHeight * info.dilationWidth === 1 &&
+    info.filterHeight % info.strideHeight === 0 &&
+    info.filterWidth % info.strideWidth === 0 &&
+    covers(info)
   );
-  return tracer.result(graph.add('Reshape', [tapsLast, shape]), filterShape, 'float32', order);
+}
+
+/** Whether the filter passes over the whole padded input, so that nothing is left over at its end. */
+function covers(info: Conv2DInfo): boolean {
+  const [, , bottom, right] = patchPads(info);
+  const { strideHeight, strideWidth, padInfo } = info;
+  return (
+    padInfo.top + info.inHeight + bottom === (info.outHeight - 1) * strideHeight + info.filterHeight &&
+    padInfo.left + info.inWidth + right === (info.outWidth - 1) * strideWidth + info.filterWidth
+  );
+}
+
+/** For each tap of the filter (rows first), its place in the order of {@link blockPatches}: block, then tap within. */
+function tapsOfBlocks({ filterHeight, filterWidth, strideHeight: stride }: Conv2DInfo): number[] {
+  return Array.from({ length: filterHeight * filterWidth }, (_, tap) => {
+    const [row, column] = [Math.floor(tap / filterWidth), tap % filterWidth];
+    const block = Math.floor(row / stride) * (filterWidth / stride) + Math.floor(column / stride);
+    return block * stride * stride + (row % stride) * stride + (column % stride);
+  });
+}
+
+/** Paddings of the input as {@link patches} see it. */
+function patchPads(info: Conv2DInfo): [top: number, left: number, bottom: number, right: number] {
+  const { strideHeight, strideWidth, padInfo } = info;
+  const height = (info.outHeight - 1) * strideHeight + info.effectiveFilterHeight;
+  const width = (info.outWidth - 1) * strideWidth + info.effectiveFilterWidth;
+  return [
+    padInfo.top,
+    padInfo.left,
+    Math.max(0, height - info.inHeight - padInfo.top),
+    Math.max(0, width - info.inWidth - padInfo.left),
+  ];
+}
+
+/** The input NHWC, padded. */
+function paddedInput(call: KernelCall, info: Conv2DInfo): string {
+  const { graph } = call;
+  const [top, left, bottom, right] = patchPads(info);
+  const x = call.tracer.name(input(call, 'x'));
+  if (top + left + bottom + right === 0) return x;
+  const pads = graph.integers([0, top, left, 0, 0, bottom, right, 0]);
+  return graph.add('Pad', [x, pads, graph.scalar(0)]);
+}
+
+/** What each block of stride × stride taps meets: the input with such blocks as channels, shifted. NHWC. */
+function blockPatches(call: KernelCall, info: Conv2DInfo): string[] {
+  const { graph } = call;
+  const { batchSize, inChannels, outHeight, outWidth, strideHeight: stride } = info;
+  const [down, across] = [info.filterHeight / stride, info.filterWidth / stride];
+  const [height, width] = [outHeight + down - 1, outWidth + across - 1];
+  const split = graph.add('Reshape', [
+    paddedInput(call, info),
+    graph.dimensions([batchSize, height, stride, width, stride * inChannels]),
+  ]);
+  const blocks = graph.add('Reshape', [
+    graph.add('Transpose', [split], { perm: [0, 1, 3, 2, 4] }),
+    graph.dimensions([batchSize, height, width, stride * stride * inChannels]),
+  ]);
+  return Array.from({ length: down * across }, (_, index) => {
+    const [row, column] = [Math.floor(index / across), index % across];
+    return graph.add('Slice', [
+      blocks,
+      graph.integers([row, column]),
+      graph.integers([row + outHeight, column + outWidth]),
+      graph.integers([1, 2]),
+    ]);
+  });
 }
 
 /** What each filter tap meets: the input NHWC, shifted and strided, of the output's height and width. */
 function patches(call: KernelCall, info: Conv2DInfo): string[] {
   const { graph } = call;
-  const { filterHeight, filterWidth, strideHeight, strideWidth, padInfo } = info;
+  const { filterHeight, filterWidth, strideHeight, strideWidth } = info;
   const spanHeight = (info.outHeight - 1) * strideHeight;
   const spanWidth = (info.outWidth - 1) * strideWidth;
-  const bottom = Math.max(0, spanHeight + info.effectiveFilterHeight - info.inHeight - padInfo.top);
-  const right = Math.max(0, spanWidth + info.effectiveFilterWidth - info.inWidth - padInfo.left);
-  let x = call.tracer.name(input(call, 'x'));
-  if (padInfo.top + padInfo.left + bottom + right > 0) {
-    const pads = graph.integers([0, padInfo.top, padInfo.left, 0, 0, bottom, right, 0]);
-    x = graph.add('Pad', [x, pads, graph.scalar(0)]);
-  }
+  const x = paddedInput(call, info);
   const whole = spanHeight + 1 === info.inHeight && spanWidth + 1 === info.inWidth;
   if (filterHeight * filterWidth === 1 && whole && strideHeight * strideWidth === 1) return [x];
   return Array.from({ length: filterHeight * filterWidth }, (_, tap) => {
@@ -385,10 +482,6 @@ function patches(call: KernelCall, info: Conv2DInfo): string[] {
       graph.integers([strideHeight, strideWidth]),
     ]);
   });
-}
-
-function unitMatrix(size: number): Float32Array {
-  return Float32Array.from({ length: size * size }, (_, index) => (index % (size + 1) === 0 ? 1 : 0));
 }
 
 /** Filters [H,W,C,M] of a depthwise convolution as ONNX groups: [C·M,1,H,W]. */
