@@ -136,6 +136,26 @@ export class Graph {
     this.nodes = kept.reverse();
     for (const name of this.initializers.keys()) if (!needed.has(name)) this.initializers.delete(name);
   }
+
+  /**
+   * Gives a value that an `Identity` would copy into an output the output's name instead: ONNX Runtime copies where the value
+   * has other users too.
+   */
+  nameOutputs(): void {
+    const outputs = new Set(this.outputs.map(({ name }) => name));
+    const made = new Set(this.nodes.flatMap(({ type, outputs: own }) => (type === 'Identity' ? [] : own)));
+    const names = new Map<string, string>();
+    this.nodes = this.nodes.filter(({ type, inputs: [value = ''], outputs: [name = ''] }) => {
+      if (type !== 'Identity' || !outputs.has(name) || !made.has(value) || names.has(value)) return true;
+      names.set(value, name);
+      return false;
+    });
+    const renamed = (name: string): string => names.get(name) ?? name;
+    for (const { inputs, outputs: own } of this.nodes) {
+      inputs.splice(0, Infinity, ...inputs.map(renamed));
+      own.splice(0, Infinity, ...own.map(renamed));
+    }
+  }
 }
 
 /** Whether an attribute holds a sub-graph. */

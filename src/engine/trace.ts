@@ -143,6 +143,7 @@ function traceOnce(
       if (previous !== undefined && previous !== TRACE_BACKEND) void tf.setBackend(previous);
     }
     graph.prune();
+    graph.nameOutputs();
     graph.metadata[LAYOUT_KEY] = JSON.stringify(layouts);
     return graph;
   });

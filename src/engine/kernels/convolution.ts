@@ -129,14 +129,16 @@ function inputGradient(call: KernelCall): tf.TensorInfo {
     });
     return tracer.result(name, inputShape, 'float32', layout);
   }
-  const few = splitsIntoPhases(info);
-  if (few && scattersWhole(info) && !graph.initializers.has(tracer.name(filter, FILTER_OIHW))) {
-    return tracer.result(inputGradientByScatter(call, info), inputShape, 'float32');
-  }
-  if (few) {
-    return tracer.result(inputGradientByPhases(call, gradient, info), inputShape, 'float32', layout);
-  }
   const operands = [gradient, tracer.name(filter, FILTER_OIHW)];
+  if (splitsIntoPhases(info)) {
+    // Filters that change would be cut into their phases anew each time.
+    const frozen = graph.initializers.has(operands[1] ?? '');
+    if (frozen)
+      return tracer.result(inputGradientByPhases(call, gradient, info), inputShape, 'float32', layout);
+    if (scattersWhole(info)) {
+      return tracer.result(inputGradientByScatter(call, info), inputShape, 'float32');
+    }
+  }
   return tracer.result(graph.add('ConvTranspose', operands, backwards(info)), inputShape, 'float32', layout);
 }
 
