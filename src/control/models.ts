@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import type { Pipeline } from '../core/config/pipeline.js';
 import { readBundle, type Bundle } from '../models/bundle.js';
+import type { Reference } from '../models/reference.js';
 import type { Film } from './worklist.js';
 
 /** The trained model of a stage. */
@@ -12,6 +13,8 @@ export interface Model {
   /** The name of the bundle's folder. */
   readonly folder: string;
   readonly bundle: Bundle;
+  /** Scores of normal films, made by the method that the stage uses. */
+  readonly reference?: Reference;
   /** Its README.md, Markdown; empty when it has none. */
   readonly card: string;
 }
@@ -19,13 +22,17 @@ export interface Model {
 /** The models of a graph: every stage with a `bundle` option, whose bundle can be read. */
 export async function modelsOf(pipeline: Pipeline): Promise<Model[]> {
   const models = pipeline.stages.map(async ({ id, plugin, settings }): Promise<Model | null> => {
-    const { bundle: path } = (settings ?? {}) as { bundle?: unknown };
+    const { bundle: path, method = plugin.name } = (settings ?? {}) as { bundle?: unknown; method?: unknown };
     if (typeof path !== 'string') return null;
     const dir = resolve(pipeline.baseDir, path);
     const bundle = await readBundle(dir).catch(() => null);
     if (bundle === null) return null;
     const card = await readFile(join(dir, 'README.md'), 'utf8').catch(() => '');
-    return { stage: id, use: plugin.name, folder: basename(dir), bundle, card };
+    const reference = new Map<unknown, Reference>(Object.entries(bundle.reference ?? {})).get(method);
+    return {
+      ...{ stage: id, use: plugin.name, folder: basename(dir), bundle, card },
+      ...(reference && { reference }),
+    };
   });
   return (await Promise.all(models)).filter((model) => model !== null);
 }
@@ -65,7 +72,8 @@ export function driftOf(models: readonly Model[], films: readonly Film[]): Drift
       .map(({ results }) => results[model.stage])
       .filter((result) => result !== undefined)
       .slice(-RECENT) as { anomalyScore?: unknown; label?: unknown }[];
-    const { reference, labels, data } = model.bundle;
+    const { reference, bundle } = model;
+    const { labels, data } = bundle;
     if (reference !== undefined) {
       const scores = results
         .map(({ anomalyScore }) => anomalyScore)

@@ -3,8 +3,17 @@ import { scalar } from '../engine/host-tensor.js';
 import type { EngineSession, HostTensor, HostTensors } from '../engine/index.js';
 import { boxMuller } from './random.js';
 
+/**
+ * How the latent vector of a film is found: by search from random starts (AnoGAN, Schlegl et al. 2017), by an
+ * encoder in one forward pass (f-AnoGAN, Schlegl et al. 2019), or by a search from where the encoder says.
+ */
+export const ANOGAN_METHODS = ['search', 'encoder', 'refine'] as const;
+export type AnoganMethod = (typeof ANOGAN_METHODS)[number];
+
 /** How the generator's latent space is searched for a film. */
 export interface SearchSettings {
+  /** `search` unless given. The encoder takes no steps, and what starts from it has one start. */
+  readonly method?: AnoganMethod;
   /** Γ: gradient steps per restart. */
   readonly steps: number;
   /** λ: the share of the discrimination loss in the score. */
@@ -26,6 +35,10 @@ export interface AnomalyScore {
   readonly anomalyScore: number;
   /** The same of the sums: the paper's form. */
   readonly rawSum: number;
+  /** Σ|x − G(z)| over all pixels. */
+  readonly residualSum: number;
+  /** Σ|f(x) − f(G(z))| over all features. */
+  readonly discriminationSum: number;
   /** R: mean absolute difference between film and reconstruction, both −1…1. */
   readonly residualLoss: number;
   /** D: mean absolute difference of the discriminator's features. */
@@ -36,25 +49,30 @@ export interface AnomalyScore {
   readonly reconstruction: Float32Array;
 }
 
-/** The two networks of the search: ONNX sessions, or the same functions run by TensorFlow.js. */
+/** The networks of the search: ONNX sessions, or the same functions run by TensorFlow.js. */
 export interface SearchNetworks {
   /** images [N,H,W,1] → features. */
   features(images: HostTensor): Promise<HostTensor>;
   /** Feeds and results as in `search.onnx`. */
   search(feeds: HostTensors): Promise<HostTensors>;
+  /** images [N,H,W,1] → z [N,zDim]; where there is an encoder. */
+  encode?(images: HostTensor): Promise<HostTensor>;
 }
 
-/** The two networks as the engine runs them. Disposing of it disposes of both sessions. */
+/** The networks as the engine runs them. Disposing of it disposes of the sessions. */
 export function onnxNetworks(
   features: EngineSession,
   search: EngineSession,
+  encoder?: EngineSession,
 ): SearchNetworks & { dispose(): Promise<void> } {
   return {
     features: async (images) => tensor(await features.run({ images }), 'features'),
     search: (feeds) => search.run(feeds),
+    ...(encoder && { encode: async (images) => tensor(await encoder.run({ images }), 'z') }),
     async dispose() {
       await features.dispose();
       await search.dispose();
+      await encoder?.dispose();
     },
   };
 }
@@ -69,8 +87,8 @@ const SEARCHES_AT_ONCE = 64;
 /**
  * Anomaly scores by latent search (Schlegl et al. 2017, arXiv:1703.05921): for each film, the latent
  * vector whose generated image comes closest to it; the networks stay as they are. The start is drawn from the
- * training prior N(0, 1), seeded by the film's own pixels, so that a score depends on nothing but the
- * film: not on its neighbours in the batch nor on what came before.
+ * training prior N(0, 1), seeded by the film's own pixels, or is the encoder's: so a score depends on nothing
+ * but the film, not on its neighbours in the batch nor on what came before.
  */
 export async function scoreAnomalies(
   networks: SearchNetworks,
@@ -81,24 +99,33 @@ export async function scoreAnomalies(
   const [films = 0, height = 0, width = 0] = images.dims;
   const pixels = images.data as Float32Array;
   const size = height * width;
-  const { restarts } = settings;
+  const { method = 'search' } = settings;
+  const restarts = method === 'search' ? settings.restarts : 1;
+  const steps = method === 'encoder' ? 0 : settings.steps;
   const filmsAtOnce = Math.max(1, Math.floor(SEARCHES_AT_ONCE / restarts));
   const scores: AnomalyScore[] = [];
   for (let from = 0; from < films; from += filmsAtOnce) {
     const n = Math.min(filmsAtOnce, films - from);
     const x = new Float32Array(n * restarts * size);
-    const z = new Float32Array(n * restarts * zDim);
+    const starts = new Float32Array(n * restarts * zDim);
     for (let i = 0; i < n; i++) {
       const film = pixels.subarray((from + i) * size, (from + i + 1) * size);
       for (let r = 0; r < restarts; r++) x.set(film, (i * restarts + r) * size);
-      z.set(startOf(film, restarts * zDim), i * restarts * zDim);
+      if (method === 'search') starts.set(startOf(film, restarts * zDim), i * restarts * zDim);
     }
-    const found = await search(networks, { data: x, dims: [n * restarts, height, width, 1] }, z, zDim, settings);
+    const batch = { data: x, dims: [n * restarts, height, width, 1] };
+    if (method !== 'search') starts.set((await encode(networks, batch)).data as Float32Array);
+    const found = await search(networks, batch, starts, zDim, { ...settings, steps });
     for (let i = 0; i < n; i++) {
       scores.push(best(found.slice(i * restarts, (i + 1) * restarts), settings.lambda));
     }
   }
   return scores;
+}
+
+async function encode(networks: SearchNetworks, images: HostTensor): Promise<HostTensor> {
+  if (networks.encode === undefined) throw new Error('there is no encoder');
+  return networks.encode(images);
 }
 
 /** Where one search has come to. Losses as in {@link AnomalyScore}; sums over pixels and over features. */
@@ -126,7 +153,9 @@ async function search(
   const found: Found[] = [];
   /** Which search each row is. */
   let searches = Array.from({ length: dims[0] ?? 0 }, (_, i) => i);
-  for (let done = 0; done < steps && searches.length > 0; done += STEPS_A_SLICE) {
+  let done = 0;
+  // Also without steps: the losses at the start are wanted then.
+  do {
     const result = await networks.search({
       ...rows,
       t,
@@ -142,10 +171,11 @@ async function search(
     });
     rows = { ...rows, ...Object.fromEntries(MOVING.map((name) => [name, tensor(result, `next/${name}`)])) };
     t = tensor(result, 'next/t');
+    done += STEPS_A_SLICE;
     if (staying.length === searches.length) continue;
     rows = Object.fromEntries(Object.entries(rows).map(([name, all]) => [name, pickRows(all, staying)]));
     searches = staying.map((row) => searches[row] ?? 0);
-  }
+  } while (done < steps && searches.length > 0);
   return found;
 }
 
@@ -186,6 +216,8 @@ function best(runs: readonly Found[], lambda: number): AnomalyScore {
   return {
     anomalyScore: winner.score,
     rawSum: mix(winner.residualSum, winner.discriminationSum, lambda),
+    residualSum: winner.residualSum,
+    discriminationSum: winner.discriminationSum,
     residualLoss: winner.residualLoss,
     discriminationLoss: winner.discriminationLoss,
     spread: runs.length === 1 ? null : deviation(runs.map((run) => run.score)),

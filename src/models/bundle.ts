@@ -2,12 +2,16 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { referenceSchema } from './reference.js';
 
 /** One stage of a preprocessing chain, as it stands in YAML. */
 const step = z.strictObject({ use: z.string(), with: z.record(z.string(), z.unknown()).default({}) });
 export type PreprocessingStep = z.output<typeof step>;
 
 const file = z.strictObject({ path: z.string(), sha256: z.string() });
+
+/** How films are scored for anomaly: by an AnoGAN in one of three ways, or by a memory of patches. */
+export const ANOMALY_METHODS = ['search', 'encoder', 'refine', 'patchcore'] as const;
 
 /**
  * `bundle.json`: everything that is needed to use a trained model as it was trained.
@@ -17,7 +21,7 @@ const file = z.strictObject({ path: z.string(), sha256: z.string() });
  */
 export const bundleSchema = z.strictObject({
   format: z.literal(1),
-  kind: z.enum(['classifier', 'anogan']),
+  kind: z.enum(['classifier', 'anogan', 'patchcore']),
   name: z.string(),
   architecture: z
     .record(z.string(), z.unknown())
@@ -37,11 +41,11 @@ export const bundleSchema = z.strictObject({
   labels: z.array(z.string()).default([]),
   files: z
     .record(z.string(), file)
-    .describe('By role: `model`; or `search`, `features`, `generator`, `discriminator`.'),
-  /** Anomaly scores of the normal films held out in training, ascending: percentiles are read off it. */
+    .describe('By role: `model`; or `search`, `features`, `generator`, `discriminator`, `encoder`.'),
   reference: z
-    .strictObject({ scores: z.array(z.number()), search: z.record(z.string(), z.unknown()) })
-    .optional(),
+    .partialRecord(z.enum(ANOMALY_METHODS), referenceSchema)
+    .optional()
+    .describe('Where scores of normal films lie, by the method that scores them.'),
   /** What makes a classifier's probabilities honest, fitted on the validation films. */
   calibration: z
     .strictObject({

@@ -7,6 +7,7 @@ export {
   type DcganOptions,
   type DcganTraining,
 } from './dcgan.js';
+export { exportEncoder, hasEncoder, initEncoder, iziTrainStep } from './izi-encoder.js';
 export { exportAnogan, type AnoganFiles } from './latent-search.js';
 export { ForwardPass, isMovingStatistic } from './layers.js';
 export type { AdamOptions, OptimizerOptions, RmspropOptions, SgdOptions } from './optimizers.js';

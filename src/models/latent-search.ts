@@ -15,7 +15,7 @@ import { absoluteDifferencePerSample } from './losses.js';
 
 /** The ONNX files of an AnoGAN, each for any batch size. */
 export interface AnoganFiles {
-  /** `images` [N,64,64,1] −1..1 → `features` [N,4,4,8·width], the fx of the search. */
+  /** `images` [N,64,64,1] −1..1 → `features` [N,4,4,8·width], the fx of the search, and `logits` [N,1]. */
   readonly features: Uint8Array;
   /** The latent search; see {@link exportAnogan}. */
   readonly search: Uint8Array;
@@ -51,9 +51,11 @@ export function exportAnogan(parameters: HostTensors, options: DcganOptions): An
     ({ variables, freeze: true, batch: 'symbolic', metadata: metadata(part) }) as const;
   return {
     features: traceToOnnx(
-      ({ images }, variables) => ({
-        features: discriminatorFeatures(new ForwardPass(variables, false), images as tf.Tensor4D),
-      }),
+      ({ images }, variables) => {
+        const pass = new ForwardPass(variables, false);
+        const features = discriminatorFeatures(pass, images as tf.Tensor4D);
+        return { features, logits: discriminatorLogits(pass, features) };
+      },
       { images: { shape: image } },
       frozen(ofNetwork(folded, 'discriminator'), 'features'),
     ).bytes,

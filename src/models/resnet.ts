@@ -39,6 +39,8 @@ export const DENSE_HEAD_UNITS = 128;
 
 interface Block {
   readonly name: string;
+  /** From 0. */
+  readonly stage: number;
   readonly stride: number;
   readonly channelsIn: number;
   readonly channels: number;
@@ -60,6 +62,7 @@ function blocksOf(options: ResnetOptions): Block[] {
       const channels = options.width * 2 ** stage;
       const block = {
         name: `stage${String(stage + 1)}/block${String(index + 1)}`,
+        stage,
         stride: stage > 0 && index === 0 ? 2 : 1,
         channelsIn,
         channels,
@@ -130,13 +133,34 @@ export function resnetForward(
   images: tf.Tensor4D,
   dropout?: tf.Tensor,
 ): tf.Tensor2D {
+  const last = resnetStages(options, pass, images).at(-1) as tf.Tensor4D;
+  let features: tf.Tensor2D = tf.mean(last, [1, 2]);
+  if (options.head === 'dense128') {
+    features = tf.relu(pass.dense('head/dense', features));
+    if (dropout) features = tf.mul(features, dropout);
+  }
+  return pass.dense('head/logits', features);
+}
+
+/**
+ * Images [N,S,S,1], 0..1 → what each of the first `count` stages returns, from fine to coarse: [N,S/4,S/4,·],
+ * [N,S/8,S/8,·], …
+ */
+export function resnetStages(
+  options: ResnetOptions,
+  pass: ForwardPass,
+  images: tf.Tensor4D,
+  count = 4,
+): tf.Tensor4D[] {
   const { mean = 0.5, std = 0.25 } = options;
   const unit = (name: string, x: tf.Tensor4D, stride: number, pad: number): tf.Tensor4D =>
     pass.batchNorm(`${name}/bn`, pass.conv(name, x, stride, pad));
   let x: tf.Tensor4D = tf.div(tf.sub(images, mean), std);
   x = tf.relu(unit('stem', x, 2, 3));
   x = tf.maxPool(x, 3, 2, 1);
+  const stages: tf.Tensor4D[] = [];
   for (const block of blocksOf(options)) {
+    if (block.stage >= count) break;
     const shortcut = hasProjection(block) ? unit(`${block.name}/shortcut`, x, block.stride, 0) : x;
     const convs = convsOf(options, block);
     let y = x;
@@ -145,13 +169,9 @@ export function resnetForward(
       if (index < convs.length - 1) y = tf.relu(y);
     });
     x = tf.relu(tf.add(y, shortcut));
+    stages[block.stage] = x;
   }
-  let features: tf.Tensor2D = tf.mean(x, [1, 2]);
-  if (options.head === 'dense128') {
-    features = tf.relu(pass.dense('head/dense', features));
-    if (dropout) features = tf.mul(features, dropout);
-  }
-  return pass.dense('head/logits', features);
+  return stages;
 }
 
 /**

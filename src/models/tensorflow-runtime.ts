@@ -50,6 +50,12 @@ export class TensorflowRuntime implements SearchNetworks {
     return features;
   }
 
+  async encode(images: HostTensor): Promise<HostTensor> {
+    const { z } = await this.#thread.run({ do: 'encode', images });
+    if (z === undefined) throw new Error('the encoder returns no "z"');
+    return z;
+  }
+
   search(feeds: HostTensors): Promise<HostTensors> {
     return this.#thread.run({ do: 'search', feeds });
   }

@@ -8,6 +8,7 @@ import {
   type TensorFlowRuntime,
 } from '../engine/index.js';
 import { DCGAN_IMAGE_SIZE, discriminatorFeatures, type DcganOptions } from './dcgan.js';
+import { encode } from './izi-encoder.js';
 import { anomalyLosses, searchStep } from './latent-search.js';
 import { ForwardPass } from './layers.js';
 import { resnetForward, type ResnetOptions } from './resnet.js';
@@ -20,7 +21,7 @@ export type TensorflowTask =
       /** ONNX files whose constants are the weights. */
       readonly files: readonly Uint8Array[];
     }
-  | { readonly do: 'classify' | 'features'; readonly images: HostTensor }
+  | { readonly do: 'classify' | 'features' | 'encode'; readonly images: HostTensor }
   | { readonly do: 'search'; readonly feeds: HostTensors };
 
 interface Network {
@@ -55,6 +56,12 @@ export default async function handle(task: TensorflowTask): Promise<HostTensors>
         ({ images }) => ({
           features: discriminatorFeatures(new ForwardPass(weights, false), images as tf.Tensor4D),
         }),
+        { images: task.images },
+        {},
+      );
+    case 'encode':
+      return runtime.run(
+        ({ images }) => ({ z: encode(new ForwardPass(weights, false), images as tf.Tensor4D) }),
         { images: task.images },
         {},
       );

@@ -1,7 +1,15 @@
+import { join } from 'node:path';
 import { RxrayError } from '../core/errors.js';
 import type { Engine } from '../engine/index.js';
+import {
+  ANOGAN_METHODS,
+  type AnoganMethod,
+  type AnomalyScore,
+  type SearchSettings,
+} from '../models/anomaly-scorer.js';
 import { writeBundle, type Bundle } from '../models/bundle.js';
-import { exportAnogan, turnLatentSpace } from '../models/index.js';
+import { exportAnogan, exportEncoder, turnLatentSpace } from '../models/index.js';
+import { referenceOf } from '../models/reference.js';
 import {
   ANOGAN_INPUT,
   anoganMetrics,
@@ -12,6 +20,7 @@ import {
 } from './anogan.js';
 import { modelCard } from './card.js';
 import type { Film } from './dataset.js';
+import { trainEncoder, type EncoderEpoch } from './encoder.js';
 import type { TrainingHooks } from './hooks.js';
 import { seededRandom, shuffled } from '../models/random.js';
 import { checkpointDir, common, prepare, wrongSize, type Made, type Recipe } from './recipe.js';
@@ -19,13 +28,14 @@ import { checkpointDir, common, prepare, wrongSize, type Made, type Recipe } fro
 /** Share of the training normals that the GAN does not see: their scores are the reference. */
 const REFERENCE_SHARE = 0.15;
 
-/** Trains an AnoGAN on the normal films alone and writes its bundle. */
+/** Trains an AnoGAN on the normal films alone, and an encoder for it, and writes its bundle. */
 export async function makeAnogan(
   recipe: Recipe,
   engine: Engine,
   normal: string,
   settings: AnoganSettings,
   hooks: Omit<TrainingHooks<AnoganEpoch>, 'checkpointDir'>,
+  encoderHooks: Pick<TrainingHooks<EncoderEpoch>, 'onStep' | 'onEpoch'> = {},
 ): Promise<Made> {
   const { classes } = recipe.dataset;
   if (!classes.includes(normal)) {
@@ -58,37 +68,75 @@ export async function makeAnogan(
   if (outcome.interrupted) return undefined;
 
   const { architecture } = outcome;
-  const parameters = turnLatentSpace(outcome.parameters);
-  const total = data.reference.length + val.length;
-  const score = (index: Uint32Array, before: number) =>
-    scoreFilms(engine, architecture, parameters, prepared, index, settings.search, (done) => {
+  const { onStep: _step, onEpoch: _epoch, ...stop } = hooks;
+  const encoder =
+    settings.encoder &&
+    (await trainEncoder(engine, prepared, data.normals, architecture, outcome.parameters, settings.encoder, {
+      ...stop,
+      ...encoderHooks,
+      checkpointDir: join(checkpointDir(recipe), 'encoder'),
+    }));
+  if (encoder?.interrupted === true) return undefined;
+  // Out of time before the first epoch: no encoder is better than an untrained one.
+  const encoded = encoder !== undefined && encoder.history.length > 0;
+  const parameters = turnLatentSpace(encoded ? encoder.parameters : outcome.parameters);
+
+  const methods = encoded ? ANOGAN_METHODS : (['search'] as const);
+  const total = methods.length * (data.reference.length + val.length);
+  let before = 0;
+  const score = async (index: Uint32Array, search: SearchSettings): Promise<AnomalyScore[]> => {
+    const scores = await scoreFilms(engine, architecture, parameters, prepared, index, search, (done) => {
       recipe.onPhase('score', before + done, total);
     });
-  const reference = await score(data.reference, 0);
-  const validation = await score(val, data.reference.length);
+    before += index.length;
+    return scores;
+  };
+  const reference: NonNullable<Bundle['reference']> = {};
+  const metrics: Record<string, unknown> = { films: val.length, referenceFilms: data.reference.length };
+  for (const method of methods) {
+    const how = settingsOf(method, settings);
+    const normals = await score(data.reference, { method, ...how });
+    reference[method] = referenceOf(
+      normals.map((found) => found.anomalyScore),
+      how,
+    );
+    metrics[method] = anoganMetrics(await score(val, { method, ...how }), data.val.abnormal);
+  }
   const bundle: Omit<Bundle, 'files'> = {
     ...common(recipe, chain, prepared),
     kind: 'anogan',
     architecture: { name: 'dcgan', ...architecture },
     labels: [],
     input: ANOGAN_INPUT,
-    reference: {
-      scores: reference.map((found) => found.anomalyScore).sort((a, b) => a - b),
-      search: { ...settings.search },
-    },
-    metrics: { ...anoganMetrics(validation, data.val.abnormal), referenceFilms: reference.length },
+    reference,
+    metrics,
     training: {
       ...settings,
       normal,
       films: data.normals.length,
       ...(outcome.bestEpoch > 0 && { bestEpoch: outcome.bestEpoch }),
       history: outcome.history,
+      ...(encoded && { encoderHistory: encoder.history }),
     },
   };
-  // The discriminator itself is not needed: its features are in a file of their own.
+  // The discriminator itself is not needed: its features and logits are in a file of their own.
   const { search, features, generator } = exportAnogan(parameters, architecture);
-  const files = { search, features, generator };
+  const files = {
+    search,
+    features,
+    generator,
+    ...(encoded && { encoder: exportEncoder(parameters, architecture) }),
+  };
   return writeBundle(recipe.out, bundle, files, modelCard(bundle, recipe.about.limits));
+}
+
+/** How a method scores: the encoder's reconstruction is taken as it is, or is the start of a short search. */
+function settingsOf(
+  method: AnoganMethod,
+  { search, refineSteps }: AnoganSettings,
+): Omit<SearchSettings, 'method'> {
+  if (method === 'search') return search;
+  return { ...search, steps: method === 'encoder' ? 0 : refineSteps, restarts: 1 };
 }
 
 /** Whole patients of the training normals, until the share is reached; never all of them. */

@@ -10,16 +10,20 @@ import {
   dcganDiscriminatorStep,
   dcganGeneratorStep,
   exportAnogan,
+  exportEncoder,
+  hasEncoder,
   initDcgan,
   normalNoise,
   type DcganOptions,
 } from '../models/index.js';
-import { augment, type Augmentation } from './augment.js';
+import type { Augmentation } from './augment.js';
+import { augmentedBatch } from './augmented-batch.js';
 import { averageInto, copyOf } from './average.js';
 import { loadCheckpoint, saveCheckpoint, type Checkpoint } from './checkpoint.js';
+import type { EncoderSettings } from './encoder.js';
 import { isStopped, type TrainingHooks } from './hooks.js';
 import { auroc, aurocInterval, type Interval } from './metrics.js';
-import { filmAt, imagesOf, type PreparedFilms } from './preprocess.js';
+import { imagesOf, type PreparedFilms } from './preprocess.js';
 import { seededRandom, shuffled } from '../models/random.js';
 
 export interface AnoganSettings {
@@ -34,7 +38,11 @@ export interface AnoganSettings {
   readonly seed: number;
   readonly augmentation: Augmentation;
   /** How the reference films and the validation films are scored. */
-  readonly search: SearchSettings;
+  readonly search: Omit<SearchSettings, 'method'>;
+  /** Steps from the encoder's start, for the method `refine`. */
+  readonly refineSteps: number;
+  /** The encoder that is trained in front of the finished generator; without it there is the search alone. */
+  readonly encoder?: EncoderSettings;
   /** A quick validation after so many epochs; the best of them becomes the bundle. */
   readonly evaluateEvery: number;
   /** Stops at the quick validation that is so many epochs after the best one. Default 60. */
@@ -121,13 +129,12 @@ export async function trainAnogan(
   const { films, normals } = data;
   const { seed, epochs, batchSize, patience = 60 } = settings;
   const steps = Math.floor(normals.length / batchSize);
-  const side = films.width;
   const architecture: DcganOptions = { width: settings.width, zDim: 100 };
   const zDim = 100;
   const discriminator = dcganDiscriminatorStep(architecture, { batchSize, realLabel: settings.realLabel });
   const generator = dcganGeneratorStep(architecture, { batchSize });
-  // The search changes no weights: a finished training may be scored anew.
-  const { search: _search, ...trained } = settings;
+  // Neither the search nor the encoder changes these weights: a finished training may go on from there.
+  const { search: _search, refineSteps: _steps, encoder: _encoder, ...trained } = settings;
   const identity = { ...trained, films: normals.length };
 
   const initial = initDcgan(architecture, seed);
@@ -154,23 +161,13 @@ export async function trainAnogan(
   const noise = (epoch: number, step: number, which: number): HostTensor =>
     normalNoise([batchSize, zDim], seededRandom(seed, NOISE, epoch, step, which));
 
-  function batchAt(epoch: number, step: number, order: Uint32Array): HostTensor {
-    const images = new Float32Array(batchSize * side * side);
-    for (let i = 0; i < batchSize; i++) {
-      const film = normals[order[step * batchSize + i] ?? 0] ?? 0;
-      const pixels = images.subarray(i * side * side, (i + 1) * side * side);
-      augment(
-        filmAt(films, film),
-        side,
-        side,
-        settings.augmentation,
-        seededRandom(seed, epoch, film),
-        pixels,
-      );
-    }
-    for (let p = 0; p < images.length; p++) images[p] = 2 * (images[p] ?? 0) - 1;
-    return { data: images, dims: [batchSize, side, side, 1] };
-  }
+  const batchAt = (epoch: number, step: number, order: Uint32Array): HostTensor =>
+    augmentedBatch(
+      films,
+      Array.from(order.subarray(step * batchSize, (step + 1) * batchSize), (at) => normals[at] ?? 0),
+      settings.augmentation,
+      (film) => seededRandom(seed, epoch, film),
+    );
 
   /** The networks as they would ship now. */
   async function current(): Promise<HostTensors> {
@@ -265,9 +262,11 @@ export async function scoreFilms(
   onProgress?: (done: number, total: number) => void,
 ): Promise<AnomalyScore[]> {
   const exported = exportAnogan(parameters, architecture);
+  const encoder = hasEncoder(parameters) ? exportEncoder(parameters, architecture) : undefined;
   const networks = onnxNetworks(
     await engine.load(exported.features, { name: 'features' }),
     await engine.load(exported.search, { name: 'latent search' }),
+    encoder && (await engine.load(encoder, { name: 'encoder' })),
   );
   const scores: AnomalyScore[] = [];
   const AT_ONCE = 32;
@@ -296,7 +295,7 @@ export function anoganMetrics(
     aurocOfResidualLoss: by('residualLoss'),
     aurocOfDiscriminationLoss: by('discriminationLoss'),
   };
-  return { films: scores.length, ...(aurocs.auroc !== null && aurocs) };
+  return aurocs.auroc === null ? {} : aurocs;
 }
 
 /** As many normal as abnormal films, drawn by the seed. */

@@ -15,7 +15,7 @@ export interface About {
 /** The model card that lies in the bundle as its README. */
 export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string[]): string {
   const { name, input, preprocessing, labels, data, metrics } = bundle;
-  const { history: _inTheBundle, ...training } = bundle.training;
+  const { history: _inTheBundle, encoderHistory: _too, ...training } = bundle.training;
   const chain = preprocessing.map(({ use, with: settings }) => `- \`${use}\` ${inlineYaml(settings)}`);
   const counts = Object.entries(data.counts).map(
     ([split, classes]) =>
@@ -70,6 +70,11 @@ function metricLines(metrics: Readonly<Record<string, unknown>>): string[] {
   return Object.entries(metrics).flatMap(([name, value]) => {
     if (typeof value === 'number') return [`- ${name}: ${figure(value)}`];
     if (isInterval(value)) return [`- ${name}: ${interval(value)}`];
+    if (isFigures(value)) {
+      return metricLines(
+        Object.fromEntries(Object.entries(value).map(([figure, of]) => [`${name}: ${figure}`, of])),
+      );
+    }
     if (name === 'classes') {
       const classes = value as Record<string, { recall: number | null; auroc: Interval | null }>;
       return Object.entries(classes).map(
@@ -88,6 +93,16 @@ function metricLines(metrics: Readonly<Record<string, unknown>>): string[] {
     }
     return [];
   });
+}
+
+/** Figures of one of several methods. */
+function isFigures(value: unknown): value is Record<string, Interval | number> {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    Object.values(value).every((figure) => typeof figure === 'number' || isInterval(figure)) &&
+    !isInterval(value)
+  );
 }
 
 function isInterval(value: unknown): value is Interval {

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { parse } from 'csv-parse/sync';
 import { Receiver } from '../sinks/receiver.js';
+import { referenceOf } from '../../src/models/reference.js';
 import { toyAnogan } from '../support/bundles.js';
 import { film } from '../support/films.js';
 import { rxray } from '../support/lab.js';
@@ -24,10 +25,8 @@ describe('the graphs in examples/', function () {
       await writeFile(join(folder, 'inbox', `${size}.png`), await film(size, size).png().toBuffer());
     }
     // every film is stranger than these
-    const reference = {
-      scores: [0, 0.001, 0.002],
-      search: { steps: 3, lambda: 0.1, learningRate: 0.05, restarts: 1 },
-    };
+    const settings = { steps: 3, lambda: 0.1, learningRate: 0.05, restarts: 1 };
+    const reference = { search: referenceOf([0, 0.001, 0.002], settings) };
     await toyAnogan(join(folder, 'models', 'chest-anogan'), { reference });
   });
   after(() => rm(folder, { recursive: true }));

@@ -2,6 +2,7 @@ import { expect } from 'chai';
 import { driftOf, populationStabilityIndex, type Model } from '../../src/control/models.js';
 import type { Film } from '../../src/control/worklist.js';
 import { bundleOf } from '../support/bundles.js';
+import { referenceOf } from '../../src/models/reference.js';
 
 const input = { width: 8, height: 8, channels: 1 as const, layout: 'NHWC' as const, mean: [0], std: [1] };
 
@@ -24,7 +25,7 @@ describe('drift', () => {
 
   it('compares anomaly scores with the reference of the bundle', () => {
     const scores = Array.from({ length: 200 }, (_, i) => i / 200);
-    const anomaly = model({ reference: { scores, search: {} } });
+    const anomaly = { ...model({}), reference: referenceOf(scores, {}) };
     const [same] = driftOf([anomaly], films(scores.map((anomalyScore) => ({ anomalyScore }))));
     expect(same).to.include({ stage: 'model', of: 'anomalyScore', films: 200, level: 'stable' });
     expect(same!.psi).to.be.closeTo(0, 1e-9);
@@ -56,7 +57,7 @@ describe('drift', () => {
   });
 
   it('says nothing of a handful of films, and only counts the last thousand', () => {
-    const anomaly = model({ reference: { scores: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], search: {} } });
+    const anomaly = { ...model({}), reference: referenceOf([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], {}) };
     const [few] = driftOf([anomaly], films([{ anomalyScore: 99 }]));
     expect(few).to.include({ films: 1, psi: null, level: 'too few films' });
     const [many] = driftOf([anomaly], films(Array.from({ length: 1500 }, () => ({ anomalyScore: 1 }))));

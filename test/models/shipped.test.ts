@@ -18,6 +18,7 @@ function interfaceOf({ input, labels, architecture }: Bundle): Record<string, { 
     model: { inputs: { images }, outputs: { logits: classes, probabilities: classes } },
     generator: { inputs: { z }, outputs: { images } },
     features: { inputs: { images }, outputs: {} },
+    encoder: { inputs: { images }, outputs: { z } },
     discriminator: { inputs: { images }, outputs: {} },
     search: { inputs: { x: images, z, steps: [] }, outputs: { reconstruction: images, residual: ['N'] } },
   };

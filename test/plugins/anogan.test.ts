@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import type { Anomaly, Frame, Image } from '../../src/core/frame.js';
 import type { BatchStage } from '../../src/core/plugin.js';
 import { Engine } from '../../src/engine/index.js';
+import { readBundle, readBundleFile, writeBundle } from '../../src/models/bundle.js';
 import { initDcgan } from '../../src/models/index.js';
-import anogan, { percentileOf } from '../../src/plugins/anogan.js';
+import anogan from '../../src/plugins/anogan.js';
 import { makeFrame, stageContract, type TestServices } from '../../src/testing.js';
 import { scoreFilms } from '../../src/training/anogan.js';
 import { toyAnogan, toyClassifier, withEngine } from '../support/bundles.js';
@@ -73,7 +74,51 @@ describe('anogan', () => {
       'anomalyScore',
       'rawSum',
       'percentile',
+      'robustZ',
+      'abnormal',
     ]);
+  });
+
+  it('keeps the sums of the paper, and says where the score stands among normal films', async () => {
+    const [frame] = await (await open()).processBatch([film(0)]);
+    const { anomalyScore, rawSum, residualSum, discriminationSum, robustZ, threshold, abnormal } = resultOf(
+      frame,
+    ) as unknown as Record<string, number>;
+    expect(rawSum).to.be.closeTo(0.9 * (residualSum ?? 0) + 0.1 * (discriminationSum ?? 0), 1e-3);
+    // Of 0, 0.1 … 0.9: the median is 0.45, the median deviation from it 0.25; 5 % of ten films are none.
+    expect(robustZ).to.be.closeTo(((anomalyScore ?? 0) - 0.45) / (1.4826 * 0.25), 1e-9);
+    expect(threshold).to.equal(0.9);
+    expect(abnormal).to.equal((anomalyScore ?? 0) > 0.9);
+  });
+
+  it('takes the image that the encoder names, or searches from there', async () => {
+    const score = async (settings: Record<string, unknown>): Promise<Anomaly> => {
+      const [frame] = await (await open(settings)).processBatch([film(0), film(1)]);
+      return resultOf(frame);
+    };
+    const encoded = await score({ method: 'encoder' });
+    expect(encoded.spread).to.equal(null);
+    expect(encoded.percentile).to.be.within(0, 100);
+    // Gradient steps do not touch what takes none.
+    expect(await score({ method: 'encoder', steps: 60 })).to.deep.equal(encoded);
+    const refined = await score({ method: 'refine', steps: 60, learningRate: 0.2 });
+    expect(refined.anomalyScore).to.be.below(encoded.anomalyScore);
+    expect(refined.percentile).to.equal(null);
+    expect((await score({ method: 'refine' })).percentile).to.be.within(0, 100);
+  });
+
+  it('says so when a bundle without an encoder is asked for one', async () => {
+    const { files, ...bundle } = await readBundle(join(dir, 'toy'));
+    const bytes = (role: string): Promise<Uint8Array> =>
+      readBundleFile(join(dir, 'toy'), { ...bundle, files }, role);
+    const two = { search: await bytes('search'), features: await bytes('features') };
+    await writeBundle(join(dir, 'without'), bundle, two, 'toy');
+    const error = await open({ bundle: 'without', method: 'encoder' }).catch((e: unknown) => e);
+    expect(error).to.include({ code: 'BUNDLE_DAMAGED' });
+    expect((error as Error).message).to.include('"toy" has no encoder: expected `method: search`');
+    const settings = anogan.options.parse({ bundle: 'without', method: 'refine' }) as never;
+    const [message] = (await anogan.lint?.(settings, { baseDir: dir, preceding: [] })) ?? [];
+    expect(message).to.deep.include({ severity: 'error', option: ['method'] });
   });
 
   it('depends on the pixels alone: not on the name, the batch or what came before', async () => {
@@ -152,14 +197,13 @@ describe('anogan', () => {
       expect(resultOf(tensorflow?.[0]).anomalyScore).to.be.closeTo(resultOf(onnx?.[0]).anomalyScore, 1e-4);
       for (const stage of stages) await stage.dispose?.();
     });
-  });
-});
 
-describe('percentileOf', () => {
-  it('is the share of the reference below, ties counted half', () => {
-    const reference = [1, 2, 2, 4];
-    expect([0, 1, 2, 3, 4, 5].map((score) => percentileOf(score, reference))).to.deep.equal([
-      0, 12.5, 50, 75, 87.5, 100,
-    ]);
+    it('encodes to the same', async () => {
+      const settings = { method: 'encoder' };
+      const stages = [await open(settings), await open({ ...settings, runtime: 'tensorflow' })];
+      const [onnx, tensorflow] = await Promise.all(stages.map((stage) => stage.processBatch([film(0)])));
+      expect(resultOf(tensorflow?.[0]).anomalyScore).to.be.closeTo(resultOf(onnx?.[0]).anomalyScore, 1e-4);
+      for (const stage of stages) await stage.dispose?.();
+    });
   });
 });

@@ -1,6 +1,14 @@
 import { Engine } from '../../src/engine/index.js';
 import { writeBundle, type Bundle } from '../../src/models/bundle.js';
-import { exportAnogan, exportResnet, initDcgan, initResnet } from '../../src/models/index.js';
+import {
+  exportAnogan,
+  exportEncoder,
+  exportResnet,
+  initDcgan,
+  initEncoder,
+  initResnet,
+} from '../../src/models/index.js';
+import { referenceOf } from '../../src/models/reference.js';
 import { testServices, type TestServices } from '../../src/testing.js';
 
 /** What every bundle of the tests says where a test says nothing else. */
@@ -34,21 +42,24 @@ export async function toyClassifier(dir: string, other: Partial<Bundle> = {}): P
   await writeBundle(dir, bundle, { model: exportResnet(initResnet(options, 1), options).bytes }, 'toy');
 }
 
-/** An untrained AnoGAN with ten reference scores. */
+/** An untrained AnoGAN and encoder, with ten reference scores. */
 export async function toyAnogan(dir: string, other: Partial<Bundle> = {}): Promise<void> {
+  const tenths = Array.from({ length: 10 }, (_, i) => i / 10);
   const options = { width: 2, zDim: 10 };
   const bundle = bundleOf({
     kind: 'anogan',
     input: { width: 64, height: 64, channels: 1, layout: 'NHWC', mean: [0.5], std: [0.5] },
     architecture: { name: 'dcgan', ...options },
     reference: {
-      scores: Array.from({ length: 10 }, (_, i) => i / 10),
-      search: { steps: 12, lambda: 0.1, learningRate: 0.05, restarts: 2 },
+      search: referenceOf(tenths, { steps: 12, lambda: 0.1, learningRate: 0.05, restarts: 2 }),
+      encoder: referenceOf(tenths, { lambda: 0.1 }),
+      refine: referenceOf(tenths, { steps: 3, lambda: 0.1, learningRate: 0.05 }),
     },
     ...other,
   });
   const { search, features, generator } = exportAnogan(initDcgan(options, 1), options);
-  await writeBundle(dir, bundle, { search, features, generator }, 'toy');
+  const encoder = exportEncoder(initEncoder(options, 2), options);
+  await writeBundle(dir, bundle, { search, features, generator, encoder }, 'toy');
 }
 
 /** Services with an engine, as model stages want them. */

@@ -37,6 +37,7 @@ describe('an AnoGAN bundle', function () {
     seed: 1,
     augmentation: NO_AUGMENTATION,
     search: { steps: 2, lambda: 0.1, learningRate: 0.05, restarts: 1 },
+    refineSteps: 2,
     evaluateEvery: 1,
   };
 
@@ -71,9 +72,9 @@ describe('an AnoGAN bundle', function () {
     }
     await make(await readDataset(join(dir, 'films'), { validation: 0.25, seed: 1 }));
     const { metrics, training, reference } = await readBundle(join(dir, 'gan'));
-    expect(metrics).to.have.all.keys('films', 'referenceFilms');
+    expect(metrics).to.have.all.keys('films', 'referenceFilms', 'search');
     expect(metrics.films).to.equal(2);
-    expect(reference?.scores).to.not.be.empty;
+    expect(reference?.search?.scores).to.not.be.empty;
     expect(training).not.to.have.property('bestEpoch');
     expect(training.history).to.have.length(2);
     const card = await readFile(join(dir, 'gan', 'README.md'), 'utf8');

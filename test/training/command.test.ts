@@ -145,22 +145,28 @@ describe('rxray train', function () {
       '--epochs',
       '1',
     ];
-    const { code, lines, stderr } = await train([...args, '--steps', '2', '--lambda', '0.2']);
+    const { code, lines, stderr } = await train([
+      ...args,
+      ...['--steps', '2', '--lambda', '0.2', '--encoder-epochs', '1'],
+    ]);
     expect(code, stderr).to.equal(0);
     expect(lines[0]).to.match(/^epoch 1\/1 {2}D \d/);
+    expect(lines[1]).to.match(/^encoder epoch 1\/1 {2}image \d/);
     const bundle = await readBundle(join(dir, 'gan'));
     expect(bundle.kind).to.equal('anogan');
     expect(bundle.input).to.deep.include({ width: 64, height: 64, mean: [0.5], std: [0.5] });
-    expect(bundle.reference?.search).to.deep.equal({
+    expect(bundle.reference).to.have.all.keys('search', 'encoder', 'refine');
+    expect(bundle.reference?.search?.settings).to.deep.equal({
       steps: 2,
       lambda: 0.2,
       learningRate: 0.05,
       restarts: 2,
+      tolerance: 0,
     });
-    const scores = bundle.reference?.scores ?? [];
+    const scores = bundle.reference?.search?.scores ?? [];
     expect(scores).to.have.length(2);
     expect(scores).to.deep.equal([...scores].sort((a, b) => a - b));
-    expect(Object.keys(bundle.files)).to.have.members(['features', 'search', 'generator']);
+    expect(Object.keys(bundle.files)).to.have.members(['features', 'search', 'generator', 'encoder']);
   });
 
   it('ends with 2 and the reason when the data or the options are wrong', async () => {

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { GENTLE_AUGMENTATION } from '../../training/augment.js';
-import { augmentationOf, common, number, positive, share, type CommonOptions } from './options.js';
+import { augmentationOf, common, number, positive, share, whole, type CommonOptions } from './options.js';
 import { run, usualChain } from './run.js';
 
 interface Options extends CommonOptions {
@@ -11,6 +11,9 @@ interface Options extends CommonOptions {
   readonly restarts: number;
   readonly tolerance: number;
   readonly patience: number;
+  readonly encoderEpochs: number;
+  readonly kappa: number;
+  readonly refineSteps: number;
 }
 
 /** `rxray train anogan`. */
@@ -24,6 +27,9 @@ export function trainAnogan(train: Command): void {
     .option('--search-rate <number>', 'learning rate of the search', number, 0.05)
     .option('--restarts <n>', 'searches per film, of which the best counts', positive, 2)
     .option('--patience <epochs>', 'stop after so many epochs without a better validation', positive, 60)
+    .option('--encoder-epochs <n>', 'times through the films for the encoder; 0 leaves it out', whole, 24)
+    .option('--kappa <number>', "weight of the feature residual in the encoder's loss", number, 1)
+    .option('--refine-steps <n>', "gradient steps from the encoder's start, for method: refine", positive, 5)
     .addHelpText(
       'after',
       '\nExample:\n  $ rxray train anogan --data films/manifest.csv --normal normal --out models/chest-anogan',
@@ -50,6 +56,17 @@ export function trainAnogan(train: Command): void {
               restarts: options.restarts,
               tolerance: options.tolerance,
             },
+            refineSteps: options.refineSteps,
+            ...(options.encoderEpochs > 0 && {
+              encoder: {
+                epochs: options.encoderEpochs,
+                batchSize: Math.ceil(options.batch / 2),
+                learningRate: 0.001,
+                kappa: options.kappa,
+                seed: options.seed,
+                augmentation: augmentationOf(options.augment, GENTLE_AUGMENTATION),
+              },
+            }),
             evaluateEvery: 20,
             patience: options.patience,
           },
@@ -64,6 +81,18 @@ export function trainAnogan(train: Command): void {
                 `epoch ${row.epoch}/${options.epochs}  D ${row.discriminatorLoss.toFixed(4)}  G ${row.generatorLoss.toFixed(4)}  ` +
                   `real ${row.real.toFixed(2)}  fake ${row.fake.toFixed(2)}` +
                   `${row.auroc === null ? '' : `  AUROC ${row.auroc.toFixed(3)}${best ? ' *' : ''}`}  ${row.seconds.toFixed(1)} s`,
+              );
+            },
+          },
+          {
+            onStep: (done, total, epoch, loss) => {
+              report.bar(`encoder epoch ${epoch}`, done, total, `loss ${loss.toFixed(4)}`);
+            },
+            onEpoch: (row) => {
+              report.epoch(
+                { encoder: row },
+                `encoder epoch ${row.epoch}/${options.encoderEpochs}  image ${row.imageResidual.toFixed(4)}  ` +
+                  `features ${row.featureResidual.toFixed(4)}  ${row.seconds.toFixed(1)} s`,
               );
             },
           },

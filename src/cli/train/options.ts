@@ -113,6 +113,14 @@ export function share(text: string): number {
   return value;
 }
 
+export function whole(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isInteger(value) || value < 0) {
+    throw new InvalidArgumentError('expected a whole number from 0');
+  }
+  return value;
+}
+
 export function positive(text: string): number {
   const value = Number(text);
   if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('expected a whole number from 1');

@@ -95,7 +95,7 @@ export function figuresOf(
     const said = classified(films, results as readonly Classification[], bundle, normal);
     return { kind: 'classifier', said, figures: classifierFigures(said, resamples) };
   }
-  const said = scored(films, results as readonly Anomaly[], bundle, normal ?? 'normal', msPerFilm);
+  const said = scored(films, results as readonly Anomaly[], normal ?? 'normal', msPerFilm);
   return { kind: 'anomaly', said, figures: anomalyFigures(said, resamples) };
 }
 
@@ -184,24 +184,21 @@ function classified(
   };
 }
 
-/** A score above those of this share of the reference films is called abnormal where a bundle names no threshold. */
-const REFERENCE_SPECIFICITY = 0.95;
-
 function scored(
   films: readonly Film[],
   results: readonly Anomaly[],
-  { reference }: Bundle,
   normal: string,
   msPerFilm: number,
 ): ScoredFilms {
-  const at = Math.ceil(REFERENCE_SPECIFICITY * (reference?.scores.length ?? 0)) - 1;
+  const threshold = results[0]?.threshold;
   return {
     scores: results.map((result) => result.anomalyScore),
     binary: {
       normal,
       abnormal: films.map((film) => !same(film.class, normal)),
-      threshold: reference?.scores[at] ?? Infinity,
-      thresholdFrom: "the 95th percentile of the bundle's reference scores, of normal films",
+      ...(typeof threshold === 'number'
+        ? { threshold, thresholdFrom: "the bundle (chosen on its reference films' scores)" }
+        : { threshold: Infinity, thresholdFrom: 'nowhere: the bundle has no reference for these settings' }),
     },
     msPerFilm,
   };

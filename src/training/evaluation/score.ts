@@ -9,6 +9,7 @@ import type { Bundle } from '../../models/bundle.js';
 const STAGE_OF: Readonly<Record<Bundle['kind'], string>> = {
   classifier: 'resnet',
   anogan: 'anogan',
+  patchcore: 'patchcore',
 };
 
 const BATCH = 32;

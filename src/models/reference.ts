@@ -1,0 +1,74 @@
+import { z } from 'zod';
+
+/** What the scores of normal films say about a score: they are of training patients that the model did not learn from. */
+export const referenceSchema = z.strictObject({
+  scores: z.array(z.number()).min(1).describe('Anomaly scores of held-out normal films, ascending.'),
+  settings: z.record(z.string(), z.unknown()).describe('How they were made; other settings give other scores.'),
+  falsePositiveRate: z.number().min(0).max(1).describe('Share of the reference films above the threshold.'),
+  threshold: z.number().describe('A film counts as abnormal where its score is above it.'),
+});
+export type Reference = z.output<typeof referenceSchema>;
+
+/** Where a score stands among normal films; all null without a reference. */
+export interface Standing {
+  /** 0–100: the share of normal films below the score, equal ones counted half. */
+  readonly percentile: number | null;
+  /** Distance from the normal films' median in units of their spread: beyond the highest of them percentiles stop, this does not. */
+  readonly robustZ: number | null;
+  readonly threshold: number | null;
+  /** Whether the score is above the threshold. */
+  readonly abnormal: boolean | null;
+}
+
+/** The share of normal films that the threshold calls abnormal, unless another one is asked for. */
+export const FALSE_POSITIVE_RATE = 0.05;
+
+/** The scores in order, and the threshold that leaves the given share of them above it. */
+export function referenceOf(
+  scores: readonly number[],
+  settings: Readonly<Record<string, unknown>>,
+  falsePositiveRate = FALSE_POSITIVE_RATE,
+): Reference {
+  const ascending = [...scores].sort((a, b) => a - b);
+  const above = Math.floor(falsePositiveRate * ascending.length);
+  const threshold = ascending[Math.max(0, ascending.length - 1 - above)];
+  if (threshold === undefined) throw new RangeError('a reference needs at least one score');
+  return { scores: ascending, settings: { ...settings }, falsePositiveRate, threshold };
+}
+
+export function standingOf(score: number, reference: Reference | undefined): Standing {
+  if (reference === undefined) return { percentile: null, robustZ: null, threshold: null, abnormal: null };
+  const { scores, threshold } = reference;
+  return {
+    percentile: percentileOf(score, scores),
+    robustZ: robustZ(score, scores),
+    threshold,
+    abnormal: score > threshold,
+  };
+}
+
+/** Share of the reference below the score, 0–100; equal ones count half. `reference` is ascending. */
+export function percentileOf(score: number, reference: readonly number[]): number {
+  const below = reference.filter((other) => other < score).length;
+  const equal = reference.filter((other) => other === score).length;
+  return (100 * (below + equal / 2)) / reference.length;
+}
+
+/** Makes the median absolute deviation of normal numbers their standard deviation. */
+const MAD_TO_STD = 1.4826;
+
+/**
+ * (score − median) ÷ (1.4826 · median absolute deviation) of the reference (Iglewicz and Hoaglin 1993). Null
+ * where more than half of the reference are equal. `reference` is ascending.
+ */
+export function robustZ(score: number, reference: readonly number[]): number | null {
+  const middle = medianOf(reference);
+  const spread = medianOf(reference.map((other) => Math.abs(other - middle)).sort((a, b) => a - b));
+  return spread === 0 ? null : (score - middle) / (MAD_TO_STD * spread);
+}
+
+function medianOf(ascending: readonly number[]): number {
+  const half = ascending.length / 2;
+  const at = (i: number): number => ascending[i] ?? NaN;
+  return Number.isInteger(half) ? (at(half - 1) + at(half)) / 2 : at(Math.floor(half));
+}
