@@ -4,6 +4,7 @@
  *     npm run bench:engine                              everything (about 15 minutes on two cores)
  *     npm run bench:engine -- --only 'ResNet-18' --quick
  *     npm run bench:engine -- --json figures.json --profile
+ *     npm run bench:engine:docs -- figures.json         puts them into docs/performance.md
  *     npm run bench:engine -- --data ~/films            the search to quality on films, not on phantoms
  *     npm run bench:engine -- --device webgpu           beside PyTorch on that GPU
  *
@@ -18,6 +19,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { median, type Contender, type Missing, type Setting, type Work } from './engine/contender.js';
+import type { Figure } from './engine/figures.js';
 import { measurePeak } from './engine/peak.js';
 import { profile } from './engine/profile.js';
 import { WORKS } from './engine/works/index.js';
@@ -43,16 +45,6 @@ const FEWEST_TURNS = 3;
 const TURN_MS = 300;
 /** Threads of the last contender spin for a while before they sleep. */
 const SETTLE_MS = 150;
-
-/** What `--json` writes, one entry for each pair. */
-interface Figure {
-  readonly work: string;
-  readonly oursMs: number;
-  readonly peer: string;
-  /** Null where the peer is missing. */
-  readonly peerMs: number | null;
-  readonly ratio: number | null;
-}
 
 const folder = await mkdtemp(join(tmpdir(), 'rxray-bench-engine-'));
 const setting: Setting = {
@@ -106,7 +98,8 @@ async function measure(work: Work, peak: number): Promise<void> {
     const goal = goals[peer.name];
     const met = goal === undefined || ratio === null ? undefined : ratio <= goal;
     missed ||= met === false;
-    figures.push({ work: work.name, oursMs, peer: peer.name, peerMs, ratio });
+    const ofPeak = share ?? null;
+    figures.push({ work: work.name, oursMs, ofPeak, peer: peer.name, peerMs, ratio, goal: goal ?? null });
     const row = [
       work.name,
       `${oursMs.toFixed(1)} ms`,
