@@ -1,6 +1,5 @@
 import { existsSync } from 'node:fs';
-import { Hono, type Context } from 'hono';
-import { bodyLimit } from 'hono/body-limit';
+import { Hono, type Context, type MiddlewareHandler } from 'hono';
 import { setCookie } from 'hono/cookie';
 import { streamSSE, type SSEStreamingApi } from 'hono/streaming';
 import { serveStatic } from '@hono/node-server/serve-static';
@@ -35,7 +34,7 @@ export interface Controlled {
 const BEAT_MS = 1000;
 /** Frames that may wait for a slow looker-on before a tap leaves some out. */
 const TAP_QUEUE = 16;
-const NO_BODY = 64 * 1024;
+const MAX_BODY = 64 * 1024;
 
 const querySchema = z.strictObject({
   sort: z.enum(['newest', 'suspicious']).default('newest'),
@@ -66,7 +65,7 @@ export class ControlApp {
   /** The routes, for those who come by this entrance. */
   routes(entrance: Entrance): Hono {
     const app = new Hono();
-    app.use(headers, guard(entrance), bodyLimit({ maxSize: NO_BODY }));
+    app.use(headers, guard(entrance), shortBody);
     app.onError((error, c) => {
       if (error instanceof Refused) return c.json(problem(error.code, error.message), error.status);
       if (error instanceof SyntaxError || error instanceof z.ZodError) {
@@ -300,6 +299,16 @@ class Refused extends Error {
     super(message);
   }
 }
+
+/** Questions are short, and say how long they are. */
+const shortBody: MiddlewareHandler = async (c, next) => {
+  const length = Number(c.req.header('content-length') ?? 0);
+  if (length <= MAX_BODY && c.req.header('transfer-encoding') === undefined) return next();
+  return c.json(
+    problem('BODY', `expected at most ${MAX_BODY} bytes, and their number in Content-Length`),
+    413,
+  );
+};
 
 function problem(code: string, message: string): { error: { code: string; message: string } } {
   return { error: { code, message } };

@@ -136,6 +136,10 @@ describe('the control interface', () => {
     expect((await rows()).total).to.equal(3);
     expect((await rows({ outcome: 'failed' })).films.map(({ file }) => file)).to.deep.equal(['bad.png']);
     expect((await rows({ text: 'LARGE' })).films.map(({ file }) => file)).to.deep.equal(['large.png']);
+    const without = await fetch(`${page}api/films/search`, { method: 'POST' });
+    expect(await without.json()).to.have.property('total', 3);
+    const endless = await fetch(`${page}api/films/search`, { method: 'POST', body: 'x'.repeat(100_000) });
+    expect(endless.status).to.equal(413);
     const [first, second] = [await rows({ limit: 1 }), await rows({ limit: 1, offset: 1 })];
     expect(first.films).to.have.length(1);
     expect(first.films[0]!.id).not.to.equal(second.films[0]!.id);
