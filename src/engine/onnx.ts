@@ -1,5 +1,6 @@
 import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { EngineError } from './errors.js';
+import { fromHalf, toHalf } from './half.js';
 import {
   isSubgraph,
   type Attribute,
@@ -30,14 +31,22 @@ export const ONNX_TYPE: Readonly<Record<EngineDataType, number>> = {
   int64: 7,
   bool: 9,
 };
+/** TensorProto.DataType of what is only stored: single precision as soon as the model is loaded. */
+const ONNX_HALF = 10;
+/** Ends the name of a constant that lies in half precision; a Cast gives it back its own name. */
+const HALF_SUFFIX = ':half';
+
+/** `half` stores matrices and filters in half precision; the arithmetic stays in single. */
+export type WeightStorage = 'single' | 'half';
+
 const ATTRIBUTE_TYPE = { float: 1, int: 2, string: 3, graph: 5, ints: 7 } as const;
 
 /** Serialises a graph as an ONNX ModelProto (onnx.proto3; opset 17, IR version 8). */
-export function writeOnnx(graph: Graph): Uint8Array {
+export function writeOnnx(graph: Graph, storage: WeightStorage = 'single'): Uint8Array {
   const w = new BinaryWriter();
   w.tag(1, WireType.Varint).int64(ONNX_IR_VERSION);
   w.tag(2, WireType.LengthDelimited).string('rxray');
-  w.tag(7, WireType.LengthDelimited).bytes(graphProto(graph));
+  w.tag(7, WireType.LengthDelimited).bytes(graphProto(graph, storage));
   w.tag(8, WireType.LengthDelimited).fork().tag(2, WireType.Varint).int64(ONNX_OPSET).join();
   for (const [key, value] of Object.entries(graph.metadata)) {
     w.tag(14, WireType.LengthDelimited).fork();
@@ -46,12 +55,20 @@ export function writeOnnx(graph: Graph): Uint8Array {
   return w.finish();
 }
 
-function graphProto(graph: Graph): Uint8Array {
+function graphProto(graph: Graph, storage: WeightStorage = 'single'): Uint8Array {
   const w = new BinaryWriter();
+  const initializers = [...graph.initializers.values()];
+  const halved = new Set(storage === 'half' ? initializers.filter(isWeight) : []);
+  for (const { name } of halved) {
+    const attributes = { to: ONNX_TYPE.float32 };
+    const cast = { type: 'Cast', inputs: [name + HALF_SUFFIX], outputs: [name], attributes };
+    w.tag(1, WireType.LengthDelimited).bytes(nodeProto(cast));
+  }
   for (const node of graph.nodes) w.tag(1, WireType.LengthDelimited).bytes(nodeProto(node));
   w.tag(2, WireType.LengthDelimited).string(`${graph.prefix}graph`);
-  for (const initializer of graph.initializers.values()) {
-    w.tag(5, WireType.LengthDelimited).bytes(tensorProto(initializer));
+  for (const initializer of initializers) {
+    const proto = halved.has(initializer) ? halfProto(initializer) : tensorProto(initializer);
+    w.tag(5, WireType.LengthDelimited).bytes(proto);
   }
   for (const input of graph.inputs) w.tag(11, WireType.LengthDelimited).bytes(valueInfoProto(input));
   for (const output of graph.outputs) w.tag(12, WireType.LengthDelimited).bytes(valueInfoProto(output));
@@ -93,10 +110,27 @@ function attributeProto(name: string, value: Attribute): Uint8Array {
   return w.finish();
 }
 
+function isWeight({ data, dims }: Initializer): boolean {
+  return data instanceof Float32Array && dims.length >= 2;
+}
+
+function halfProto({ name, data, dims }: Initializer): Uint8Array {
+  return typedProto(name + HALF_SUFFIX, ONNX_HALF, dims, toHalf(data as Float32Array));
+}
+
 function tensorProto({ name, data, dims }: Initializer): Uint8Array {
+  return typedProto(name, ONNX_TYPE[dataTypeOf(data)], dims, data);
+}
+
+function typedProto(
+  name: string,
+  type: number,
+  dims: readonly number[],
+  data: HostData | Uint16Array,
+): Uint8Array {
   const w = new BinaryWriter();
   for (const dim of dims) w.tag(1, WireType.Varint).int64(dim);
-  w.tag(2, WireType.Varint).int32(ONNX_TYPE[dataTypeOf(data)]);
+  w.tag(2, WireType.Varint).int32(type);
   w.tag(8, WireType.LengthDelimited).string(name);
   w.tag(9, WireType.LengthDelimited).bytes(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   return w.finish();
@@ -126,7 +160,8 @@ export interface OnnxContents {
 }
 
 /**
- * Reads metadata and named constants of an ONNX file (float32, int32, int64, bool; raw or typed storage).
+ * Reads metadata and named constants of an ONNX file (float32, int32, int64, bool; raw or typed storage; our own
+ * half-precision weights, as float32).
  * With `metadata`, the constants are skipped. Tensors that the engine stored in another axis order come back in TensorFlow's order.
  * Throws {@link EngineError} `bad-model` when the bytes are no ONNX model.
  */
@@ -237,6 +272,10 @@ function readTensor(bytes: Uint8Array): { name: string; data: HostData; dims: nu
   switch (type) {
     case ONNX_TYPE.float32:
       return { name, dims, data: aligned ? new Float32Array(aligned) : Float32Array.from(floats) };
+    case ONNX_HALF:
+      return raw && name.endsWith(HALF_SUFFIX)
+        ? { name: name.slice(0, -HALF_SUFFIX.length), dims, data: fromHalf(new Uint16Array(aligned ?? [])) }
+        : undefined;
     case ONNX_TYPE.int32:
       return { name, dims, data: aligned ? new Int32Array(aligned) : Int32Array.from(ints, Number) };
     case ONNX_TYPE.int64:

@@ -8,7 +8,7 @@ import { KERNEL_GROUPS } from './kernels/index.js';
 import { registerKernels } from './kernels/registry.js';
 import { FILTER_OIHW, identityOrder, isIdentity, pick, type AxisOrder } from './layout.js';
 import { missingKernel } from './missing-kernel.js';
-import { LAYOUT_KEY, writeOnnx } from './onnx.js';
+import { LAYOUT_KEY, writeOnnx, type WeightStorage } from './onnx.js';
 import { NEXT } from './state-names.js';
 import { TRACE_BACKEND, TracedValue, Tracer, withTracer } from './tracer.js';
 import { registerTracingBackend } from './tracing-backend.js';
@@ -35,6 +35,8 @@ export interface TraceOptions {
   readonly batch?: 'symbolic';
   /** Inputs without a batch dimension although their rank is ≥ 1. */
   readonly unbatched?: readonly string[];
+  /** How matrices and filters lie in the file; `single` unless given. */
+  readonly storage?: WeightStorage;
   /** Written into the file's metadata. */
   readonly metadata?: Readonly<Record<string, string>>;
 }
@@ -59,7 +61,7 @@ export function traceToOnnx(
 ): TracedModel {
   const graph = traceToGraph(fn, inputs, options);
   Object.assign(graph.metadata, options.metadata);
-  return { bytes: writeOnnx(graph), inputs: graph.inputs, outputs: graph.outputs };
+  return { bytes: writeOnnx(graph, options.storage), inputs: graph.inputs, outputs: graph.outputs };
 }
 
 /** Like {@link traceToOnnx}, but returns the graph, to be joined with others before it is written. */

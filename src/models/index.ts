@@ -15,11 +15,15 @@ export { turnLatentSpace } from './principal-axes.js';
 export { dropoutMask, filled, normalNoise, seededRandom } from './random.js';
 export {
   DENSE_HEAD_UNITS,
+  hasDenseLayer,
   exportResnet,
   initResnet,
+  resnetClassify,
   resnetEvalStep,
   resnetForward,
   resnetTrainStep,
+  type ResnetExport,
+  type ResnetHead,
   type ResnetOptions,
   type ResnetTraining,
 } from './resnet.js';

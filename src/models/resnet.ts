@@ -14,8 +14,8 @@ export interface ResnetOptions {
   /** Height and width of the images in pixels, a multiple of 32. */
   readonly inputSize: number;
   readonly classes: number;
-  /** `plain`: pooled features → classes. `dense128`: a dense layer of 128 with ReLU and dropout between. */
-  readonly head?: 'plain' | 'dense128';
+  /** How features become classes; `plain` unless given. */
+  readonly head?: ResnetHead;
   /** Mean of the training pixels, 0..1; 0.5 unless given. */
   readonly mean?: number;
   /** Standard deviation of the training pixels; 0.25 unless given. */
@@ -24,17 +24,24 @@ export interface ResnetOptions {
   readonly zeroInitGamma?: boolean;
 }
 
+/**
+ * `plain`: pooled features → classes. `dense128`: a dense layer of 128 with ReLU and dropout between.
+ * `flatten128`: the same after 2×2 average pooling and flattening, so that it knows where in the image a
+ * feature lies; it has as many weights as the image has places for them.
+ */
+export type ResnetHead = 'plain' | 'dense128' | 'flatten128';
+
 /** Options of {@link resnetTrainStep}. */
 export interface ResnetTraining {
   readonly batchSize: number;
   readonly optimizer: OptimizerOptions;
   /** 0 unless given. */
   readonly labelSmoothing?: number;
-  /** Which parameters are trained; all unless given. */
-  readonly trainable?: (name: string) => boolean;
+  /** Trains the head alone, on a base that is run as in inference. False unless given. */
+  readonly frozenBase?: boolean;
 }
 
-/** Units of the dense layer of the `dense128` head. */
+/** Units of the dense layer of the `dense128` and `flatten128` heads. */
 export const DENSE_HEAD_UNITS = 128;
 
 interface Block {
@@ -89,6 +96,11 @@ function convsOf(options: ResnetOptions, block: Block): [string, number, number,
       ];
 }
 
+/** Whether the head has a dense layer, and so takes a dropout mask in training. */
+export function hasDenseLayer({ head }: Pick<ResnetOptions, 'head'>): boolean {
+  return head === 'dense128' || head === 'flatten128';
+}
+
 function hasProjection({ stride, channelsIn, channelsOut }: Block): boolean {
   return stride !== 1 || channelsIn !== channelsOut;
 }
@@ -111,13 +123,14 @@ export function initResnet(options: ResnetOptions, seed: number): HostTensors {
     });
     if (hasProjection(block)) addConv(`${block.name}/shortcut`, 1, block.channelsIn, block.channelsOut);
   }
-  let features = blocks.at(-1)?.channelsOut ?? options.width;
+  const channels = blocks.at(-1)?.channelsOut ?? options.width;
+  let features = options.head === 'flatten128' ? channels * Math.floor(options.inputSize / 64) ** 2 : channels;
   const addDense = (name: string, units: number, std: number): void => {
     parameters[`${name}/kernel`] = normalNoise([features, units], random, { std });
     parameters[`${name}/bias`] = filled([units], 0);
     features = units;
   };
-  if (options.head === 'dense128') addDense('head/dense', DENSE_HEAD_UNITS, Math.sqrt(2 / features));
+  if (hasDenseLayer(options)) addDense('head/dense', DENSE_HEAD_UNITS, Math.sqrt(2 / features));
   addDense('head/logits', options.classes, Math.sqrt(1 / features));
   return parameters;
 }
@@ -125,7 +138,7 @@ export function initResnet(options: ResnetOptions, seed: number): HostTensors {
 /**
  * Images [N,S,S,1], 0..1 → logits [N,classes].
  *
- * @param dropout Mask [N,128] for the `dense128` head in training (see `dropoutMask`).
+ * @param dropout Mask [N,128] for a head with a dense layer in training (see `dropoutMask`).
  */
 export function resnetForward(
   options: ResnetOptions,
@@ -134,8 +147,11 @@ export function resnetForward(
   dropout?: tf.Tensor,
 ): tf.Tensor2D {
   const last = resnetStages(options, pass, images).at(-1) as tf.Tensor4D;
-  let features: tf.Tensor2D = tf.mean(last, [1, 2]);
-  if (options.head === 'dense128') {
+  let features: tf.Tensor2D =
+    options.head === 'flatten128'
+      ? tf.reshape(tf.avgPool(last, 2, 2, 'valid'), [last.shape[0], -1])
+      : tf.mean(last, [1, 2]);
+  if (hasDenseLayer(options)) {
     features = tf.relu(pass.dense('head/dense', features));
     if (dropout) features = tf.mul(features, dropout);
   }
@@ -178,15 +194,17 @@ export function resnetStages(
  * One training step at a fixed batch size.
  *
  * Feeds: `images` [N,S,S,1] 0..1, `targets` [N,classes], `sampleWeights` [N] (0 leaves a row out of the loss), `lr` [],
- * and with the `dense128` head `dropout` [N,128].
+ * and with a dense layer in the head `dropout` [N,128].
  * Returns: `loss` [] (weighted mean), `correct` [] (right answers with a weight above 0), `logits` [N,classes].
  */
 export function resnetTrainStep(options: ResnetOptions, training: ResnetTraining): TrainStep {
-  const { batchSize, optimizer, labelSmoothing = 0, trainable = () => true } = training;
+  const { batchSize, optimizer, labelSmoothing = 0, frozenBase = false } = training;
   const { inputSize, classes } = options;
   const parameters = initResnet(options, 0);
-  const trained = Object.keys(parameters).filter((name) => !isMovingStatistic(name) && trainable(name));
-  const withDropout = options.head === 'dense128';
+  const trained = Object.keys(parameters).filter(
+    (name) => !isMovingStatistic(name) && (!frozenBase || name.startsWith('head/')),
+  );
+  const withDropout = hasDenseLayer(options);
   return makeTrainStep({
     parameters,
     moments: zeroMoments(optimizer, parameters, trained, SCOPE),
@@ -204,7 +222,7 @@ export function resnetTrainStep(options: ResnetOptions, training: ResnetTraining
       const outputs: TensorMap = {};
       const lossOf = (...values: tf.Tensor[]): tf.Scalar => {
         const current = { ...state, ...Object.fromEntries(trained.map((name, index) => [name, values[index] as tf.Tensor])) };
-        const pass = new ForwardPass(current, true);
+        const pass = new ForwardPass(current, !frozenBase);
         const logits = resnetForward(options, pass, images as tf.Tensor4D, inputs['dropout']);
         Object.assign(outputs, keepAll({ logits, ...asNext(pass.moving) }));
         const losses = softmaxCrossEntropy(logits, smoothLabels(targets as tf.Tensor2D, labelSmoothing));
@@ -232,25 +250,75 @@ export function resnetEvalStep(options: ResnetOptions): TrainStep {
     symbolic: true,
     metadata: metadataOf('resnet-evaluation', options),
     inputs: { images: { shape: [1, options.inputSize, options.inputSize, 1] } },
-    step: ({ images }, state) => classify(options, images as tf.Tensor4D, state),
+    step: ({ images }, state) => resnetClassify(options, images as tf.Tensor4D, state),
   });
 }
 
+/** How a trained network is stored and asked. */
+export interface ResnetExport {
+  /** Answers with the mean over the image and its mirror image (test-time augmentation); twice the work. */
+  readonly mirror?: boolean;
+  /** Stores the weights in half precision; the arithmetic stays in single. */
+  readonly half?: boolean;
+}
+
 /**
- * The network as one ONNX file for any batch size: `images` [N,S,S,1] 0..1 → `logits`, `probabilities` [N,classes].
- * The parameters are constants of the file under their own names (`readInitializers` takes them back).
+ * One or more networks as one ONNX file for any batch size: `images` [N,S,S,1] 0..1 → `logits`, `probabilities`
+ * [N,classes]. Several answer together, by the mean of their logits.
+ *
+ * The parameters are constants of the file (`readInitializers` takes them back): the first network's under
+ * their own names, the second's under `member2/…`, and so on.
  */
-export function exportResnet(parameters: HostTensors, options: ResnetOptions): TracedModel {
+export function exportResnet(
+  parameters: HostTensors | readonly HostTensors[],
+  options: ResnetOptions,
+  { mirror = false, half = false }: ResnetExport = {},
+): TracedModel {
+  const members = Array.isArray(parameters) ? (parameters as readonly HostTensors[]) : [parameters as HostTensors];
+  const named = members.flatMap((member, i) =>
+    Object.entries(member).map(([name, tensor]) => [memberPrefix(i) + name, tensor] as const),
+  );
+  const whole = { ...options, members: members.length, mirror };
   return traceToOnnx(
-    ({ images }, variables) => classify(options, images as tf.Tensor4D, variables),
+    ({ images }, variables) => resnetClassify(whole, images as tf.Tensor4D, variables),
     { images: { shape: [1, options.inputSize, options.inputSize, 1] } },
-    { variables: parameters, freeze: true, batch: 'symbolic', metadata: metadataOf('resnet', options) },
+    {
+      variables: Object.fromEntries(named),
+      freeze: true,
+      batch: 'symbolic',
+      storage: half ? 'half' : 'single',
+      metadata: metadataOf('resnet', options),
+    },
   );
 }
 
-function classify(options: ResnetOptions, images: tf.Tensor4D, parameters: TensorMap): TensorMap {
-  const logits = resnetForward(options, new ForwardPass(parameters, false), images);
+/** Images [N,S,S,1], 0..1 → `logits` (of several networks their mean), `probabilities` [N,classes]. */
+export function resnetClassify(
+  options: ResnetOptions & { readonly members?: number; readonly mirror?: boolean },
+  images: tf.Tensor4D,
+  parameters: TensorMap,
+): TensorMap {
+  const { members = 1, mirror = false } = options;
+  const views = mirror ? [images, tf.reverse(images, 2)] : [images];
+  const answers = Array.from({ length: members }, (_, i) => {
+    const pass = new ForwardPass(i === 0 ? parameters : memberOf(parameters, i), false);
+    return views.map((view) => resnetForward(options, pass, view));
+  }).flat();
+  const logits = answers.length === 1 ? (answers[0] as tf.Tensor) : tf.div(tf.addN(answers), answers.length);
   return { logits, probabilities: tf.softmax(logits) };
+}
+
+function memberPrefix(i: number): string {
+  return i === 0 ? '' : `member${String(i + 1)}/`;
+}
+
+function memberOf(parameters: TensorMap, i: number): TensorMap {
+  const prefix = memberPrefix(i);
+  return Object.fromEntries(
+    Object.entries(parameters).flatMap(([name, tensor]) =>
+      name.startsWith(prefix) ? [[name.slice(prefix.length), tensor]] : [],
+    ),
+  );
 }
 
 function metadataOf(model: string, options: ResnetOptions): Record<string, string> {

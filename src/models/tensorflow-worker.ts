@@ -11,7 +11,7 @@ import { DCGAN_IMAGE_SIZE, discriminatorFeatures, type DcganOptions } from './dc
 import { encode } from './izi-encoder.js';
 import { anomalyLosses, searchStep } from './latent-search.js';
 import { ForwardPass } from './layers.js';
-import { resnetForward, type ResnetOptions } from './resnet.js';
+import { resnetClassify, type ResnetOptions } from './resnet.js';
 
 /** What the runtime asks of its thread. */
 export type TensorflowTask =
@@ -43,11 +43,8 @@ export default async function handle(task: TensorflowTask): Promise<HostTensors>
   switch (task.do) {
     case 'classify':
       return runtime.run(
-        ({ images }) => {
-          const options = architecture as unknown as ResnetOptions;
-          const logits = resnetForward(options, new ForwardPass(weights, false), images as tf.Tensor4D);
-          return { logits, probabilities: tf.softmax(logits) };
-        },
+        ({ images }) =>
+          resnetClassify(architecture as unknown as ResnetOptions, images as tf.Tensor4D, weights),
         { images: task.images },
         {},
       );

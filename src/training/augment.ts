@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { boxMuller, type Random } from '../models/random.js';
+import { boxMuller, seededRandom, type Random } from '../models/random.js';
 import type { IntegerSamples } from './preprocess.js';
 
 /** How films are varied in training. Each is a range drawn from uniformly, and 0 switches it off. */
@@ -21,6 +21,8 @@ export interface Augmentation {
   readonly flip: number;
   /** Of the full range, either way. */
   readonly brightness: number;
+  /** Multiplies all grey levels by a factor out of this range, as Keras' `brightness_range`; [1, 1] is off. */
+  readonly brightnessRange: readonly [number, number];
   /** Either way, about mid grey. */
   readonly contrast: number;
   /** Either way: 0.2 raises to a power of 1/1.2 … 1.2. */
@@ -40,6 +42,7 @@ export const augmentationSchema = z.strictObject({
   aspect: z.number().min(0).max(3),
   flip: z.number().min(0).max(1),
   brightness: z.number().min(0).max(1),
+  brightnessRange: z.tuple([z.number().min(0).max(10), z.number().min(0).max(10)]),
   contrast: z.number().min(0).max(3),
   gamma: z.number().min(0).max(3),
   cutOut: z.number().min(0).max(1),
@@ -54,6 +57,7 @@ export const NO_AUGMENTATION: Augmentation = {
   aspect: 0,
   flip: 0,
   brightness: 0,
+  brightnessRange: [1, 1],
   contrast: 0,
   gamma: 0,
   cutOut: 0,
@@ -69,10 +73,21 @@ export const CHEST_AUGMENTATION: Augmentation = {
   aspect: 0.3,
   flip: 0,
   brightness: 0.15,
+  brightnessRange: [1, 1],
   contrast: 0.3,
   gamma: 0.3,
   cutOut: 0.4,
   noise: 0.03,
+};
+
+/** As the project that rxray grew from had it, in Keras: every training film at a fifth of its brightness. */
+export const ORIGINAL_AUGMENTATION: Augmentation = {
+  ...NO_AUGMENTATION,
+  rotate: 20,
+  shear: 0.1,
+  shift: 0.1,
+  flip: 0.5,
+  brightnessRange: [0.2, 0.2],
 };
 
 /** For generators, which learn to make whatever they are shown: gentle, and nothing cut out. */
@@ -84,10 +99,18 @@ export const GENTLE_AUGMENTATION: Augmentation = {
   aspect: 0.05,
   flip: 0,
   brightness: 0.03,
+  brightnessRange: [1, 1],
   contrast: 0.08,
   gamma: 0.08,
   cutOut: 0,
   noise: 0,
+};
+
+/** The sets that have a name. */
+export const AUGMENTATIONS: Readonly<Record<string, Augmentation>> = {
+  chest: CHEST_AUGMENTATION,
+  gentle: GENTLE_AUGMENTATION,
+  original: ORIGINAL_AUGMENTATION,
 };
 
 /**
@@ -98,10 +121,12 @@ export function augment(
   source: IntegerSamples,
   width: number,
   height: number,
-  { rotate, shear, shift, zoom, aspect, flip, brightness, contrast, gamma, cutOut, noise }: Augmentation,
+  settings: Augmentation,
   random: Random,
   target: Float32Array,
 ): void {
+  const { rotate, shear, shift, zoom, aspect, flip, brightness, contrast, gamma, cutOut, noise } = settings;
+  const [darkest, brightest] = settings.brightnessRange;
   const either = (range: number): number => (random() * 2 - 1) * range;
   const factor = (range: number): number => (1 + range) ** either(1);
 
@@ -113,7 +138,9 @@ export function augment(
   const scale = factor(zoom);
   const stretch = Math.sqrt(factor(aspect));
   const mirror = random() < flip ? -1 : 1;
-  const toned = toneOf(source, either(brightness), factor(contrast), factor(gamma));
+  const tone = { brightness: either(brightness), contrast: factor(contrast), gamma: factor(gamma) };
+  const gain = darkest === brightest ? darkest : darkest + random() * (brightest - darkest);
+  const toned = toneOf(source, { ...tone, gain });
 
   // The map from target to source: the inverse of rotate · shear · scale, which being random needs no inverting.
   const sx = (mirror * stretch) / scale;
@@ -176,10 +203,17 @@ function addNoise(target: Float32Array, std: number, random: Random): void {
   }
 }
 
-/** IntegerSamples → 0–1 by gamma, contrast about mid grey and brightness, clipped. */
-function toneOf(source: IntegerSamples, brightness: number, contrast: number, gamma: number): Float32Array {
+interface Tone {
+  readonly gamma: number;
+  readonly contrast: number;
+  readonly brightness: number;
+  readonly gain: number;
+}
+
+/** IntegerSamples → 0–1 by gamma, contrast about mid grey, brightness and gain, clipped. */
+function toneOf(source: IntegerSamples, { gamma, contrast, brightness, gain }: Tone): Float32Array {
   const tone = (sample: number): number => {
-    const value = (sample ** gamma - 0.5) * contrast + 0.5 + brightness;
+    const value = ((sample ** gamma - 0.5) * contrast + 0.5 + brightness) * gain;
     return Math.min(1, Math.max(0, value));
   };
   const toned = new Float32Array(source.length);
@@ -193,30 +227,42 @@ function toneOf(source: IntegerSamples, brightness: number, contrast: number, ga
 }
 
 /**
- * Mixes every row of a batch with the next one by a share of its own from Beta(α, α), in each of `parts`
- * alike: pixels, targets, weights (Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization").
+ * How much of each row of a batch is left when it is mixed with the next: from Beta(α, α), α up to 1
+ * (Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization"), folded to at least ½, so that a row's
+ * own label leads. Every step of every epoch draws anew.
  */
-export function mixUp(parts: readonly Float32Array[], rows: number, alpha: number, random: Random): void {
-  const shares = Float32Array.from({ length: rows }, () => betaNumber(alpha, random));
-  for (const part of parts) {
-    const width = part.length / rows;
-    const before = part.slice();
-    for (let row = 0; row < rows; row++) {
-      const share = shares[row] ?? 1;
-      const other = ((row + 1) % rows) * width;
-      for (let i = 0; i < width; i++) {
-        part[row * width + i] =
-          share * (before[row * width + i] ?? 0) + (1 - share) * (before[other + i] ?? 0);
-      }
-    }
-  }
+export function mixShares(
+  rows: number,
+  alpha: number,
+  seed: number,
+  epoch: number,
+  step: number,
+): Float32Array {
+  const random = seededRandom(seed, epoch, step, 1);
+  return Float32Array.from({ length: rows }, () => {
+    const share = betaNumber(alpha, random);
+    return Math.max(share, 1 - share);
+  });
 }
 
-/** A number from Beta(α, α), α up to 1 (Jöhnk 1964), folded to at least ½: the row's own label leads. */
+/** Mixes every row with the next one, the last with the first: pixels, targets and weights alike. */
+export function mix(values: Float32Array, shares: Float32Array): void {
+  const before = values.slice();
+  const width = values.length / shares.length;
+  shares.forEach((share, row) => {
+    const other = ((row + 1) % shares.length) * width;
+    for (let i = 0; i < width; i++) {
+      const at = row * width + i;
+      values[at] = share * (before[at] ?? 0) + (1 - share) * (before[other + i] ?? 0);
+    }
+  });
+}
+
+/** A number from Beta(α, α), α up to 1 (Jöhnk 1964). */
 function betaNumber(alpha: number, random: Random): number {
   for (;;) {
     const u = random() ** (1 / alpha);
     const v = random() ** (1 / alpha);
-    if (u + v > 0 && u + v <= 1) return Math.max(u, v) / (u + v);
+    if (u + v > 0 && u + v <= 1) return u / (u + v);
   }
 }

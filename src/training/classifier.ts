@@ -1,19 +1,35 @@
 import { scalar, type Engine, type HostTensors } from '../engine/index.js';
 import { fullScale } from '../imaging/image.js';
-import { initResnet, resnetEvalStep, resnetTrainStep, type ResnetOptions } from '../models/index.js';
-import { augment, mixUp, type Augmentation } from './augment.js';
+import {
+  DENSE_HEAD_UNITS,
+  dropoutMask,
+  hasDenseLayer,
+  initResnet,
+  resnetEvalStep,
+  resnetTrainStep,
+  type ResnetHead,
+  type ResnetOptions,
+} from '../models/index.js';
+import { mix, mixShares, type Augmentation } from './augment.js';
 import { averageInto, copyOf } from './average.js';
+import type { BatchTask } from './batch-worker.js';
+import { Batches } from './batches.js';
 import { loadCheckpoint, saveCheckpoint, type Checkpoint } from './checkpoint.js';
 import { isStopped, type TrainingHooks } from './hooks.js';
 import { aurocInterval, balancedAccuracy, confusionMatrix, recalls } from './metrics.js';
 import { filmAt, imagesOf, unscaledInput, type PreparedFilms } from './preprocess.js';
 import { seededRandom, shuffled } from '../models/random.js';
-import { learningRateAt } from './schedule.js';
+import { learningRateAt, type Schedule } from './schedule.js';
 
 export interface ClassifierSettings {
   readonly depth: 18 | 34 | 50;
   /** Channels of the first stage; 64 is the standard network, 32 costs a quarter. */
   readonly width: number;
+  readonly head: ResnetHead;
+  /** Share of the dense layer's units that are left out in a training step, where the head has one. */
+  readonly dropout: number;
+  /** Trains the head alone, on a base with random weights: a yardstick for what training the base is worth. */
+  readonly frozenBase: boolean;
   readonly epochs: number;
   readonly batchSize: number;
   readonly optimizer: 'sgd' | 'adam';
@@ -21,6 +37,7 @@ export interface ClassifierSettings {
   readonly nesterov: boolean;
   /** Peak of the schedule. */
   readonly learningRate: number;
+  readonly schedule: Schedule;
   readonly weightDecay: number;
   readonly warmupEpochs: number;
   readonly labelSmoothing: number;
@@ -56,6 +73,8 @@ export interface ClassifierEpoch {
   readonly accuracy: number;
   readonly valLoss: number;
   readonly valBalancedAccuracy: number;
+  /** Share of the time in which the trainer waited for films. */
+  readonly idle: number;
   readonly seconds: number;
 }
 
@@ -78,6 +97,8 @@ interface Progress {
   lossSum: number;
   correct: number;
   secondsBefore: number;
+  /** Seconds of it in which the trainer waited for films. */
+  waited: number;
   updates: number;
   bestEpoch: number;
   history: ClassifierEpoch[];
@@ -106,12 +127,14 @@ export async function trainClassifier(
     width: settings.width,
     inputSize: side,
     classes: classes.length,
-    zeroInitGamma: true,
+    head: settings.head,
+    zeroInitGamma: !settings.frozenBase,
     ...statisticsOf(films, train.index),
   };
   const trainStep = resnetTrainStep(architecture, {
     batchSize,
     labelSmoothing: settings.labelSmoothing,
+    frozenBase: settings.frozenBase,
     optimizer:
       settings.optimizer === 'sgd'
         ? { kind: 'sgd', nesterov: settings.nesterov, weightDecay: settings.weightDecay }
@@ -137,40 +160,54 @@ export async function trainClassifier(
   });
   const weights = settings.classWeights ? classWeights(train.label, classes.length) : undefined;
 
-  function batchAt(epoch: number, step: number, order: Uint32Array): HostTensors {
-    const images = new Float32Array(batchSize * side * side);
-    const targets = new Float32Array(batchSize * classes.length);
-    const sampleWeights = new Float32Array(batchSize).fill(1);
-    for (let i = 0; i < batchSize; i++) {
-      const at = order[step * batchSize + i] ?? 0;
-      const film = train.index[at] ?? 0;
-      const label = train.label[at] ?? 0;
-      const pixels = images.subarray(i * side * side, (i + 1) * side * side);
-      augment(
-        filmAt(films, film),
-        side,
-        side,
-        settings.augmentation,
-        seededRandom(seed, epoch, film),
-        pixels,
-      );
-      targets[i * classes.length + label] = 1;
-      if (weights !== undefined) sampleWeights[i] = weights[label] ?? 1;
-    }
-    if (settings.mixUp > 0) {
-      mixUp([images, targets, sampleWeights], batchSize, settings.mixUp, seededRandom(seed, epoch, step, 1));
-    }
-    const rate = learningRateAt(
+  const batches = new Batches({
+    films,
+    augmentation: settings.augmentation,
+    mixUp: settings.mixUp,
+    seed,
+  });
+  const rateAt = (epoch: number, step: number): number =>
+    learningRateAt(
       (epoch - 1) * steps + step,
       settings.learningRate,
       settings.warmupEpochs * steps,
       epochs * steps,
+      settings.schedule,
     );
+
+  function* tasksOf(epoch: number, order: Uint32Array): Generator<BatchTask> {
+    for (let { step } = progress; step < steps; step++) {
+      const rows = order.subarray(step * batchSize, (step + 1) * batchSize);
+      yield { epoch, step, films: Uint32Array.from(rows, (row) => train.index[row] ?? 0) };
+    }
+  }
+
+  function feedsOf(images: Float32Array, epoch: number, step: number, order: Uint32Array): HostTensors {
+    const targets = new Float32Array(batchSize * classes.length);
+    const sampleWeights = new Float32Array(batchSize).fill(1);
+    for (let i = 0; i < batchSize; i++) {
+      const label = train.label[order[step * batchSize + i] ?? 0] ?? 0;
+      targets[i * classes.length + label] = 1;
+      if (weights !== undefined) sampleWeights[i] = weights[label] ?? 1;
+    }
+    if (settings.mixUp > 0) {
+      const shares = mixShares(batchSize, settings.mixUp, seed, epoch, step);
+      mix(targets, shares);
+      mix(sampleWeights, shares);
+    }
     return {
       images: { data: images, dims: [batchSize, side, side, 1] },
       targets: { data: targets, dims: [batchSize, classes.length] },
       sampleWeights: { data: sampleWeights, dims: [batchSize] },
-      lr: scalar(rate),
+      lr: scalar(rateAt(epoch, step)),
+      ...(hasDenseLayer(architecture) && {
+        dropout: dropoutMask(
+          batchSize,
+          DENSE_HEAD_UNITS,
+          settings.dropout,
+          seededRandom(seed, epoch, step, 2),
+        ),
+      }),
     };
   }
 
@@ -190,53 +227,52 @@ export async function trainClassifier(
     await saveCheckpoint(hooks.checkpointDir, identity, { groups, progress });
   };
 
-  while (progress.epoch <= epochs && !isStopped(hooks)) {
-    const { epoch } = progress;
-    if (progress.step === 0 && epoch - Math.max(1, progress.bestEpoch) > settings.patience) break;
-    const began = performance.now() - progress.secondsBefore * 1000;
-    const order = shuffled(train.index.length, seededRandom(seed, epoch));
-    let feeds = batchAt(epoch, progress.step, order);
-    while (progress.step < steps && !isStopped(hooks)) {
-      const running = session.step(feeds);
-      // The next batch is made while the engine works on this one.
-      if (progress.step + 1 < steps) feeds = batchAt(epoch, progress.step + 1, order);
-      const { loss, correct } = await running;
-      progress.step++;
-      progress.lossSum += Number(loss?.data[0]);
-      progress.correct += Number(correct?.data[0]);
-      if (progress.step % STEPS_PER_AVERAGE === 0 || progress.step === steps) {
-        averageInto(average, trainStep.parametersOf(await state.get()), AVERAGE_DECAY, progress.updates++);
+  try {
+    while (progress.epoch <= epochs && !isStopped(hooks)) {
+      const { epoch } = progress;
+      if (progress.step === 0 && epoch - Math.max(1, progress.bestEpoch) > settings.patience) break;
+      const began = performance.now() - progress.secondsBefore * 1000;
+      const order = shuffled(train.index.length, seededRandom(seed, epoch));
+      for await (const images of batches.of(tasksOf(epoch, order))) {
+        if (isStopped(hooks)) break;
+        const { loss, correct } = await session.step(feedsOf(images, epoch, progress.step, order));
+        progress.step++;
+        progress.lossSum += Number(loss?.data[0]);
+        progress.correct += Number(correct?.data[0]);
+        if (progress.step % STEPS_PER_AVERAGE === 0 || progress.step === steps) {
+          averageInto(average, trainStep.parametersOf(await state.get()), AVERAGE_DECAY, progress.updates++);
+        }
+        hooks.onStep?.(progress.step, steps, epoch, progress.lossSum / progress.step);
       }
-      hooks.onStep?.(progress.step, steps, epoch, progress.lossSum / progress.step);
-    }
-    progress.secondsBefore = (performance.now() - began) / 1000;
-    if (progress.step < steps) break;
+      progress.waited += batches.takeWaited();
+      progress.secondsBefore = (performance.now() - began) / 1000;
+      if (progress.step < steps) break;
 
-    const probabilities = await evaluate(average);
-    const row: ClassifierEpoch = {
-      epoch,
-      learningRate: learningRateAt(
-        epoch * steps - 1,
-        settings.learningRate,
-        settings.warmupEpochs * steps,
-        epochs * steps,
-      ),
-      loss: progress.lossSum / steps,
-      accuracy: progress.correct / (steps * batchSize),
-      valLoss: crossEntropy(probabilities, val.label, classes.length),
-      valBalancedAccuracy: balancedAccuracy(confusionOf(probabilities, val.label, classes.length)),
-      seconds: progress.secondsBefore,
-    };
-    const record = Math.max(-1, ...progress.history.map((old) => old.valBalancedAccuracy));
-    const improved = row.valBalancedAccuracy > record;
-    progress.history.push(row);
-    if (improved) {
-      progress.bestEpoch = epoch;
-      best = copyOf(average);
+      const probabilities = await evaluate(average);
+      const row: ClassifierEpoch = {
+        epoch,
+        learningRate: rateAt(epoch, steps - 1),
+        loss: progress.lossSum / steps,
+        accuracy: progress.correct / (steps * batchSize),
+        valLoss: crossEntropy(probabilities, val.label, classes.length),
+        valBalancedAccuracy: balancedAccuracy(confusionOf(probabilities, val.label, classes.length)),
+        idle: progress.waited / progress.secondsBefore,
+        seconds: progress.secondsBefore,
+      };
+      const record = Math.max(-1, ...progress.history.map((old) => old.valBalancedAccuracy));
+      const improved = row.valBalancedAccuracy > record;
+      progress.history.push(row);
+      if (improved) {
+        progress.bestEpoch = epoch;
+        best = copyOf(average);
+      }
+      const fresh = { step: 0, lossSum: 0, correct: 0, secondsBefore: 0, waited: 0 };
+      Object.assign(progress, { ...fresh, epoch: epoch + 1 });
+      await save();
+      hooks.onEpoch?.(row, improved);
     }
-    Object.assign(progress, { epoch: epoch + 1, step: 0, lossSum: 0, correct: 0, secondsBefore: 0 });
-    await save();
-    hooks.onEpoch?.(row, improved);
+  } finally {
+    await batches.dispose();
   }
 
   if (progress.step > 0) await save();
@@ -285,6 +321,7 @@ function start(): Progress {
     lossSum: 0,
     correct: 0,
     secondsBefore: 0,
+    waited: 0,
     updates: 0,
     bestEpoch: 0,
     history: [],

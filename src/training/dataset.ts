@@ -3,7 +3,9 @@ import { readFile, readdir, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { parse } from 'csv-parse/sync';
 import { RxrayError } from '../core/errors.js';
-import { seededRandom, shuffled } from '../models/random.js';
+import { nearDuplicates, type Pair } from './near-duplicates.js';
+import type { PreparedFilms } from './preprocess.js';
+import { drawSplit, leaksInto, straddling } from './splits.js';
 
 export type Split = 'train' | 'val' | 'test';
 
@@ -33,11 +35,15 @@ export interface Dataset {
   readonly fingerprint: string;
   /** Exact copies that were left out. */
   readonly duplicates: number;
+  /** What a person should know of these data before training on them, a sentence each. */
+  readonly findings: readonly string[];
   /** How many patients the films are of; null where that is not known of all of them. */
   readonly patients: number | null;
 }
 
 export interface DatasetOptions {
+  /** What the manifest's paths are relative to, as in Keras' `flow_from_dataframe`; else its own folder. */
+  readonly directory?: string;
   /** The manifest's columns; `split`, `patient` and `duplicateOf` may be missing from the file. */
   readonly columns?: {
     readonly path?: string;
@@ -50,7 +56,11 @@ export interface DatasetOptions {
   readonly validation?: number;
   /** Draws that split. Default 1. */
   readonly seed?: number;
+  /** Makes each film small, by `THUMBNAIL_CHAIN`; without it, near copies are not looked for. */
+  readonly thumbnails?: (films: readonly Omit<Film, 'split'>[]) => Promise<PreparedFilms>;
 }
+
+type Unsplit = Omit<Film, 'split'> & { readonly split: Split | undefined };
 
 interface Row {
   readonly path: string;
@@ -65,7 +75,7 @@ const IMAGE = /\.(jpe?g|png|tiff?|webp|bmp|gif|dcm)$/i;
 const SPLITS: Readonly<Record<string, Split>> = { train: 'train', val: 'val', valid: 'val', test: 'test' };
 
 /**
- * Reads labelled films from a manifest (`.csv`, paths relative to it) or from a folder of classes
+ * Reads labelled films from a manifest (`.csv`, paths relative to it or to `directory`) or from a folder of classes
  * (`DIR/<class>/*.png`, or `DIR/{train,val,test}/<class>/*.png`). Throws `TRAINING_DATA`.
  */
 export async function readDataset(path: string, options: DatasetOptions = {}): Promise<Dataset> {
@@ -75,14 +85,16 @@ export async function readDataset(path: string, options: DatasetOptions = {}): P
   });
   const { rows, marked } = info.isDirectory()
     ? { rows: await readFolder(path), marked: 0 }
-    : await readManifest(path, options.columns ?? {});
+    : await readManifest(path, options);
   if (rows.length === 0) throw broken(`${path} names no films`);
 
   const { films: unsplit, copies } = await hashFilms(rows);
-  const films = unsplit.some((film) => film.split === undefined)
-    ? splitByPatient(unsplit, validation, seed)
-    : (unsplit as Film[]);
-  refuseStraddling(films, path);
+  const pairs = options.thumbnails ? nearDuplicates(await options.thumbnails(unsplit), unsplit.length) : [];
+  const given = unsplit.filter(hasSplit);
+  const all = given.length === unsplit.length ? given : drawSplit(unsplit, pairs, validation, seed);
+  refuseStraddling(all, path);
+  const leaks = leaksInto(all, pairs);
+  const films = all.filter((film) => !leaks.has(film));
 
   const classes = [...new Set(films.map((film) => film.class))].sort();
   const counts: Record<string, Record<string, number>> = {};
@@ -97,17 +109,15 @@ export async function readDataset(path: string, options: DatasetOptions = {}): P
     counts,
     fingerprint: createHash('sha256').update(lines.join('\n')).digest('hex'),
     duplicates: marked + copies,
-    patients: films.every((film) => film.patient !== film.name)
-      ? new Set(films.map((film) => film.patient)).size
-      : null,
+    findings: findingsOf({ films, classes, counts, copies: marked + copies, pairs, all, leaks }),
+    patients: patientsOf(films),
   };
 }
 
 async function readManifest(
   path: string,
-  columns: NonNullable<DatasetOptions['columns']>,
+  { columns = {}, directory }: DatasetOptions,
 ): Promise<{ rows: Row[]; marked: number }> {
-  const names = { path: 'path', class: 'class', split: 'split', patient: 'patient', ...columns };
   const duplicateOf = columns.duplicateOf ?? 'duplicate_of';
   let records: Record<string, string>[];
   try {
@@ -116,13 +126,16 @@ async function readManifest(
     throw broken(`${path} is not a CSV file with a header`, cause);
   }
   const header = Object.keys(records[0] ?? {});
+  // Keras calls it `filename`.
+  const usual = header.includes('path') || !header.includes('filename') ? 'path' : 'filename';
+  const names = { path: usual, class: 'class', split: 'split', patient: 'patient', ...columns };
   for (const needed of [names.path, names.class]) {
     if (records.length > 0 && !header.includes(needed)) {
       throw broken(`${path} has no column "${needed}": its columns are ${header.join(', ')}`);
     }
   }
   const originals = records.filter((record) => !record[duplicateOf]);
-  const root = dirname(resolve(path));
+  const root = resolve(directory ?? dirname(path));
   const known = new Set([...Object.values(names), duplicateOf]);
   const rows = originals.map((record, i): Row => {
     const name = record[names.path] ?? '';
@@ -134,7 +147,7 @@ async function readManifest(
       throw broken(`${path}: the split of ${name} is "${split}", expected ${Object.keys(SPLITS).join(', ')}`);
     }
     return {
-      path: join(root, name),
+      path: resolve(root, name),
       name,
       class: record[names.class] ?? '',
       split: split ? SPLITS[split] : undefined,
@@ -193,10 +206,8 @@ async function folders(dir: string): Promise<string[]> {
 }
 
 /** Hashes the files and drops exact copies within a class: they would count twice. */
-async function hashFilms(
-  rows: readonly Row[],
-): Promise<{ films: (Omit<Film, 'split'> & { split: Split | undefined })[]; copies: number }> {
-  const films = new Map<string, Omit<Film, 'split'> & { split: Split | undefined }>();
+async function hashFilms(rows: readonly Row[]): Promise<{ films: Unsplit[]; copies: number }> {
+  const films = new Map<string, Unsplit>();
   const AT_ONCE = 64;
   for (let i = 0; i < rows.length; i += AT_ONCE) {
     const hashed = rows.slice(i, i + AT_ONCE).map(async (row) => {
@@ -218,44 +229,71 @@ async function hashFilms(
   return { films: [...films.values()], copies: rows.length - films.size };
 }
 
-/** Draws `val` class by class, whole patients at a time. */
-function splitByPatient(
-  films: readonly (Omit<Film, 'split'> & { split: Split | undefined })[],
-  share: number,
-  seed: number,
-): Film[] {
-  const validation = new Set<string>();
-  for (const name of [...new Set(films.map((film) => film.class))].sort()) {
-    const mine = films.filter((film) => film.class === name);
-    const patients = [...new Set(mine.map((film) => film.patient))].sort();
-    const wanted = Math.round(mine.length * share);
-    let taken = mine.filter((film) => validation.has(film.patient)).length;
-    for (const i of shuffled(patients.length, seededRandom(seed))) {
-      if (taken >= wanted) break;
-      const patient = patients[i] ?? '';
-      if (validation.has(patient)) continue;
-      validation.add(patient);
-      taken += mine.filter((film) => film.patient === patient).length;
-    }
+function hasSplit(film: Unsplit): film is Film {
+  return film.split !== undefined;
+}
+
+/** How many; null where it is not known of every film whose it is. */
+function patientsOf(films: readonly Film[]): number | null {
+  return films.every((film) => film.patient !== film.name)
+    ? new Set(films.map((film) => film.patient)).size
+    : null;
+}
+
+interface Found extends Pick<Dataset, 'films' | 'classes' | 'counts'> {
+  readonly copies: number;
+  readonly pairs: readonly Pair[];
+  /** What the pairs are indices of. */
+  readonly all: readonly Film[];
+  readonly leaks: ReadonlySet<Film>;
+}
+
+function findingsOf({ films, classes, counts, copies, pairs, all, leaks }: Found): string[] {
+  const findings: string[] = [];
+  if (copies > 0) findings.push(`${copies} exact copies left out`);
+  if (pairs.length > 0) {
+    const kept =
+      leaks.size > 0
+        ? `${leaks.size} training films left out that nearly equal films of another split`
+        : 'kept on one side';
+    findings.push(
+      `${pairs.length} pairs of near copies (${some(pairs.map((pair) => namesOf(all, pair)))}): ${kept}`,
+    );
   }
-  return films.map((film) => ({ ...film, split: validation.has(film.patient) ? 'val' : 'train' }));
+  const torn = pairs.filter(([a, b]) => all[a]?.class !== all[b]?.class);
+  if (torn.length > 0) {
+    findings.push(
+      `${torn.length} pairs of near copies have two classes (${some(torn.map((pair) => namesOf(all, pair)))}): ` +
+        'one of each pair is labelled wrongly',
+    );
+  }
+  if (patientsOf(films) === null) {
+    findings.push(
+      'whose films these are is not known: one patient may be in two splits, which flatters the figures',
+    );
+  }
+  for (const [split, mine] of Object.entries(counts)) {
+    const absent = classes.filter((name) => mine[name] === 0);
+    if (absent.length > 0) findings.push(`${split} has no films of ${absent.join(', ')}`);
+  }
+  return findings;
+}
+
+function namesOf(films: readonly Film[], [a, b]: Pair): string {
+  return `${films[a]?.name ?? ''} = ${films[b]?.name ?? ''}`;
+}
+
+function some(names: readonly string[]): string {
+  return names.length > 3 ? `${names.slice(0, 3).join(', ')}, …` : names.join(', ');
 }
 
 function refuseStraddling(films: readonly Film[], path: string): void {
-  const splits = new Map<string, Split>();
-  const straddling = new Set<string>();
-  for (const film of films) {
-    const seen = splits.get(film.patient) ?? film.split;
-    if (seen !== film.split) straddling.add(film.patient);
-    splits.set(film.patient, seen);
-  }
-  if (straddling.size > 0) {
-    const some = [...straddling].slice(0, 3).join(', ');
-    throw broken(
-      `${path}: ${straddling.size} patients have films in more than one split (${some}, …): ` +
-        'the validation would be too good',
-    );
-  }
+  const patients = straddling(films);
+  if (patients.length === 0) return;
+  throw broken(
+    `${path}: ${patients.length} patients have films in more than one split (${some(patients)}): ` +
+      'the validation would be too good',
+  );
 }
 
 function broken(message: string, cause?: unknown): RxrayError {

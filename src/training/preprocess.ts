@@ -77,7 +77,7 @@ export async function resolveChain(
  * result on disk under a key made of the chain, its stages' modules, our version and the films' hashes. Throws `TRAINING_DATA` naming the film.
  */
 export async function prepareFilms(
-  films: readonly Film[],
+  films: readonly Omit<Film, 'split'>[],
   chain: readonly ResolvedStep[],
   { cacheDir, baseDir, log, rxray, threads = availableParallelism(), onProgress, signal }: PreprocessOptions,
 ): Promise<PreparedFilms> {
@@ -98,7 +98,7 @@ export async function prepareFilms(
   const pool = new WorkerPool(log, threads);
   let all: PreparedFilms | undefined;
   let done = 0;
-  const prepare = async (film: Film, i: number): Promise<void> => {
+  const prepare = async (film: Omit<Film, 'split'>, i: number): Promise<void> => {
     signal?.throwIfAborted();
     const { width, height, channels, data } = await run(film, specs, pool);
     const samples = width * height * channels;
@@ -151,7 +151,7 @@ export function unscaledInput({ width, height }: PreparedFilms): Bundle['input']
   return { width, height, channels: 1, layout: 'NHWC', mean: [0], std: [1] };
 }
 
-async function run(film: Film, specs: readonly StageSpec[], pool: WorkerPool): Promise<Image> {
+async function run(film: Omit<Film, 'split'>, specs: readonly StageSpec[], pool: WorkerPool): Promise<Image> {
   try {
     const { size, mtimeMs } = await stat(film.path);
     const file = await pool.read({ path: film.path, name: film.name, size, mtimeMs }, Infinity);

@@ -1,5 +1,12 @@
 import { expect } from 'chai';
-import { Engine, scalar, sizeOf, type HostTensors } from '../../src/engine/index.js';
+import {
+  Engine,
+  readInitializers,
+  scalar,
+  sizeOf,
+  type HostTensors,
+  type TracedModel,
+} from '../../src/engine/index.js';
 import {
   exportResnet,
   filled,
@@ -47,11 +54,11 @@ describe('resnet', () => {
     expect(initResnet(tiny, 1)['stem/kernel']).not.to.deep.equal(initResnet(tiny, 2)['stem/kernel']);
   });
 
-  for (const head of ['plain', 'dense128'] as const) {
+  for (const head of ['plain', 'dense128', 'flatten128'] as const) {
     it(`gives for a batch of n what it gives for n singles, exported: ${head}`, async () => {
-      const options = { ...tiny, head };
+      const options = { ...tiny, head, inputSize: head === 'flatten128' ? 64 : 32 };
       const session = await engine.load(exportResnet(initResnet(options, 1), options).bytes, { device: 'cpu' });
-      const images = normalNoise([4, 32, 32, 1], seededRandom(2), { mean: 0.5, std: 0.2 });
+      const images = normalNoise([4, options.inputSize, options.inputSize, 1], seededRandom(2), { mean: 0.5, std: 0.2 });
       const all = await session.run({ images });
       expect(all['probabilities']?.dims).to.deep.equal([4, 3]);
       for (let row = 0; row < 4; row++) {
@@ -66,6 +73,44 @@ describe('resnet', () => {
       }
     });
   }
+
+  it('exported in half precision, is half as large and answers nearly the same', async () => {
+    const parameters = initResnet(tiny, 1);
+    const images = normalNoise([2, 32, 32, 1], seededRandom(2), { mean: 0.5, std: 0.2 });
+    const [single, half] = [exportResnet(parameters, tiny), exportResnet(parameters, tiny, { half: true })];
+    const [one, other] = await Promise.all(
+      [single, half].map(async ({ bytes }) => (await engine.load(bytes, { device: 'cpu' })).run({ images })),
+    );
+    expectClose(other ?? {}, one ?? {}, 5e-3);
+    const weights = Object.entries(parameters).filter(([, { dims }]) => dims.length > 1);
+    const saved = weights.reduce((sum, [, { dims }]) => sum + 2 * sizeOf(dims), 0);
+    expect(single.bytes.length - half.bytes.length).to.be.within(0.9 * saved, saved);
+    const kept = readInitializers(half.bytes);
+    for (const [name, { data, dims }] of weights) {
+      expect(kept[name]?.dims, name).to.deep.equal(dims);
+      numbers(kept[name]).forEach((value, i) => {
+        expect(value).to.be.closeTo(data[i] as number, 1e-3 * Math.abs(data[i] as number) + 1e-7);
+      });
+    }
+  });
+
+  it('exported with others, answers with the mean of their logits; with a mirror, of both views', async () => {
+    const members = [initResnet(tiny, 1), initResnet(tiny, 2)];
+    const images = normalNoise([3, 32, 32, 1], seededRandom(2), { mean: 0.5, std: 0.2 });
+    const mirrored = filled(images.dims, 0);
+    for (let i = 0; i < mirrored.data.length; i++) mirrored.data[i] = images.data[i - (i % 32) + 31 - (i % 32)] ?? 0;
+    const ask = async (file: TracedModel, feed: HostTensors[string]): Promise<number[]> => {
+      const session = await engine.load(file.bytes, { device: 'cpu' });
+      return numbers((await session.run({ images: feed }))['logits']);
+    };
+    const alone = await Promise.all(
+      members.flatMap((member) => [images, mirrored].map((feed) => ask(exportResnet(member, tiny), feed))),
+    );
+    const together = await ask(exportResnet(members, tiny, { mirror: true }), images);
+    together.forEach((value, i) => {
+      expect(value).to.be.closeTo(alone.reduce((sum, logits) => sum + (logits[i] ?? 0), 0) / 4, 1e-4);
+    });
+  });
 
   it('learns two patterns, and scores the same from the state store and exported', async () => {
     const options: ResnetOptions = { ...tiny, classes: 2 };

@@ -180,12 +180,12 @@ describe('training trajectories', () => {
     }
   }).timeout(120_000);
 
-  it('leaves parameters alone that are not trainable', async () => {
+  it('leaves parameters alone of a frozen base', async () => {
     const options: ResnetOptions = { depth: 18, width: 2, inputSize: 32, classes: 2 };
     const step = resnetTrainStep(options, {
       batchSize: 2,
       optimizer: { kind: 'sgd' },
-      trainable: (name) => name.startsWith('head/'),
+      frozenBase: true,
     });
     const parameters = initResnet(options, 1);
     const session = await engine.load(step.bytes, { device: 'cpu' });
@@ -197,6 +197,7 @@ describe('training trajectories', () => {
       lr: scalar(0.1),
     });
     const after = step.parametersOf(await session.getState());
+    expect(after['stem/bn/movingMean']).to.deep.equal(parameters['stem/bn/movingMean']);
     expect(after['stem/kernel']?.data).to.deep.equal(parameters['stem/kernel']?.data);
     expect(after['head/logits/kernel']?.data).not.to.deep.equal(parameters['head/logits/kernel']?.data);
   });

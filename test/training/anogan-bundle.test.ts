@@ -93,6 +93,7 @@ describe('an AnoGAN bundle', function () {
         counts: {},
         fingerprint: '',
         duplicates: 0,
+        findings: [],
         patients: null,
       };
       const error = await make(dataset).then(

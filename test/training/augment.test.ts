@@ -2,7 +2,8 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import {
   augment,
-  mixUp,
+  mix,
+  mixShares,
   CHEST_AUGMENTATION,
   NO_AUGMENTATION,
   type Augmentation,
@@ -123,6 +124,20 @@ describe('augmentation', () => {
     expect(Math.max(...deviations)).to.be.within(0.025, 0.052);
   });
 
+  it('multiplies by the brightness range, as Keras does', () => {
+    const plain = run({});
+    const dark = run({ brightnessRange: [0.2, 0.2] });
+    dark.forEach((value, i) => {
+      expect(value).to.be.closeTo(0.2 * (plain[i] ?? 0), 1e-6);
+    });
+    const factors = [1, 2, 3, 4, 5].map(
+      (seed) => (run({ brightnessRange: [0.5, 0.9] }, seed)[0] ?? 0) / (plain[0] ?? 1),
+    );
+    expect(Math.min(...factors)).to.be.at.least(0.5 - 1e-6);
+    expect(Math.max(...factors)).to.be.at.most(0.9 + 1e-6);
+    expect(new Set(factors)).to.have.property('size', 5);
+  });
+
   it('stays within 0–1 for any seed and any settings', () => {
     const switches = fc.record({
       rotate: fc.integer({ min: 0, max: 90 }),
@@ -134,6 +149,10 @@ describe('augmentation', () => {
       brightness: fc.double({ min: 0, max: 1, noNaN: true }),
       contrast: fc.double({ min: 0, max: 2, noNaN: true }),
       gamma: fc.double({ min: 0, max: 2, noNaN: true }),
+      brightnessRange: fc.tuple(
+        fc.double({ min: 0, max: 5, noNaN: true }),
+        fc.double({ min: 0, max: 5, noNaN: true }),
+      ),
       cutOut: fc.double({ min: 0, max: 1, noNaN: true }),
       noise: fc.double({ min: 0, max: 1, noNaN: true }),
     });
@@ -151,13 +170,27 @@ describe('mix-up', () => {
   it('mixes each row with the next by one share for pixels, targets and weights', () => {
     const pixels = Float32Array.from({ length: 6 * 4 }, (_, i) => Math.floor(i / 4));
     const targets = Float32Array.from({ length: 6 * 6 }, (_, i) => (i % 7 === 0 ? 1 : 0));
-    mixUp([pixels, targets], 6, 0.4, seededRandom(3));
-    for (let row = 0; row < 6; row++) {
+    const shares = mixShares(6, 0.4, 1, 2, 3);
+    mix(pixels, shares);
+    mix(targets, shares);
+    shares.forEach((share, row) => {
       const next = (row + 1) % 6;
-      const share = targets[row * 6 + row] ?? 0;
       expect(share).to.be.within(0.5, 1);
+      expect(targets[row * 6 + row]).to.be.closeTo(share, 1e-6);
       expect(targets[row * 6 + next]).to.be.closeTo(1 - share, 1e-6);
       expect(pixels[row * 4 + 3]).to.be.closeTo(share * row + (1 - share) * next, 1e-6);
-    }
+    });
+  });
+
+  it('draws the same shares for the same step, and others for another', () => {
+    expect(mixShares(8, 0.2, 1, 2, 3)).to.deep.equal(mixShares(8, 0.2, 1, 2, 3));
+    expect(mixShares(8, 0.2, 1, 2, 3)).to.not.deep.equal(mixShares(8, 0.2, 1, 2, 4));
+  });
+
+  it('leaves most films nearly whole where alpha is small', () => {
+    const shares = mixShares(2000, 0.2, 1, 1, 1);
+    const mean = shares.reduce((a, b) => a + b, 0) / shares.length;
+    // E max(x, 1 − x) of Beta(0.2, 0.2), by numerical integration.
+    expect(mean).to.be.closeTo(0.9, 0.02);
   });
 });

@@ -62,11 +62,15 @@ describe('training loops', () => {
     const settings: ClassifierSettings = {
       depth: 18,
       width: 4,
+      head: 'dense128',
+      dropout: 0.3,
+      frozenBase: false,
       epochs: 4,
       batchSize: 12,
       optimizer: 'sgd',
       nesterov: true,
       learningRate: 0.1,
+      schedule: 'cosine',
       weightDecay: 1e-4,
       warmupEpochs: 1,
       labelSmoothing: 0.1,
@@ -101,8 +105,8 @@ describe('training loops', () => {
       });
       expect(first.interrupted).to.equal(true);
       const second = await run({ resume: true });
-      expect(second.history.map(({ seconds: _, ...row }) => row)).to.deep.equal(
-        whole.history.map(({ seconds: _, ...row }) => row),
+      expect(second.history.map(({ seconds: _, idle: _idle, ...row }) => row)).to.deep.equal(
+        whole.history.map(({ seconds: _, idle: _idle, ...row }) => row),
       );
       expect(largestDifference(second.parameters, whole.parameters)).to.be.below(1e-6);
     });

@@ -3,12 +3,18 @@ import { InvalidArgumentError, type Command } from 'commander';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import { messageOf } from '../../core/errors.js';
-import { augmentationSchema, NO_AUGMENTATION, type Augmentation } from '../../training/augment.js';
+import {
+  AUGMENTATIONS,
+  augmentationSchema,
+  NO_AUGMENTATION,
+  type Augmentation,
+} from '../../training/augment.js';
 
 /** What every `rxray train …` takes. */
 export interface CommonOptions {
   readonly data: string;
   readonly out: string;
+  readonly directory?: string;
   readonly columns?: string;
   readonly validation: number;
   readonly preprocess?: string;
@@ -34,6 +40,7 @@ export function common(
   return command
     .requiredOption('--data <path>', 'a manifest (CSV) or a folder of classes')
     .requiredOption('--out <dir>', "the bundle's folder; its checkpoint lies beside it")
+    .option('--directory <dir>', "what the manifest's paths are relative to (default: the manifest's folder)")
     .option('--columns <names>', "the manifest's columns, e.g. path=file,class=label,patient=id")
     .option(
       '--validation <0..1>',
@@ -57,8 +64,8 @@ export function common(
     .option('--lr <number>', 'learning rate at its peak', number, usual.lr)
     .option('--seed <n>', 'the same seed gives the same model', positive, 1)
     .option(
-      '--augment <key=value,…|file>',
-      'how films are varied, e.g. flip=0.5,rotate=20, or a YAML file',
+      '--augment <key=value,…|name|file>',
+      'how films are varied, e.g. flip=0.5,rotate=20; chest, gentle or original; or a YAML file',
       augmentation,
     )
     .option('--no-augment', 'show the films as they are')
@@ -73,18 +80,22 @@ export function augmentationOf(given: CommonOptions['augment'], usual: Augmentat
   return given === false ? NO_AUGMENTATION : { ...usual, ...given };
 }
 
-/** `flip=0.5,rotate=20`, or the name of a YAML file with such settings. */
+/** `flip=0.5,rotate=20`, or the name of a set or of a YAML file with such settings. */
 function augmentation(text: string): Partial<Augmentation> {
+  const named = AUGMENTATIONS[text];
+  if (named !== undefined) return named;
   const parsed = augmentationSchema.partial().safeParse(text.includes('=') ? pairs(text) : yaml(text));
   if (parsed.success) return parsed.data as Partial<Augmentation>;
   throw new InvalidArgumentError(z.prettifyError(parsed.error));
 }
 
-function pairs(text: string): Record<string, number> {
+/** A range is written `low:high`. */
+function pairs(text: string): Record<string, unknown> {
+  const numberOf = (part: string): number => (part.trim() === '' ? NaN : Number(part));
   return Object.fromEntries(
     text.split(',').map((pair) => {
-      const [key = '', value = ''] = pair.split('=').map((part) => part.trim());
-      return [key, value === '' ? NaN : Number(value)];
+      const [key = '', value = ''] = pair.split('=');
+      return [key.trim(), value.includes(':') ? value.split(':').map(numberOf) : numberOf(value)];
     }),
   );
 }
@@ -93,7 +104,9 @@ function yaml(path: string): unknown {
   try {
     return parse(readFileSync(path, 'utf8'));
   } catch (cause) {
-    throw new InvalidArgumentError(`${path} cannot be read: ${messageOf(cause)}`);
+    throw new InvalidArgumentError(
+      `expected settings, ${Object.keys(AUGMENTATIONS).join(', ')}, or a YAML file; ${messageOf(cause)}`,
+    );
   }
 }
 
@@ -124,6 +137,12 @@ export function whole(text: string): number {
 export function positive(text: string): number {
   const value = Number(text);
   if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('expected a whole number from 1');
+  return value;
+}
+
+export function wholeNumber(text: string): number {
+  const value = number(text);
+  if (!Number.isInteger(value)) throw new InvalidArgumentError('expected a whole number from 0');
   return value;
 }
 

@@ -1,77 +1,131 @@
 import { Option, type Command } from 'commander';
 import { CHEST_AUGMENTATION } from '../../training/augment.js';
-import { augmentationOf, common, number, oneOf, positive, share, type CommonOptions } from './options.js';
+import { originalPreset } from '../../training/original.js';
+import {
+  augmentationOf,
+  common,
+  number,
+  oneOf,
+  positive,
+  share,
+  wholeNumber,
+  type CommonOptions,
+} from './options.js';
 import { run, usualChain } from './run.js';
 
 interface Options extends CommonOptions {
+  readonly preset?: 'original';
   readonly depth: number;
+  readonly head: 'plain' | 'dense128' | 'flatten128';
+  readonly dropout: number;
+  readonly freezeBase?: true;
   readonly size: number;
   readonly optimizer: 'sgd' | 'adam';
+  readonly nesterov?: true;
+  readonly schedule: 'cosine' | 'step' | 'constant';
+  readonly warmUp: number;
   readonly weightDecay: number;
   readonly labelSmoothing: number;
   readonly mixUp: number;
-  readonly warmUp: number;
-  readonly nesterov?: true;
+  readonly classWeights: boolean;
   readonly patience: number;
 }
 
+const EXAMPLES = `
+Examples:
+  $ rxray train resnet --data films --out models/mine
+  $ rxray train resnet --data films/manifest.csv --out models/mine --width 48 --epochs 40 --nesterov --mix-up 0.2
+  $ rxray train resnet --data films.csv --directory films --out models/mine --augment rotate=20,cutOut=0
+  $ rxray train resnet --data films --out models/original --preset original
+
+Exit codes: 0 fine, 1 stopped (--resume goes on), 2 wrong usage or data, 3 fatal.`;
+
 /** `rxray train resnet`. */
 export function trainResnet(train: Command): void {
-  common(train.command('resnet'), { width: 32, epochs: 20, batch: 32, lr: 0.05 })
+  const command = common(train.command('resnet'), { width: 32, epochs: 20, batch: 32, lr: 0.05 })
     .description('Trains a ResNet classifier.')
+    .addOption(
+      new Option(
+        '--preset <name>',
+        'original: as the student project that rxray grew from; other options still count',
+      ).choices(['original']),
+    )
     .option('--depth <18|34|50>', 'layers of the network', oneOf(18, 34, 50), 18)
+    .addOption(
+      new Option(
+        '--head <name>',
+        'plain; dense128: a dense layer and dropout; flatten128: pooled 2×2 before it',
+      )
+        .choices(['plain', 'dense128', 'flatten128'])
+        .default('plain'),
+    )
+    .option('--dropout <0..1>', 'of the dense layer', share, 0.3)
+    .option('--freeze-base', 'train the head alone, on random features')
     .option('--size <pixels>', 'side of the image that the network sees', positive, 128)
     .addOption(
       new Option('--optimizer <name>', 'sgd has momentum 0.9').choices(['sgd', 'adam']).default('sgd'),
     )
+    .option('--nesterov', 'momentum that looks one step ahead (sgd)')
+    .addOption(
+      new Option('--schedule <name>', 'how the learning rate falls')
+        .choices(['cosine', 'step', 'constant'])
+        .default('cosine'),
+    )
+    .option('--warm-up <epochs>', 'epochs in which the learning rate rises to its peak', wholeNumber, 1)
     .option('--weight-decay <number>', 'of the weights', number, 5e-4)
     .option('--label-smoothing <0..1>', 'probability that is spread over all labels', share, 0.1)
     .option('--mix-up <alpha>', 'mix films in pairs by a share from Beta(alpha, alpha); 0: not', share, 0)
-    .option('--nesterov', 'momentum that looks one step ahead (sgd)')
-    .option('--warm-up <epochs>', 'epochs in which the learning rate rises to its peak', positive, 1)
+    .option('--no-class-weights', 'let each film count the same, however rare its class')
     .option('--patience <epochs>', 'stop after so many epochs without a better validation', positive, 10)
-    .addHelpText(
-      'after',
-      '\nExample:\n  $ rxray train resnet --data films/manifest.csv --out models/chest-resnet',
-    )
-    .action(async (options: Options) => {
-      const { makeClassifier } = await import('../../training/classifier-bundle.js');
-      await run(options, usualChain(options.size), (recipe, engine, stop, report) =>
-        makeClassifier(
-          recipe,
-          engine,
-          {
-            depth: options.depth as 18 | 34 | 50,
-            width: options.width,
-            epochs: options.epochs,
-            batchSize: options.batch,
-            optimizer: options.optimizer,
-            nesterov: options.nesterov === true,
-            learningRate: options.lr,
-            weightDecay: options.weightDecay,
-            warmupEpochs: options.warmUp,
-            labelSmoothing: options.labelSmoothing,
-            mixUp: options.mixUp,
-            classWeights: true,
-            patience: options.patience,
-            seed: options.seed,
-            augmentation: augmentationOf(options.augment, CHEST_AUGMENTATION),
+    .addHelpText('after', EXAMPLES);
+  command.action(async () => {
+    if (command.opts<Options>().preset === 'original') {
+      for (const [name, value] of Object.entries(originalPreset)) {
+        if (command.getOptionValueSource(name) !== 'cli') command.setOptionValue(name, value);
+      }
+    }
+    const options = command.opts<Options>();
+    const { makeClassifier } = await import('../../training/classifier-bundle.js');
+    await run(options, usualChain(options.size), (recipe, engine, stop, report) =>
+      makeClassifier(
+        recipe,
+        engine,
+        {
+          depth: options.depth as 18 | 34 | 50,
+          width: options.width,
+          head: options.head,
+          dropout: options.dropout,
+          frozenBase: options.freezeBase === true,
+          epochs: options.epochs,
+          batchSize: options.batch,
+          optimizer: options.optimizer,
+          nesterov: options.nesterov === true,
+          learningRate: options.lr,
+          schedule: options.schedule,
+          weightDecay: options.weightDecay,
+          warmupEpochs: options.warmUp,
+          labelSmoothing: options.labelSmoothing,
+          mixUp: options.mixUp,
+          classWeights: options.classWeights,
+          patience: options.patience,
+          seed: options.seed,
+          augmentation: augmentationOf(options.augment, CHEST_AUGMENTATION),
+        },
+        {
+          ...stop,
+          onStep: (done, total, epoch, loss) => {
+            report.bar(`epoch ${epoch}`, done, total, `loss ${loss.toFixed(4)}`);
           },
-          {
-            ...stop,
-            onStep: (done, total, epoch, loss) => {
-              report.bar(`epoch ${epoch}`, done, total, `loss ${loss.toFixed(4)}`);
-            },
-            onEpoch: (row, best) => {
-              report.epoch(
-                { ...row, best },
-                `epoch ${row.epoch}/${options.epochs}  loss ${row.loss.toFixed(4)}  accuracy ${row.accuracy.toFixed(3)}  ` +
-                  `val loss ${row.valLoss.toFixed(4)}  val balanced accuracy ${row.valBalancedAccuracy.toFixed(4)}` +
-                  `${best ? ' *' : '  '}  lr ${row.learningRate.toPrecision(2)}  ${row.seconds.toFixed(0)} s`,
-              );
-            },
+          onEpoch: (row, best) => {
+            report.epoch(
+              { ...row, best },
+              `epoch ${row.epoch}/${options.epochs}  loss ${row.loss.toFixed(4)}  accuracy ${row.accuracy.toFixed(3)}  ` +
+                `val loss ${row.valLoss.toFixed(4)}  val balanced accuracy ${row.valBalancedAccuracy.toFixed(4)}` +
+                `${best ? ' *' : '  '}  lr ${row.learningRate.toPrecision(2)}  idle ${(100 * row.idle).toFixed(0)} %  ${row.seconds.toFixed(0)} s`,
+            );
           },
-        ),
-      );
-    });
+        },
+      ),
+    );
+  });
 }

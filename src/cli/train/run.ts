@@ -10,6 +10,8 @@ import { Engine } from '../../engine/index.js';
 import type { Bundle, PreprocessingStep } from '../../models/bundle.js';
 import type { About } from '../../training/card.js';
 import { readDataset } from '../../training/dataset.js';
+import { THUMBNAIL_CHAIN } from '../../training/near-duplicates.js';
+import { prepareFilms, resolveChain } from '../../training/preprocess.js';
 import type { Made, Recipe } from '../../training/recipe.js';
 import { builtInRegistry } from '../builtins.js';
 import { columnsOf } from '../columns.js';
@@ -58,11 +60,26 @@ export async function run(
   };
   process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
   const engine = new Engine();
+  const registry = builtInRegistry();
   try {
     const dataset = await readDataset(options.data, {
       validation: options.validation,
       seed: options.seed,
       columns: columnsOf(options.columns),
+      ...(options.directory !== undefined && { directory: options.directory }),
+      thumbnails: async (films) => {
+        const steps = await resolveChain(THUMBNAIL_CHAIN, registry, process.cwd());
+        return prepareFilms(films, steps, {
+          cacheDir: resolve(options.cache),
+          baseDir: process.cwd(),
+          log: warningsOnly,
+          rxray: version,
+          signal: abort.signal,
+          onProgress: (done, total) => {
+            report.bar('looking for copies', done, total, '');
+          },
+        });
+      },
     });
     for (const [split, counts] of Object.entries(dataset.counts)) {
       report.say(
@@ -71,7 +88,7 @@ export async function run(
           .join(', ')}`,
       );
     }
-    if (dataset.duplicates > 0) report.say(`${dataset.duplicates} exact copies left out`);
+    for (const finding of dataset.findings) report.say(finding);
     const recipe: Recipe = {
       dataset,
       about: await aboutOf(options),
@@ -79,7 +96,7 @@ export async function run(
       out,
       name: basename(out),
       rxray: version,
-      registry: builtInRegistry(),
+      registry,
       baseDir: options.preprocess === undefined ? process.cwd() : dirname(resolve(options.preprocess)),
       cacheDir: resolve(options.cache),
       log: warningsOnly,

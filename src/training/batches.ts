@@ -1,0 +1,69 @@
+import { availableParallelism } from 'node:os';
+import { extname } from 'node:path';
+import { Piscina } from 'piscina';
+import type { BatchTask, BatchWorkerData } from './batch-worker.js';
+import type { IntegerSamples } from './preprocess.js';
+
+/** Batches made ahead of the one that is being trained on. */
+const AHEAD = 3;
+
+/**
+ * Varies films in worker threads, a few batches ahead of the trainer, and counts how long the trainer
+ * had to wait all the same.
+ */
+export class Batches {
+  readonly #threads: Piscina<BatchTask, Float32Array>;
+  readonly #made: Promise<Float32Array>[] = [];
+  #waitedMs = 0;
+
+  /** `data.films` are copied into memory that the threads share. */
+  constructor(data: BatchWorkerData, threads = Math.max(1, availableParallelism() - 1)) {
+    const films = { ...data.films, data: shared(data.films.data) };
+    this.#threads = new Piscina({
+      filename: new URL(`./batch-worker${extname(import.meta.url)}`, import.meta.url).href,
+      minThreads: 1,
+      maxThreads: threads,
+      workerData: { ...data, films } satisfies BatchWorkerData,
+    });
+  }
+
+  /** The images of each task in turn, N × H × W × 1, 0–1. */
+  async *of(tasks: Iterable<BatchTask>): AsyncGenerator<Float32Array, void, undefined> {
+    const rest = tasks[Symbol.iterator]();
+    const order = (): void => {
+      const next = rest.next();
+      if (next.done !== true) this.#made.push(this.#threads.run(next.value));
+    };
+    for (let i = 0; i < AHEAD; i++) order();
+    try {
+      for (let batch = this.#made.shift(); batch !== undefined; batch = this.#made.shift()) {
+        const asked = performance.now();
+        const images = await batch;
+        this.#waitedMs += performance.now() - asked;
+        order();
+        yield images;
+      }
+    } finally {
+      // The trainer has stopped within an epoch: what was made ahead is dropped.
+      await Promise.allSettled(this.#made.splice(0));
+    }
+  }
+
+  /** Seconds that the trainer has waited since it last asked. */
+  takeWaited(): number {
+    const seconds = this.#waitedMs / 1000;
+    this.#waitedMs = 0;
+    return seconds;
+  }
+
+  dispose(): Promise<void> {
+    return this.#threads.destroy();
+  }
+}
+
+function shared(data: IntegerSamples): IntegerSamples {
+  const memory = new SharedArrayBuffer(data.byteLength);
+  const copy = data instanceof Uint8Array ? new Uint8Array(memory) : new Uint16Array(memory);
+  copy.set(data);
+  return copy;
+}

@@ -1,0 +1,57 @@
+import { expect } from 'chai';
+import { augment, CHEST_AUGMENTATION } from '../../src/training/augment.js';
+import { Batches } from '../../src/training/batches.js';
+import { seededRandom } from '../../src/models/random.js';
+
+describe('batches', () => {
+  const side = 16;
+  const films = {
+    width: side,
+    height: side,
+    channels: 1,
+    data: Uint8Array.from({ length: 6 * side * side }, (_, i) => (i * 31) % 256),
+  };
+  const settings = { films, augmentation: CHEST_AUGMENTATION, mixUp: 0, seed: 5 };
+  const tasks = Array.from({ length: 7 }, (_, step) => ({
+    epoch: 2,
+    step,
+    films: Uint32Array.of(step % 6, (step + 1) % 6),
+  }));
+
+  it('come in order, each film as its seed has it, whatever thread made it', async () => {
+    const batches = new Batches(settings, 3);
+    let step = 0;
+    for await (const images of batches.of(tasks)) {
+      const expected = new Float32Array(2 * side * side);
+      tasks[step]?.films.forEach((film, i) => {
+        const source = films.data.subarray(film * side * side, (film + 1) * side * side);
+        const target = expected.subarray(i * side * side, (i + 1) * side * side);
+        augment(source, side, side, CHEST_AUGMENTATION, seededRandom(5, 2, film), target);
+      });
+      expect(images).to.deep.equal(expected);
+      step++;
+    }
+    expect(step).to.equal(tasks.length);
+    await batches.dispose();
+  });
+
+  it('count how long the trainer waited, once', async () => {
+    const batches = new Batches(settings, 1);
+    for await (const images of batches.of(tasks)) expect(images).to.have.length(2 * side * side);
+    expect(batches.takeWaited()).to.be.above(0);
+    expect(batches.takeWaited()).to.equal(0);
+    await batches.dispose();
+  });
+
+  it('may be left before their end and begun anew', async () => {
+    const batches = new Batches(settings, 2);
+    for await (const images of batches.of(tasks)) {
+      expect(images[0]).to.be.a('number');
+      break;
+    }
+    let count = 0;
+    for await (const images of batches.of(tasks.slice(3))) count += images.length;
+    expect(count).to.equal(4 * 2 * side * side);
+    await batches.dispose();
+  });
+});
