@@ -71,6 +71,13 @@ export const bundleSchema = z.strictObject({
         .describe('Absent where no label stands for healthy.'),
     })
     .optional(),
+  check: z
+    .strictObject({
+      phantom: z.record(z.string(), z.number()).describe('Which of our own phantom films, by its options.'),
+      tensor: z.string().describe('SHA-256 of the input that the chain makes of it (little-endian float32).'),
+    })
+    .optional()
+    .describe('Tells whether films still reach the network as in training.'),
   metrics: z.record(z.string(), z.unknown()).default({}),
   data: z.strictObject({
     name: z.string(),

@@ -15,7 +15,8 @@ export interface About {
 /** The model card that lies in the bundle as its README. */
 export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string[]): string {
   const { name, input, preprocessing, labels, data, metrics } = bundle;
-  const { history: _inTheBundle, encoderHistory: _too, ...training } = bundle.training;
+  const { history: _inTheBundle, encoderHistory: _too, members, command, ...rest } = bundle.training;
+  const training = Array.isArray(members) ? { ...rest, members: members.map(withoutHistory) } : rest;
   const chain = preprocessing.map(({ use, with: settings }) => `- \`${use}\` ${inlineYaml(settings)}`);
   const counts = Object.entries(data.counts).map(
     ([split, classes]) =>
@@ -39,6 +40,7 @@ export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string
     `${training.bestEpoch === undefined ? '' : 'They chose the best epoch, so they flatter the model a little. '}Intervals are 95 % (bootstrap over films).`,
     '',
     ...metricLines(metrics),
+    ...calibrationLines(bundle),
     '',
     '## Data',
     `${data.name}, ${data.license}. ${data.source}`,
@@ -59,11 +61,36 @@ export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string
     '## Training',
     `rxray ${bundle.rxray}, ${bundle.createdAt}. Weights: ${bundle.license}.`,
     '',
+    ...(typeof command === 'string' ? ['```', command, '```', ''] : []),
     '```json',
     JSON.stringify({ architecture: bundle.architecture, ...training }, null, 2),
     '```',
     '',
   ].join('\n');
+}
+
+function withoutHistory(training: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const { history: _inTheBundle, ...rest } = training;
+  return rest;
+}
+
+/** How sure the probabilities are allowed to be, and where a film counts as abnormal. */
+function calibrationLines({ calibration }: Pick<Bundle, 'calibration'>): string[] {
+  if (calibration === undefined) return [];
+  const { temperature, ece, binary } = calibration;
+  const lines = [
+    '',
+    `Fitted on these films: a temperature of ${figure(temperature)}, which brings the expected calibration error from ` +
+      `${figure(ece.before)} to ${figure(ece.after)}.`,
+  ];
+  if (binary !== undefined) {
+    lines.push(
+      `A film counts as abnormal where 1 − P(${binary.normal}) is above ${figure(binary.threshold)}: the middle of the ` +
+        `thresholds ${figure(binary.plateau[0])}–${figure(binary.plateau[1])}, which all do as well as the best ` +
+        `(balanced accuracy ${figure(binary.balancedAccuracy)}).`,
+    );
+  }
+  return lines;
 }
 
 function metricLines(metrics: Readonly<Record<string, unknown>>): string[] {

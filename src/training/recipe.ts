@@ -15,6 +15,8 @@ export interface Recipe {
   readonly out: string;
   readonly name: string;
   readonly rxray: string;
+  /** What repeats it, for the card. */
+  readonly command: string;
   readonly registry: PluginRegistry;
   readonly baseDir: string;
   readonly cacheDir: string;

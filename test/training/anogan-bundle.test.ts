@@ -52,6 +52,7 @@ describe('an AnoGAN bundle', function () {
       out: join(dir, 'gan'),
       name: 'gan',
       rxray: '0.1.0',
+      command: 'rxray train anogan',
       registry: builtInRegistry(),
       baseDir: dir,
       cacheDir: join(dir, 'cache'),

@@ -11,32 +11,33 @@ import {
 } from '../../training/augment.js';
 
 /** What every `rxray train …` takes. */
-export interface CommonOptions {
+export interface DataOptions {
   readonly data: string;
   readonly out: string;
   readonly directory?: string;
   readonly columns?: string;
   readonly validation: number;
-  readonly preprocess?: string;
   readonly about?: string;
+  readonly seed: number;
+  readonly cache: string;
+  readonly json?: true;
+}
+
+/** What every command takes that trains a network. */
+export interface CommonOptions extends DataOptions {
+  readonly preprocess?: string;
   readonly width: number;
   readonly epochs: number;
   readonly batch: number;
   readonly lr: number;
-  readonly seed: number;
   /** Absent: as usual. False: none. */
   readonly augment?: false | Partial<Augmentation>;
-  readonly cache: string;
   readonly resume?: true;
   readonly maxMinutes?: number;
-  readonly json?: true;
 }
 
-/** Adds them to a command. `usual` are its defaults. */
-export function common(
-  command: Command,
-  usual: { width: number; epochs: number; batch: number; lr: number },
-): Command {
+/** Adds the options that say which films, and where the bundle goes. */
+export function dataOptions(command: Command): Command {
   return command
     .requiredOption('--data <path>', 'a manifest (CSV) or a folder of classes')
     .requiredOption('--out <dir>', "the bundle's folder; its checkpoint lies beside it")
@@ -48,11 +49,22 @@ export function common(
       share,
       0.12,
     )
+    .option('--about <file>', 'YAML with name, license, source and limits of the data, for the model card')
+    .option('--seed <n>', 'the same seed gives the same split and the same model', positive, 1)
+    .option('--cache <dir>', 'where preprocessed films are kept', '.rxray/cache')
+    .option('--json', 'print one JSON line per epoch, and the bundle at the end');
+}
+
+/** Adds those and the ones of a training. `usual` are its defaults. */
+export function common(
+  command: Command,
+  usual: { width: number; epochs: number; batch: number; lr: number },
+): Command {
+  return dataOptions(command)
     .option(
       '--preprocess <file>',
       'YAML list of the stages before the model (default: decode, clahe, resize)',
     )
-    .option('--about <file>', 'YAML with name, license, source and limits of the data, for the model card')
     .option(
       '--width <channels>',
       'channels of the narrowest layer; 64 is the standard network',
@@ -62,17 +74,14 @@ export function common(
     .option('--epochs <n>', 'times through the films', positive, usual.epochs)
     .option('--batch <n>', 'films per step', positive, usual.batch)
     .option('--lr <number>', 'learning rate at its peak', number, usual.lr)
-    .option('--seed <n>', 'the same seed gives the same model', positive, 1)
     .option(
       '--augment <key=value,…|name|file>',
       'how films are varied, e.g. flip=0.5,rotate=20; chest, gentle or original; or a YAML file',
       augmentation,
     )
     .option('--no-augment', 'show the films as they are')
-    .option('--cache <dir>', 'where preprocessed films are kept', '.rxray/cache')
     .option('--resume', 'go on from the checkpoint')
-    .option('--max-minutes <n>', 'stop after so long and write the best model so far', number)
-    .option('--json', 'print one JSON line per epoch, and the bundle at the end');
+    .option('--max-minutes <n>', 'stop after so long and write the best model so far', number);
 }
 
 /** What is given replaces single settings of the usual ones. */

@@ -29,6 +29,8 @@ interface Options extends CommonOptions {
   readonly mixUp: number;
   readonly classWeights: boolean;
   readonly patience: number;
+  readonly mirror?: true;
+  readonly half?: true;
 }
 
 const EXAMPLES = `
@@ -77,6 +79,8 @@ export function trainResnet(train: Command): void {
     .option('--mix-up <alpha>', 'mix films in pairs by a share from Beta(alpha, alpha); 0: not', share, 0)
     .option('--no-class-weights', 'let each film count the same, however rare its class')
     .option('--patience <epochs>', 'stop after so many epochs without a better validation', positive, 10)
+    .option('--mirror', 'answer with the mean over a film and its mirror image: twice the work')
+    .option('--half', 'store the weights in half precision')
     .addHelpText('after', EXAMPLES);
   command.action(async () => {
     if (command.opts<Options>().preset === 'original') {
@@ -111,6 +115,7 @@ export function trainResnet(train: Command): void {
           seed: options.seed,
           augmentation: augmentationOf(options.augment, CHEST_AUGMENTATION),
         },
+        { mirror: options.mirror === true, half: options.half === true },
         {
           ...stop,
           onStep: (done, total, epoch, loss) => {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { basename, dirname, resolve } from 'node:path';
+import { basename, dirname, isAbsolute, resolve } from 'node:path';
 import { SingleBar } from 'cli-progress';
 import { parse } from 'yaml';
 import { z } from 'zod';
@@ -16,7 +16,7 @@ import type { Made, Recipe } from '../../training/recipe.js';
 import { builtInRegistry } from '../builtins.js';
 import { columnsOf } from '../columns.js';
 import { EXIT } from '../exit.js';
-import type { CommonOptions } from './options.js';
+import type { CommonOptions, DataOptions } from './options.js';
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
   version: string;
@@ -47,8 +47,8 @@ export interface Stop {
 
 /** Reads the data, lets `make` train on them, and reports. */
 export async function run(
-  options: CommonOptions,
-  usual: PreprocessingStep[],
+  options: DataOptions & Partial<CommonOptions>,
+  usual: PreprocessingStep[] | (() => Promise<PreprocessingStep[]>),
   make: (recipe: Recipe, engine: Engine, stop: Stop, report: Report) => Promise<Made>,
 ): Promise<void> {
   const deadline = options.maxMinutes === undefined ? undefined : Date.now() + options.maxMinutes * 60_000;
@@ -92,10 +92,11 @@ export async function run(
     const recipe: Recipe = {
       dataset,
       about: await aboutOf(options),
-      chain: options.preprocess === undefined ? usual : await yamlOf(options.preprocess, chainSchema),
+      chain: await chainOf(options.preprocess, usual),
       out,
       name: basename(out),
       rxray: version,
+      command: commandLine(),
       registry,
       baseDir: options.preprocess === undefined ? process.cwd() : dirname(resolve(options.preprocess)),
       cacheDir: resolve(options.cache),
@@ -195,7 +196,23 @@ export function usualChain(side: number): PreprocessingStep[] {
   ];
 }
 
-async function aboutOf({ about, data }: CommonOptions): Promise<About> {
+async function chainOf(
+  path: string | undefined,
+  usual: PreprocessingStep[] | (() => Promise<PreprocessingStep[]>),
+): Promise<PreprocessingStep[]> {
+  if (path !== undefined) return yamlOf(path, chainSchema);
+  return Array.isArray(usual) ? usual : usual();
+}
+
+/** As it was typed, for the model card; folders of this machine are nobody's business. */
+function commandLine(): string {
+  const words = process.argv.slice(2).map((word) => (isAbsolute(word) ? `…/${basename(word)}` : word));
+  return ['rxray', ...words]
+    .map((word) => (/^[\w./=,:@…-]+$/.test(word) ? word : JSON.stringify(word)))
+    .join(' ');
+}
+
+async function aboutOf({ about, data }: DataOptions): Promise<About> {
   if (about !== undefined) return yamlOf(about, aboutSchema);
   return { name: basename(dirname(resolve(data))), license: 'unknown', source: 'Not stated.', limits: [] };
 }

@@ -1,0 +1,36 @@
+import type { Command } from 'commander';
+import { readBundle } from '../../models/bundle.js';
+import { dataOptions, type DataOptions } from './options.js';
+import { run } from './run.js';
+
+interface Options extends DataOptions {
+  readonly mirror?: true;
+  readonly half?: true;
+}
+
+const EXAMPLES = `
+Example:
+  $ rxray train resnet --data films --out models/a --seed 1
+  $ rxray train resnet --data films --out models/b --seed 2
+  $ rxray train ensemble models/a models/b --data films --out models/chest-resnet --half
+
+It trains nothing: the networks' answers are averaged, then judged and calibrated on the validation films.`;
+
+/** `rxray train ensemble`. */
+export function trainEnsemble(train: Command): void {
+  dataOptions(train.command('ensemble').argument('<bundles...>', 'classifiers trained on the same data'))
+    .description('Puts trained classifiers into one that answers with their mean.')
+    .option('--mirror', 'answer with the mean over a film and its mirror image')
+    .option('--half', 'store the weights in half precision')
+    .addHelpText('after', EXAMPLES)
+    .action(async (bundles: string[], options: Options) => {
+      const { makeEnsemble } = await import('../../training/ensemble.js');
+      const chain = async () => (await readBundle(bundles[0] ?? '')).preprocessing;
+      await run(options, chain, (recipe, engine) =>
+        makeEnsemble(recipe, engine, bundles, {
+          mirror: options.mirror === true,
+          half: options.half === true,
+        }),
+      );
+    });
+}

@@ -1,0 +1,45 @@
+import { createHash } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { phantomFilm } from '../imaging/phantom.js';
+import type { Bundle, PreprocessingStep } from '../models/bundle.js';
+import { imagesOf, prepareFilms, resolveChain } from './preprocess.js';
+import type { Recipe } from './recipe.js';
+
+/** The phantom that every bundle is checked with: a PNG of 512 × 512, 8 bit. */
+const PHANTOM = { seed: 1, size: 512, opacities: 1 } as const;
+
+/**
+ * What a chain makes of our phantom film, as the SHA-256 of the network's input (little-endian float32):
+ * who runs the bundle elsewhere, or in years, can tell whether films still reach the network as in training.
+ */
+export async function phantomCheck(
+  { registry, baseDir, log, rxray }: Pick<Recipe, 'registry' | 'baseDir' | 'log' | 'rxray'>,
+  chain: readonly PreprocessingStep[],
+  input: Bundle['input'],
+): Promise<NonNullable<Bundle['check']>> {
+  const dir = await mkdtemp(join(tmpdir(), 'rxray-phantom-'));
+  try {
+    const { data, width, height } = phantomFilm(PHANTOM).image;
+    const raw = { width, height, channels: 1 } as const;
+    const png = await sharp(data as Uint8Array, { raw })
+      .toColourspace('b-w')
+      .png()
+      .toBuffer();
+    const path = join(dir, 'phantom.png');
+    await writeFile(path, png);
+    const sha256 = createHash('sha256').update(png).digest('hex');
+    const film = { path, name: 'phantom.png', class: 'phantom', patient: 'phantom', sha256 };
+    const steps = await resolveChain(chain, registry, baseDir);
+    const prepared = await prepareFilms([film], steps, { cacheDir: dir, baseDir, log, rxray, threads: 1 });
+    const tensor = imagesOf(prepared, Uint32Array.of(0), input).data as Float32Array;
+    return {
+      phantom: PHANTOM,
+      tensor: createHash('sha256').update(new Uint8Array(tensor.buffer)).digest('hex'),
+    };
+  } finally {
+    await rm(dir, { recursive: true });
+  }
+}
