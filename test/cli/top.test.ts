@@ -1,0 +1,68 @@
+import { stripVTControlCharacters } from 'node:util';
+import { expect } from 'chai';
+import { builtInRegistry } from '../../src/cli/builtins.js';
+import { drawingOf, toMermaid, toSvg } from '../../src/cli/drawing.js';
+import { tableOf, type Answer } from '../../src/cli/top.js';
+import type { LiveNode } from '../../src/control/live.js';
+import { parsePipeline } from '../../src/core/config/load.js';
+
+function node(id: string, kind: LiveNode['kind'], busy: number | null, queue = 0): LiveNode {
+  return {
+    id,
+    kind,
+    use: id,
+    from: [],
+    when: null,
+    framesIn: 10,
+    framesOut: 10,
+    errors: 0,
+    bytes: 0,
+    queue,
+    inFlight: 0,
+    framesPerSecond: 2.5,
+    bytesPerSecond: 0,
+    ms: busy === null ? null : 12.34,
+    batch: 1,
+    busy,
+  };
+}
+
+const answer: Answer = {
+  name: 'ward',
+  state: 'running',
+  graph: '',
+  at: '',
+  uptimeSeconds: 3725,
+  memory: 300 * 1024 ** 2,
+  films: { done: 9, failed: 1, already: 0, failedBefore: 0 },
+  filmsPerSecond: 2.5,
+  load: { waiting: 100, frames: 64, bytes: 0 },
+  limiting: 'clahe',
+  nodes: [node('watch', 'source', null), node('clahe', 'stage', 0.98, 40), node('csv', 'sink', 0.01)],
+};
+
+describe('what a running graph does', () => {
+  it('is a table that names the entry that sets the pace', () => {
+    const lines = stripVTControlCharacters(tableOf(answer)).split('\n');
+    expect(lines[0]).to.equal('ward running, up 1 h 2 min, 300 MiB');
+    expect(lines[1]).to.equal('9 done, 1 failed, 2.5 films/s; 64 in flight, 100 waiting');
+    expect(lines.find((line) => line.startsWith('clahe'))).to.match(/stage +10 +2\.5 +40 +0 +98 % +12 /);
+    expect(lines.at(-1)).to.equal('clahe sets the pace (clahe)');
+    expect(tableOf({ ...answer, limiting: null })).to.contain('nothing limits it');
+  });
+
+  it('is a picture in which that entry stands out', async () => {
+    const yaml =
+      'version: 1\nsources: [{ use: watch, with: { path: . } }]\nstages: [{ use: decode }, { use: clahe }]\nsinks: [{ use: csv, with: { path: out.csv } }]';
+    const options = { file: 'ward.yaml', registry: builtInRegistry(), lint: false };
+    const { pipeline } = await parsePipeline(yaml, options);
+    const live = drawingOf(pipeline!, answer);
+    expect(toMermaid(live))
+      .to.contain('2.5/s · 40 wait · 98 % busy')
+      .and.match(/n_clahe.*:::limiting/);
+    expect(toMermaid(drawingOf(pipeline!))).not.to.contain('limiting');
+    const svg = toSvg(live);
+    expect(svg.match(/#c26a00/g)).to.have.length(3);
+    expect(svg).to.contain('>2.5/s · 40 wait · 98 % busy<');
+  });
+});
