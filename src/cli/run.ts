@@ -23,10 +23,13 @@ import { EXIT } from './exit.js';
 import { createHost } from './host.js';
 import { createLog } from './log.js';
 import { Observer, parseListen } from './observer.js';
+import { onReload } from './reload.js';
 
 export interface RunFlags {
   readonly once?: true;
   readonly again?: true;
+  readonly failed?: true;
+  readonly watchConfig?: true;
   readonly input?: string;
   readonly json?: true;
   readonly page?: Listen;
@@ -37,11 +40,15 @@ Examples:
   $ rxray run                             run pipeline.yaml and go on watching, until Ctrl-C
   $ rxray run ward.yaml --once            end when everything in the folder is done
   $ rxray run --once --input ~/films      the same graph on another folder
+  $ rxray run --once --failed             try again what failed before
+  $ rxray run --watch-config              take over pipeline.yaml each time that it is saved
   $ rxray run --once --json | jq .        one JSON object per film, and a summary
   $ rxray run --page                      with a page at http://127.0.0.1:8484/
   $ rxray run --page 0.0.0.0:8484         for others, too: with a token
 
-Exit codes: 0 fine, 1 some films failed, 2 usage or configuration, 3 fatal.`;
+SIGHUP takes over the pipeline file, too; in a terminal, whose end sends it, only with --watch-config.
+
+Exit codes: 0 fine, 1 some films failed or wait for a sink, 2 usage or configuration, 3 fatal.`;
 
 export function run(program: Command): void {
   addRunOptions(program.command('run'))
@@ -56,6 +63,8 @@ export function addRunOptions(command: Command): Command {
   return command
     .option('--once', 'end when everything in the folder is done')
     .option('--again', 'process again what is already done')
+    .option('--failed', 'process again what failed before')
+    .option('--watch-config', 'take over the pipeline file when it changes, if it is without errors')
     .option('--input <dir>', 'watch this folder instead of the one in the pipeline file', notEmpty)
     .option('--json', 'print JSON lines: one per film, then a summary')
     .option(
@@ -82,14 +91,32 @@ export async function runFile(
     process.stderr.write(`${formatIssues(issues, { file, text, color: pc.isColorSupported })}\n`);
   };
   try {
-    const loaded = await loadPipeline(file, builtInRegistry(), { input: flags.input });
-    ({ text } = loaded);
-    report(loaded.issues);
-    if (loaded.pipeline === undefined) return EXIT.usage;
-    const pipeline = flags.json ? withoutConsole(loaded.pipeline) : loaded.pipeline;
-    return await runPipeline(pipeline, flags, host.get(LOG), (options) =>
-      startPipeline(pipeline, host, options),
-    );
+    const load = async (): Promise<Pipeline | undefined> => {
+      const loaded = await loadPipeline(file, builtInRegistry(), { input: flags.input });
+      ({ text } = loaded);
+      report(loaded.issues);
+      return flags.json && loaded.pipeline ? withoutConsole(loaded.pipeline) : loaded.pipeline;
+    };
+    const pipeline = await load();
+    if (pipeline === undefined) return EXIT.usage;
+    const reload = async (graph: PipelineRun): Promise<void> => {
+      try {
+        const changed = await load();
+        if (changed !== undefined) {
+          await graph.reload(changed);
+          say(`${file} has been taken over`);
+          return;
+        }
+      } catch (error) {
+        if (error instanceof CreateError) report(error.issues);
+        else say(`${pc.red('refused:')} ${describe(error)}`);
+      }
+      say('the graph runs on as it was');
+    };
+    return await runPipeline(pipeline, flags, host.get(LOG), {
+      start: (options) => startPipeline(pipeline, host, options),
+      reload,
+    });
   } catch (error) {
     if (error instanceof CreateError) {
       report(error.issues);
@@ -107,23 +134,31 @@ function withoutConsole(pipeline: Pipeline): Pipeline {
   return { ...pipeline, sinks: pipeline.sinks.filter(({ use }) => use !== 'console') };
 }
 
+interface Starter {
+  start(options: RunOptions): Promise<PipelineRun>;
+  reload(graph: PipelineRun): Promise<void>;
+}
+
 async function runPipeline(
   pipeline: Pipeline,
   flags: RunFlags,
   log: Log,
-  start: (options: RunOptions) => Promise<PipelineRun>,
+  { start, reload }: Starter,
 ): Promise<number> {
   const observer = new Observer(pipeline, log);
+  let stopReloading = (): void => undefined;
   try {
     const page = flags.page === undefined ? undefined : await observer.servePage(flags.page);
-    const once = flags.once === true;
-    const graph = await start({ once, again: flags.again === true, monitor: observer.monitor });
+    const { once = false, again = false, failed = false, watchConfig = false } = flags;
+    const graph = await start({ once, again, failed, monitor: observer.monitor });
     await observer.observe(graph);
+    if (!once) stopReloading = onReload(pipeline.file, watchConfig, () => reload(graph));
     const print = flags.json ? printJson : process.env['RXRAY_LOG'] === undefined ? printText : printTo(log);
     print.started?.(pipeline, once);
     if (page !== undefined) say(`the page is at ${page}`);
     return await attend(graph, pipeline, once, print, observer);
   } finally {
+    stopReloading();
     await observer.close();
   }
 }
@@ -161,13 +196,13 @@ async function attend(
         filter((counts) => counts.length > 0),
       )
       .subscribe((counts) => {
-        print.already?.(counts.reduce((a, b) => ({ done: a.done + b.done, failed: a.failed + b.failed })));
+        print.already?.(counts.reduce(sum));
       });
   }
   try {
     const summary = await graph.finished;
     print.summary(summary, pipeline, once);
-    return summary.failed > 0 ? EXIT.filmsFailed : EXIT.fine;
+    return summary.failed > 0 || (once && summary.waiting > 0) ? EXIT.filmsFailed : EXIT.fine;
   } finally {
     process.off('SIGINT', stop);
     process.off('SIGTERM', stop);
@@ -196,8 +231,13 @@ const printText: Printer = {
   },
   already: sayAlready,
   stopping: sayStopping,
-  summary: ({ done, failed, already, failedBefore, seconds }, { stateDir }, once) => {
-    if (once) sayAlready({ done: already, failed: failedBefore });
+  summary: (summary, { stateDir }, once) => {
+    const { done, failed, waiting, unfinished, already, failedBefore, otherGraph, seconds } = summary;
+    if (once) sayAlready({ done: already, failed: failedBefore, otherGraph });
+    if (unfinished > 0) say(`${films(unfinished)} did not come through in time: the next start takes them`);
+    if (waiting > 0) {
+      say(`${films(waiting)} wait in the journal for a sink that is down: the next run delivers them`);
+    }
     if (done + failed === 0) {
       if (already + failedBefore === 0) say('no films found');
       return;
@@ -240,7 +280,7 @@ function printTo(log: Log): Printer {
       }
       log.debug({ film: id, file: name }, 'its name');
     },
-    already: ({ done, failed }) => log.info({ done, failed }, 'settled before this run'),
+    already: (counts) => log.info({ ...counts }, 'settled before this run'),
     stopping: () => log.info({}, 'stopping'),
     summary: (summary) => log.info({ ...summary }, 'ended'),
   };
@@ -250,9 +290,14 @@ function sayStopping(): void {
   say('\nstopping: finishing what is in flight (Ctrl-C again to quit at once)');
 }
 
-function sayAlready({ done, failed }: Already): void {
+function sum(a: Already, b: Already): Already {
+  return { done: a.done + b.done, failed: a.failed + b.failed, otherGraph: a.otherGraph + b.otherGraph };
+}
+
+function sayAlready({ done, failed, otherGraph }: Already): void {
+  const version = otherGraph === 0 ? '' : ` (${String(otherGraph)} by another version of this graph)`;
   const parts = [
-    ...(done > 0 ? [`${films(done)} ${done === 1 ? 'is' : 'are'} already done`] : []),
+    ...(done > 0 ? [`${films(done)} ${done === 1 ? 'is' : 'are'} already done${version}`] : []),
     ...(failed > 0
       ? [`${films(failed)} failed before and ${failed === 1 ? 'lies' : 'lie'} in the dead letter`]
       : []),

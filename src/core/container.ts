@@ -26,10 +26,9 @@ export function createProcessContainer(log: Log): Container {
   return container;
 }
 
-/** The container of one running graph. `unbindAllAsync` disposes of everything that the graph opened. */
-export function createGraphContainer(parent: Container, pipeline: Pipeline): Container {
+/** The container of a run: what its graphs share when one takes the place of another. */
+export function createRunContainer(parent: Container, stateDir: string): Container {
   const container = new Container({ parent, defaultScope: 'Singleton' });
-  container.bind(PIPELINE).toConstantValue(pipeline);
   container
     .bind(WorkerPool)
     .toResolvedValue((log: Log) => new WorkerPool(log), [LOG])
@@ -37,9 +36,16 @@ export function createGraphContainer(parent: Container, pipeline: Pipeline): Con
     .onDeactivation((pool) => pool.dispose());
   container
     .bind(JOURNAL)
-    .toResolvedValue((log: Log) => Journal.open(pipeline.stateDir, log), [LOG])
+    .toResolvedValue((log: Log) => Journal.open(stateDir, log), [LOG])
     .inSingletonScope()
     .onDeactivation((journal) => journal.close());
+  return container;
+}
+
+/** The container of one running graph. `unbindAllAsync` disposes of everything that the graph opened. */
+export function createGraphContainer(parent: Container, pipeline: Pipeline): Container {
+  const container = new Container({ parent, defaultScope: 'Singleton' });
+  container.bind(PIPELINE).toConstantValue(pipeline);
   container
     .bind(DeadLetter)
     .toResolvedValue(

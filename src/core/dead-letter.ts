@@ -1,8 +1,17 @@
 import { mkdir, open, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { RxrayError, messageOf } from './errors.js';
-import type { Failure, Ticket } from './graph/ticket.js';
+import type { Origin } from './frame.js';
+import type { Failure } from './graph/ticket.js';
+import type { Candidate } from './plugin.js';
 import type { WorkerPool } from './workers/pool.js';
+
+/** A film that failed: a ticket, or what is left of one. */
+export interface Failed {
+  readonly id: string;
+  readonly candidate: Candidate;
+  readonly origin: Origin;
+}
 
 /** What `reason.json` says of a file that failed. */
 export interface Reason {
@@ -36,9 +45,9 @@ export class DeadLetter {
     this.dir = join(stateDir, 'deadletter');
   }
 
-  /** Keeps the ticket's file with the reason of its failure. Throws STATE_UNWRITABLE. */
-  async keep(ticket: Ticket, failure: Failure): Promise<void> {
-    const { origin, id } = ticket;
+  /** Keeps the film's file with the reason of its failure. Throws STATE_UNWRITABLE. */
+  async keep(film: Failed, failure: Failure): Promise<void> {
+    const { origin, id } = film;
     const reason: Reason = {
       id,
       source: origin.source,
@@ -56,10 +65,10 @@ export class DeadLetter {
     try {
       await rm(part, { recursive: true, force: true });
       await mkdir(part, { recursive: true });
-      const film = await this.#readAgain(ticket);
+      const bytes = await this.#readAgain(film);
       // The reason must not take the place of a film of its name.
-      if (film !== null)
-        await writeDurably(join(part, basename(origin.name).replace(/^reason\.json$/, 'film-$&')), film);
+      if (bytes !== null)
+        await writeDurably(join(part, basename(origin.name).replace(/^reason\.json$/, 'film-$&')), bytes);
       await writeDurably(join(part, 'reason.json'), `${JSON.stringify(reason, null, 2)}\n`);
       await rm(whole, { recursive: true, force: true });
       await rename(part, whole);
@@ -77,7 +86,7 @@ export class DeadLetter {
    * The bytes that failed, once more; null when they are not to be had: a file that was not read in the
    * first place, or one that has changed since (whatever it holds or leads to now is not what failed).
    */
-  async #readAgain({ candidate, origin }: Ticket): Promise<Uint8Array | null> {
+  async #readAgain({ candidate, origin }: Failed): Promise<Uint8Array | null> {
     if (origin.sha256 === '') return null;
     const reply = await this.pool.read(candidate, candidate.size).catch(() => null);
     return reply?.sha256 === origin.sha256 ? reply.encoded : null;

@@ -42,7 +42,9 @@ export const ERROR_CODES = {
   CONTROL_REFUSED: 'The running process cannot give what was asked for.',
   CONTROL_ADDRESS: 'The page cannot be served at that address.',
   // fatal: the run ends, exit code 3
+  RUN_STOPPED: 'An entry with `onError: stop` failed on a film.',
   STATE_UNWRITABLE: 'The folder for the journal and the dead letter cannot be written.',
+  STATE_DAMAGED: 'The journal is damaged.',
   STATE_LOCKED: 'Another process is using the same journal.',
   OUTPUT_UNWRITABLE: 'A sink cannot write its output.',
 } as const;
@@ -98,7 +100,7 @@ export function messageOf(thrown: unknown): string {
   return String(thrown);
 }
 
-/** Whether the error ends the run, because there is no place to write; other errors cost a frame. */
+/** Whether the error ends the run: there is no place to write, or the graph wants it so. Others cost a frame. */
 export function isFatal({ code }: RxrayError): boolean {
-  return code.startsWith('STATE_') || code.startsWith('OUTPUT_');
+  return /^(?:STATE|OUTPUT|RUN)_/.test(code);
 }

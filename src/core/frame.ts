@@ -102,6 +102,15 @@ export function frameBytes(frame: Frame): number {
   return (frame.encoded?.byteLength ?? 0) + (frame.image?.data.byteLength ?? 0);
 }
 
+/** The frame as plain data: without its file, its image, and the images (residual maps) in its results. */
+export function withoutPixels({ encoded: _file, image: _image, ...frame }: Frame): Frame {
+  return {
+    ...frame,
+    meta: withoutImages(frame.meta) as Frame['meta'],
+    results: withoutImages(frame.results) as Frame['results'],
+  };
+}
+
 /** A copy of a result without its pixels: what of a frame is text. */
 export function withoutImages(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || value instanceof Date) return value;

@@ -1,55 +1,45 @@
-import { stat } from 'node:fs/promises';
+import { setTimeout } from 'node:timers/promises';
 import type { Container } from 'inversify';
-import { concatMap, EMPTY, mergeMap, of, share, Subject, type Observable, type OperatorFunction } from 'rxjs';
+import { finalize, ReplaySubject, Subject, takeUntil, type Observable } from 'rxjs';
 import type { Pipeline } from './config/pipeline.js';
-import { createGraphContainer, JOURNAL, LOG, SOURCE } from './container.js';
-import { DeadLetter } from './dead-letter.js';
-import { isFatal, messageOf, RxrayError } from './errors.js';
-import { frameId, type Frame, type Origin } from './frame.js';
-import { createParts } from './graph/create.js';
-import type { Settlement } from './graph/deliver.js';
-import { takeIn } from './graph/intake.js';
-import { remake, type Remade } from './graph/remake.js';
-import type { Failure, Ticket } from './graph/ticket.js';
-import { wire } from './graph/wire.js';
-import type { Span } from './monitor/meter.js';
+import { createRunContainer, JOURNAL, LOG } from './container.js';
+import { RxrayError } from './errors.js';
+import type { Origin } from './frame.js';
+import { diskIsLow } from './graph/disk.js';
+import { Generation, type GenerationOptions, type Settled } from './graph/generation.js';
+import type { Remade } from './graph/remake.js';
+import type { Journal } from './journal/journal.js';
+import type { Policy } from './journal/protocol.js';
 import { Monitor } from './monitor/monitor.js';
-import type { Candidate, Outcome } from './plugin.js';
 import { WorkerPool } from './workers/pool.js';
+
+export type { Settled } from './graph/generation.js';
 
 export interface RunOptions {
   /** End when everything that is there has been processed. Default: go on watching. */
   readonly once?: boolean;
-  /** Process again what the journal says is settled. */
+  /** Process again what the journal says is settled; a run that is cut short is taken up by the next. */
   readonly again?: boolean;
+  /** Process again what failed before. */
+  readonly failed?: boolean;
   readonly now?: () => Date;
   /** Is told what the graph does; one may watch several graphs, one after the other. */
   readonly monitor?: Monitor;
 }
 
-/** A film at the end of its way: every sink has it, or it lies in the dead letter. */
-export interface Settled {
-  readonly id: string;
-  /** The path inside the source. */
-  readonly name: string;
-  readonly origin: Origin;
-  readonly outcome: Outcome;
-  /** The frame as the last sink took it; null when none did. */
-  readonly frame: Frame | null;
-  readonly failure?: Failure;
-  /** The hash of the graph that did it. */
-  readonly graph: string;
-  /** How long each call of a stage or sink took for it, in the order of their ends. */
-  readonly spans: readonly Span[];
-}
-
 export interface Summary {
   readonly done: number;
   readonly failed: number;
+  /** Deliveries that lie in the journal until their sink takes them. */
+  readonly waiting: number;
+  /** Films that were in flight when the time for stopping was over: the next start takes them. */
+  readonly unfinished: number;
   /** Files that were left alone because the journal says that they are done. */
   readonly already: number;
   /** Files that were left alone because they failed before. */
   readonly failedBefore: number;
+  /** Of {@link already}, how many another version of the graph has done. */
+  readonly otherGraph: number;
   readonly seconds: number;
 }
 
@@ -57,6 +47,8 @@ export interface Summary {
 export interface Already {
   readonly done: number;
   readonly failed: number;
+  /** Of those that are done, how many another version of the graph has done. */
+  readonly otherGraph: number;
 }
 
 /** A running graph. */
@@ -72,9 +64,24 @@ export interface PipelineRun {
    * must still hold the same bytes. Rejects with FRAME_UNREADABLE when it does not.
    */
   remake(origin: Origin): Promise<Remade>;
-  /** Takes no more files, and ends when those in flight are through. */
+  /**
+   * Puts another graph into the place of this one, between two films. Rejects, while the present one runs on, with
+   * {@link CreateError} when plugins refuse, and CONFIG_REFUSED for what only a new start can change.
+   */
+  reload(pipeline: Pipeline): Promise<void>;
+  /** Takes no more files, and ends when those in flight are through, or `shutdownTimeoutMs` is over. */
   stop(): void;
 }
+
+/** What is to follow the present generation. */
+interface Swap {
+  readonly next: Generation;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** How long plugins have to let go of what they hold when they did not come to an end in time. */
+const ABANDON_MS = 5000;
 
 /**
  * Makes the graph's plugins and starts it, in a child of `parent`, which is disposed of with the run.
@@ -85,170 +92,212 @@ export async function startPipeline(
   parent: Container,
   options: RunOptions = {},
 ): Promise<PipelineRun> {
-  const { once = false, again = false, now = () => new Date(), monitor = new Monitor() } = options;
-  const container = createGraphContainer(parent, pipeline);
+  const { once = false, again = false, failed = false, now = () => new Date() } = options;
+  const { monitor = new Monitor() } = options;
+  const container = createRunContainer(parent, pipeline.stateDir);
   const started = performance.now();
-  const since = again ? Date.now() : 0;
-  const stop = new Subject<void>();
-  const abort = new AbortController();
   const settled = new Subject<Settled>();
   const already = new Subject<Already>();
-  const counts = { done: 0, failed: 0, already: 0, failedBefore: 0 };
-  already.subscribe(({ done, failed }) => {
-    counts.already += done;
-    counts.failedBefore += failed;
-    monitor.films.already += done;
-    monitor.films.failedBefore += failed;
-  });
+  /** Emits when the frames in flight have had their time. */
+  const abandoned = new ReplaySubject<void>(1);
+  const counts = { done: 0, failed: 0, already: 0, failedBefore: 0, otherGraph: 0 };
+  let stopping = false;
+  let swap: Swap | undefined;
 
+  let journal: Journal;
+  let generationOptions: GenerationOptions;
+  let generation: Generation;
   try {
-    const log = container.get(LOG);
-    const pool = container.get(WorkerPool);
-    monitor.attach(pipeline, pool.threads);
-    pool.onWorked = (stage, seconds) => monitor.worked(stage, seconds);
-    const journal = await container.getAsync(JOURNAL);
-    const deadLetter = container.get(DeadLetter);
-    /** A warning only: the film is settled, and the next start tries again. */
-    const putAway = async (source: string, candidate: Candidate, outcome: Outcome): Promise<void> => {
-      try {
-        await container.get(SOURCE, { name: source }).settle?.(candidate, outcome);
-      } catch (error) {
-        const { code = 'unknown error' } = error as NodeJS.ErrnoException;
-        log.warn({ source }, `a file that is ${outcome} could not be put where it belongs: ${code}`);
-        log.debug({ source, file: candidate.name }, messageOf(error));
-      }
-    };
-    const parts = await createParts(pipeline, container, {
+    journal = await container.getAsync(JOURNAL);
+    const policy = await policyOf(pipeline, journal, container, { again, failed });
+    generationOptions = {
       once,
-      again,
-      signal: abort.signal,
-      unsettled: async (source, candidates) => {
-        const outcomes = await journal.outcomes(source, candidates, since);
-        const of = (outcome: Outcome | null): Candidate[] =>
-          candidates.filter((_, index) => outcomes[index] === outcome);
-        const [done, failed] = [of('done'), of('failed')];
-        if (done.length + failed.length > 0) already.next({ done: done.length, failed: failed.length });
-        // It may have ended between the journal's word and the source's deed.
-        for (const candidate of done) await putAway(source, candidate, 'done');
-        return of(null);
-      },
-    });
-
-    const tokens$ = takeIn(parts.sources, {
-      pool,
-      journal,
-      limits: pipeline.limits,
-      once,
-      since,
-      stop$: stop,
-      onAlready: ({ source, candidate }, outcome) => {
-        already.next({ done: outcome === 'done' ? 1 : 0, failed: outcome === 'failed' ? 1 : 0 });
-        if (outcome === 'done') void putAway(source, candidate, outcome);
+      policy,
+      onAlready: (known) => {
+        const done = known.filter(({ outcome }) => outcome === 'done');
+        const found = {
+          done: done.length,
+          failed: known.filter(({ outcome }) => outcome === 'failed').length,
+          otherGraph: done.filter(({ graph }) => graph !== generation.pipeline.hash).length,
+        };
+        counts.already += found.done;
+        counts.failedBefore += found.failed;
+        counts.otherGraph += found.otherGraph;
+        monitor.films.already += found.done;
+        monitor.films.failedBefore += found.failed;
+        if (found.done + found.failed > 0) already.next(found);
       },
       now,
       monitor,
-    });
-    const { threads } = pool;
-    const settlements$ = wire(pipeline, parts, tokens$.pipe(share()), { log, threads, now, monitor });
-    const conclude = async (ticket: Ticket, frame: Frame | null): Promise<Settled> => {
-      const { id, origin, candidate, failure } = ticket;
-      const outcome = failure === undefined ? 'done' : 'failed';
-      if (failure !== undefined) await deadLetter.keep(ticket, failure);
-      await journal.record({
-        id,
-        source: origin.source,
-        name: origin.name,
-        path: origin.path,
-        size: origin.size,
-        mtimeMs: origin.mtimeMs,
-        sha256: origin.sha256 || null,
-        outcome,
-        reason: failure === undefined ? null : `${failure.code}: ${failure.message}`,
-        graph: pipeline.hash,
-        at: now().getTime(),
-      });
-      await putAway(origin.source, candidate, outcome);
-      ticket.release();
-      return {
-        id,
-        name: origin.name,
-        origin,
-        outcome,
-        frame,
-        ...(failure !== undefined && { failure }),
-        graph: pipeline.hash,
-        spans: monitor.leave(id),
-      };
     };
-
-    const run$ = settlements$.pipe(
-      whole(Math.max(1, pipeline.sinks.length)),
-      mergeMap(({ ticket, frame }) => conclude(ticket, frame)),
-    );
-
-    const finished = new Promise<void>((resolve, reject) => {
-      run$.subscribe({
-        next: (film) => {
-          counts[film.outcome] += 1;
-          monitor.settle(film);
-          settled.next(film);
-        },
-        error: reject,
-        complete: resolve,
-      });
-    }).finally(async () => {
-      abort.abort();
-      await container.unbindAllAsync();
-    });
-    return {
-      settled$: settled.asObservable(),
-      already$: already.asObservable(),
-      finished: finished.then(
-        () => {
-          settled.complete();
-          return { ...counts, seconds: (performance.now() - started) / 1000 };
-        },
-        (error: unknown) => {
-          settled.error(error);
-          throw error;
-        },
-      ),
-      remake: async (origin) => {
-        const { size, mtimeMs } = await stat(origin.path).catch((cause: unknown) => {
-          throw new RxrayError('FRAME_UNREADABLE', 'the file is not where it was', { cause });
-        });
-        const reply = await pool.read({ ...origin, size, mtimeMs }, pipeline.limits.bytes);
-        if (reply?.sha256 !== origin.sha256) {
-          throw new RxrayError('FRAME_UNREADABLE', 'the file has changed since');
-        }
-        const { id, encoded } = { id: frameId(origin.source, origin.name, origin.sha256), ...reply };
-        return remake(pipeline, parts, { id, origin, encoded, meta: {}, results: {} });
-      },
-      stop: () => {
-        stop.next();
-      },
-    };
+    const pool = container.get(WorkerPool);
+    pool.onWorked = (stage, seconds) => monitor.worked(stage, seconds);
+    generation = await Generation.open(pipeline, container, generationOptions);
+    try {
+      await generation.connect(again);
+    } catch (error) {
+      await generation.dispose();
+      throw error;
+    }
   } catch (error) {
-    abort.abort();
     await container.unbindAllAsync();
     throw error;
   }
+  const log = container.get(LOG);
+
+  /** Runs the present generation to its end. */
+  async function runGeneration(): Promise<void> {
+    const films$ = await generation.start();
+    const disk = diskIsLow(pipeline.stateDir, generation.pipeline.limits.minFreeBytes).subscribe((low) => {
+      generation.hold(low);
+      if (low) log.warn({}, 'the disk is nearly full: no film is taken in until there is space again');
+      else log.info({}, 'there is enough space on the disk');
+    });
+    // It may have been told to while it was being made.
+    const ends = new Promise<void>((resolve, reject) => {
+      films$
+        .pipe(
+          takeUntil(abandoned),
+          finalize(() => disk.unsubscribe()),
+        )
+        .subscribe({
+          next: (film) => {
+            counts[film.outcome] += 1;
+          monitor.settle(film);
+            settled.next(film);
+          },
+          error: reject,
+          complete: resolve,
+        });
+    });
+    if (stopping || swap !== undefined) generation.stop();
+    await ends;
+  }
+
+  /** Lets go of the present sinks and sources and takes up those of the next generation; if they refuse, takes back the present ones. */
+  async function exchange({ next, resolve, reject }: Swap): Promise<void> {
+    const before = generation;
+    await before.disconnect();
+    try {
+      await next.connect();
+    } catch (error) {
+      await next.dispose();
+      await before.connect();
+      reject(error);
+      return;
+    }
+    generation = next;
+    await before.dispose();
+    resolve();
+  }
+
+  async function run(): Promise<Summary> {
+    for (;;) {
+      await runGeneration();
+      const wanted = swap;
+      swap = undefined;
+      if (wanted === undefined) break;
+      if (stopping) {
+        await wanted.next.dispose();
+        wanted.reject(new RxrayError('CONFIG_REFUSED', 'the run was stopped'));
+        break;
+      }
+      await exchange(wanted);
+    }
+    const { frames: unfinished, waiting } = generation.load;
+    // Whatever the sources may still have found, nobody has asked to stop before it was through.
+    if (unfinished === 0 && waiting === 0) await journal.note(AGAIN, null);
+    const parked = Object.values(await journal.parkedCounts());
+    return {
+      ...counts,
+      waiting: parked.reduce((sum, count) => sum + count, 0),
+      unfinished,
+      seconds: (performance.now() - started) / 1000,
+    };
+  }
+
+  async function close(): Promise<void> {
+    swap?.reject(new RxrayError('CONFIG_REFUSED', 'the run has ended'));
+    void swap?.next.dispose();
+    await generation.dispose();
+    await container.unbindAllAsync();
+  }
+
+  const finished = run()
+    .finally(async () => {
+      // What did not come to an end in time may not let go in time either.
+      const patience = generation.load.frames > 0 ? [setTimeout(ABANDON_MS, undefined, { ref: false })] : [];
+      await Promise.race([close(), ...patience]);
+    })
+    .then(
+      (summary) => {
+        settled.complete();
+        return summary;
+      },
+      (error: unknown) => {
+        settled.error(error);
+        throw error;
+      },
+    );
+
+  return {
+    settled$: settled.asObservable(),
+    already$: already.asObservable(),
+    finished,
+    remake: (origin) => generation.remake(origin),
+    reload: async (changed) => {
+      if (changed.stateDir !== pipeline.stateDir) {
+        throw new RxrayError(
+          'CONFIG_REFUSED',
+          '`state:` cannot be changed while the graph runs: start it anew',
+        );
+      }
+      if (stopping || swap !== undefined) {
+        throw new RxrayError(
+          'CONFIG_REFUSED',
+          stopping ? 'the run is being stopped' : 'another graph is taking over',
+        );
+      }
+      const next = await Generation.open(changed, container, generationOptions);
+      await new Promise<void>((resolve, reject) => {
+        swap = { next, resolve, reject };
+        generation.stop();
+      });
+    },
+    stop: () => {
+      if (stopping) return;
+      stopping = true;
+      generation.stop();
+      void setTimeout(generation.pipeline.shutdownTimeoutMs, undefined, { ref: false }).then(() =>
+        abandoned.next(),
+      );
+    },
+  };
 }
 
-/** Collects the settlements of each ticket until all sinks have spoken. Errors when a sink cannot go on. */
-function whole(sinks: number): OperatorFunction<Settlement, { ticket: Ticket; frame: Frame | null }> {
-  const open = new Map<Ticket, { left: number; frame: Frame | null }>();
-  return concatMap(({ sink, token: { ticket }, frame, thrown }) => {
-    if (thrown !== undefined) {
-      if (thrown instanceof RxrayError && isFatal(thrown)) throw thrown;
-      ticket.refuse(sink, thrown, 'FRAME_SINK');
-    }
-    const state = open.get(ticket) ?? { left: sinks, frame: null };
-    state.left -= 1;
-    state.frame = frame ?? state.frame;
-    open.set(ticket, state);
-    if (state.left > 0) return EMPTY;
-    open.delete(ticket);
-    return of({ ticket, frame: state.frame });
-  });
+/** Under which key the journal remembers an `again` that has not come to its end. */
+const AGAIN = 'again';
+
+/** What counts as settled: with `again`, or when an earlier one was cut short, nothing that is older. */
+async function policyOf(
+  { sources }: Pipeline,
+  journal: Journal,
+  container: Container,
+  { again, failed }: Required<Pick<RunOptions, 'again' | 'failed'>>,
+): Promise<Policy> {
+  const at = Date.now();
+  const failedSince = failed ? at : 0;
+  // Other folders are another matter.
+  const folders = JSON.stringify(sources.map(({ id, settings }) => ({ id, settings })));
+  if (again) {
+    await journal.note(AGAIN, JSON.stringify({ since: at, folders }));
+    return { since: at, failedSince };
+  }
+  const noted = JSON.parse((await journal.noted(AGAIN)) ?? 'null') as {
+    since: number;
+    folders: string;
+  } | null;
+  if (noted?.folders !== folders) return { since: 0, failedSince };
+  container.get(LOG).info({}, 'an earlier run with --again was cut short: it is taken up');
+  return { since: noted.since, failedSince };
 }

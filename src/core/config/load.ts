@@ -9,6 +9,7 @@ import { EntryReader } from './entries.js';
 import type { Entry } from './entries.js';
 import { lintExpression, lintId } from './expressions.js';
 import { connect } from './graph.js';
+import { DUPLICATE } from './pipeline.js';
 import type { Pipeline, Issue, SinkNode, SourceNode, StageNode } from './pipeline.js';
 import { parseAt, schemaIssues } from './problems.js';
 import { pipelineSchema, sinkSchema, sourceSchema, stageSchema } from './schema.js';
@@ -91,6 +92,7 @@ export async function parsePipeline(
   const entries = new Map(stages.map((stage) => [stage.id, stage]));
   for (const entry of [...stages, ...sinks]) lintExpression(entry, entries, yaml, report);
   for (const stage of stages) lintBatch(stage, yaml, report);
+  if (whole.success && whole.data.duplicates === 'skip') lintReserved(stages, report);
   if (lint) {
     const all = [...sources, ...stages, ...sinks];
     await Promise.all(all.map((entry) => lintSettings(entry, entries, yaml, baseDir, report)));
@@ -154,6 +156,14 @@ function lintBatch(
   const message = `\`${use}\` takes frames one by one: leave out \`batch:\``;
   const place = yaml.key([...path, 'batch']);
   report({ severity: 'error', code: 'CONFIG_INVALID', message, ...place, component: id });
+}
+
+/** The results of a film that is skipped stand under a name of their own. */
+function lintReserved(stages: readonly Entry[], report: (issue: Issue) => void): void {
+  const stage = stages.find(({ id }) => id === DUPLICATE);
+  if (stage === undefined) return;
+  const message = `with \`duplicates: skip\`, \`${DUPLICATE}\` is the id of the host's own results: give the stage another`;
+  report({ severity: 'error', code: 'CONFIG_DUPLICATE_ID', message, ...stage.idPlace, component: stage.id });
 }
 
 /** Lets the plugin itself look at its settings and at what stands before it. */

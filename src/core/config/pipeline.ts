@@ -1,6 +1,9 @@
 import type { ErrorCode, Location } from '../errors.js';
 import type { Kind, PluginOf } from '../plugin.js';
 
+/** What a film with known bytes has in place of results: `results.duplicate.of` is the name of the other. */
+export const DUPLICATE = 'duplicate';
+
 /** A graph as it runs: every plugin loaded, every setting parsed, every name resolved. */
 export interface Pipeline {
   /** The absolute path of the YAML file. */

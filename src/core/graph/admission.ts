@@ -33,8 +33,10 @@ export class Admission {
   readonly #inGraph = new Set<Ticket>();
   readonly #entering: { readonly ticket: Ticket; readonly enter: () => void }[] = [];
   #open = true;
+  #paused = false;
+  /** Files that wait. */
+  #waiting = 0;
   #pump: () => void = () => undefined;
-  #waiting: () => number = () => 0;
 
   /** `unstaged`: how many frames may be in the graph that no stage is through with yet. */
   constructor(
@@ -42,11 +44,11 @@ export class Admission {
     private readonly unstaged: number,
   ) {}
 
-  /** What waits, and what is in flight. */
+  /** What waits (once closed: what was left outside), and what is in flight. */
   get load(): Load {
     let bytes = 0;
     for (const { ticket } of this.#inFlight) bytes += ticket?.bytes ?? 0;
-    return { waiting: this.#waiting(), frames: this.#inFlight.size, bytes };
+    return { waiting: this.#waiting, frames: this.#inFlight.size, bytes };
   }
 
   /** Emits each offer when there is credit for it; completes when the last one has been let in. */
@@ -55,19 +57,24 @@ export class Admission {
       let waiting: Offer[] = [];
       let head = 0;
       let completed = false;
-      this.#waiting = () => waiting.length - head;
       this.#pump = (): void => {
         if (head > 1000) {
           waiting = waiting.slice(head);
           head = 0;
         }
-        for (let next = waiting[head]; this.#open && next !== undefined; next = waiting[head]) {
+        for (
+          let next = waiting[head];
+          this.#open && !this.#paused && next !== undefined;
+          next = waiting[head]
+        ) {
           if (!this.#hasCreditFor(next.candidate)) return;
           head += 1;
+          this.#waiting -= 1;
           const admitted: Admitted = { ...next };
           this.#inFlight.add(admitted);
           subscriber.next(admitted);
         }
+        if (this.#open && this.#paused && head < waiting.length) return;
         waiting = this.#open ? waiting.slice(head) : [];
         head = 0;
         if (completed || !this.#open) subscriber.complete();
@@ -75,6 +82,7 @@ export class Admission {
       return offers$.subscribe({
         next: (offer) => {
           waiting.push(offer);
+          this.#waiting += 1;
           if (waiting.length === head + 1) this.#pump();
         },
         error: (error: unknown) => subscriber.error(error),
@@ -108,6 +116,16 @@ export class Admission {
     this.#inFlight.delete(admitted);
     if (admitted.ticket !== undefined) this.#inGraph.delete(admitted.ticket);
     this.progress();
+    this.#pump();
+  }
+
+  /** Lets nothing in until {@link resume}. */
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    this.#paused = false;
     this.#pump();
   }
 

@@ -1,6 +1,8 @@
 import { Observable, Subscription, type OperatorFunction } from 'rxjs';
 import type { Frame, Image } from '../frame.js';
 import type { BatchStage } from '../plugin.js';
+import { isAllocationFailure } from './allocation.js';
+import type { Stage } from './stage.js';
 import { absent, advance, isLive, type LiveToken, type Token } from './ticket.js';
 
 export interface BatchOptions {
@@ -20,15 +22,17 @@ interface Waiting {
 /**
  * Runs a batch stage. Frames of one shape (size, channels, sample type) are put together; while the
  * device is idle nothing waits, so that batches fill up exactly when the device is the bottleneck.
- * A batch that throws is halved until only the guilty frame fails.
+ * A batch that throws is halved until only the guilty frame fails. Where the runtime has no memory for
+ * a batch, nobody is guilty: batches are smaller from then on.
  */
 export function inBatches(
-  component: string,
+  { id, log, retry, fail }: Stage,
   stage: BatchStage,
-  { size, waitMs, concurrency }: BatchOptions,
+  { size: largest, waitMs, concurrency }: BatchOptions,
 ): OperatorFunction<Token, Token> {
   return (input) =>
     new Observable((subscriber) => {
+      let size = largest;
       /** Frames that wait, by shape; the shape whose first frame is oldest comes first. */
       const queues = new Map<string, Waiting[]>();
       let running = 0;
@@ -67,7 +71,8 @@ export function inBatches(
         if (live.length === 0) return;
         let out: readonly Token[];
         try {
-          const frames = await stage.processBatch(live.map(({ frame }) => frame));
+          const attempt = () => stage.processBatch(live.map(({ frame }) => frame));
+          const frames = await (live.length === 1 ? retry(attempt) : attempt());
           if (frames.length !== live.length) {
             throw new Error('the stage did not return the frames of its batch, one for one and in order');
           }
@@ -75,11 +80,17 @@ export function inBatches(
         } catch (thrown) {
           const [only, ...others] = live;
           if (only !== undefined && others.length === 0) {
-            only.ticket.fail(component, thrown, 'FRAME_STAGE');
-            emit(absent(only));
+            emit(fail(only, thrown));
             return;
           }
           const half = live.length >> 1;
+          if (isAllocationFailure(thrown) && half < size) {
+            size = half;
+            log.warn(
+              { stage: id, size },
+              `there is no memory for ${String(live.length)} frames at once: batches are halved`,
+            );
+          }
           await run(live.slice(0, half));
           await run(live.slice(half));
           return;

@@ -1,27 +1,27 @@
 import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
 import type { Container, ServiceIdentifier } from 'inversify';
-import type { Issue, Pipeline, StageNode } from '../config/pipeline.js';
+import { DUPLICATE, type Issue, type Pipeline, type StageNode } from '../config/pipeline.js';
 import { adopt, LOG, SINK, SOURCE, STAGE } from '../container.js';
 import { isFatal, messageOf, RxrayError } from '../errors.js';
 import { compileExpression } from '../expression.js';
 import type { Candidate, Services, SinkInstance, SourceInstance, StageInstance } from '../plugin.js';
 import { WorkerPool } from '../workers/pool.js';
 
-/** The plugins of a graph, made and ready. */
-export interface Parts {
+/** Where a graph begins and ends: what may hold files and folders, of which only one graph at a time can have some. */
+export interface Ends {
   readonly sources: ReadonlyMap<string, SourceInstance>;
-  readonly stages: ReadonlyMap<string, StageInstance>;
   readonly sinks: ReadonlyMap<string, SinkInstance>;
 }
 
-/** What the run offers to its sources. */
+/** What the run offers to sources and sinks. */
 export interface Intake {
   readonly once: boolean;
   readonly again: boolean;
-  readonly signal: AbortSignal;
   unsettled(source: string, candidates: readonly Candidate[]): Promise<Candidate[]>;
 }
+
+type Stages = ReadonlyMap<string, StageInstance>;
 
 interface Disposable {
   dispose?(): Promise<void> | void;
@@ -36,58 +36,42 @@ export class CreateError extends Error {
 }
 
 /**
- * Makes every plugin of the graph in its container: stages first, since sinks ask for their columns.
- * Throws {@link CreateError}, or the error itself where the trouble is outside the pipeline file
- * (no place to write, say).
+ * Makes the stages of the graph in its container. Throws {@link CreateError}, or the error itself where the
+ * trouble is outside the pipeline file (no place to write, say).
  */
-export async function createParts(pipeline: Pipeline, container: Container, intake: Intake): Promise<Parts> {
+export async function createStages(
+  pipeline: Pipeline,
+  container: Container,
+  signal: AbortSignal,
+): Promise<Stages> {
   const pool = container.get(WorkerPool);
-  const run = randomUUID();
-  const issues: Issue[] = [];
-
-  const services = (id: string): Services => ({
-    id,
-    log: container.get(LOG),
-    baseDir: pipeline.baseDir,
-    stateDir: pipeline.stateDir,
-    signal: intake.signal,
-    resolve: (path) => resolve(pipeline.baseDir, path),
-    get: (service) => container.get(service),
-  });
-
-  /** Makes one kind of entries; what is refused becomes an issue, so that all are shown at once. */
-  async function make<N extends Pipeline['sources' | 'stages' | 'sinks'][number], T extends Disposable>(
-    nodes: readonly N[],
-    kind: ServiceIdentifier<T>,
-    create: (node: N) => T | Promise<T>,
-  ): Promise<Map<string, T>> {
-    const made = new Map<string, T>();
-    for (const node of nodes) {
-      const { id, location } = node;
-      try {
-        const plugin = await create(node);
-        adopt(container, kind, id, plugin);
-        made.set(id, plugin);
-      } catch (thrown) {
-        if (thrown instanceof RxrayError && isFatal(thrown)) throw thrown;
-        const code = thrown instanceof RxrayError ? thrown.code : 'CONFIG_CREATE';
-        issues.push({ severity: 'error', code, message: messageOf(thrown), component: id, location });
-      }
-    }
-    return made;
-  }
-
-  const stages = await make(pipeline.stages, STAGE, (node) =>
-    node.plugin.runsIn === 'main'
-      ? createOnMain(node, services(node.id))
-      : createInWorkers(node, pool, `${run}:${node.id}`, pipeline),
+  const graph = randomUUID();
+  const services = servicesOf(pipeline, container, signal);
+  return all(
+    await make(container, pipeline.stages, STAGE, (node) =>
+      node.plugin.runsIn === 'main'
+        ? createOnMain(node, services(node.id))
+        : createInWorkers(node, pool, { graph, signal, pipeline }),
+    ),
   );
-  // Sinks ask for the columns of all stages, so with a stage missing they would complain in vain.
-  if (issues.length > 0) throw new CreateError(issues);
+}
+
+/** Makes sinks and sources, of which sinks ask for the columns of the stages. Throws like {@link createStages}. */
+export async function createEnds(
+  pipeline: Pipeline,
+  container: Container,
+  stages: Stages,
+  signal: AbortSignal,
+  intake: Intake,
+): Promise<Ends> {
+  const services = servicesOf(pipeline, container, signal);
   const columns = pipeline.stages.flatMap(({ id }) =>
     (stages.get(id)?.columns ?? []).map((column) => ({ stage: id, column })),
   );
-  const sinks = await make(pipeline.sinks, SINK, (node) =>
+  if (pipeline.duplicates === 'skip') {
+    columns.push({ stage: DUPLICATE, column: { name: 'of', path: ['of'] } });
+  }
+  const sinks = await make(container, pipeline.sinks, SINK, (node) =>
     node.plugin.create(node.settings as never, {
       ...services(node.id),
       columns,
@@ -95,15 +79,61 @@ export async function createParts(pipeline: Pipeline, container: Container, inta
       expression: compileExpression,
     }),
   );
-  const sources = await make(pipeline.sources, SOURCE, (node) =>
+  const sources = await make(container, pipeline.sources, SOURCE, (node) =>
     node.plugin.create(node.settings as never, {
       ...services(node.id),
       once: intake.once,
       unsettled: (candidates) => intake.unsettled(node.id, candidates),
     }),
   );
+  all({ made: new Map(), issues: [...sinks.issues, ...sources.issues] });
+  return { sinks: sinks.made, sources: sources.made };
+}
+
+function servicesOf(pipeline: Pipeline, container: Container, signal: AbortSignal): (id: string) => Services {
+  return (id) => ({
+    id,
+    log: container.get(LOG),
+    baseDir: pipeline.baseDir,
+    stateDir: pipeline.stateDir,
+    signal,
+    resolve: (path) => resolve(pipeline.baseDir, path),
+    get: (service) => container.get(service),
+  });
+}
+
+interface Made<T> {
+  readonly made: ReadonlyMap<string, T>;
+  readonly issues: readonly Issue[];
+}
+
+/** Makes one kind of entries; what is refused becomes an issue, so that all are shown at once. */
+async function make<N extends Pipeline['sources' | 'stages' | 'sinks'][number], T extends Disposable>(
+  container: Container,
+  nodes: readonly N[],
+  kind: ServiceIdentifier<T>,
+  create: (node: N) => T | Promise<T>,
+): Promise<Made<T>> {
+  const made = new Map<string, T>();
+  const issues: Issue[] = [];
+  for (const node of nodes) {
+    const { id, location } = node;
+    try {
+      const plugin = await create(node);
+      adopt(container, kind, id, plugin);
+      made.set(id, plugin);
+    } catch (thrown) {
+      if (thrown instanceof RxrayError && isFatal(thrown)) throw thrown;
+      const code = thrown instanceof RxrayError ? thrown.code : 'CONFIG_CREATE';
+      issues.push({ severity: 'error', code, message: messageOf(thrown), component: id, location });
+    }
+  }
+  return { made, issues };
+}
+
+function all<T>({ made, issues }: Made<T>): ReadonlyMap<string, T> {
   if (issues.length > 0) throw new CreateError(issues);
-  return { sources, stages, sinks };
+  return made;
 }
 
 async function createOnMain(node: StageNode, services: Services): Promise<StageInstance> {
@@ -112,6 +142,13 @@ async function createOnMain(node: StageNode, services: Services): Promise<StageI
     await stage.dispose?.();
     throw new RxrayError('CONFIG_INVALID', `"${node.use}" does not work in batches: leave out \`batch:\``);
   }
+  if (node.retry !== undefined && 'operator' in stage) {
+    await stage.dispose?.();
+    throw new RxrayError(
+      'CONFIG_INVALID',
+      `"${node.use}" is an RxJS operator, which may retry by itself: leave out \`retry:\``,
+    );
+  }
   return stage;
 }
 
@@ -119,13 +156,20 @@ async function createOnMain(node: StageNode, services: Services): Promise<StageI
 async function createInWorkers(
   node: StageNode,
   pool: WorkerPool,
-  key: string,
-  pipeline: Pipeline,
+  { graph, signal, pipeline }: { graph: string; signal: AbortSignal; pipeline: Pipeline },
 ): Promise<StageInstance> {
   const { id, url, settings } = node;
   if (node.batch !== undefined) {
     throw new RxrayError('CONFIG_INVALID', `"${node.use}" takes frames one by one: leave out \`batch:\``);
   }
+  const key = `${graph}:${id}`;
   const spec = { key, id, url, settings, baseDir: pipeline.baseDir, stateDir: pipeline.stateDir };
-  return { columns: await pool.create(spec), process: (frame) => pool.process(spec, frame) };
+  signal.addEventListener('abort', () => {
+    pool.abort(key);
+  });
+  return {
+    columns: await pool.create(spec),
+    process: (frame) => pool.process(spec, frame),
+    dispose: () => pool.disposeStage(key),
+  };
 }

@@ -1,10 +1,11 @@
 import { mergeMap, of, type OperatorFunction } from 'rxjs';
 import type { Frame } from '../frame.js';
+import type { Stage } from './stage.js';
 import { absent, advance, isLive, type LiveToken, type Token } from './ticket.js';
 
 /** Runs a stage of the form one frame in, one frame out, on up to `concurrency` frames at a time. */
 export function eachFrame(
-  component: string,
+  stage: Stage,
   process: (frame: Frame) => Frame | Promise<Frame>,
   concurrency: number,
 ): OperatorFunction<Token, Token> {
@@ -12,10 +13,9 @@ export function eachFrame(
 
   async function apply(token: LiveToken): Promise<Token> {
     try {
-      return advance(token, await process(token.frame));
+      return await stage.retry(async () => advance(token, await process(token.frame)));
     } catch (thrown) {
-      token.ticket.fail(component, thrown, 'FRAME_STAGE');
-      return absent(token);
+      return stage.fail(token, thrown);
     }
   }
 }

@@ -1,30 +1,33 @@
 import { stat } from 'node:fs/promises';
 import { setTimeout } from 'node:timers/promises';
 import { filter, map, merge, mergeMap, takeUntil, tap, type Observable } from 'rxjs';
-import type { Limits } from '../config/pipeline.js';
+import { DUPLICATE, type Limits } from '../config/pipeline.js';
 import { frameId, type Frame, type Origin } from '../frame.js';
 import type { Journal } from '../journal/journal.js';
+import type { Known, Policy } from '../journal/protocol.js';
 import type { Monitor } from '../monitor/monitor.js';
-import type { Candidate, Outcome, SourceInstance } from '../plugin.js';
+import type { Candidate, SourceInstance } from '../plugin.js';
 import type { WorkerPool } from '../workers/pool.js';
-import { Admission, type Admitted, type Offer } from './admission.js';
+import type { Admission, Admitted, Offer } from './admission.js';
 import { Ticket, type Token } from './ticket.js';
 
 /** How long a file must be left alone that changed between being offered and being read. */
 const RESETTLE_MS = 500;
 
 export interface IntakeOptions {
+  readonly admission: Admission;
   readonly pool: WorkerPool;
   readonly journal: Journal;
   readonly limits: Limits;
+  /** Whether a film with the bytes of another one is marked as a duplicate. */
+  readonly findDuplicates: boolean;
   /** The sources end: a file that changes before it is read will not be offered again. */
   readonly once: boolean;
-  /** What was settled before this (ms since 1970) counts as not settled. */
-  readonly since: number;
+  readonly policy: Policy;
   /** No file is taken after it has emitted; what is in flight goes on. */
   readonly stop$: Observable<unknown>;
   /** Told of files whose very bytes turned out to be settled already. */
-  readonly onAlready: (offer: Offer, outcome: Outcome) => void;
+  readonly onAlready: (offer: Offer, known: Known) => void;
   readonly now: () => Date;
   readonly monitor: Monitor;
 }
@@ -36,10 +39,8 @@ export interface IntakeOptions {
  */
 export function takeIn(
   sources: ReadonlyMap<string, SourceInstance>,
-  { pool, journal, limits, once, since, stop$, onAlready, now, monitor }: IntakeOptions,
+  { admission, pool, journal, limits, findDuplicates, once, policy, stop$, onAlready, now, monitor }: IntakeOptions,
 ): Observable<Token> {
-  const admission = new Admission(limits, 2 * pool.threads);
-  monitor.load = () => admission.load;
   /** Files that wait or are in flight: a source may offer one more than once. */
   const offered = new Set<string>();
   /** Frames in flight: the same bytes under the same name, touched meanwhile, are one frame. */
@@ -105,13 +106,25 @@ export function takeIn(
       ticket.fail(undefined, error, 'FRAME_UNREADABLE');
       return { ticket, frame: null };
     }
-    const outcome = await journal.recognise(id, candidate, since);
-    if (outcome !== null) {
-      onAlready({ source, candidate }, outcome);
+    const { path, name, size, mtimeMs } = candidate;
+    const film = { id, source, name, path, size, mtimeMs, sha256 };
+    const { known, delivered, duplicateOf } = await journal.admit(film, policy, findDuplicates);
+    if (known !== null) {
+      onAlready({ source, candidate }, known);
       ticket.release();
       return null;
     }
-    const frame: Frame = { id, origin, encoded, meta: {}, results: {} };
+    ticket.delivered = new Set(delivered);
+    ticket.duplicate = duplicateOf !== null;
+    const frame: Frame =
+      duplicateOf === null
+        ? { id, origin, encoded, meta: {}, results: {} }
+        : {
+            id,
+            origin,
+            meta: {},
+            results: { [DUPLICATE]: { kind: 'duplicate', of: duplicateOf.name, id: duplicateOf.id } },
+          };
     ticket.charge(frame);
     await admission.enter(ticket);
     monitor.enter(id);

@@ -8,7 +8,8 @@ import {
   type OperatorFunction,
 } from 'rxjs';
 import type { Frame } from '../frame.js';
-import type { Log, OperatorStage } from '../plugin.js';
+import type { OperatorStage } from '../plugin.js';
+import type { Stage } from './stage.js';
 import { absent, advance, isLive, type LiveToken, type Token } from './ticket.js';
 
 /**
@@ -17,9 +18,8 @@ import { absent, advance, isLive, type LiveToken, type Token } from './ticket.js
  * through a fresh subscription, as they do when the operator completes before its input.
  */
 export function throughOperator(
-  component: string,
+  { id: component, log, fail: failed }: Stage,
   stage: OperatorStage,
-  log: Log,
 ): OperatorFunction<Token, Token> {
   return (input) =>
     new Observable((subscriber) => {
@@ -112,8 +112,7 @@ export function throughOperator(
       }
 
       function fail(token: LiveToken, thrown: unknown): void {
-        token.ticket.fail(component, thrown, 'FRAME_STAGE');
-        subscriber.next(absent(token));
+        subscriber.next(failed(token, thrown));
       }
 
       function finish(): void {

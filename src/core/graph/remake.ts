@@ -3,7 +3,6 @@ import type { Pipeline, StageNode } from '../config/pipeline.js';
 import { compileCondition } from '../expression.js';
 import type { Frame } from '../frame.js';
 import type { StageInstance } from '../plugin.js';
-import type { Parts } from './create.js';
 import { combine } from './join.js';
 
 /** What an entry of the graph makes of a film: null where the film does not come by. Rejects as the entry does. */
@@ -13,7 +12,11 @@ export type Remade = (id: string) => Promise<Frame | null>;
  * Takes a film through the graph's stages once more, as far as somebody wants to see: each entry at most
  * once, and only on the way to what is asked for. Nothing is counted, delivered or recorded.
  */
-export function remake(pipeline: Pipeline, { stages }: Parts, frame: Frame): Remade {
+export function remake(
+  pipeline: Pipeline,
+  stages: ReadonlyMap<string, StageInstance>,
+  frame: Frame,
+): Remade {
   const made = new Map<string, Promise<Frame | null>>();
 
   const at: Remade = (id) => {

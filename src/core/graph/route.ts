@@ -9,6 +9,8 @@ export function route(component: string, when: (frame: Frame) => boolean): Opera
     try {
       return when(token.frame) ? token : absent(token);
     } catch (thrown) {
+      // Without results of its own, which it never was to have, it has nothing that the expression could be true of.
+      if (token.ticket.duplicate) return absent(token);
       token.ticket.fail(component, thrown, 'FRAME_EXPRESSION');
       return absent(token);
     }

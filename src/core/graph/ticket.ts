@@ -11,11 +11,24 @@ export interface Failure {
   readonly cause?: unknown;
 }
 
+export function failureOf(component: string | undefined, thrown: unknown, fallback: ErrorCode): Failure {
+  return {
+    code: thrown instanceof RxrayError ? thrown.code : fallback,
+    component,
+    message: messageOf(thrown),
+    cause: thrown,
+  };
+}
+
 /**
  * One frame's admission to the graph, from its file's reading until every sink has settled. The frame
  * itself is immutable and exists in several versions at once, one per branch; the ticket is what they share.
  */
 export class Ticket {
+  /** Sinks that are not to be asked: they have it, or will get it from the journal. */
+  delivered: ReadonlySet<string> = new Set();
+  /** Whether its bytes are known from another film: it goes past the stages. */
+  duplicate = false;
   #failure: Failure | undefined;
   #live = true;
   #bytes = 0;
@@ -77,12 +90,7 @@ export class Ticket {
 
   /** A sink did not take it: it has failed, but other sinks still get it. */
   refuse(component: string | undefined, thrown: unknown, fallback: ErrorCode): void {
-    this.#failure ??= {
-      code: thrown instanceof RxrayError ? thrown.code : fallback,
-      component,
-      message: messageOf(thrown),
-      cause: thrown,
-    };
+    this.#failure ??= failureOf(component, thrown, fallback);
   }
 }
 

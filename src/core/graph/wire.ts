@@ -1,16 +1,16 @@
-import { map, merge, share, type Observable, type OperatorFunction } from 'rxjs';
+import { filter, identity, map, merge, share, type Observable, type OperatorFunction } from 'rxjs';
 import type { Pipeline, SinkNode, StageNode } from '../config/pipeline.js';
 import { compileCondition } from '../expression.js';
 import type { Meter } from '../monitor/meter.js';
 import type { Monitor } from '../monitor/monitor.js';
 import type { Log, StageInstance } from '../plugin.js';
 import { inBatches } from './batch.js';
-import type { Parts } from './create.js';
-import { deliverTo, type Settlement } from './deliver.js';
 import { eachFrame } from './frames.js';
 import { joinBranches } from './join.js';
 import { throughOperator } from './operator.js';
+import type { Outlet, Settlement } from './outlet.js';
 import { route } from './route.js';
+import { stageOf } from './stage.js';
 import { absent, type Token } from './ticket.js';
 
 /** How many frames a stage on the main thread works on at a time unless the graph says otherwise: it mostly waits. */
@@ -21,7 +21,6 @@ export interface WireOptions {
   readonly log: Log;
   /** How many worker threads there are. */
   readonly threads: number;
-  readonly now: () => Date;
   readonly monitor: Monitor;
 }
 
@@ -33,9 +32,10 @@ export interface WireOptions {
  */
 export function wire(
   pipeline: Pipeline,
-  parts: Parts,
+  stages: ReadonlyMap<string, StageInstance>,
+  outlets: ReadonlyMap<string, Outlet>,
   admitted: Observable<Token>,
-  { log, threads, now, monitor }: WireOptions,
+  { log, threads, monitor }: WireOptions,
 ): Observable<Settlement> {
   // Other sources' tickets come by as absent ones, so that several sources join like branches do.
   const outputs = new Map(
@@ -51,10 +51,12 @@ export function wire(
 
   for (const node of pipeline.stages) {
     const meter = monitor.meter(node.id);
-    const stage = meter.stage(get(parts.stages, node.id));
+    const work = stageOperator(node, meter.stage(get(stages, node.id)), meter);
+    const measured = (input: Observable<Token>): Observable<Token> =>
+      input.pipe(routing(node), meter.entering(), work, meter.leaving());
     outputs.set(
       node.id,
-      inputOf(node).pipe(meter.entering(), stageOperator(node, stage, meter), meter.leaving(), share()),
+      inputOf(node).pipe(pipeline.duplicates === 'skip' ? pastDuplicates(measured) : measured, share()),
     );
   }
   const [last = pipeline.sources[0]] = pipeline.stages.slice(-1);
@@ -64,21 +66,23 @@ export function wire(
   return merge(
     ...pipeline.sinks.map((node) => {
       const meter = monitor.meter(node.id);
-      meter.capacity = 1;
-      const sink = meter.sink(get(parts.sinks, node.id));
       return inputOf(node).pipe(
+        routing(node),
         meter.entering(),
-        deliverTo(node.id, sink, node.plugin.maxBatch ?? 1, now),
+        get(outlets, node.id).operator,
         meter.settling(),
       );
     }),
   );
 
-  function inputOf({ id, from, when }: StageNode | SinkNode): Observable<Token> {
+  function inputOf({ from }: StageNode | SinkNode): Observable<Token> {
     const inputs = from.map((name) => get(outputs, name));
     const [only] = inputs;
-    const input = only !== undefined && inputs.length === 1 ? only : joinBranches(inputs);
-    return when === undefined ? input : input.pipe(route(id, compileCondition(when)));
+    return only !== undefined && inputs.length === 1 ? only : joinBranches(inputs);
+  }
+
+  function routing({ id, when }: StageNode | SinkNode): OperatorFunction<Token, Token> {
+    return when === undefined ? identity : route(id, compileCondition(when));
   }
 
   function stageOperator(
@@ -86,16 +90,31 @@ export function wire(
     stage: StageInstance,
     meter: Meter,
   ): OperatorFunction<Token, Token> {
-    if ('operator' in stage) return throughOperator(node.id, stage, log);
+    const context = stageOf(node, log);
+    if ('operator' in stage) return throughOperator(context, stage);
     if ('processBatch' in stage) {
       meter.capacity = node.concurrency ?? 1;
-      return inBatches(node.id, stage, { ...DEFAULT_BATCH, ...node.batch, concurrency: meter.capacity });
+      return inBatches(context, stage, { ...DEFAULT_BATCH, ...node.batch, concurrency: meter.capacity });
     }
     const usual = node.plugin.runsIn === 'main' ? MAIN_CONCURRENCY : threads;
     const concurrency = node.concurrency ?? usual;
     meter.capacity = node.plugin.runsIn === 'main' ? concurrency : threads;
-    return eachFrame(node.id, (frame) => stage.process(frame), concurrency);
+    return eachFrame(context, (frame) => stage.process(frame), concurrency);
   }
+}
+
+/** Films whose bytes are known go past the stage. */
+function pastDuplicates(work: OperatorFunction<Token, Token>): OperatorFunction<Token, Token> {
+  return (tokens) => {
+    const shared = tokens.pipe(share());
+    return merge(
+      shared.pipe(
+        filter(({ ticket }) => !ticket.duplicate),
+        work,
+      ),
+      shared.pipe(filter(({ ticket }) => ticket.duplicate)),
+    );
+  };
 }
 
 function get<T>(map: ReadonlyMap<string, T>, id: string): T {

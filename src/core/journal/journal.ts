@@ -1,9 +1,22 @@
 import { mkdir } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
+import { durably } from '../durable.js';
 import { RxrayError, messageOf } from '../errors.js';
-import type { Candidate, Log, Outcome } from '../plugin.js';
-import type { Answer, Entry, Question, Request, Response } from './store.js';
+import type { Candidate, Log } from '../plugin.js';
+import type {
+  Admittance,
+  Answer,
+  Entry,
+  Film,
+  Known,
+  Parked,
+  Policy,
+  Question,
+  Request,
+  Response,
+  Standing,
+} from './protocol.js';
 
 /**
  * The durable record of what became of every file, in SQLite (WAL, synchronous FULL). A commit blocks
@@ -37,7 +50,7 @@ export class Journal {
     } catch (cause) {
       throw new RxrayError('STATE_UNWRITABLE', `${stateDir} cannot be made: ${messageOf(cause)}`, { cause });
     }
-    const worker = new Worker(new URL(`./store${extname(import.meta.url)}`, import.meta.url), {
+    const worker = new Worker(new URL(`./thread${extname(import.meta.url)}`, import.meta.url), {
       workerData: { path },
     });
     const journal = new Journal(worker);
@@ -54,38 +67,73 @@ export class Journal {
   }
 
   /**
-   * What became of these files in the same place, size and mtime at or after `since` (ms), file by
-   * file; null where nothing did yet. A file that could not be read is no settled one: next time it may be.
+   * What became of these files in the same place, size and mtime, file by file; null where nothing did that counts
+   * by the policy. A file that could not be read is no settled one: next time it may be.
    */
   async outcomes(
     source: string,
     candidates: readonly Candidate[],
-    since = 0,
-  ): Promise<readonly (Outcome | null)[]> {
+    policy: Policy,
+  ): Promise<readonly (Known | null)[]> {
     if (candidates.length === 0) return [];
     const files = candidates.map(({ path, name, size, mtimeMs }) => ({ path, name, size, mtimeMs }));
-    return this.#ask({ kind: 'outcomes', source, files, since });
+    return this.#ask({ kind: 'outcomes', source, files, policy, at: Date.now() });
   }
 
   /**
-   * What became of the frame at or after `since` (ms), or null; if something did, its file is known
-   * by its present place and mtime from now on.
+   * Notes that a film enters the graph, and says what an earlier process has done of it. If it is settled, its file
+   * is known by its present place and mtime from now on.
    */
-  recognise(id: string, { path, mtimeMs }: Candidate, since = 0): Promise<Outcome | null> {
-    return this.#ask({ kind: 'recognise', id, path, mtimeMs, since });
+  admit(film: Film, policy: Policy, findDuplicate = false): Promise<Admittance> {
+    return this.#ask({ kind: 'admit', film, policy, findDuplicate, at: Date.now() });
   }
 
-  /** Writes what became of a frame; resolves when it is on the disk. */
-  async record(entry: Entry): Promise<void> {
-    await this.#ask({ kind: 'record', entry });
+  /** Keeps a frame (by `v8.serialize`) until {@link confirm}; resolves when it is on the disk. */
+  async park(id: string, sink: string, frame: Uint8Array): Promise<void> {
+    await durably('journal.park', () => this.#ask({ kind: 'park', id, sink, frame, at: Date.now() }));
+  }
+
+  /** The sink has the film. Resolves, when that is on the disk, with the film if it waited for nothing else. */
+  confirm(id: string, sink: string): Promise<Film | null> {
+    return durably('journal.confirm', () => this.#ask({ kind: 'confirm', id, sink, at: Date.now() }));
+  }
+
+  /**
+   * Writes what became of a frame; resolves when it is on the disk. A film is `done` when no sink's delivery is
+   * parked any more, and `waiting` until then.
+   */
+  record(entry: Entry): Promise<Standing> {
+    return durably('journal.record', () => this.#ask({ kind: 'record', entry }));
+  }
+
+  /** Up to `limit` deliveries that wait for the sink, oldest first, behind the row `after`. */
+  parked(sink: string, after: number, limit: number): Promise<readonly Parked[]> {
+    return this.#ask({ kind: 'parked', sink, after, limit });
+  }
+
+  /** How many deliveries wait, by sink. */
+  parkedCounts(): Promise<Readonly<Record<string, number>>> {
+    return this.#ask({ kind: 'parkedCounts' });
+  }
+
+  /** Remembers something under a key; null forgets it. */
+  async note(key: string, value: string | null): Promise<void> {
+    await this.#ask({ kind: 'note', key, value });
+  }
+
+  noted(key: string): Promise<string | null> {
+    return this.#ask({ kind: 'noted', key });
   }
 
   /** Commits what is left and closes the database. */
   async close(): Promise<void> {
     if (this.#ended) return;
-    await this.#ask({ kind: 'close' });
-    this.#ended = true;
-    await this.#worker.terminate();
+    try {
+      await this.#ask({ kind: 'close' });
+    } finally {
+      this.#ended = true;
+      await this.#worker.terminate();
+    }
   }
 
   #ask<Q extends Question>(question: Q): Promise<Answer<Q>> {

@@ -1,238 +1,356 @@
-import { existsSync, renameSync } from 'node:fs';
-import { parentPort, workerData } from 'node:worker_threads';
 import Database from 'libsql';
-import { durablySync } from '../durable.js';
-import { messageOf, type ErrorCode } from '../errors.js';
-import type { Outcome } from '../plugin.js';
+import type { Admittance, Entry, Film, Known, Parked, Policy, Standing } from './protocol.js';
 
-/** One line of the journal: what became of a frame. */
-export interface Entry {
-  readonly id: string;
-  readonly source: string;
-  readonly name: string;
-  /** Absolute: two folders may hold other films under the same names. */
-  readonly path: string;
-  readonly size: number;
-  readonly mtimeMs: number;
-  /** Null when the file could not be read. */
-  readonly sha256: string | null;
-  readonly outcome: Outcome;
-  /** Why it failed: code and message. */
-  readonly reason: string | null;
-  /** The graph that did it: {@link Pipeline.hash}. */
-  readonly graph: string;
-  /** Milliseconds since 1970. */
-  readonly at: number;
-}
+/** The layout of the tables, as `PRAGMA user_version` says it. */
+const VERSION = 1;
 
-/** What one asks of the journal's thread. */
-export type Question =
-  | { readonly kind: 'open' }
-  | {
-      readonly kind: 'outcomes';
-      readonly source: string;
-      readonly files: readonly Fingerprint[];
-      readonly since: number;
-    }
-  | {
-      readonly kind: 'recognise';
-      readonly id: string;
-      readonly path: string;
-      readonly mtimeMs: number;
-      readonly since: number;
-    }
-  | { readonly kind: 'record'; readonly entry: Entry }
-  | { readonly kind: 'close' };
-
-export interface Fingerprint {
-  readonly path: string;
-  readonly name: string;
-  readonly size: number;
-  readonly mtimeMs: number;
-}
-
-/** What comes back, by the kind of question. */
-interface Answers {
-  /** The new name of a damaged journal. */
-  open: { setAside: string | null };
-  outcomes: (Outcome | null)[];
-  recognise: Outcome | null;
-  record: null;
-  close: null;
-}
-export type Answer<Q extends Question> = Answers[Q['kind']];
-
-export interface Request {
-  readonly seq: number;
-  readonly question: Question;
-}
-export type Response =
-  | {
-      readonly seq: number;
-      readonly ok: true;
-      readonly answer: Answers[keyof Answers];
-      readonly error?: never;
-    }
-  | {
-      readonly seq: number;
-      readonly ok: false;
-      readonly answer?: never;
-      readonly error: { readonly code: ErrorCode; readonly message: string };
-    };
-
+/**
+ * `films`: one row per film for ever; `outcome` is `admitted` until it is settled, `at` when it was. `discovered`: files
+ * that a source has offered and that wait for admission. `deliveries`: what each sink has, or has waiting, of a film
+ * that is not done; a film that is done keeps the times in `sinks`.
+ */
 const SCHEMA = `
-  CREATE TABLE IF NOT EXISTS films (
-    id TEXT PRIMARY KEY, source TEXT NOT NULL, name TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL, mtimeMs REAL NOT NULL,
-    sha256 TEXT, outcome TEXT NOT NULL, reason TEXT, graph TEXT NOT NULL, at INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 1
+  CREATE TABLE films (
+    id TEXT PRIMARY KEY, source TEXT NOT NULL, name TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL,
+    mtimeMs REAL NOT NULL, sha256 TEXT, outcome TEXT NOT NULL, reason TEXT, graph TEXT NOT NULL, at INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 1, discoveredAt INTEGER, admittedAt INTEGER, sinks TEXT
   ) STRICT;
-  CREATE INDEX IF NOT EXISTS by_name ON films (source, name);
+  CREATE INDEX by_name ON films (source, name);
+  CREATE INDEX by_bytes ON films (sha256);
+  CREATE TABLE discovered (
+    source TEXT NOT NULL, name TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL, mtimeMs REAL NOT NULL,
+    at INTEGER NOT NULL, PRIMARY KEY (source, name)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE deliveries (
+    row INTEGER PRIMARY KEY AUTOINCREMENT, film TEXT NOT NULL, sink TEXT NOT NULL, frame BLOB, at INTEGER NOT NULL,
+    UNIQUE (film, sink)
+  ) STRICT;
+  CREATE INDEX parked ON deliveries (sink, row) WHERE frame IS NOT NULL;
+  CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+  PRAGMA user_version = ${String(VERSION)};
 `;
 
-class Store {
-  readonly #db: Database.Database;
+/** From the layout of the first days, which had neither a number nor deliveries. */
+const MIGRATION = `
+  ALTER TABLE films RENAME TO old;
+  DROP INDEX by_name;
+  ${SCHEMA}
+  INSERT INTO films (id, source, name, path, size, mtimeMs, sha256, outcome, reason, graph, at, attempts)
+    SELECT id, source, name, path, size, mtimeMs, sha256, outcome, reason, graph, at, attempts FROM old;
+  DROP TABLE old;
+`;
 
+/** Files that were offered so long ago and never taken are gone. */
+const FORGET_AFTER_MS = 30 * 24 * 3600 * 1000;
+
+/** A row of `films`. */
+interface Row extends Film {
+  readonly outcome: 'admitted' | Standing;
+  readonly reason: string | null;
+  readonly graph: string;
+  readonly at: number;
+  readonly admittedAt: number | null;
+}
+
+/** The journal's tables. Whatever it writes becomes durable with {@link commit}, all together. */
+export class Store {
+  readonly #db: Database.Database;
+  readonly #statements = new Map<string, Database.Statement>();
+  #dirty = false;
+
+  /** Opens or makes the database, and takes its lock: throws when another process has it. */
   constructor(path: string) {
     this.#db = new Database(path);
     this.#db.exec('PRAGMA locking_mode = EXCLUSIVE');
+    this.#db.exec('PRAGMA auto_vacuum = INCREMENTAL');
     this.#db.exec('PRAGMA journal_mode = WAL');
     this.#db.exec('PRAGMA synchronous = FULL');
-    this.#db.exec(SCHEMA);
-    // Takes the exclusive lock now, so that a second process is refused at its start.
     this.#db.exec('BEGIN IMMEDIATE; COMMIT');
+    const { user_version: version } = this.#get('PRAGMA user_version') as { user_version: number };
+    if (version > VERSION) {
+      throw new Error(
+        `it was written by a newer rxray (layout ${String(version)}, expected ${String(VERSION)})`,
+      );
+    }
+    if (version < VERSION) {
+      const films = this.#get("SELECT 1 FROM sqlite_schema WHERE name = 'films'") !== undefined;
+      this.#db.exec(`BEGIN IMMEDIATE; ${films ? MIGRATION : SCHEMA} COMMIT`);
+    }
+    this.#run('DELETE FROM discovered WHERE at < ?', Date.now() - FORGET_AFTER_MS);
+    this.commit();
   }
 
-  outcomes(source: string, files: readonly Fingerprint[], since: number): (Outcome | null)[] {
-    const find = this.#db.prepare(
-      `SELECT outcome FROM films WHERE source = ? AND name = ? AND path = ? AND size = ? AND mtimeMs = ? AND at >= ?
-       AND (reason IS NULL OR reason NOT LIKE 'FRAME_UNREADABLE:%')`,
-    );
-    return files.map(({ path, name, size, mtimeMs }) =>
-      outcomeIn(find.get(source, name, path, size, mtimeMs, since)),
-    );
-  }
-
-  recognise(id: string, path: string, mtimeMs: number, since: number): Outcome | null {
-    return outcomeIn(
-      this.#db
-        .prepare('UPDATE films SET path = ?, mtimeMs = ? WHERE id = ? AND at >= ? RETURNING outcome')
-        .get(path, mtimeMs, id, since),
-    );
-  }
-
-  record(entries: readonly Entry[]): void {
-    const write = this.#db.prepare(
-      `INSERT INTO films (id, source, name, path, size, mtimeMs, sha256, outcome, reason, graph, at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-       ON CONFLICT (id) DO UPDATE SET path = excluded.path, size = excluded.size, mtimeMs = excluded.mtimeMs, outcome = excluded.outcome,
-         reason = excluded.reason, graph = excluded.graph, at = excluded.at, attempts = attempts + 1`,
-    );
-    this.#db.transaction(() => {
-      for (const e of entries) {
-        write.run(
-          e.id,
-          e.source,
-          e.name,
-          e.path,
-          e.size,
-          e.mtimeMs,
-          e.sha256,
-          e.outcome,
-          e.reason,
-          e.graph,
-          e.at,
+  /** What became of files, each in its place, size and mtime; what is new to the journal is noted as discovered. */
+  outcomes(
+    source: string,
+    files: readonly Omit<Film, 'id' | 'source' | 'sha256'>[],
+    policy: Policy,
+    at: number,
+  ): (Known | null)[] {
+    return files.map(({ path, name, size, mtimeMs }) => {
+      const row = this.#get(
+        `SELECT outcome, reason, graph, at FROM films WHERE source = ? AND name = ? AND path = ? AND size = ? AND mtimeMs = ?
+         ORDER BY at DESC LIMIT 1`,
+        source,
+        name,
+        path,
+        size,
+        mtimeMs,
+      ) as Row | undefined;
+      // A file that could not be read may be readable next time.
+      const known = row?.reason?.startsWith('FRAME_UNREADABLE:') === true ? null : knownBy(row, policy);
+      if (known === null) {
+        this.#run(
+          `INSERT INTO discovered (source, name, path, size, mtimeMs, at) VALUES (?, ?, ?, ?, ?, ?)
+           ON CONFLICT DO UPDATE SET path = excluded.path, size = excluded.size, mtimeMs = excluded.mtimeMs, at = excluded.at
+           WHERE size <> excluded.size OR mtimeMs <> excluded.mtimeMs`,
+          source,
+          name,
+          path,
+          size,
+          mtimeMs,
+          at,
         );
       }
-    })();
+      return known;
+    });
   }
 
+  /** Counts an attempt at a film, unless it is settled: then it is known by its present place and mtime from now on. */
+  admit(film: Film, policy: Policy, findDuplicate: boolean, at: number): Admittance {
+    const { id, source, name, path, size, mtimeMs, sha256 } = film;
+    const discovered = this.#get(
+      'DELETE FROM discovered WHERE source = ? AND name = ? RETURNING at',
+      source,
+      name,
+    ) as { at: number } | undefined;
+    this.#dirty = true;
+    const row = this.#get('SELECT * FROM films WHERE id = ?', id) as Row | undefined;
+    const known = knownBy(row, policy);
+    if (known !== null) {
+      this.#run('UPDATE films SET path = ?, mtimeMs = ? WHERE id = ?', path, mtimeMs, id);
+      return { known, delivered: [], duplicateOf: null };
+    }
+    // What was delivered before the user asked for everything anew counts no more.
+    if (row !== undefined && Math.max(row.at, row.admittedAt ?? 0) < policy.since) {
+      this.#run('DELETE FROM deliveries WHERE film = ?', id);
+    }
+    this.#run(
+      `INSERT INTO films (id, source, name, path, size, mtimeMs, sha256, outcome, graph, at, discoveredAt, admittedAt)
+       VALUES (?, ?, ?, ?, ?, ?, ?, 'admitted', '', 0, ?, ?)
+       ON CONFLICT DO UPDATE SET path = excluded.path, mtimeMs = excluded.mtimeMs, outcome = 'admitted',
+         reason = NULL, attempts = attempts + 1, admittedAt = excluded.admittedAt`,
+      id,
+      source,
+      name,
+      path,
+      size,
+      mtimeMs,
+      sha256,
+      discovered?.at ?? at,
+      at,
+    );
+    const delivered = this.#all('SELECT sink FROM deliveries WHERE film = ?', id) as { sink: string }[];
+    return {
+      known: null,
+      delivered: delivered.map(({ sink }) => sink),
+      duplicateOf: findDuplicate ? this.#earlier(film) : null,
+    };
+  }
+
+  /** The earliest other film with these bytes that came before this one and has not failed. */
+  #earlier({ id, sha256 }: Film): Admittance['duplicateOf'] {
+    const found = this.#get(
+      `SELECT id, name FROM films WHERE sha256 = ? AND outcome <> 'failed'
+       AND rowid < (SELECT rowid FROM films WHERE id = ?) ORDER BY rowid LIMIT 1`,
+      sha256,
+      id,
+    );
+    return (found as { id: string; name: string } | undefined) ?? null;
+  }
+
+  /** Keeps a frame until its sink has it. */
+  park(id: string, sink: string, frame: Uint8Array, at: number): void {
+    this.#run(
+      'INSERT INTO deliveries (film, sink, frame, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING',
+      id,
+      sink,
+      Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength),
+      at,
+    );
+  }
+
+  /** The sink has the frame. Returns the film when it waited for nothing else. */
+  confirm(id: string, sink: string, at: number): Film | null {
+    this.#deliver(id, sink, at);
+    const row = this.#get("SELECT * FROM films WHERE id = ? AND outcome = 'waiting'", id) as Row | undefined;
+    if (row === undefined || this.#waits(id)) return null;
+    this.#finish(id, at);
+    return filmIn(row);
+  }
+
+  /** The film has left the graph: it is done, unless it waits for a sink, or has failed meanwhile. */
+  record(entry: Entry): Standing {
+    const { id, source, name, path, size, mtimeMs, sha256, reason, graph, at } = entry;
+    for (const sink of entry.confirmed) this.#deliver(id, sink, at);
+    for (const sink of entry.refused)
+      this.#run('DELETE FROM deliveries WHERE film = ? AND sink = ?', id, sink);
+    // Since it was admitted, a sink has refused it that got it from the journal.
+    if (
+      entry.outcome === 'done' &&
+      this.#get("SELECT 1 FROM films WHERE id = ? AND outcome = 'failed'", id) !== undefined
+    ) {
+      return 'failed';
+    }
+    const waiting = entry.outcome === 'done' && this.#waits(id);
+    const outcome = waiting ? 'waiting' : entry.outcome;
+    this.#run(
+      `INSERT INTO films (id, source, name, path, size, mtimeMs, sha256, outcome, reason, graph, at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+       ON CONFLICT DO UPDATE SET path = excluded.path, size = excluded.size, mtimeMs = excluded.mtimeMs,
+         reason = excluded.reason, graph = excluded.graph, at = excluded.at,
+         attempts = attempts + (outcome <> 'admitted'), outcome = excluded.outcome`,
+      id,
+      source,
+      name,
+      path,
+      size,
+      mtimeMs,
+      sha256,
+      outcome,
+      reason,
+      graph,
+      at,
+    );
+    // What could not even be read was never admitted.
+    this.#run('DELETE FROM discovered WHERE source = ? AND name = ?', source, name);
+    if (outcome === 'done') this.#finish(id, at);
+    return outcome;
+  }
+
+  #deliver(id: string, sink: string, at: number): void {
+    this.#run(
+      `INSERT INTO deliveries (film, sink, at) VALUES (?, ?, ?)
+       ON CONFLICT DO UPDATE SET frame = NULL, at = excluded.at`,
+      id,
+      sink,
+      at,
+    );
+  }
+
+  #waits(id: string): boolean {
+    return this.#get('SELECT 1 FROM deliveries WHERE film = ? AND frame IS NOT NULL', id) !== undefined;
+  }
+
+  #finish(id: string, at: number): void {
+    this.#run(
+      `UPDATE films SET outcome = 'done', at = ?,
+         sinks = (SELECT json_group_object(sink, at) FROM deliveries WHERE film = ?) WHERE id = ?`,
+      at,
+      id,
+      id,
+    );
+    this.#run('DELETE FROM deliveries WHERE film = ?', id);
+  }
+
+  /** What waits for the sink, oldest first, behind the row `after`. */
+  parked(sink: string, after: number, limit: number): Parked[] {
+    const rows = this.#all(
+      `SELECT row, frame, films.* FROM deliveries JOIN films ON films.id = film
+       WHERE sink = ? AND row > ? AND frame IS NOT NULL ORDER BY row LIMIT ?`,
+      sink,
+      after,
+      limit,
+    ) as (Row & { row: number; frame: ArrayBuffer })[];
+    return rows.map((found) => ({ row: found.row, frame: new Uint8Array(found.frame), film: filmIn(found) }));
+  }
+
+  /** How many deliveries wait, by sink. */
+  parkedCounts(): Record<string, number> {
+    const rows = this.#all(
+      'SELECT sink, count(*) AS count FROM deliveries INDEXED BY parked WHERE frame IS NOT NULL GROUP BY sink',
+    ) as { sink: string; count: number }[];
+    return Object.fromEntries(rows.map(({ sink, count }) => [sink, count]));
+  }
+
+  note(key: string, value: string | null): void {
+    if (value === null) this.#run('DELETE FROM notes WHERE key = ?', key);
+    else this.#run('INSERT OR REPLACE INTO notes (key, value) VALUES (?, ?)', key, value);
+  }
+
+  noted(key: string): string | null {
+    return (
+      (this.#get('SELECT value FROM notes WHERE key = ?', key) as { value: string } | undefined)?.value ??
+      null
+    );
+  }
+
+  /** Whether something is written that is not durable yet. */
+  get dirty(): boolean {
+    return this.#dirty;
+  }
+
+  commit(): void {
+    if (!this.#dirty) return;
+    this.#dirty = false;
+    try {
+      this.#db.exec('COMMIT');
+    } catch (error) {
+      // A full disk: what could not be committed must not come with the next group, after it was said to have failed.
+      if (this.#db.inTransaction) this.#db.exec('ROLLBACK');
+      throw error;
+    }
+  }
+
+  /** Commits, gives back what deliveries have left behind, and closes. */
   close(): void {
+    this.commit();
+    this.#db.exec('PRAGMA incremental_vacuum');
+    this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
     this.#db.close();
   }
-}
 
-function outcomeIn(row: unknown): Outcome | null {
-  return (row as { outcome: Outcome } | undefined)?.outcome ?? null;
-}
-
-const { path } = workerData as { path: string };
-const port = parentPort;
-if (port === null) throw new Error('the journal store runs in a worker thread');
-let store: Store | undefined;
-let group: { seq: number; entry: Entry }[] = [];
-
-port.on('message', ({ seq, question }: Request) => {
-  if (question.kind === 'record') {
-    // Everything that is already in the port's queue joins the same commit.
-    if (group.length === 0) setImmediate(commit);
-    group.push({ seq, entry: question.entry });
-    return;
+  /** Lets go of the files, whatever state they are in. */
+  abandon(): void {
+    this.#db.close();
   }
-  commit();
-  reply(seq, () => answer(question));
-});
 
-function answer(question: Exclude<Question, { kind: 'record' }>): Answers[keyof Answers] {
-  if (question.kind === 'open') return open();
-  if (store === undefined) throw new Error('the journal is not open');
-  switch (question.kind) {
-    case 'outcomes':
-      return store.outcomes(question.source, question.files, question.since);
-    case 'recognise':
-      return store.recognise(question.id, question.path, question.mtimeMs, question.since);
-    case 'close':
-      store.close();
-      return null;
-  }
-}
-
-function open(): Answers['open'] {
-  try {
-    store = new Store(path);
-    return { setAside: null };
-  } catch (thrown) {
-    if (!/malformed|not a database|corrupt/i.test(messageOf(thrown))) throw thrown;
-    const setAside = `${path}.damaged-${new Date().toISOString().replaceAll(':', '')}`;
-    renameSync(path, setAside);
-    for (const part of ['-wal', '-shm']) {
-      if (existsSync(path + part)) renameSync(path + part, setAside + part);
+  #prepare(sql: string): Database.Statement {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) {
+      statement = this.#db.prepare(sql);
+      this.#statements.set(sql, statement);
     }
-    store = new Store(path);
-    return { setAside };
+    return statement;
+  }
+
+  #get(sql: string, ...values: unknown[]): unknown {
+    if (/^(?:DELETE|UPDATE|INSERT)/.test(sql)) this.#begin();
+    return this.#prepare(sql).get(...values);
+  }
+
+  #all(sql: string, ...values: unknown[]): unknown[] {
+    return this.#prepare(sql).all(...values);
+  }
+
+  #run(sql: string, ...values: unknown[]): void {
+    this.#begin();
+    this.#prepare(sql).run(...values);
+  }
+
+  #begin(): void {
+    if (this.#dirty) return;
+    this.#db.exec('BEGIN IMMEDIATE');
+    this.#dirty = true;
   }
 }
 
-function commit(): void {
-  const committed = group;
-  group = [];
-  if (committed.length === 0) return;
-  let result = (): null => null;
-  try {
-    durablySync('journal.commit', () => store?.record(committed.map(({ entry }) => entry)));
-  } catch (thrown) {
-    result = () => {
-      throw thrown as Error;
-    };
-  }
-  for (const { seq } of committed) reply(seq, result);
+function knownBy(row: Row | undefined, { since, failedSince }: Policy): Known | null {
+  if (row === undefined || row.outcome === 'admitted' || row.at < since) return null;
+  if (row.outcome === 'failed' && row.at < failedSince) return null;
+  return { outcome: row.outcome, graph: row.graph };
 }
 
-function reply(seq: number, act: () => Answers[keyof Answers]): void {
-  let response: Response;
-  try {
-    response = { seq, ok: true, answer: act() };
-  } catch (thrown) {
-    const message = messageOf(thrown);
-    const locked = /locked|busy/i.test(message);
-    response = {
-      seq,
-      ok: false,
-      error: locked
-        ? {
-            code: 'STATE_LOCKED',
-            message: `${path} is in use by another rxray process: end it, or give this graph a \`state:\` folder of its own`,
-          }
-        : { code: 'STATE_UNWRITABLE', message: `the journal ${path} cannot be used: ${message}` },
-    };
-  }
-  port?.postMessage(response);
+function filmIn({ id, source, name, path, size, mtimeMs, sha256 }: Row): Film {
+  return { id, source, name, path, size, mtimeMs, sha256 };
 }

@@ -1,6 +1,6 @@
 import { defer, finalize, Observable, Subject, tap, type MonoTypeOperatorFunction } from 'rxjs';
 import { frameBytes, type Frame } from '../frame.js';
-import type { Settlement } from '../graph/deliver.js';
+import type { Settlement } from '../graph/outlet.js';
 import { isLive, type Token } from '../graph/ticket.js';
 import type { Kind, SinkInstance, StageInstance } from '../plugin.js';
 import { Histogram } from './histogram.js';
@@ -82,11 +82,16 @@ export class Meter {
 
   /** Put after a sink. */
   settling(): MonoTypeOperatorFunction<Settlement> {
-    return tap(({ frame, thrown }) => {
+    return tap(({ frame, parked = false, thrown }) => {
       this.#tokensOut += 1;
-      if (thrown !== undefined) this.errors += 1;
-      else if (frame !== null) this.#passed(frame);
+      if (frame !== null && !parked) this.settleLate(frame, thrown);
     });
+  }
+
+  /** A sink has taken, or refused, what waited for it. */
+  settleLate(frame: Frame, thrown: unknown): void {
+    if (thrown !== undefined) this.errors += 1;
+    else this.#passed(frame);
   }
 
   /** The stage, with its calls measured. */

@@ -32,7 +32,8 @@ export class WorkerPool {
   readonly #channel: BroadcastChannel;
   /** Threads that have loaded their program; one that is still loading has no stages and hears nothing. */
   #ready = 0;
-  #onDisposed = (): void => undefined;
+  /** What is to be done when a thread has disposed of a stage. */
+  readonly #onDisposed = new Map<string, () => void>();
 
   constructor(log: Log, threads = availableParallelism()) {
     this.threads = threads;
@@ -43,7 +44,7 @@ export class WorkerPool {
       const said = (event as { data: Word }).data;
       if (said.kind === 'log') log[said.level](said.fields, said.message);
       else if (said.kind === 'ready') this.#ready += 1;
-      else if (said.kind === 'disposed') this.#onDisposed();
+      else if (said.kind === 'disposed') this.#onDisposed.get(said.key)?.();
     };
     this.#piscina = new Piscina({
       filename: new URL(`./worker${extname(import.meta.url)}`, import.meta.url).href,
@@ -86,25 +87,33 @@ export class WorkerPool {
     return outcome.value;
   }
 
-  /** Disposes of the stages in all threads, then ends the threads. */
-  async dispose(): Promise<void> {
-    await this.#disposeStages();
-    this.#channel.close();
-    await this.#piscina.destroy();
+  /** Aborts the signal of the stage in all threads. */
+  abort(key: string): void {
+    this.#channel.postMessage({ kind: 'abort', key } satisfies Word);
   }
 
-  #disposeStages(): Promise<void> {
+  /** Disposes of the stage in all threads. */
+  disposeStage(key: string): Promise<void> {
     let left = this.#ready;
     if (left === 0) return Promise.resolve();
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, DISPOSE_TIMEOUT_MS);
-      this.#onDisposed = (): void => {
-        left -= 1;
-        if (left > 0) return;
+      const done = (): void => {
         clearTimeout(timer);
+        this.#onDisposed.delete(key);
         resolve();
       };
-      this.#channel.postMessage({ kind: 'dispose' } satisfies Word);
+      const timer = setTimeout(done, DISPOSE_TIMEOUT_MS);
+      this.#onDisposed.set(key, () => {
+        left -= 1;
+        if (left === 0) done();
+      });
+      this.#channel.postMessage({ kind: 'dispose', key } satisfies Word);
     });
+  }
+
+  /** Ends the threads, whatever they are at. */
+  async dispose(): Promise<void> {
+    this.#channel.close();
+    await this.#piscina.destroy();
   }
 }

@@ -16,14 +16,13 @@ export interface WorkerData {
 }
 
 /**
- * What is said over that channel. Everybody on it hears everything: the pool says `dispose` to its
- * threads, the rest is theirs to the pool, and each must pass over what is not meant for it.
+ * What is said over that channel. Everybody on it hears everything: the pool says `abort` and
+ * `dispose` to its threads, the rest is theirs to the pool, and each must pass over what is not meant for it.
  */
 export type Word =
-  | { readonly kind: 'dispose' }
+  | { readonly kind: 'abort' | 'dispose' | 'disposed'; readonly key: string }
   | { readonly kind: 'log'; readonly level: keyof Log; readonly fields: object; readonly message: string }
-  | { readonly kind: 'ready' }
-  | { readonly kind: 'disposed' };
+  | { readonly kind: 'ready' };
 
 /** What a worker needs to make a stage of its own. */
 export interface StageSpec {

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
-import { open } from 'node:fs/promises';
+import { open, type FileHandle } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { BroadcastChannel } from 'node:worker_threads';
 import { workerData } from 'piscina';
 import { RxrayError, messageOf } from '../errors.js';
@@ -20,15 +21,25 @@ import {
   type WorkerData,
 } from './wire.js';
 
+/** How often, and how long, a file waits for a free handle. */
+const OPEN_ATTEMPTS = 100;
+const OPEN_WAIT_MS = 100;
+
 /** Logs and the end go over a channel of the pool's own; tasks go over piscina. */
 const channel = new BroadcastChannel((workerData as WorkerData).channel);
 channel.unref();
 channel.onmessage = (event: unknown): void => {
-  if ((event as { data: Word }).data.kind === 'dispose') void disposeAll();
+  const said = (event as { data: Word }).data;
+  if (said.kind === 'abort') instances.get(said.key)?.disposal.abort();
+  else if (said.kind === 'dispose') void dispose(said.key);
 };
 
-const disposal = new AbortController();
-const instances = new Map<string, Promise<FrameStage>>();
+interface Instance {
+  readonly stage: Promise<FrameStage>;
+  readonly disposal: AbortController;
+}
+
+const instances = new Map<string, Instance>();
 
 /** The entry of a worker thread: one task in, its outcome out. Never rejects. */
 export default async function handle(task: Task): Promise<Outcome<ReadReply | CreateReply | ProcessReply>> {
@@ -55,7 +66,7 @@ async function read(candidate: Candidate, maxBytes: number): Promise<ReadReply> 
   }
   let file;
   try {
-    file = await open(candidate.path, 'r');
+    file = await openPatiently(candidate.path);
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw new RxrayError('FRAME_UNREADABLE', `the file cannot be opened: ${messageOf(cause)}`, { cause });
@@ -78,6 +89,19 @@ async function read(candidate: Candidate, maxBytes: number): Promise<ReadReply> 
   }
 }
 
+/** Too many open files is nothing that the film could be blamed for. */
+async function openPatiently(path: string): Promise<FileHandle> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await open(path, 'r');
+    } catch (error) {
+      const { code = '' } = error as NodeJS.ErrnoException;
+      if (!['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN'].includes(code) || attempt === OPEN_ATTEMPTS) throw error;
+      await setTimeout(OPEN_WAIT_MS);
+    }
+  }
+}
+
 async function process(spec: StageSpec, frame: Frame): Promise<ProcessReply> {
   const stage = await instanceOf(spec);
   const started = performance.now();
@@ -97,17 +121,18 @@ async function process(spec: StageSpec, frame: Frame): Promise<ProcessReply> {
 function instanceOf(spec: StageSpec): Promise<FrameStage> {
   let instance = instances.get(spec.key);
   if (instance === undefined) {
-    instance = create(spec);
+    const disposal = new AbortController();
+    instance = { stage: create(spec, disposal.signal), disposal };
     instances.set(spec.key, instance);
-    instance.catch(() => instances.delete(spec.key));
+    instance.stage.catch(() => instances.delete(spec.key));
   }
-  return instance;
+  return instance.stage;
 }
 
-async function create(spec: StageSpec): Promise<FrameStage> {
+async function create(spec: StageSpec, signal: AbortSignal): Promise<FrameStage> {
   const plugin = await loadPluginModule(spec.url);
   if (plugin.kind !== 'stage') throw new Error(`${spec.url} exports a ${plugin.kind}, not a stage`);
-  const stage = await plugin.create(spec.settings as never, workerServices(spec));
+  const stage = await plugin.create(spec.settings as never, workerServices(spec, signal));
   if (!('process' in stage)) {
     throw new RxrayError(
       'CONFIG_PLUGIN_BROKEN',
@@ -117,13 +142,13 @@ async function create(spec: StageSpec): Promise<FrameStage> {
   return stage;
 }
 
-function workerServices(spec: StageSpec): Services {
+function workerServices(spec: StageSpec, signal: AbortSignal): Services {
   return {
     id: spec.id,
     log: workerLog(spec.id),
     baseDir: spec.baseDir,
     stateDir: spec.stateDir,
-    signal: disposal.signal,
+    signal,
     resolve: (path) => resolve(spec.baseDir, path),
     get: () => {
       throw new Error(`a stage in a worker thread has no access to services: declare \`runsIn: 'main'\``);
@@ -141,13 +166,12 @@ function workerLog(stage: string): Log {
   return { debug: post('debug'), info: post('info'), warn: post('warn'), error: post('error') };
 }
 
-async function disposeAll(): Promise<void> {
-  disposal.abort();
-  for (const instance of instances.values()) {
-    await instance.then((stage) => stage.dispose?.()).catch(() => undefined);
-  }
-  instances.clear();
-  channel.postMessage({ kind: 'disposed' } satisfies Word);
+async function dispose(key: string): Promise<void> {
+  const instance = instances.get(key);
+  instances.delete(key);
+  instance?.disposal.abort();
+  await instance?.stage.then((stage) => stage.dispose?.()).catch(() => undefined);
+  channel.postMessage({ kind: 'disposed', key } satisfies Word);
 }
 
 channel.postMessage({ kind: 'ready' } satisfies Word);

@@ -4,7 +4,7 @@ import { from, lastValueFrom, Subject, toArray } from 'rxjs';
 import type { Frame } from '../../../src/core/frame.js';
 import { inBatches } from '../../../src/core/graph/batch.js';
 import type { Token } from '../../../src/core/graph/ticket.js';
-import { token, type LiveToken } from './support.js';
+import { stageNode, token, type LiveToken } from './support.js';
 
 /** A stage that remembers its batches and finishes them when told to. */
 function manualStage() {
@@ -29,7 +29,7 @@ describe('inBatches', () => {
     const input = new Subject<Token>();
     const out: Token[] = [];
     input
-      .pipe(inBatches('s', stage, { size: 3, waitMs: 60_000, concurrency: 1 }))
+      .pipe(inBatches(stageNode(), stage, { size: 3, waitMs: 60_000, concurrency: 1 }))
       .subscribe((t) => out.push(t));
     for (const id of 'abcdef') input.next(token(id));
     expect(batches.map((b) => b.ids)).to.deep.equal([['a']]);
@@ -49,7 +49,9 @@ describe('inBatches', () => {
     const { stage, batches } = manualStage();
     const input = new Subject<Token>();
     const device = { idle: false, idle$ };
-    input.pipe(inBatches('s', { ...stage, device }, { size: 3, waitMs: 5, concurrency: 1 })).subscribe();
+    input
+      .pipe(inBatches(stageNode(), { ...stage, device }, { size: 3, waitMs: 5, concurrency: 1 }))
+      .subscribe();
     input.next(token('a'));
     input.next(token('b'));
     expect(batches).to.have.length(0);
@@ -62,7 +64,9 @@ describe('inBatches', () => {
     const device = { idle: false, idle$ };
     const { stage, batches } = manualStage();
     const input = new Subject<Token>();
-    input.pipe(inBatches('s', { ...stage, device }, { size: 3, waitMs: 60_000, concurrency: 1 })).subscribe();
+    input
+      .pipe(inBatches(stageNode(), { ...stage, device }, { size: 3, waitMs: 60_000, concurrency: 1 }))
+      .subscribe();
     input.next(token('a'));
     expect(batches).to.have.length(0);
     device.idle = true;
@@ -80,7 +84,7 @@ describe('inBatches', () => {
     };
     const sent = [1, 2, 1, 2, 2, 3, 1].map((size, index) => token(String(index), size));
     const out = await lastValueFrom(
-      from(sent).pipe(inBatches('s', stage, { size: 4, waitMs: 1, concurrency: 1 }), toArray()),
+      from(sent).pipe(inBatches(stageNode(), stage, { size: 4, waitMs: 1, concurrency: 1 }), toArray()),
     );
     expect(sizes.every((batch) => new Set(batch).size === 1)).to.equal(true);
     expect(ids(out).sort()).to.deep.equal(ids(sent));
@@ -100,7 +104,7 @@ describe('inBatches', () => {
                 : Promise.resolve(frames),
           };
           const out = await lastValueFrom(
-            from(sent).pipe(inBatches('s', stage, { size, waitMs: 0, concurrency: 2 }), toArray()),
+            from(sent).pipe(inBatches(stageNode(), stage, { size, waitMs: 0, concurrency: 2 }), toArray()),
           );
           expect(ids(out).sort()).to.deep.equal(ids(sent).sort());
           for (const { ticket, frame } of out) {
@@ -116,7 +120,9 @@ describe('inBatches', () => {
   it('fails frames whose stage returns others, or none', async () => {
     const stage = { processBatch: () => Promise.resolve([]) };
     const sent = token('a');
-    await lastValueFrom(from([sent]).pipe(inBatches('s', stage, { size: 1, waitMs: 0, concurrency: 1 })));
+    await lastValueFrom(
+      from([sent]).pipe(inBatches(stageNode(), stage, { size: 1, waitMs: 0, concurrency: 1 })),
+    );
     expect(sent.ticket.failure?.message).to.match(/one for one and in order/);
   });
 
@@ -126,10 +132,50 @@ describe('inBatches', () => {
         Promise.resolve(frames.map((f) => ({ ...f, image: {} as never }))),
     };
     const sent = [token('a'), token('b')];
-    await lastValueFrom(from(sent).pipe(inBatches('s', stage, { size: 2, waitMs: 0, concurrency: 1 })));
+    await lastValueFrom(
+      from(sent).pipe(inBatches(stageNode(), stage, { size: 2, waitMs: 0, concurrency: 1 })),
+    );
     expect(sent.map(({ ticket }) => ticket.failure?.message).join()).to.match(
       /malformed image.*malformed image/,
     );
+  });
+
+  it('halves its batches, once and for all, when the runtime has no memory for one', async () => {
+    const sizes: number[] = [];
+    const warnings: string[] = [];
+    const log = { debug() {}, info() {}, error() {}, warn: (_: object, text: string) => warnings.push(text) };
+    const stage = {
+      processBatch: (frames: readonly Frame[]) => {
+        sizes.push(frames.length);
+        if (frames.length > 3)
+          return Promise.reject(new Error('Failed to allocate memory for requested buffer'));
+        return Promise.resolve(frames);
+      },
+    };
+    const sent = [...'abcdefghijklmnop'].map((id) => token(id));
+    const done = from(sent).pipe(
+      inBatches(stageNode({}, log), stage, { size: 8, waitMs: 1, concurrency: 1 }),
+      toArray(),
+    );
+    expect(await lastValueFrom(done)).to.have.length(16);
+    expect(sent.every(({ ticket }) => ticket.live)).to.equal(true);
+    expect(warnings).to.deep.equal([
+      'there is no memory for 8 frames at once: batches are halved',
+      'there is no memory for 4 frames at once: batches are halved',
+    ]);
+    expect(Math.max(...sizes.slice(-4))).to.equal(2);
+  });
+
+  it('tries a lone frame again as `retry:` says', async () => {
+    let calls = 0;
+    const stage = {
+      processBatch: (frames: readonly Frame[]) =>
+        ++calls < 3 ? Promise.reject(new Error('not yet')) : Promise.resolve(frames),
+    };
+    const sent = token('a');
+    const node = stageNode({ retry: { attempts: 3, backoffMs: 1, maxBackoffMs: 2 } });
+    await lastValueFrom(from([sent]).pipe(inBatches(node, stage, { size: 1, waitMs: 0, concurrency: 1 })));
+    expect([calls, sent.ticket.live]).to.deep.equal([3, true]);
   });
 
   it('passes absent tokens by', async () => {
@@ -137,7 +183,7 @@ describe('inBatches', () => {
     const { ticket } = token('a');
     const out = await lastValueFrom(
       from<Token[]>([{ ticket, frame: null }]).pipe(
-        inBatches('s', stage, { size: 1, waitMs: 0, concurrency: 1 }),
+        inBatches(stageNode(), stage, { size: 1, waitMs: 0, concurrency: 1 }),
       ),
     );
     expect(out).to.deep.equal({ ticket, frame: null });
@@ -148,7 +194,7 @@ describe('inBatches', () => {
     const input = new Subject<LiveToken>();
     const stage = { ...manualStage().stage, device: { idle: false, idle$ } };
     const subscription = input
-      .pipe(inBatches('s', stage, { size: 3, waitMs: 60_000, concurrency: 1 }))
+      .pipe(inBatches(stageNode(), stage, { size: 3, waitMs: 60_000, concurrency: 1 }))
       .subscribe();
     input.next(token('a'));
     subscription.unsubscribe();

@@ -19,7 +19,7 @@ import {
 import type { Frame } from '../../../src/core/frame.js';
 import { throughOperator } from '../../../src/core/graph/operator.js';
 import type { Token } from '../../../src/core/graph/ticket.js';
-import { token, withResult } from './support.js';
+import { stageNode, token, withResult } from './support.js';
 
 const warnings: string[] = [];
 const log = {
@@ -30,7 +30,7 @@ const log = {
 };
 
 async function run(operator: OperatorFunction<Frame, Frame>, sent: readonly Token[]): Promise<Token[]> {
-  return lastValueFrom(from(sent).pipe(throughOperator('s', { operator }, log), toArray()));
+  return lastValueFrom(from(sent).pipe(throughOperator(stageNode({}, log), { operator }), toArray()));
 }
 
 describe('throughOperator', () => {
@@ -115,7 +115,7 @@ describe('throughOperator', () => {
   it('unsubscribes from its input', () => {
     const input = new Subject<Token>();
     input
-      .pipe(throughOperator('s', { operator: map((f) => f) }, log))
+      .pipe(throughOperator(stageNode(), { operator: map((f) => f) }))
       .subscribe()
       .unsubscribe();
     expect(input.observed).to.equal(false);

@@ -1,4 +1,6 @@
 import type { Frame } from '../../../src/core/frame.js';
+import { stageOf, type Stage } from '../../../src/core/graph/stage.js';
+import type { Log } from '../../../src/core/plugin.js';
 import { Ticket, type Token } from '../../../src/core/graph/ticket.js';
 
 /** A frame of one grey pixel per unit of `size`. */
@@ -31,4 +33,11 @@ export function tokens(ids: string): Record<string, LiveToken> {
 
 export function withResult(it: Frame, stage: string, value: unknown): Frame {
   return { ...it, results: { ...it.results, [stage]: { kind: 'test', value } } };
+}
+
+export const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
+
+/** A stage of the graph without `retry:` and `onError:`, or with. */
+export function stageNode(node: Partial<Parameters<typeof stageOf>[0]> = {}, log = silent): Stage {
+  return stageOf({ id: 's', ...node }, log);
 }

@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process';
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdtemp, open, readdir, rm, writeFile } from 'node:fs/promises';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import type { Candidate } from '../../../src/core/plugin.js';
 import { Journal } from '../../../src/core/journal/journal.js';
-import type { Entry } from '../../../src/core/journal/store.js';
+import type { Entry, Film } from '../../../src/core/journal/protocol.js';
 
 describe('Journal', () => {
   let dir: string;
@@ -33,12 +34,23 @@ describe('Journal', () => {
       mtimeMs: 1.5,
       sha256: 'x',
       outcome: 'done',
+      confirmed: [],
+      refused: [],
       reason: null,
       graph: 'g',
       at,
       ...fields,
     };
   }
+  const all = { since: 0, failedSince: 0 };
+  /** What the journal says of files, in short. */
+  async function outcomes(journal: Journal, files: Candidate[], policy = all, source = 'watch') {
+    return (await journal.outcomes(source, files, policy)).map((known) => known?.outcome ?? null);
+  }
+  const film = (name: string, fields: Partial<Film> = {}): Film => {
+    const { id, source, path, size, mtimeMs, sha256 } = entry(name);
+    return { id, source, name, path, size, mtimeMs, sha256, ...fields };
+  };
   const file = (name: string, mtimeMs = 1.5) => ({ path: `/inbox/${name}`, name, size: 5, mtimeMs });
 
   it('remembers what is settled over a restart, by name, size and mtime', async () => {
@@ -50,19 +62,20 @@ describe('Journal', () => {
     await first.close();
     const second = await Journal.open(dir, log);
     const files = [file('a'), file('a', 2), file('b'), file('c'), { ...file('a'), path: '/elsewhere/a' }];
-    expect(await second.outcomes('watch', files)).to.deep.equal(['done', null, 'failed', null, null]);
-    expect(await second.outcomes('other', [file('a')])).to.deep.equal([null]);
-    expect(await second.outcomes('watch', [file('a')], 1001)).to.deep.equal([null]);
+    expect(await outcomes(second, files)).to.deep.equal(['done', null, 'failed', null, null]);
+    expect(await outcomes(second, [file('a')], all, 'other')).to.deep.equal([null]);
+    expect(await outcomes(second, [file('a')], { since: 1001, failedSince: 0 })).to.deep.equal([null]);
     await second.close();
   });
 
   it('recognises the bytes of a file that was touched, and knows its new time from then on', async () => {
     const journal = await Journal.open(dir, log);
     await journal.record(entry('a'));
-    expect(await journal.recognise('id of a', file('a', 9), 1001)).to.equal(null);
-    expect(await journal.recognise('id of a', file('a', 9))).to.equal('done');
-    expect(await journal.recognise('id of b', file('b', 9))).to.equal(null);
-    expect(await journal.outcomes('watch', [file('a', 9)])).to.deep.equal(['done']);
+    const touched = film('a', { mtimeMs: 9 });
+    expect((await journal.admit(touched, all)).known).to.deep.equal({ outcome: 'done', graph: 'g' });
+    expect((await journal.admit(film('b'), all)).known).to.equal(null);
+    expect(await outcomes(journal, [file('a', 9)])).to.deep.equal(['done']);
+    expect((await journal.admit(touched, { since: 1001, failedSince: 0 })).known).to.equal(null);
     await journal.close();
   });
 
@@ -70,15 +83,16 @@ describe('Journal', () => {
     const journal = await Journal.open(dir, log);
     const reason = 'FRAME_UNREADABLE: the file cannot be opened';
     await journal.record(entry('a', { sha256: null, outcome: 'failed', reason }));
-    expect(await journal.outcomes('watch', [file('a')])).to.deep.equal([null]);
+    expect(await outcomes(journal, [file('a')])).to.deep.equal([null]);
     await journal.close();
   });
 
   it('takes an unreadable file, and one that is repeated', async () => {
     const journal = await Journal.open(dir, log);
     await journal.record(entry('a', { sha256: null, outcome: 'failed', reason: 'unreadable' }));
+    await journal.admit(film('a'), { since: 2000, failedSince: 0 });
     await journal.record(entry('a', { at: 2000 }));
-    expect(await journal.outcomes('watch', [file('a')], 2000)).to.deep.equal(['done']);
+    expect(await outcomes(journal, [file('a')], { since: 2000, failedSince: 0 })).to.deep.equal(['done']);
     await journal.close();
   });
 
@@ -111,7 +125,101 @@ describe('Journal', () => {
     const journal = await Journal.open(dir, log);
     const files = Array.from({ length: acknowledged }, (_, i) => file(`n${String(i)}`));
     expect(acknowledged).to.be.at.least(200);
-    expect(new Set(await journal.outcomes('watch', files))).to.deep.equal(new Set(['done']));
+    expect(new Set(await outcomes(journal, files))).to.deep.equal(new Set(['done']));
+    await journal.close();
+  });
+
+  it('parks a frame until its sink has it; only then the film is done', async () => {
+    let journal = await Journal.open(dir, log);
+    await journal.admit(film('a'), all);
+    await journal.park('id of a', 'webhook', Buffer.from('frame'));
+    expect(await journal.record(entry('a', { confirmed: ['csv'] }))).to.equal('waiting');
+    await journal.close();
+    journal = await Journal.open(dir, log);
+    expect(await journal.parkedCounts()).to.deep.equal({ webhook: 1 });
+    expect(await outcomes(journal, [file('a')])).to.deep.equal(['waiting']);
+    const [parked] = await journal.parked('webhook', 0, 10);
+    expect(parked?.film).to.deep.equal(film('a'));
+    expect(Buffer.from(parked?.frame ?? []).toString()).to.equal('frame');
+    expect(await journal.parked('webhook', parked?.row ?? 0, 10)).to.deep.equal([]);
+    expect(await journal.confirm('id of a', 'webhook')).to.deep.equal(film('a'));
+    expect(await journal.parkedCounts()).to.deep.equal({});
+    expect(await outcomes(journal, [file('a')])).to.deep.equal(['done']);
+    await journal.close();
+  });
+
+  it('knows after a crash which sinks have a film that is not done', async () => {
+    const journal = await Journal.open(dir, log);
+    expect(await journal.admit(film('a'), all)).to.deep.equal({
+      known: null,
+      delivered: [],
+      duplicateOf: null,
+    });
+    await journal.confirm('id of a', 'csv');
+    await journal.park('id of a', 'webhook', Buffer.from('frame'));
+    expect((await journal.admit(film('a'), all)).delivered).to.have.members(['csv', 'webhook']);
+    expect(await journal.record(entry('a', { outcome: 'failed', refused: ['webhook'] }))).to.equal('failed');
+    const retried = await journal.admit(film('a'), { since: 0, failedSince: 1001 });
+    expect(retried)
+      .to.include({ known: null })
+      .and.deep.include({ delivered: ['csv'] });
+    const again = Date.now() + 1;
+    expect((await journal.admit(film('a'), { since: again, failedSince: 0 })).delivered).to.deep.equal([]);
+    await journal.close();
+  });
+
+  it('keeps a failure that came from the journal while the film was still in the graph', async () => {
+    const journal = await Journal.open(dir, log);
+    await journal.admit(film('a'), all);
+    await journal.record(entry('a', { outcome: 'failed', reason: 'FRAME_SINK: no' }));
+    expect(await journal.record(entry('a'))).to.equal('failed');
+    await journal.admit(film('a'), { since: 0, failedSince: 1001 });
+    expect(await journal.record(entry('a'))).to.equal('done');
+    await journal.close();
+  });
+
+  it('finds the film that had these bytes first, and no failed one', async () => {
+    const journal = await Journal.open(dir, log);
+    const duplicateOf = async (name: string): Promise<string | undefined> =>
+      (await journal.admit(film(name), all, true)).duplicateOf?.name;
+    expect(await duplicateOf('a')).to.equal(undefined);
+    expect([await duplicateOf('b'), await duplicateOf('c')]).to.deep.equal(['a', 'a']);
+    expect(await duplicateOf('a')).to.equal(undefined);
+    await journal.record(entry('a', { outcome: 'failed' }));
+    expect([await duplicateOf('b'), await duplicateOf('c')]).to.deep.equal([undefined, 'b']);
+    await journal.close();
+  });
+
+  it('takes over the journal of the first days', async () => {
+    const { default: Database } = await import('libsql');
+    const old = new Database(join(dir, 'journal.db'));
+    old.exec(`CREATE TABLE films (
+      id TEXT PRIMARY KEY, source TEXT NOT NULL, name TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL, mtimeMs REAL NOT NULL,
+      sha256 TEXT, outcome TEXT NOT NULL, reason TEXT, graph TEXT NOT NULL, at INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 1
+    ) STRICT; CREATE INDEX by_name ON films (source, name);
+    INSERT INTO films VALUES ('id of a', 'watch', 'a', '/inbox/a', 5, 1.5, 'x', 'done', NULL, 'g', 1000, 1)`);
+    old.close();
+    const journal = await Journal.open(dir, log);
+    expect(await outcomes(journal, [file('a')])).to.deep.equal(['done']);
+    await journal.close();
+  });
+
+  it('is set aside when damage shows while it is used, and the next start begins anew', async () => {
+    let journal = await Journal.open(dir, log);
+    await Promise.all(Array.from({ length: 2000 }, (_, i) => journal.record(entry(`n${String(i)}`))));
+    await journal.close();
+    const handle = await open(join(dir, 'journal.db'), 'r+');
+    const { size } = await handle.stat();
+    // Behind the roots of the tables, which are read when it is opened.
+    const from = 14 * 4096;
+    await handle.write(Buffer.alloc(size - from, 0x5a), 0, size - from, from);
+    await handle.close();
+    journal = await Journal.open(dir, log);
+    const error = await outcomes(journal, [file('n1')]).catch((thrown: unknown) => thrown);
+    expect(error).to.include({ code: 'STATE_DAMAGED' });
+    await journal.close().catch(() => undefined);
+    journal = await Journal.open(dir, log);
+    expect(await outcomes(journal, [file('n1')])).to.deep.equal([null]);
     await journal.close();
   });
 
@@ -122,6 +230,7 @@ describe('Journal', () => {
       (thrown: unknown) => thrown,
     );
     expect(error).to.include({ code: 'STATE_LOCKED' });
+    expect(String(error)).to.include(`pid ${String(process.pid)} on ${hostname()}, since 20`);
     await journal.close();
   });
 

@@ -1,0 +1,373 @@
+import { stat } from 'node:fs/promises';
+import { Container } from 'inversify';
+import {
+  concatMap,
+  EMPTY,
+  filter,
+  merge,
+  mergeMap,
+  of,
+  share,
+  Subject,
+  tap,
+  type Observable,
+  type OperatorFunction,
+} from 'rxjs';
+import type { Pipeline } from '../config/pipeline.js';
+import { createGraphContainer, JOURNAL, LOG } from '../container.js';
+import { DeadLetter, type Failed } from '../dead-letter.js';
+import { durably } from '../durable.js';
+import { isFatal, messageOf, RxrayError } from '../errors.js';
+import { frameId, type Frame, type Origin } from '../frame.js';
+import type { Film, Known, Policy, Standing } from '../journal/protocol.js';
+import type { Span } from '../monitor/meter.js';
+import type { Load, Monitor } from '../monitor/monitor.js';
+import type { Candidate, Outcome, StageInstance } from '../plugin.js';
+import { WorkerPool } from '../workers/pool.js';
+import { Admission } from './admission.js';
+import { createEnds, createStages, type Ends } from './create.js';
+import { takeIn } from './intake.js';
+import { Outlet, type Settlement } from './outlet.js';
+import { remake, type Remade } from './remake.js';
+import { failureOf, type Failure, type Ticket } from './ticket.js';
+import { wire } from './wire.js';
+
+/** A film at the end of its way: every sink has it, or it lies in the dead letter. */
+export interface Settled {
+  readonly id: string;
+  /** The path inside the source. */
+  readonly name: string;
+  readonly origin: Origin;
+  readonly outcome: Outcome;
+  /** The frame as the last sink took it; null when none did. */
+  readonly frame: Frame | null;
+  readonly failure?: Failure;
+  /** The hash of the graph that did it. */
+  readonly graph: string;
+  /** How long each call of a stage or sink took for it, in the order of their ends. */
+  readonly spans: readonly Span[];
+}
+
+export interface GenerationOptions {
+  readonly once: boolean;
+  readonly policy: Policy;
+  /** Files that are left alone because the journal has settled them. */
+  readonly onAlready: (known: readonly Known[]) => void;
+  readonly now: () => Date;
+  readonly monitor: Monitor;
+}
+
+/**
+ * One graph of a run, from the making of its plugins to its last frame. Its stages are made beside a graph that is still
+ * running; sinks and sources, which hold files and folders, when that has let go of them.
+ */
+export class Generation {
+  readonly #container: Container;
+  readonly #abort = new AbortController();
+  readonly #stop = new Subject<void>();
+  #stages: ReadonlyMap<string, StageInstance> = new Map();
+  #ends: { readonly container: Container; readonly parts: Ends; readonly abort: AbortController } | undefined;
+  #outlets: ReadonlyMap<string, Outlet> = new Map();
+  #admission: Admission | undefined;
+
+  private constructor(
+    readonly pipeline: Pipeline,
+    container: Container,
+    private readonly options: GenerationOptions,
+  ) {
+    this.#container = container;
+  }
+
+  /** Makes the stages of the graph. Throws {@link CreateError}. */
+  static async open(pipeline: Pipeline, run: Container, options: GenerationOptions): Promise<Generation> {
+    const generation = new Generation(pipeline, createGraphContainer(run, pipeline), options);
+    try {
+      generation.#stages = await createStages(pipeline, generation.#container, generation.#abort.signal);
+      return generation;
+    } catch (error) {
+      await generation.dispose();
+      throw error;
+    }
+  }
+
+  /**
+   * Makes sinks and sources, anew if need be; `again`: sinks are to supersede what they have. Throws
+   * {@link CreateError}, or OUTPUT_UNWRITABLE.
+   */
+  async connect(again = false): Promise<void> {
+    const { once } = this.options;
+    const container = new Container({ parent: this.#container, defaultScope: 'Singleton' });
+    const abort = new AbortController();
+    try {
+      const parts = await createEnds(this.pipeline, container, this.#stages, abort.signal, {
+        once,
+        again,
+        unsettled: (source, candidates) => this.#unsettled(source, candidates),
+      });
+      this.#ends = { container, parts, abort };
+    } catch (error) {
+      abort.abort();
+      await container.unbindAllAsync();
+      throw error;
+    }
+  }
+
+  /** Disposes of sinks and sources. */
+  async disconnect(): Promise<void> {
+    const ends = this.#ends;
+    this.#ends = undefined;
+    ends?.abort.abort();
+    await ends?.container.unbindAllAsync();
+  }
+
+  async dispose(): Promise<void> {
+    await this.disconnect();
+    this.#abort.abort();
+    await this.#container.unbindAllAsync();
+  }
+
+  /** Takes no more files: what is in flight goes on to its end, what is parked stays so. */
+  stop(): void {
+    this.#stop.next();
+    for (const outlet of this.#outlets.values()) outlet.stop();
+  }
+
+  /** Files that wait to be let in (once stopped, those that were not), and those that are in flight. */
+  get load(): Pick<Load, 'waiting' | 'frames'> {
+    return this.#admission?.load ?? { waiting: 0, frames: 0 };
+  }
+
+  /** Takes a film that was once admitted through the stages again: see {@link PipelineRun.remake}. */
+  async remake(origin: Origin): Promise<Remade> {
+    const { size, mtimeMs } = await stat(origin.path).catch((cause: unknown) => {
+      throw new RxrayError('FRAME_UNREADABLE', 'the file is not where it was', { cause });
+    });
+    const pool = this.#container.get(WorkerPool);
+    const reply = await pool.read({ ...origin, size, mtimeMs }, this.pipeline.limits.bytes);
+    if (reply?.sha256 !== origin.sha256) {
+      throw new RxrayError('FRAME_UNREADABLE', 'the file has changed since');
+    }
+    const id = frameId(origin.source, origin.name, origin.sha256);
+    const frame = { id, origin, encoded: reply.encoded, meta: {}, results: {} };
+    return remake(this.pipeline, this.#stages, frame);
+  }
+
+  /** Holds back new files, or lets them in again. */
+  hold(on: boolean): void {
+    if (on) this.#admission?.pause();
+    else this.#admission?.resume();
+  }
+
+  /**
+   * Runs the graph once it is subscribed: films as they settle. Completes when everything is through, errors when the
+   * run cannot go on.
+   */
+  async start(): Promise<Observable<Settled>> {
+    const { pipeline, options } = this;
+    const { once, policy, now, onAlready, monitor } = options;
+    const { limits } = pipeline;
+    const container = this.#container;
+    const [log, pool, journal] = [
+      container.get(LOG),
+      container.get(WorkerPool),
+      await container.getAsync(JOURNAL),
+    ];
+    const parked = await journal.parkedCounts();
+    const late = new Subject<Settled>();
+    const admission = new Admission(limits, 2 * pool.threads);
+    this.#admission = admission;
+    monitor.attach(pipeline, pool.threads);
+    monitor.load = () => admission.load;
+    if (this.#ends === undefined) throw new Error('the graph is not connected');
+    const { sources, sinks } = this.#ends.parts;
+    this.#outlets = new Map(
+      pipeline.sinks.map(({ id, plugin, retry, onError = 'deadLetter' }) => {
+        const sink = sinks.get(id);
+        if (sink === undefined) throw new Error(`the sink "${id}" has not been made`);
+        const { maxBatch = 1, pixels = false, outbox = false } = plugin;
+        const meter = monitor.meter(id);
+        meter.capacity = 1;
+        const outlet = new Outlet({
+          id,
+          sink: meter.sink(sink),
+          maxBatch,
+          pixels,
+          outbox,
+          retry,
+          onError,
+          journal,
+          parked: parked[id] ?? 0,
+          confirms: outbox || pipeline.sinks.length > 1,
+          once,
+          onLate: async (film, frame, thrown) => {
+            const settled = await this.#concludeLate(id, film, frame, thrown);
+            meter.settleLate(frame, thrown);
+            if (settled !== undefined) late.next(settled);
+          },
+          log,
+          now,
+        });
+        return [id, outlet] as const;
+      }),
+    );
+    for (const [sink, count] of Object.entries(parked)) {
+      if (this.#outlets.has(sink))
+        log.info({ sink, count }, 'films from before wait for the sink in the journal');
+      else log.warn({ sink, count }, 'films wait in the journal for a sink that this graph does not have');
+    }
+    const tokens$ = takeIn(sources, {
+      admission,
+      pool,
+      journal,
+      limits,
+      findDuplicates: pipeline.duplicates === 'skip',
+      once,
+      policy,
+      stop$: this.#stop,
+      onAlready: ({ source, candidate }, known) => {
+        onAlready([known]);
+        if (known.outcome === 'done') void this.#putAway(source, candidate, 'done');
+      },
+      now,
+      monitor,
+    });
+    const live$ = wire(pipeline, this.#stages, this.#outlets, tokens$.pipe(share()), {
+      log,
+      threads: pool.threads,
+      monitor,
+    }).pipe(
+      whole(Math.max(1, pipeline.sinks.length)),
+      mergeMap((through) => this.#conclude(through)),
+      filter((settled) => settled !== undefined),
+      // The outlets complete when nothing can come late any more.
+      tap({ complete: () => late.complete() }),
+    );
+    return merge(late, live$);
+  }
+
+  /** Writes what became of a film. Returns nothing for one that waits for a sink, or was settled late already. */
+  async #conclude({ ticket, frame, confirmed, refused }: Through): Promise<Settled | undefined> {
+    const { id, origin, candidate, failure } = ticket;
+    const outcome = failure === undefined ? 'done' : 'failed';
+    if (failure !== undefined) await this.#container.get(DeadLetter).keep(ticket, failure);
+    const standing = await this.#record(ticket, failure, { confirmed, refused });
+    if (standing === outcome) await this.#putAway(origin.source, candidate, outcome);
+    ticket.release();
+    const spans = this.options.monitor.leave(id);
+    if (standing !== outcome) return undefined;
+    return this.#settled(ticket, frame, failure, spans);
+  }
+
+  /** The same for what a sink had waiting in the journal. */
+  async #concludeLate(sink: string, film: Film, frame: Frame, thrown: unknown): Promise<Settled | undefined> {
+    const { id, source, name, path, size, mtimeMs } = film;
+    const candidate = { path, name, size, mtimeMs };
+    if (thrown === undefined) {
+      const journal = await this.#container.getAsync(JOURNAL);
+      if ((await journal.confirm(id, sink)) === null) return undefined;
+      await this.#putAway(source, candidate, 'done');
+      return this.#settled({ id, origin: frame.origin }, frame, undefined, []);
+    }
+    const failure = failureOf(sink, thrown, 'FRAME_SINK');
+    const failed: Failed = { id, candidate, origin: frame.origin };
+    await this.#container.get(DeadLetter).keep(failed, failure);
+    await this.#record(failed, failure, { confirmed: [], refused: [sink] });
+    await this.#putAway(source, candidate, 'failed');
+    return this.#settled(failed, frame, failure, []);
+  }
+
+  #settled(
+    { id, origin }: Pick<Failed, 'id' | 'origin'>,
+    frame: Frame | null,
+    failure: Failure | undefined,
+    spans: readonly Span[],
+  ): Settled {
+    const { name } = origin;
+    const outcome = failure === undefined ? 'done' : 'failed';
+    const graph = this.pipeline.hash;
+    return { id, name, origin, outcome, frame, ...(failure !== undefined && { failure }), graph, spans };
+  }
+
+  async #record(
+    { id, origin, candidate }: Failed,
+    failure: Failure | undefined,
+    sinks: Pick<Through, 'confirmed' | 'refused'>,
+  ): Promise<Standing> {
+    const journal = await this.#container.getAsync(JOURNAL);
+    return journal.record({
+      id,
+      source: origin.source,
+      name: origin.name,
+      path: candidate.path,
+      size: candidate.size,
+      mtimeMs: candidate.mtimeMs,
+      sha256: origin.sha256 || null,
+      outcome: failure === undefined ? 'done' : 'failed',
+      ...sinks,
+      reason: failure === undefined ? null : `${failure.code}: ${failure.message}`,
+      graph: this.pipeline.hash,
+      at: this.options.now().getTime(),
+    });
+  }
+
+  /** A warning only: the film is settled, and the next start tries again. */
+  async #putAway(source: string, candidate: Candidate, outcome: Outcome): Promise<void> {
+    try {
+      const instance = this.#ends?.parts.sources.get(source);
+      if (instance?.settle === undefined) return;
+      const settle = instance.settle.bind(instance);
+      await durably('source.settle', () => settle(candidate, outcome));
+    } catch (error) {
+      const log = this.#container.get(LOG);
+      const { code = 'unknown error' } = error as NodeJS.ErrnoException;
+      log.warn({ source }, `a file that is ${outcome} could not be put where it belongs: ${code}`);
+      log.debug({ source, file: candidate.name }, messageOf(error));
+    }
+  }
+
+  async #unsettled(source: string, candidates: readonly Candidate[]): Promise<Candidate[]> {
+    const journal = await this.#container.getAsync(JOURNAL);
+    const found = await journal.outcomes(source, candidates, this.options.policy);
+    const known = found.filter((each) => each !== null);
+    if (known.length > 0) this.options.onAlready(known);
+    // It may have ended between the journal's word and the source's deed.
+    for (const [index, candidate] of candidates.entries()) {
+      if (found[index]?.outcome === 'done') await this.#putAway(source, candidate, 'done');
+    }
+    return candidates.filter((_, index) => found[index] === null);
+  }
+}
+
+/** A ticket that all sinks have spoken of. */
+interface Through {
+  readonly ticket: Ticket;
+  readonly frame: Frame | null;
+  readonly confirmed: readonly string[];
+  readonly refused: readonly string[];
+}
+
+/** Collects the settlements of each ticket until all sinks have spoken. Errors when the run cannot go on. */
+function whole(sinks: number): OperatorFunction<Settlement, Through> {
+  const open = new Map<
+    Ticket,
+    { left: number; frame: Frame | null; confirmed: string[]; refused: string[] }
+  >();
+  return concatMap(({ sink, token: { ticket }, frame, parked = false, thrown }) => {
+    const state = open.get(ticket) ?? { left: sinks, frame: null, confirmed: [], refused: [] };
+    if (thrown !== undefined) {
+      if (thrown instanceof RxrayError && isFatal(thrown)) throw thrown;
+      ticket.refuse(sink, thrown, 'FRAME_SINK');
+      state.refused.push(sink);
+    } else if (frame !== null && !parked) {
+      state.confirmed.push(sink);
+    }
+    const stopped = ticket.failure?.cause;
+    if (stopped instanceof RxrayError && stopped.code === 'RUN_STOPPED') throw stopped;
+    state.left -= 1;
+    state.frame = frame ?? state.frame;
+    open.set(ticket, state);
+    if (state.left > 0) return EMPTY;
+    open.delete(ticket);
+    return of({ ticket, ...state });
+  });
+}

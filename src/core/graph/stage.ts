@@ -1,0 +1,57 @@
+import { handleAll, ExponentialBackoff, noop, retry } from 'cockatiel';
+import type { StageNode } from '../config/pipeline.js';
+import { messageOf, RxrayError } from '../errors.js';
+import type { Log } from '../plugin.js';
+import { absent, type LiveToken, type Token } from './ticket.js';
+
+/** What the graph says of a stage that fails on a frame. */
+export interface Stage {
+  readonly id: string;
+  readonly log: Log;
+  /** Tries as often, and with such waits, as `retry:` says. */
+  retry<T>(attempt: () => Promise<T>): Promise<T>;
+  /** What goes on in place of the frame, as `onError:` says. */
+  fail(token: LiveToken, thrown: unknown): Token;
+}
+
+export function stageOf(
+  { id, retry: wanted, onError = 'deadLetter' }: Pick<StageNode, 'id' | 'retry' | 'onError'>,
+  log: Log,
+): Stage {
+  const policy =
+    wanted === undefined
+      ? noop
+      : retry(handleAll, {
+          // The first attempt is no retry.
+          maxAttempts: wanted.attempts - 1,
+          backoff: new ExponentialBackoff({
+            initialDelay: wanted.backoffMs,
+            maxDelay: wanted.maxBackoffMs,
+          }),
+        });
+  return {
+    id,
+    log,
+    retry: (attempt) => policy.execute(attempt),
+    fail(token, thrown) {
+      const { ticket, frame } = token;
+      if (onError === 'continue') {
+        log.warn(
+          { stage: id, frame: ticket.id },
+          `the stage failed on a film, which goes on: ${messageOf(thrown)}`,
+        );
+        ticket.countAsStaged();
+        return { ticket, frame };
+      }
+      const cause =
+        onError === 'stop'
+          ? new RxrayError('RUN_STOPPED', `${id} failed on a film: ${messageOf(thrown)}`, {
+              component: id,
+              cause: thrown,
+            })
+          : thrown;
+      ticket.fail(id, cause, 'FRAME_STAGE');
+      return absent(token);
+    },
+  };
+}

@@ -1,0 +1,152 @@
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { parentPort, workerData } from 'node:worker_threads';
+import { durablySync } from '../durable.js';
+import { messageOf, type ErrorCode } from '../errors.js';
+import type { Answers, Question, Request, Response } from './protocol.js';
+import { Store } from './store.js';
+
+/** How long something may lie uncommitted for which nobody waits. */
+const LAZY_MS = 50;
+
+const { path } = workerData as { path: string };
+const port = parentPort;
+if (port === null) throw new Error('the journal runs in a worker thread');
+/** Who holds the journal: for the message of whoever is refused. The lock itself is SQLite's. */
+const owner = `${path}.owner`;
+let store: Store | undefined;
+/** Answers that may leave when what stands before them is on the disk. */
+let group: Response[] = [];
+let timer: NodeJS.Timeout | undefined;
+
+/** Those that say nothing of the disk: their answers leave at once. */
+const LAZY: ReadonlySet<Question['kind']> = new Set(['outcomes', 'admit', 'parked', 'parkedCounts', 'noted']);
+
+port.on('message', ({ seq, question }: Request) => {
+  const response = respond(seq, () => answer(question));
+  if (!response.ok || LAZY.has(question.kind)) {
+    port.postMessage(response);
+    if (store?.dirty === true) timer ??= setTimeout(commit, LAZY_MS);
+    return;
+  }
+  // Everything that is already in the port's queue joins the same commit.
+  if (group.length === 0) setImmediate(commit);
+  group.push(response);
+});
+
+function answer(question: Question): Answers[keyof Answers] {
+  if (question.kind === 'open') return open();
+  if (store === undefined) throw new Error('it is not open');
+  switch (question.kind) {
+    case 'outcomes':
+      return store.outcomes(question.source, question.files, question.policy, question.at);
+    case 'admit':
+      return store.admit(question.film, question.policy, question.findDuplicate, question.at);
+    case 'park':
+      store.park(question.id, question.sink, question.frame, question.at);
+      return null;
+    case 'confirm':
+      return store.confirm(question.id, question.sink, question.at);
+    case 'record':
+      return store.record(question.entry);
+    case 'parked':
+      return store.parked(question.sink, question.after, question.limit);
+    case 'parkedCounts':
+      return store.parkedCounts();
+    case 'note':
+      store.note(question.key, question.value);
+      return null;
+    case 'noted':
+      return store.noted(question.key);
+    case 'close':
+      commit();
+      store.close();
+      store = undefined;
+      rmSync(owner, { force: true });
+      return null;
+  }
+}
+
+function open(): Answers['open'] {
+  let setAside: string | null = null;
+  try {
+    store = new Store(path);
+  } catch (thrown) {
+    if (!isDamage(thrown)) throw thrown;
+    setAside = putAside();
+    store = new Store(path);
+  }
+  writeFileSync(
+    owner,
+    JSON.stringify({ pid: process.pid, host: hostname(), since: new Date().toISOString() }),
+  );
+  return { setAside };
+}
+
+function commit(): void {
+  clearTimeout(timer);
+  timer = undefined;
+  const answers = group;
+  group = [];
+  if (store?.dirty !== true) {
+    for (const each of answers) port?.postMessage(each);
+    return;
+  }
+  const committed = respond(0, () => {
+    durablySync('journal.commit', () => store?.commit());
+    return null;
+  });
+  for (const each of answers) {
+    port?.postMessage(committed.ok ? each : { ...committed, seq: each.seq });
+  }
+}
+
+function respond(seq: number, act: () => Answers[keyof Answers]): Response {
+  try {
+    return { seq, ok: true, answer: act() };
+  } catch (thrown) {
+    return { seq, ok: false, error: plainError(thrown) };
+  }
+}
+
+function plainError(thrown: unknown): { code: ErrorCode; message: string } {
+  const message = messageOf(thrown);
+  if (/locked|busy/i.test(message)) {
+    return {
+      code: 'STATE_LOCKED',
+      message: `${path} is in use by another rxray process${holder()}: end it, or give this graph a \`state:\` folder of its own`,
+    };
+  }
+  if (isDamage(thrown) && store !== undefined) {
+    // Begun anew by the next start; going on with it would mean to trust its other pages.
+    store.abandon();
+    store = undefined;
+    return {
+      code: 'STATE_DAMAGED',
+      message: `the journal was damaged: it is kept as ${putAside()}, and the next start begins a new one`,
+    };
+  }
+  return { code: 'STATE_UNWRITABLE', message: `the journal ${path} cannot be used: ${message}` };
+}
+
+function holder(): string {
+  try {
+    const { pid, host, since } = JSON.parse(readFileSync(owner, 'utf8')) as Record<string, unknown>;
+    return ` (pid ${String(pid)} on ${String(host)}, since ${String(since)})`;
+  } catch {
+    return '';
+  }
+}
+
+function isDamage(thrown: unknown): boolean {
+  return /malformed|not a database|corrupt/i.test(messageOf(thrown));
+}
+
+function putAside(): string {
+  const setAside = `${path}.damaged-${new Date().toISOString().replaceAll(':', '')}`;
+  renameSync(path, setAside);
+  for (const part of ['-wal', '-shm']) {
+    if (existsSync(path + part)) renameSync(path + part, setAside + part);
+  }
+  return setAside;
+}
