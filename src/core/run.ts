@@ -163,7 +163,7 @@ export async function startPipeline(
         .subscribe({
           next: (film) => {
             counts[film.outcome] += 1;
-          monitor.settle(film);
+            monitor.settle(film);
             settled.next(film);
           },
           error: reject,
