@@ -129,9 +129,10 @@ async function withoutJournal<T>(act: () => Promise<T>): Promise<T> {
     parked: () => [],
     parkedCounts: () => ({}),
   };
+  const blank: unknown = {};
   Journal.open = () =>
     Promise.resolve(
-      new Proxy({} as JournalType, {
+      new Proxy(blank as JournalType, {
         get: (_, name) =>
           name === 'then' ? undefined : async (...args: never[]) => answers[String(name)]?.(...args) ?? null,
       }),

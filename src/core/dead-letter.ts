@@ -70,6 +70,7 @@ export class DeadLetter {
       if (bytes !== null)
         await writeDurably(join(part, basename(origin.name).replace(/^reason\.json$/, 'film-$&')), bytes);
       await writeDurably(join(part, 'reason.json'), `${JSON.stringify(reason, null, 2)}\n`);
+      await syncDir(part);
       await rm(whole, { recursive: true, force: true });
       await rename(part, whole);
       await syncDir(this.dir);

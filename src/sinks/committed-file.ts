@@ -131,6 +131,8 @@ export class CommittedFile {
       }
       const found = await recover(path, journal, options);
       const rows = await durably(`${format.name}.cut`, () => DurableFile.open(path, found.length));
+      // Whoever made the file may have failed to sync its folder.
+      await syncFolder(dirname(path));
       const file = new CommittedFile(options, path, lock, new CommitLog(journal), rows, found);
       await file.#compact();
       return file;
@@ -161,6 +163,8 @@ export class CommittedFile {
       await durably(`${this.#options.format.name}.commit`, () => this.#commits.append(commit));
     } catch (error) {
       this.#rows.cut(before);
+      // Its line may have come to the disk all the same: the journal is begun anew before these rows are overwritten.
+      await this.#commits.close();
       throw error;
     }
     this.#crc = crc;

@@ -45,6 +45,7 @@ export type Fault = 'ENOSPC' | 'EIO' | 'stop';
 /** What goes wrong, by the number of the deed, counted from the last `plan`. */
 let faults: ReadonlyMap<number, Fault> = new Map();
 let deeds = 0;
+let luck = (): number => 0;
 /** The machine has stopped: nothing happens any more. */
 let stopped = false;
 let root = new Folder();
@@ -56,16 +57,18 @@ export function format(): void {
   void plan(new Map());
 }
 
-/** From now on deeds fail so. Resolves when the machine stops at one of them: no promise of that deed settles. */
-export function plan(next: ReadonlyMap<number, Fault>): Promise<void> {
+/** From now on deeds fail so; `chance` decides what nobody can know. Resolves when the machine stops at one of them: no promise of that deed settles. */
+export function plan(next: ReadonlyMap<number, Fault>, chance = () => 0): Promise<void> {
   faults = next;
+  luck = chance;
   deeds = 0;
   stopped = false;
   return new Promise((resolve) => (onStop = resolve));
 }
 
-/** The machine starts again after a stop: of what was not durable, `chance` decides. */
-export function restart(chance: () => number): void {
+/** The machine starts again after a stop. */
+export function restart(): void {
+  const chance = luck;
   const revive = (node: Node): Node => {
     if (node instanceof File) {
       const file = new File();
@@ -241,9 +244,10 @@ class Handle {
         node.pending = [];
       },
       (fault) => {
-        // The pages of a file are marked clean, although some never came to the disk.
-        if (fault !== 'stop' && node instanceof File)
-          node.pending = node.pending.filter(() => deeds % 2 === 0);
+        // The pages of a file are marked clean, whether they came to the disk or not.
+        if (fault === 'stop' || !(node instanceof File)) return;
+        if (luck() < 0.5) for (const apply of node.pending) node.durable = apply(node.durable, 1);
+        node.pending = [];
       },
     );
   }

@@ -22,12 +22,14 @@ const VARIANTS: readonly [Variant, ...Variant[]] = [
   { onDone: 'keep', sinks: { csv: { path: './out/films.csv' } } },
   {
     onDone: 'delete',
-    sinks: { csv: { path: './out/films.csv', columns: ['file'] } },
+    sinks: { csv: { path: './out/films.csv', columns: ['file'] }, jsonl: { path: './out/films.jsonl' } },
   },
   {
     onDone: 'move',
     sinks: {
-      csv: { path: './out/films.csv', bom: true },
+      csv: { path: './out/films.csv', bom: true, rotate: { bytes: 5000 } },
+      sqlite: { path: './out/films.db' },
+      folder: { path: './out/films', picture: false },
     },
   },
 ];
