@@ -163,7 +163,11 @@ function graph({ onDone, sinks }: Variant, url: string): string {
     stages: [{ use: 'decode' }],
     sinks: [
       ...Object.entries(sinks).map(([use, options]) => ({ use, with: options })),
-      { use: 'webhook', with: { url, includeFile: true, timeoutMs: 200, backoffMs: 10 } },
+      {
+        use: 'webhook',
+        retry: { attempts: 100, backoffMs: 10, maxBackoffMs: 100 },
+        with: { url, includeFile: true, timeoutMs: 400 },
+      },
     ],
   });
 }
