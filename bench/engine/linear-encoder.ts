@@ -1,8 +1,7 @@
-import { Matrix, EigenvalueDecomposition, solve } from 'ml-matrix';
-import { float32Of, type HostTensor, type HostTensors } from '../../src/engine/index.js';
+import { Matrix, solve } from 'ml-matrix';
+import type { HostTensor } from '../../src/engine/index.js';
 import { normalNoise, seededRandom } from '../../src/models/index.js';
 
-const PROJECT = 'generator/project/kernel';
 /** Images are pooled to 16 × 16 before the regression. */
 const POOL = 4;
 const SAMPLES = 4096;
@@ -11,28 +10,16 @@ const SAMPLES_AT_ONCE = 64;
 const RIDGE = 0.002;
 
 /**
- * The same generator with its latent space turned into the principal axes of its first layer. The prior N(0, 1) stays what
- * it was, but each coordinate now has a scale of its own, which is what Adam can adapt to.
- */
-export function turnLatentSpace(parameters: HostTensors): HostTensors {
-  const kernel = matrixOf(parameters, PROJECT);
-  const axes = new EigenvalueDecomposition(kernel.mmul(kernel.transpose()), { assumeSymmetric: true })
-    .eigenvectorMatrix;
-  const data = Float32Array.from(axes.transpose().mmul(kernel).to1DArray());
-  return { ...parameters, [PROJECT]: { data, dims: [kernel.rows, kernel.columns] } };
-}
-
-/**
  * A linear guess of the latent vector behind an image, by regression over the generator's own images.
  *
  * @param generate z [N,zDim] → images [N,H,W,1].
- * @returns One film's pixels, side × side → z.
+ * @returns images [N,side,side,1] → z [N,zDim].
  */
 export async function fitLinearEncoder(
   generate: (z: HostTensor) => Promise<HostTensor>,
   zDim: number,
   side: number,
-): Promise<(film: Float32Array) => Float32Array> {
+): Promise<(images: HostTensor) => Promise<HostTensor>> {
   const random = seededRandom(1);
   const features = (side / POOL) ** 2 + 1;
   const gram = Matrix.eye(features).mul(RIDGE * SAMPLES);
@@ -40,18 +27,31 @@ export async function fitLinearEncoder(
   for (let done = 0; done < SAMPLES; done += SAMPLES_AT_ONCE) {
     const z = normalNoise([SAMPLES_AT_ONCE, zDim], random);
     const images = (await generate(z)).data as Float32Array;
-    const pooled = new Matrix(
-      Array.from({ length: SAMPLES_AT_ONCE }, (_, n) =>
-        pool(images.subarray(n * side * side, (n + 1) * side * side), side),
-      ),
-    );
+    const pooled = poolAll(images, side);
     gram.add(pooled.transpose().mmul(pooled));
     moments.add(
       pooled.transpose().mmul(Matrix.from1DArray(SAMPLES_AT_ONCE, zDim, [...(z.data as Float32Array)])),
     );
   }
   const weights = solve(gram, moments);
-  return (film) => Float32Array.from(Matrix.rowVector(pool(film, side)).mmul(weights).to1DArray());
+  return async ({ data, dims: [n = 0] }) => ({
+    data: Float32Array.from(
+      poolAll(data as Float32Array, side)
+        .mmul(weights)
+        .to1DArray(),
+    ),
+    dims: [n, zDim],
+  });
+}
+
+/** The films one a row. */
+function poolAll(images: Float32Array, side: number): Matrix {
+  const size = side * side;
+  return new Matrix(
+    Array.from({ length: images.length / size }, (_, n) =>
+      pool(images.subarray(n * size, (n + 1) * size), side),
+    ),
+  );
 }
 
 /** Means of squares of 4 × 4 pixels, and a 1 for the constant term. */
@@ -64,9 +64,4 @@ function pool(pixels: Float32Array, side: number): number[] {
   });
   means[width * width] = 1;
   return means;
-}
-
-function matrixOf(parameters: HostTensors, name: string): Matrix {
-  const [rows = 0, columns = 0] = parameters[name]?.dims ?? [];
-  return Matrix.from1DArray(rows, columns, [...float32Of(parameters, name)]);
 }
