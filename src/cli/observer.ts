@@ -2,6 +2,7 @@ import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { InvalidArgumentError } from 'commander';
 import type { Subscription } from 'rxjs';
+import type { Reloaded } from '../control/app.js';
 import { ControlServer, type Listen } from '../control/serve.js';
 import { Worklist } from '../control/worklist.js';
 import type { Pipeline } from '../core/config/pipeline.js';
@@ -23,6 +24,7 @@ export class Observer {
   readonly #server: ControlServer;
   #traces: Subscription | undefined;
   #run: PipelineRun | undefined;
+  #reload: (() => Promise<Reloaded>) | undefined;
   /** Whether the run takes no more films. */
   stopping = false;
 
@@ -38,6 +40,7 @@ export class Observer {
       worklist: this.#worklist,
       run: () => this.#run,
       stopping: () => this.stopping,
+      reload: async () => this.#reload?.() ?? { taken: false, message: 'the graph is not running yet' },
       pageDir: PAGE_DIR,
     };
     this.#server = new ControlServer(controlled, log);
@@ -54,8 +57,9 @@ export class Observer {
   }
 
   /** The run has begun, so that the state folder is this process's. */
-  async observe(run: PipelineRun): Promise<void> {
+  async observe(run: PipelineRun, reload: () => Promise<Reloaded>): Promise<void> {
     this.#run = run;
+    this.#reload = reload;
     await this.#server.listenOnSocket(this.pipeline.stateDir);
   }
 

@@ -16,6 +16,7 @@ import {
   type Settled,
   type Summary,
 } from '../core/run.js';
+import type { Reloaded } from '../control/app.js';
 import type { Listen } from '../control/serve.js';
 import { LOG } from '../core/container.js';
 import { builtInRegistry } from './builtins.js';
@@ -91,27 +92,47 @@ export async function runFile(
     process.stderr.write(`${formatIssues(issues, { file, text, color: pc.isColorSupported })}\n`);
   };
   try {
-    const load = async (): Promise<Pipeline | undefined> => {
-      const loaded = await loadPipeline(file, builtInRegistry(), { input: flags.input });
-      ({ text } = loaded);
-      report(loaded.issues);
-      return flags.json && loaded.pipeline ? withoutConsole(loaded.pipeline) : loaded.pipeline;
+    const load = async (): Promise<{ pipeline?: Pipeline; issues: readonly Issue[] }> => {
+      const {
+        pipeline: loaded,
+        issues,
+        ...rest
+      } = await loadPipeline(file, builtInRegistry(), {
+        input: flags.input,
+      });
+      ({ text } = rest);
+      report(issues);
+      if (loaded === undefined) return { issues };
+      return { pipeline: flags.json ? withoutConsole(loaded) : loaded, issues };
     };
-    const pipeline = await load();
+    const { pipeline } = await load();
     if (pipeline === undefined) return EXIT.usage;
-    const reload = async (graph: PipelineRun): Promise<void> => {
+    const reload = async (graph: PipelineRun): Promise<Reloaded> => {
+      const refused = (issues: readonly Issue[]): Reloaded => ({
+        taken: false,
+        message: formatIssues(issues, { file, text, color: false }),
+      });
+      let outcome: Reloaded;
       try {
-        const changed = await load();
+        const { pipeline: changed, issues } = await load();
         if (changed !== undefined) {
           await graph.reload(changed);
-          say(`${file} has been taken over`);
-          return;
+          const message = `${file} has been taken over`;
+          say(message);
+          return { taken: true, message };
         }
+        outcome = refused(issues);
       } catch (error) {
-        if (error instanceof CreateError) report(error.issues);
-        else say(`${pc.red('refused:')} ${describe(error)}`);
+        if (error instanceof CreateError) {
+          report(error.issues);
+          outcome = refused(error.issues);
+        } else {
+          say(`${pc.red('refused:')} ${describe(error)}`);
+          outcome = { taken: false, message: describe(error) };
+        }
       }
       say('the graph runs on as it was');
+      return outcome;
     };
     return await runPipeline(pipeline, flags, host.get(LOG), {
       start: (options) => startPipeline(pipeline, host, options),
@@ -136,7 +157,7 @@ function withoutConsole(pipeline: Pipeline): Pipeline {
 
 interface Starter {
   start(options: RunOptions): Promise<PipelineRun>;
-  reload(graph: PipelineRun): Promise<void>;
+  reload(graph: PipelineRun): Promise<Reloaded>;
 }
 
 async function runPipeline(
@@ -151,8 +172,8 @@ async function runPipeline(
     const page = flags.page === undefined ? undefined : await observer.servePage(flags.page);
     const { once = false, again = false, failed = false, watchConfig = false } = flags;
     const graph = await start({ once, again, failed, monitor: observer.monitor });
-    await observer.observe(graph);
-    if (!once) stopReloading = onReload(pipeline.file, watchConfig, () => reload(graph));
+    await observer.observe(graph, () => reload(graph));
+    if (!once) stopReloading = onReload(pipeline.file, watchConfig, async () => void (await reload(graph)));
     const print = flags.json ? printJson : process.env['RXRAY_LOG'] === undefined ? printText : printTo(log);
     print.started?.(pipeline, once);
     if (page !== undefined) say(`the page is at ${page}`);

@@ -17,6 +17,13 @@ import { driftOf, modelsOf } from './models.js';
 import { Pictures, toPng, type Picture } from './pictures.js';
 import { rowOf, WORKLIST_ROWS, type Film, type Worklist } from './worklist.js';
 
+/** What became of a reload: the graph runs on as it was unless it was `taken`. */
+export interface Reloaded {
+  readonly taken: boolean;
+  /** For people: the problems of the file, one after the other. */
+  readonly message: string;
+}
+
 /** What the running process offers to those who look at it. */
 export interface Controlled {
   readonly version: string;
@@ -26,6 +33,8 @@ export interface Controlled {
   readonly run: () => PipelineRun | undefined;
   /** Whether it takes no more films, because somebody has ended it. */
   readonly stopping: () => boolean;
+  /** Puts what the pipeline file says now into the graph's place. */
+  readonly reload: () => Promise<Reloaded>;
   /** The folder of the built page. */
   readonly pageDir: string;
 }
@@ -123,6 +132,11 @@ export class ControlApp {
 
   #graph(app: Hono): void {
     app.get('/api/status', (c) => c.json(this.#status()));
+    app.post('/api/reload', async (c) => {
+      const { taken, message } = await this.controlled.reload();
+      if (!taken) throw new Refused(409, 'RELOAD', message);
+      return c.json({ message, ...this.#status() });
+    });
     app.get('/api/graph', async (c) => c.json({ ...this.#status(), ...(await this.#live.look()) }));
   }
 

@@ -33,14 +33,14 @@ describe('a running process', () => {
     const unknown = await rxray('tap', 'nothing', graph);
     expect(unknown.code).to.equal(2);
     expect(unknown.stderr).to.contain('there are watch, decode, clahe, csv');
-    let open = true;
-    const looking = tap.finally(() => (open = false));
-    for (let i = 0; open; i++) {
+    const looking = tap.then((result) => ({ result }));
+    let seenBy: Awaited<typeof looking> | undefined;
+    for (let i = 0; seenBy === undefined; i++) {
       await lab.write(`inbox/seen-${i}.png`, await film(64, 48).png().toBuffer());
       const through = async (): Promise<boolean> => (await lab.delivered()).includes(`seen-${i}.png`);
-      await Promise.race([looking, running.until(through)]);
+      seenBy = (await Promise.race([looking, running.until(through)])) ?? undefined;
     }
-    const { stdout } = await looking;
+    const { stdout } = seenBy.result;
     const seen = JSON.parse(stdout) as { id: string; file: string };
     expect(seen.file).to.match(/^seen-\d+\.png$/);
     expect((await readdir(lab.path('look'))).sort()).to.deep.equal([`${seen.id}.json`, `${seen.id}.png`]);
@@ -54,7 +54,7 @@ describe('a running process', () => {
       .filter((line) => line.startsWith('{'))
       .map((line) => JSON.parse(line) as { msg: string; film?: string });
     expect(lines[0]).to.include({ msg: 'running', pipeline: 'pipeline' });
-    expect(lines.filter(({ msg }) => msg === 'film done')[0]!.film).to.match(/^[0-9a-f]{32}$/);
+    expect(lines.find(({ msg }) => msg === 'film done')!.film).to.match(/^[0-9a-f]{32}$/);
     expect(lines.at(-1)).to.include({ msg: 'ended' });
     expect(stderr).not.to.contain('good.png');
     expect(await readFile(lab.path('.rxray/worklist.jsonl'), 'utf8')).to.contain('good.png');

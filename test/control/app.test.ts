@@ -7,6 +7,7 @@ import { expect } from 'chai';
 import { firstValueFrom, take, toArray } from 'rxjs';
 import sharp from 'sharp';
 import { builtInRegistry } from '../../src/cli/builtins.js';
+import type { Reloaded } from '../../src/control/app.js';
 import { ControlClient } from '../../src/control/client.js';
 import { ControlServer } from '../../src/control/serve.js';
 import { Worklist, type Row } from '../../src/control/worklist.js';
@@ -42,6 +43,7 @@ describe('the control interface', () => {
   let page: string;
   let open: string;
   let stopping = false;
+  let reloaded: Reloaded = { taken: true, message: 'taken over' };
 
   before(async () => {
     dir = await mkdtemp(join(tmpdir(), 'rxray-control-'));
@@ -60,6 +62,7 @@ describe('the control interface', () => {
       worklist,
       run: () => graph,
       stopping: () => stopping,
+      reload: async () => reloaded,
       pageDir: join(dir, 'page'),
     };
     server = new ControlServer(controlled, silent);
@@ -272,6 +275,16 @@ describe('the control interface', () => {
       .next()
       .catch((error: unknown) => error);
     expect(String(unknown)).to.contain('there are watch, decode, resize, csv');
+  });
+
+  it('takes over the pipeline file when asked, or says what is wrong with it', async () => {
+    const post = async (): Promise<[number, unknown]> => {
+      const response = await fetch(`${page}api/reload`, { method: 'POST' });
+      return [response.status, await response.json()];
+    };
+    expect((await post())[0]).to.equal(200);
+    reloaded = { taken: false, message: 'an unknown key' };
+    expect(await post()).to.deep.equal([409, { error: { code: 'RELOAD', message: 'an unknown key' } }]);
   });
 
   it('is scraped by Prometheus', async () => {
