@@ -1,0 +1,90 @@
+import { useEffect, useRef } from 'preact/hooks';
+import uPlot from 'uplot';
+
+export interface Series {
+  readonly label: string;
+  readonly values: readonly number[];
+}
+
+interface ChartProps {
+  readonly kind: 'line' | 'bars';
+  readonly x: readonly number[];
+  readonly series: readonly Series[];
+  /** What a screen reader says. */
+  readonly label: string;
+  /** Names of the bars; otherwise `x` is in seconds since 1970 for lines, a plain number for bars. */
+  readonly ticks?: readonly string[];
+}
+
+const HEIGHT = 180;
+
+/** A chart in the page's colours, as wide as its place. */
+export function Chart({ kind, x, series, label, ticks }: ChartProps) {
+  const place = useRef<HTMLDivElement>(null);
+  const plot = useRef<uPlot | null>(null);
+
+  useEffect(() => {
+    const element = place.current;
+    if (element === null) return undefined;
+    const color = (name: string): string => {
+      element.style.color = `var(${name})`;
+      return getComputedStyle(element).color;
+    };
+    const axis = {
+      stroke: color('--muted'),
+      grid: { stroke: color('--line') },
+      ticks: { stroke: color('--line') },
+    };
+    plot.current = new uPlot(
+      {
+        width: element.clientWidth,
+        height: HEIGHT,
+        cursor: { show: false },
+        legend: { show: series.length > 1 },
+        scales: { x: { time: kind === 'line' }, y: { range: (_, __, max) => [0, Math.max(max * 1.1, 0.1)] } },
+        axes: [
+          {
+            ...axis,
+            ...(ticks !== undefined && { values: (_: uPlot, at: number[]) => at.map((i) => ticks[i] ?? '') }),
+          },
+          axis,
+        ],
+        series: [
+          {},
+          ...series.map((one, i): uPlot.Series => {
+            const stroke = color(i === 0 ? '--accent' : '--second');
+            return {
+              label: one.label,
+              stroke,
+              fill:
+                kind === 'line' || i === 0 ? stroke.replace('rgb(', 'rgba(').replace(')', ', 0.25)') : 'transparent',
+              points: { show: false },
+              ...(kind === 'bars' && {
+                paths: uPlot.paths.bars?.({ size: [0.9] }) as uPlot.Series.PathBuilder,
+              }),
+            };
+          }),
+        ],
+      },
+      dataOf(x, series),
+      element,
+    );
+    const observer = new ResizeObserver(() =>
+      plot.current?.setSize({ width: element.clientWidth, height: HEIGHT }),
+    );
+    observer.observe(element);
+    return () => {
+      observer.disconnect();
+      plot.current?.destroy();
+    };
+  }, [kind]);
+
+  useEffect(() => {
+    plot.current?.setData(dataOf(x, series));
+  }, [x, series]);
+  return <div class="chart" ref={place} role="img" aria-label={label} />;
+}
+
+function dataOf(x: readonly number[], series: readonly Series[]): uPlot.AlignedData {
+  return [[...x], ...series.map(({ values }) => [...values])];
+}

@@ -1,0 +1,181 @@
+import { useSignal } from '@preact/signals';
+import { useEffect } from 'preact/hooks';
+import { film as fetchFilm, stageUrl, type Film } from './api.js';
+import { ReplayButton } from './replay.js';
+import { ClassBars, isAnomaly, isClassification, Percentile, verdictOf } from './result.js';
+import { Viewer } from './viewer.js';
+
+/** Everything about one film: its picture, what the models say, what every stage made of it. */
+export function FilmView({ id }: { readonly id: string }) {
+  const film = useSignal<Film | null>(null);
+  const fault = useSignal('');
+  useEffect(() => {
+    fetchFilm(id).then(
+      (found) => {
+        film.value = found;
+      },
+      (error: unknown) => {
+        fault.value = error instanceof Error ? error.message : String(error);
+      },
+    );
+  }, [id]);
+  const found = film.value;
+  if (found === null) return <p role="alert">{fault}</p>;
+  return (
+    <article class="film">
+      <p>
+        <a href="#films">← all films</a>
+      </p>
+      <h2>{found.file}</h2>
+      <p class="notice">{found.notice}</p>
+      <div class="columns">
+        {found.outcome === 'done' && <Viewer film={found} />}
+        <div>
+          <Verdict film={found} />
+          <Origin film={found} />
+          <Timings film={found} />
+        </div>
+      </div>
+      {found.outcome === 'done' && <Stages film={found} />}
+      <details>
+        <summary>Everything, as JSON</summary>
+        <pre tabIndex={0}>{JSON.stringify(found, null, 2)}</pre>
+      </details>
+    </article>
+  );
+}
+
+function Verdict({ film }: { readonly film: Film }) {
+  if (film.failure !== null) {
+    const { code, stage, message } = film.failure;
+    return (
+      <section class="panel failed">
+        <h3>It failed{stage !== null && ` in ${stage}`}</h3>
+        <p>{message}</p>
+        <p>
+          <code>{code}</code> <ReplayButton id={film.id} />
+        </p>
+      </section>
+    );
+  }
+  const results = Object.entries(film.results);
+  return (
+    <section class="panel">
+      <h3>{verdictOf(film)}</h3>
+      {results.map(([stage, result]) => (
+        <div key={stage} class="result">
+          <h4>{stage}</h4>
+          {isClassification(result) && <ClassBars result={result} />}
+          {isAnomaly(result) && (
+            <p>
+              More anomalous than this share of normal films: <Percentile result={result} />
+            </p>
+          )}
+        </div>
+      ))}
+    </section>
+  );
+}
+
+function Origin({ film }: { readonly film: Film }) {
+  const { models, graph, graphIsPresent, receivedAt, settledAt, size, meta, id } = film;
+  const facts: [string, string][] = [
+    ['Received', new Date(receivedAt).toLocaleString()],
+    ['Done', new Date(settledAt).toLocaleString()],
+    ['Size', `${(size / 1024).toFixed(0)} KiB`],
+    ...Object.entries(meta)
+      .filter(([, value]) => typeof value !== 'object')
+      .map(([key, value]): [string, string] => [key, String(value)]),
+    ...models.map(({ stage, name, createdAt }): [string, string] => [
+      `Model of ${stage}`,
+      `${name}, ${new Date(createdAt).toLocaleDateString()}`,
+    ]),
+    ['Graph', `${graph.slice(0, 12)}${graphIsPresent ? '' : ' (not the present one)'}`],
+    ['Id', id],
+  ];
+  return (
+    <section class="panel">
+      <h3>Where it comes from</h3>
+      <dl>
+        {facts.map(([name, value]) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
+      </dl>
+    </section>
+  );
+}
+
+/** When each entry of the graph worked on it. */
+function Timings({ film }: { readonly film: Film }) {
+  const { timings } = film;
+  if (timings.length === 0) return null;
+  const start = Math.min(...timings.map(({ startedAt }) => startedAt));
+  const end = Math.max(...timings.map(({ startedAt, ms }) => startedAt + ms));
+  const share = (ms: number): number => (100 * ms) / Math.max(1, end - start);
+  return (
+    <section class="panel">
+      <h3>{(end - start).toFixed(0)} ms</h3>
+      <table class="timings">
+        <thead class="hidden">
+          <tr>
+            <th>Entry</th>
+            <th>When</th>
+            <th>Duration</th>
+          </tr>
+        </thead>
+        <tbody>
+          {timings.map(({ component, startedAt, ms, batch }, i) => (
+            <tr key={i}>
+              <th scope="row">{component}</th>
+              <td>
+                <svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">
+                  <rect x={share(startedAt - start)} width={Math.max(0.6, share(ms))} height="8" rx="1" />
+                </svg>
+              </td>
+              <td class="number">
+                {ms.toFixed(1)} ms{batch > 1 && <small> for {batch}</small>}
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </section>
+  );
+}
+
+/** Its picture after every stage, side by side. */
+function Stages({ film }: { readonly film: Film }) {
+  return (
+    <section>
+      <h3>Stage by stage</h3>
+      <ol class="stages">
+        {film.stages.map((stage) => (
+          <Stage key={stage} id={film.id} stage={stage} />
+        ))}
+      </ol>
+    </section>
+  );
+}
+
+function Stage({ id, stage }: { readonly id: string; readonly stage: string }) {
+  const missing = useSignal(false);
+  if (missing.value) return null;
+  return (
+    <li>
+      <figure>
+        <img
+          src={stageUrl(id, stage)}
+          alt={`The film after ${stage}`}
+          loading="lazy"
+          onError={() => {
+            missing.value = true;
+          }}
+        />
+        <figcaption>{stage}</figcaption>
+      </figure>
+    </li>
+  );
+}

@@ -1,0 +1,231 @@
+import { useSignal } from '@preact/signals';
+import type { Live, LiveNode } from './api.js';
+import { Chart, type Series } from './chart.js';
+import { percent } from './result.js';
+import { history, live } from './state.js';
+
+const BOX = { width: 172, height: 84, gapX: 56, gapY: 22 };
+
+/** The graph as it runs: a picture, and the same numbers as a table. */
+export function GraphView() {
+  const now = live.value;
+  if (now === null) return <p>Waiting for the first numbers…</p>;
+  return (
+    <article class="graph">
+      <h2>Graph</h2>
+      <Summary now={now} />
+      <Picture nodes={now.nodes} limiting={now.limiting} />
+      <Throughput />
+      <Numbers nodes={now.nodes} limiting={now.limiting} />
+    </article>
+  );
+}
+
+function Summary({ now }: { readonly now: Live }) {
+  const { load, limiting, memory, filmsPerSecond, films } = now;
+  const facts: [string, string][] = [
+    ['Films per second', filmsPerSecond.toFixed(1)],
+    ['Waiting', String(load.waiting)],
+    ['In flight', `${String(load.frames)} (${mebibytes(load.bytes)})`],
+    ['Done', String(films.done)],
+    ['Failed', String(films.failed)],
+    ['Memory', mebibytes(memory)],
+    ['Sets the pace', limiting ?? 'the coming of films'],
+  ];
+  return (
+    <dl class="facts">
+      {facts.map(([name, value]) => (
+        <div key={name}>
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+interface Parts {
+  readonly nodes: readonly LiveNode[];
+  readonly limiting: string | null;
+}
+
+/** Entries in columns, by their distance from the sources. */
+function Picture({ nodes, limiting }: Parts) {
+  const places = placesOf(nodes);
+  const all = [...places.values()];
+  const width = Math.max(...all.map(({ x }) => x)) + BOX.width + 2;
+  const height = Math.max(...all.map(({ y }) => y)) + BOX.height + 2;
+  return (
+    <div
+      class="picture"
+      tabIndex={0}
+      role="region"
+      aria-label="Picture of the graph; the table below says the same"
+    >
+      <svg
+        viewBox={`0 0 ${String(width)} ${String(height)}`}
+        style={{ maxWidth: `${String(width)}px` }}
+        aria-hidden="true"
+      >
+        {nodes.flatMap(({ id, from }) =>
+          from.map((source) => {
+            const [a, b] = [places.get(source), places.get(id)];
+            if (a === undefined || b === undefined) return null;
+            const [x1, y1] = [a.x + BOX.width, a.y + BOX.height / 2];
+            const [x2, y2] = [b.x, b.y + BOX.height / 2];
+            const bend = (x2 - x1) / 2;
+            const path = [x1, y1, x1 + bend, y1, x2 - bend, y2, x2, y2];
+            return (
+              <path
+                key={`${source}→${id}`}
+                class="edge"
+                d={`M${path.slice(0, 2).join()}C${path.slice(2).join()}`}
+              />
+            );
+          }),
+        )}
+        {nodes.map((node) => {
+          const { x, y } = places.get(node.id) ?? { x: 0, y: 0 };
+          return (
+            <g
+              key={node.id}
+              transform={`translate(${String(x)},${String(y)})`}
+              class={`box ${node.kind} ${node.id === limiting ? 'limiting' : ''}`}
+            >
+              <rect width={BOX.width} height={BOX.height} rx="8" />
+              <rect class="busy" y={BOX.height - 5} height="5" rx="2" width={BOX.width * (node.busy ?? 0)} />
+              <text x="12" y="24" class="id">
+                {node.id}
+              </text>
+              {node.use !== node.id && (
+                <text x={BOX.width - 12} y="24" class="use">
+                  {node.use}
+                </text>
+              )}
+              <text x="12" y="46">
+                {node.framesPerSecond.toFixed(1)}/s{node.ms !== null && ` · ${node.ms.toFixed(1)} ms`}
+              </text>
+              <text x="12" y="66">
+                {node.queue + node.inFlight > 0
+                  ? `${String(node.queue)} waiting, ${String(node.inFlight)} in work`
+                  : `${String(node.framesOut)} through`}
+              </text>
+              {node.errors > 0 && (
+                <text x={BOX.width - 12} y="66" class="errors">
+                  {node.errors} ✗
+                </text>
+              )}
+            </g>
+          );
+        })}
+      </svg>
+    </div>
+  );
+}
+
+/** A column is the longest way from a source; rows are in the order of the file. */
+function placesOf(nodes: readonly LiveNode[]): Map<string, { x: number; y: number }> {
+  const columns = new Map<string, number>();
+  const columnOf = (id: string): number => {
+    const known = columns.get(id);
+    if (known !== undefined) return known;
+    const from = nodes.find((node) => node.id === id)?.from ?? [];
+    const column = from.length === 0 ? 0 : 1 + Math.max(...from.map(columnOf));
+    columns.set(id, column);
+    return column;
+  };
+  const filled = new Map<number, number>();
+  return new Map(
+    nodes.map(({ id }) => {
+      const column = columnOf(id);
+      const row = filled.get(column) ?? 0;
+      filled.set(column, row + 1);
+      return [id, { x: 1 + column * (BOX.width + BOX.gapX), y: 1 + row * (BOX.height + BOX.gapY) }];
+    }),
+  );
+}
+
+function Throughput() {
+  const series: Series[] = [{ label: 'Films per second', values: history.value.map(({ rate }) => rate) }];
+  return (
+    <section>
+      <h3>The last two minutes</h3>
+      <Chart
+        kind="line"
+        x={history.value.map(({ at }) => at)}
+        series={series}
+        label="Films per second over time"
+      />
+    </section>
+  );
+}
+
+function Numbers({ nodes, limiting }: Parts) {
+  const sorted = useSignal<'order' | 'busy'>('order');
+  const rows = sorted.value === 'order' ? nodes : [...nodes].sort((a, b) => (b.busy ?? -1) - (a.busy ?? -1));
+  return (
+    <section>
+      <h3>Entries</h3>
+      <label class="inline">
+        <input
+          type="checkbox"
+          checked={sorted.value === 'busy'}
+          onChange={({ currentTarget }) => {
+            sorted.value = currentTarget.checked ? 'busy' : 'order';
+          }}
+        />
+        busiest first
+      </label>
+      <div class="wide" tabIndex={0} role="region" aria-label="Numbers of every entry">
+        <table>
+          <thead>
+            <tr>
+              {[
+                'Entry',
+                'Plugin',
+                'Per second',
+                'Through',
+                'Waiting',
+                'In work',
+                'Batch',
+                'Call',
+                'Busy',
+                'Errors',
+              ].map((name, i) => (
+                <th key={name} scope="col" class={i > 1 ? 'number' : ''}>
+                  {name}
+                </th>
+              ))}
+            </tr>
+          </thead>
+          <tbody>
+            {rows.map((node) => (
+              <tr key={node.id} class={node.id === limiting ? 'limiting' : ''}>
+                <th scope="row">
+                  {node.id}
+                  {node.id === limiting && <small> sets the pace</small>}
+                </th>
+                <td>
+                  {node.use}
+                  {node.when !== null && <code class="when">when {node.when}</code>}
+                </td>
+                <td class="number">{node.framesPerSecond.toFixed(1)}</td>
+                <td class="number">{node.framesOut}</td>
+                <td class="number">{node.queue}</td>
+                <td class="number">{node.inFlight}</td>
+                <td class="number">{node.batch?.toFixed(1) ?? '–'}</td>
+                <td class="number">{node.ms === null ? '–' : `${node.ms.toFixed(1)} ms`}</td>
+                <td class="number">{node.busy === null ? '–' : percent(node.busy)}</td>
+                <td class={node.errors > 0 ? 'number bad' : 'number'}>{node.errors}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </section>
+  );
+}
+
+function mebibytes(bytes: number): string {
+  return `${(bytes / 1024 ** 2).toFixed(0)} MiB`;
+}

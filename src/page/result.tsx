@@ -1,0 +1,55 @@
+import type { Anomaly, Classification, Result, Row } from './api.js';
+
+export const isClassification = (result: Result): result is Classification =>
+  result.kind === 'classification';
+export const isAnomaly = (result: Result): result is Anomaly => result.kind === 'anomaly';
+
+/** A film's verdict in a few words. */
+export function verdictOf({ outcome, failure, results }: Row): string {
+  if (outcome === 'failed') return failure?.message ?? 'failed';
+  const labels = Object.values(results).filter(isClassification);
+  return labels.map(({ label, probability }) => `${label} ${percent(probability)}`).join(', ') || 'done';
+}
+
+/** One bar a class, the most probable first. */
+export function ClassBars({ result }: { readonly result: Classification }) {
+  const classes = Object.entries(result.probabilities).sort(([, a], [, b]) => b - a);
+  return (
+    <ul class="bars">
+      {classes.map(([label, probability]) => (
+        <li key={label}>
+          <span>{label}</span>
+          <meter min={0} max={1} value={probability} aria-label={label} />
+          <span class="number">{percent(probability)}</span>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+/** The share of normal films with a lower anomaly score. */
+export function Percentile({ result }: { readonly result: Anomaly }) {
+  const { percentile, anomalyScore } = result;
+  if (percentile === null) return <span title="no reference">{anomalyScore.toPrecision(3)}</span>;
+  return (
+    <span
+      class={`percentile ${percentile > 95 ? 'high' : ''}`}
+      title={`score ${anomalyScore.toPrecision(3)}`}
+    >
+      {percentile.toFixed(0)}
+      <small>/100</small>
+    </span>
+  );
+}
+
+export function percent(share: number): string {
+  return `${(share * 100).toFixed(0)} %`;
+}
+
+export function timeOf(iso: string): string {
+  const date = new Date(iso);
+  const today = date.toDateString() === new Date().toDateString();
+  return today
+    ? date.toLocaleTimeString()
+    : date.toLocaleString([], { dateStyle: 'short', timeStyle: 'short' });
+}

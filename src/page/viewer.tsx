@@ -1,0 +1,220 @@
+import { useSignal, useSignalEffect } from '@preact/signals';
+import { useEffect, useRef } from 'preact/hooks';
+import { pixels as fetchPixels, resultUrl, type Film, type Pixels } from './api.js';
+
+/** A window as on a light box: `width` grey levels about `level` fill black to white, as shares of the full range. */
+interface Window {
+  readonly level: number;
+  readonly width: number;
+}
+
+const WHOLE: Window = { level: 0.5, width: 1 };
+/** Keys move the window by this much. */
+const STEP = 0.02;
+const LEAST_WIDTH = 0.01;
+
+/** The film itself, with window and level by mouse or keys, and what the models made of it laid over. */
+export function Viewer({ film }: { readonly film: Film }) {
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const pixels = useSignal<Pixels | null>(null);
+  const fault = useSignal('');
+  const grey = useSignal<Window>(WHOLE);
+  const inverted = useSignal(false);
+  const overlay = useSignal('');
+  const opacity = useSignal(0.5);
+  const overlayImage = useSignal<ImageBitmap | null>(null);
+
+  useEffect(() => {
+    firstPixels(film).then(
+      (found) => {
+        pixels.value = found;
+      },
+      (error: unknown) => {
+        fault.value = error instanceof Error ? error.message : String(error);
+      },
+    );
+  }, [film.id]);
+
+  useSignalEffect(() => {
+    const [stage, field] = overlay.value.split('/');
+    overlayImage.value = null;
+    if (stage === undefined || field === undefined) return;
+    void loadBitmap(resultUrl(film.id, stage, field)).then((bitmap) => {
+      overlayImage.value = bitmap;
+    });
+  });
+
+  useSignalEffect(() => {
+    if (canvas.current === null || pixels.value === null) return;
+    draw(canvas.current, pixels.value, grey.value, inverted.value);
+    if (overlayImage.value !== null) {
+      // A reconstruction is a film itself; everything else is a map of where something is.
+      const isFilm = overlay.value.endsWith('/reconstruction');
+      lay(canvas.current, overlayImage.value, opacity.value, isFilm);
+    }
+  });
+
+  const move = (level: number, width: number): void => {
+    const { level: l, width: w } = grey.value;
+    grey.value = {
+      level: Math.min(1, Math.max(0, l + level)),
+      width: Math.min(2, Math.max(LEAST_WIDTH, w + width)),
+    };
+  };
+  const drag = (event: PointerEvent): void => {
+    if (event.buttons !== 1) return;
+    const { width, height } = (event.currentTarget as HTMLElement).getBoundingClientRect();
+    move(-event.movementY / height, event.movementX / width);
+  };
+  const press = (event: KeyboardEvent): void => {
+    const by: Record<string, [number, number]> = {
+      ArrowUp: [STEP, 0],
+      ArrowDown: [-STEP, 0],
+      ArrowRight: [0, STEP],
+      ArrowLeft: [0, -STEP],
+    };
+    const step = by[event.key];
+    if (step === undefined) return;
+    event.preventDefault();
+    move(...step);
+  };
+  const reset = (): void => {
+    grey.value = WHOLE;
+    inverted.value = false;
+  };
+  const { level, width } = grey.value;
+  return (
+    <figure class="viewer">
+      <canvas
+        ref={canvas}
+        tabIndex={0}
+        role="img"
+        aria-label={`The film. Level ${(level * 100).toFixed(0)}, window ${(width * 100).toFixed(0)}: arrow keys change them.`}
+        onPointerDown={(event) => {
+          event.currentTarget.setPointerCapture(event.pointerId);
+        }}
+        onPointerMove={drag}
+        onDblClick={reset}
+        onKeyDown={press}
+      />
+      <p role="alert">{fault}</p>
+      <figcaption>
+        <span>
+          Level {(level * 100).toFixed(0)} · window {(width * 100).toFixed(0)}: drag, or use the arrow keys
+        </span>
+        <button type="button" onClick={reset}>
+          Reset
+        </button>
+        <label>
+          <input
+            type="checkbox"
+            checked={inverted.value}
+            onChange={({ currentTarget }) => {
+              inverted.value = currentTarget.checked;
+            }}
+          />
+          Invert
+        </label>
+        {film.images.length > 0 && (
+          <>
+            <label>
+              Overlay{' '}
+              <select
+                value={overlay.value}
+                onChange={({ currentTarget }) => {
+                  overlay.value = currentTarget.value;
+                }}
+              >
+                <option value="">none</option>
+                {film.images.map(({ stage, field }) => (
+                  <option key={`${stage}/${field}`} value={`${stage}/${field}`}>
+                    {field} of {stage}
+                  </option>
+                ))}
+              </select>
+            </label>
+            <label>
+              Opacity{' '}
+              <input
+                type="range"
+                min="0"
+                max="1"
+                step="0.05"
+                value={opacity.value}
+                onInput={({ currentTarget }) => {
+                  opacity.value = currentTarget.valueAsNumber;
+                }}
+              />
+            </label>
+          </>
+        )}
+      </figcaption>
+    </figure>
+  );
+}
+
+/** As the first stage that gives pixels (the decoder) leaves them: in all their bits. */
+async function firstPixels({ id, stages }: Film): Promise<Pixels> {
+  let fault: unknown = new Error('The graph has no stage that decodes the film.');
+  for (const stage of stages) {
+    try {
+      return await fetchPixels(id, stage);
+    } catch (error) {
+      fault = error;
+    }
+  }
+  throw fault;
+}
+
+function draw(
+  canvas: HTMLCanvasElement,
+  { width, height, channels, data }: Pixels,
+  grey: Window,
+  inverted: boolean,
+) {
+  const full = data instanceof Uint8Array ? 255 : data instanceof Uint16Array ? 65535 : 1;
+  const low = grey.level - grey.width / 2;
+  const image = new ImageData(width, height);
+  const shade = (sample: number): number => {
+    const share = Math.min(1, Math.max(0, (sample / full - low) / grey.width));
+    return 255 * (inverted ? 1 - share : share);
+  };
+  for (let i = 0; i < width * height; i++) {
+    for (let c = 0; c < 3; c++)
+      image.data[4 * i + c] = shade(data[i * channels + (channels === 3 ? c : 0)] ?? 0);
+    image.data[4 * i + 3] = 255;
+  }
+  canvas.width = width;
+  canvas.height = height;
+  canvas.getContext('2d')?.putImageData(image, 0, 0);
+}
+
+/** Lays a grey picture over the film: as it is, or as a heat map, clear where it is black. */
+function lay(canvas: HTMLCanvasElement, picture: ImageBitmap, opacity: number, isFilm: boolean): void {
+  const context = canvas.getContext('2d');
+  if (context === null) return;
+  let layer: CanvasImageSource = picture;
+  if (!isFilm) {
+    const heat = new OffscreenCanvas(picture.width, picture.height);
+    const painter = heat.getContext('2d');
+    if (painter === null) return;
+    painter.drawImage(picture, 0, 0);
+    const image = painter.getImageData(0, 0, picture.width, picture.height);
+    for (let i = 0; i < image.data.length; i += 4) {
+      const value = image.data[i] ?? 0;
+      // Black, red, yellow: brighter is more.
+      image.data.set([255, Math.max(0, 2 * value - 160), 0, Math.min(255, 2 * value)], i);
+    }
+    painter.putImageData(image, 0, 0);
+    layer = heat;
+  }
+  context.save();
+  context.globalAlpha = opacity;
+  context.drawImage(layer, 0, 0, canvas.width, canvas.height);
+  context.restore();
+}
+
+async function loadBitmap(url: string): Promise<ImageBitmap | null> {
+  const response = await fetch(url);
+  return response.ok ? createImageBitmap(await response.blob()) : null;
+}
