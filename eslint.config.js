@@ -42,6 +42,13 @@ export default tseslint.config(
     },
   },
   {
+    files: ['src/page/**/*.{ts,tsx}'],
+    extends: [tseslint.configs.strictTypeChecked, tseslint.configs.stylisticTypeChecked],
+    languageOptions: {
+      parserOptions: { project: './src/page/tsconfig.json', tsconfigRootDir: import.meta.dirname },
+    },
+  },
+  {
     files: ['test/**/*.ts'],
     rules: {
       // chai asserts by reading properties: expect(x).to.be.true

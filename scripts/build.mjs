@@ -1,4 +1,5 @@
-// Compiles src/ into dist/ when anything changed since the last build; otherwise it only looks at file times.
+// Compiles src/ into dist/ and the page into dist/page, each when anything of it changed since the last build;
+// otherwise it only looks at file times.
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -7,6 +8,8 @@ import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const stamp = join(root, 'dist', '.built.json');
+const PAGE = join('src', 'page');
+const { resolve } = createRequire(import.meta.url);
 
 const sources = readdirSync(join(root, 'src'), { recursive: true }).map((name) => join('src', name));
 const now = Object.fromEntries(
@@ -15,20 +18,38 @@ const now = Object.fromEntries(
     return isFile ? [[name, `${mtimeMs} ${size}`]] : [];
   }),
 );
-const before = existsSync(stamp) ? JSON.parse(readFileSync(stamp, 'utf8')) : {};
+let before = existsSync(stamp) ? JSON.parse(readFileSync(stamp, 'utf8')) : {};
 
-if (JSON.stringify(now) !== JSON.stringify(before)) {
+if (changed(() => true)) {
   // tsc never removes the output of a source that is gone.
-  if (Object.keys(before).some((name) => !(name in now))) rmSync(join(root, 'dist'), { recursive: true });
+  if (Object.keys(before).some((name) => !(name in now))) {
+    rmSync(join(root, 'dist'), { recursive: true });
+    before = {};
+  }
   rmSync(stamp, { force: true });
-  const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc');
-  const { status } = spawnSync(process.execPath, [tsc, '-p', 'tsconfig.json'], {
-    cwd: root,
-    stdio: 'inherit',
-  });
-  if (status !== 0) process.exit(2);
+  if (changed((name) => !name.startsWith(PAGE))) run(resolve('typescript/bin/tsc'), '-p', 'tsconfig.json');
+  if (changed((name) => name.startsWith(PAGE))) {
+    run(
+      join(root, 'node_modules/vite/bin/vite.js'),
+      'build',
+      '--config',
+      join(PAGE, 'vite.config.ts'),
+      '--logLevel',
+      'warn',
+    );
+  }
   chmodSync(join(root, 'dist', 'cli', 'main.js'), 0o755);
   writeFileSync(stamp, JSON.stringify(now));
+}
+
+function changed(concerns) {
+  const concerned = (files) => JSON.stringify(Object.entries(files).filter(([name]) => concerns(name)));
+  return concerned(now) !== concerned(before);
+}
+
+function run(...command) {
+  const { status } = spawnSync(process.execPath, command, { cwd: root, stdio: 'inherit' });
+  if (status !== 0) process.exit(2);
 }
 
 function describe(path) {

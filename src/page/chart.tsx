@@ -57,7 +57,9 @@ export function Chart({ kind, x, series, label, ticks }: ChartProps) {
               label: one.label,
               stroke,
               fill:
-                kind === 'line' || i === 0 ? stroke.replace('rgb(', 'rgba(').replace(')', ', 0.25)') : 'transparent',
+                kind === 'line' || i === 0
+                  ? stroke.replace('rgb(', 'rgba(').replace(')', ', 0.25)')
+                  : 'transparent',
               points: { show: false },
               ...(kind === 'bars' && {
                 paths: uPlot.paths.bars?.({ size: [0.9] }) as uPlot.Series.PathBuilder,

@@ -159,9 +159,10 @@ export class Running {
     }
   }
 
-  /** Waits until its output says so. */
-  said(pattern: RegExp): Promise<void> {
-    return this.until(() => pattern.test(this.#stdout + this.#stderr));
+  /** Waits until its output says so; resolves with what the pattern's first group matched. */
+  async said(pattern: RegExp): Promise<string> {
+    await this.until(() => pattern.test(this.#stdout + this.#stderr));
+    return pattern.exec(this.#stdout + this.#stderr)?.[1] ?? '';
   }
 
   /** Ctrl-C. */

@@ -1,0 +1,211 @@
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { setTimeout } from 'node:timers/promises';
+import { expect } from 'chai';
+import type { Browser, Page } from 'playwright-core';
+import { toyAnogan, toyClassifier } from '../support/bundles.js';
+import { launchBrowser } from '../support/browser.js';
+import { film } from '../support/films.js';
+import { Lab } from '../support/lab.js';
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+const GRAPH = `
+version: 1
+name: ward
+sources:
+  - use: watch
+    with: { path: ./inbox, settleMs: 100, scanMs: 500 }
+stages:
+  - use: decode
+  - id: small
+    use: resize
+    with: { width: 32, height: 32 }
+  - id: classes
+    use: resnet
+    with: { bundle: ./classifier }
+  - id: anogan_size
+    from: decode
+    use: resize
+    with: { width: 64, height: 64 }
+  - id: anomaly
+    use: anogan
+    with: { bundle: ./anogan }
+  - use: join
+    from: [classes, anomaly]
+sinks:
+  - use: csv
+    with: { path: ./out.csv, columns: [file] }
+`;
+
+/** The canvas' samples, RGBA. */
+const PIXELS = `[...document.querySelector('canvas').getContext('2d')
+  .getImageData(0, 0, document.querySelector('canvas').width, document.querySelector('canvas').height).data]`;
+
+/** One browser, one process: they take longer to start than everything that is asked of them. */
+describe('the page', function () {
+  this.timeout(120_000);
+  let lab: Lab;
+  let browser: Browser;
+  let page: Page;
+  let home: string;
+  /** Whatever it asked of others, and complained about. */
+  const foreign: string[] = [];
+  const complaints: string[] = [];
+
+  before(async function () {
+    const found = await launchBrowser();
+    if (found === undefined) {
+      console.log('      no Chromium here: apt install chromium, or set CHROMIUM');
+      this.skip();
+    }
+    browser = found;
+    lab = await Lab.open(GRAPH);
+    await toyClassifier(lab.path('classifier'));
+    await toyAnogan(lab.path('anogan'));
+    const running = lab.start(['--page', '127.0.0.1:0']);
+    home = await running.said(/the page is at (http:\S+)/);
+    page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
+    page.on('request', (request) => {
+      const url = request.url();
+      if (!url.startsWith(home) && !url.startsWith('data:') && !url.startsWith('blob:')) foreign.push(url);
+    });
+    page.on('console', (message) => {
+      if (message.type() === 'error') complaints.push(message.text());
+    });
+    page.on('pageerror', (error) => void complaints.push(error.message));
+    await page.goto(home);
+  });
+  after(async () => {
+    await (browser as Browser | undefined)?.close();
+    await (lab as Lab | undefined)?.close();
+  });
+
+  /** Waits until an expression is true in the page. */
+  async function until(expression: string): Promise<void> {
+    while (!(await page.evaluate(`Boolean(${expression})`))) await setTimeout(50);
+  }
+
+  /** What axe finds, without the slight. */
+  async function faults(): Promise<string[]> {
+    // Evaluated by the browser's debugger: the page itself may not run what it has not brought along.
+    await page.evaluate(AXE);
+    const { violations } = (await page.evaluate('axe.run(document, { resultTypes: ["violations"] })')) as {
+      violations: { id: string; impact: string; nodes: { html: string }[] }[];
+    };
+    return violations
+      .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+      .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`);
+  }
+
+  it('says that there are no films yet, and what it is not', async () => {
+    await page.getByText('drop one into the watched folder').waitFor();
+    await page.getByText('Not a medical device').waitFor();
+  });
+
+  it('shows a film that is dropped, with what the models say', async () => {
+    await lab.write('inbox/first.png', await film().png().toBuffer());
+    const row = page.getByRole('row').filter({ hasText: 'first.png' });
+    await row.getByRole('meter').first().waitFor();
+    await row.locator('img').waitFor();
+    expect(await row.getByRole('meter').count()).to.be.greaterThan(1);
+    expect(await row.locator('.percentile').count(), 'a percentile, or its score').to.be.lessThan(2);
+  });
+
+  it('shows why a film failed', async () => {
+    await lab.write('inbox/bad.png', 'not a film');
+    const row = page.getByRole('row').filter({ hasText: 'bad.png' });
+    await row
+      .getByText(/expected/i)
+      .or(row.locator('.verdict.bad'))
+      .first()
+      .waitFor();
+    await row.getByRole('link').click();
+    await page.getByText('FRAME_NOT_AN_IMAGE').first().waitFor();
+    await page.getByRole('link', { name: 'all films' }).click();
+  });
+
+  it('filters and searches', async () => {
+    await page.getByLabel('Show').selectOption('failed');
+    await page.getByRole('link', { name: 'first.png' }).waitFor({ state: 'detached' });
+    await page.getByRole('link', { name: 'bad.png' }).waitFor();
+    await page.getByLabel('Show').selectOption('all');
+    await page.getByLabel('Search').fill('first');
+    await page.getByRole('link', { name: 'bad.png' }).waitFor({ state: 'detached' });
+    await page.getByLabel('Search').fill('no such film');
+    await page.getByText('No film fits.').waitFor();
+    await page.getByLabel('Search').fill('');
+    await page.getByRole('link', { name: 'first.png' }).waitFor();
+  });
+
+  it('shows a film: window by keys, overlays, every stage, JSON; with no name in the address', async () => {
+    await page.getByRole('link', { name: 'first.png' }).click();
+    const canvas = page.locator('canvas');
+    await until('document.querySelector("canvas")?.width === 96');
+    const sum = (): Promise<number> => page.evaluate(`${PIXELS}.reduce((total, value) => total + value, 0)`);
+    const before = await sum();
+    await canvas.focus();
+    await canvas.press('ArrowUp');
+    expect(await sum(), 'a higher level is darker').to.be.lessThan(before);
+    await page.getByRole('button', { name: 'Reset' }).click();
+    expect(await sum()).to.equal(before);
+    await page.getByLabel('Overlay').selectOption('anomaly/residual');
+    await until(`${PIXELS}.some((value, i, all) => i % 4 === 0 && value !== all[i + 2])`);
+    await page.getByRole('img', { name: 'The film after small' }).scrollIntoViewIfNeeded();
+    await until('document.querySelector("[alt=\'The film after small\']").naturalWidth === 32');
+    await page.getByText('Everything, as JSON').click();
+    await page.getByText('"sha256"').waitFor();
+    expect(page.url()).to.match(/#films\/[0-9a-f]{32}$/);
+  });
+
+  it('shows the graph as it runs, and the models with their cards', async () => {
+    await page.getByRole('link', { name: 'Graph', exact: true }).click();
+    const table = page.getByRole('table');
+    await table.getByRole('row', { name: /^anomaly anogan/ }).waitFor();
+    expect(await page.locator('svg .box').count()).to.equal(8);
+    expect(
+      await table
+        .getByRole('row', { name: /^decode/ })
+        .getByRole('cell')
+        .last()
+        .textContent(),
+    ).to.equal('1');
+    await page.getByRole('link', { name: 'Models' }).click();
+    await page.getByText('Model card').first().click();
+    await page.getByText('toy').first().waitFor();
+    await page
+      .getByText(/Too few films/)
+      .first()
+      .waitFor();
+  });
+
+  for (const colorScheme of ['light', 'dark'] as const) {
+    it(`has no serious fault of accessibility (${colorScheme})`, async () => {
+      await page.emulateMedia({ colorScheme });
+      const found: string[] = [];
+      for (const view of ['Films', 'Graph', 'Models']) {
+        await page.getByRole('link', { name: view, exact: true }).click();
+        found.push(...(await faults()));
+      }
+      await page.getByRole('link', { name: 'Films', exact: true }).click();
+      await page.getByRole('link', { name: 'first.png' }).click();
+      await until('document.querySelector("canvas")?.width === 96');
+      found.push(...(await faults()));
+      expect(found).to.deep.equal([]);
+    });
+  }
+
+  it('fits a phone', async () => {
+    await page.setViewportSize({ width: 390, height: 800 });
+    await page.getByRole('link', { name: 'Films', exact: true }).click();
+    await page.getByRole('link', { name: 'first.png' }).waitFor();
+    expect(await page.evaluate('document.documentElement.scrollWidth')).to.be.at.most(390);
+    await page.setViewportSize({ width: 1280, height: 800 });
+  });
+
+  it('asked nothing of anybody else, and had nothing to complain about', () => {
+    expect(foreign).to.deep.equal([]);
+    // The stages that a film does not come by are asked for, and refused.
+    expect(complaints.filter((text) => !text.includes('404'))).to.deep.equal([]);
+  });
+});
