@@ -26,12 +26,14 @@ interface EvaluateOptions {
   readonly normal?: string;
   readonly method?: string;
   readonly cache: string;
+  readonly report?: string;
   readonly json?: boolean;
 }
 
 const EXAMPLES = `
 Examples:
   $ rxray evaluate models/chest-resnet --data films/manifest.csv --split test
+  $ rxray evaluate models/chest-resnet --data films/manifest.csv --report out/report
   $ rxray evaluate models/chest-resnet --data films --json | jq .binary
   $ rxray evaluate models/chest-anogan --data films/test --method search
 
@@ -52,6 +54,7 @@ export function evaluate(program: Command): void {
     .option('--normal <class>', "the class of healthy films (default: the bundle's)")
     .option('--method <name>', 'how an AnoGAN scores: search, encoder or refine')
     .option('--cache <dir>', 'where preprocessed films are kept', '.rxray/cache')
+    .option('--report <dir>', 'write a report there: one HTML page, and its numbers as JSON')
     .option('--json', 'print one JSON object')
     .addHelpText('after', EXAMPLES)
     .action(async (bundle: string, options: EvaluateOptions) => {
@@ -85,6 +88,7 @@ export async function evaluateFiles(
         cacheDir: stateDir,
         baseDir: process.cwd(),
         rxray: version,
+        shortcuts: options.report !== undefined,
         onProgress: progress.show,
       },
       { registry: builtInRegistry(), engine, log: createLog(), stateDir },
@@ -92,6 +96,13 @@ export async function evaluateFiles(
     const { split, figures, bootstrap } = evaluation;
     const { duplicates } = dataset;
     const summary = { model: bundle.name, kind: bundle.kind, split, ...figures, duplicates, bootstrap };
+    if (options.report !== undefined) {
+      const report = resolve(options.report);
+      const { explain, filmsToExplain, writeReport } = await import('../training/report/index.js');
+      const explanation = await explain(dir, bundle, evaluation, filmsToExplain(evaluation), engine);
+      const command = ['rxray', ...process.argv.slice(2)].join(' ');
+      await writeReport(report, { evaluation, bundle, explanation, command, rxray: version }, summary);
+    }
     const text = options.json ? JSON.stringify(summary) : describe(bundle.name, evaluation);
     return { text, code: EXIT.fine };
   } catch (error) {
@@ -153,7 +164,7 @@ function anomalyLines(figures: AnomalyFigures): string[] {
 function binaryLines(figures: BinaryFigures): string[] {
   const row = rows(figures.intervals);
   return [
-    `"${figures.normal}" against the rest, at the threshold ${figures.threshold.toFixed(3)} (${figures.thresholdFrom}):`,
+    `"${figures.normal}" against the rest, at the threshold ${figures.threshold.toFixed(3)}, ${figures.thresholdFrom}:`,
     row('AUROC', figures.auroc, 'auroc'),
     row('AUPR', figures.aupr, 'aupr'),
     row('accuracy', figures.accuracy, 'accuracy'),

@@ -146,7 +146,16 @@ export function resnetForward(
   images: tf.Tensor4D,
   dropout?: tf.Tensor,
 ): tf.Tensor2D {
-  const last = resnetStages(options, pass, images).at(-1) as tf.Tensor4D;
+  return resnetHead(options, pass, resnetStages(options, pass, images).at(-1) as tf.Tensor4D, dropout);
+}
+
+/** What the last stage returns, [N,S/32,S/32,C] → logits [N,classes]. */
+export function resnetHead(
+  options: ResnetOptions,
+  pass: ForwardPass,
+  last: tf.Tensor4D,
+  dropout?: tf.Tensor,
+): tf.Tensor2D {
   let features: tf.Tensor2D =
     options.head === 'flatten128'
       ? tf.reshape(tf.avgPool(last, 2, 2, 'valid'), [last.shape[0], -1])

@@ -1,11 +1,15 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { expect } from 'chai';
 import sharp from 'sharp';
 import type * as Command from '../../src/cli/evaluate.js';
 import { seededRandom } from '../../src/models/random.js';
 import { toyAnogan, toyClassifier } from '../support/bundles.js';
+
+const SOURCE = ['--import', 'tsx', '--import', './test/support/tsx-threads.mjs', 'src/cli/main.ts'];
 
 describe('rxray evaluate', function () {
   this.timeout(120_000);
@@ -32,7 +36,7 @@ describe('rxray evaluate', function () {
     });
     await toyAnogan(join(dir, 'anogan'), { preprocessing: chain(64), training: { normal: 'normal' } });
     const random = seededRandom(4);
-    const rows = ['path,class,split,patient,view'];
+    const rows = ['path,class,split,patient,view,mask'];
     for (const label of ['bacterial', 'normal', 'viral']) {
       await mkdir(join(dir, 'films', label), { recursive: true });
       for (let i = 0; i < 4; i++) {
@@ -42,9 +46,14 @@ describe('rxray evaluate', function () {
           .toColourspace('b-w')
           .png()
           .toFile(path);
-        rows.push(`${label}/${i}.png,${label},${i === 3 ? 'val' : 'test'},${label}-${i >> 1},PA`);
+        rows.push(
+          `${label}/${i}.png,${label},${i === 3 ? 'val' : 'test'},${label}-${i >> 1},${i % 2 === 0 ? 'PA' : 'AP'},lungs.png`,
+        );
       }
     }
+    await sharp({ create: { width: 30, height: 30, channels: 3, background: 'white' } })
+      .png()
+      .toFile(join(dir, 'films', 'lungs.png'));
     // The patients 1 have a film in both splits.
     await writeFile(join(dir, 'films', 'leaking.csv'), rows.join('\n'));
     const clean = rows.map((row) => row.replace(/^(.*\/)([23])(.*)-1/, '$1$2$3-$2'));
@@ -109,6 +118,50 @@ describe('rxray evaluate', function () {
     expect(found.auroc).to.be.a('number').within(0, 1);
     expect(found.msPerFilm).to.be.a('number').above(0);
     expect(found.binary).to.include({ normal: 'normal', auroc: found.auroc });
+  });
+
+  it('writes a report: one page that fetches nothing, and its numbers as JSON', async () => {
+    for (const [bundle, parts] of [
+      ['calibrated', ['Reliability', 'What it calls what', 'Where it looks', "classifier's features"]],
+      ['anogan', ['What it compares', "discriminator's features"]],
+    ] as const) {
+      const report = join(dir, `report-${bundle}`);
+      // In a process of its own: it traces a network, and mocha holds a second copy of the engine.
+      const { stdout } = await promisify(execFile)(process.execPath, [
+        ...SOURCE,
+        ...['evaluate', join(dir, bundle), '--data', join(dir, 'films/manifest.csv'), '--split', 'all'],
+        ...['--cache', join(dir, 'cache'), '--report', report, '--json'],
+      ]);
+      const found = JSON.parse(stdout) as Record<string, unknown>;
+      const text = await readFile(join(report, 'report.html'), 'utf8');
+      expect(text).to.match(
+        /<p class="lead">Of 100 films that are not “normal”, this model notices \d+ and misses/,
+      );
+      for (const part of [
+        ...parts,
+        'Not a medical device',
+        'worst mistakes',
+        'lungs black',
+        'view: PA',
+        '<svg',
+      ])
+        expect(text, bundle).to.include(part);
+      // No script, and nothing from anywhere else: pictures are inside, addresses are only names of XML spaces.
+      expect(text).to.not.match(/<script|<link|@import|url\(|src="(?!data:)/);
+      const json = JSON.parse(await readFile(join(report, 'report.json'), 'utf8')) as Record<
+        string,
+        unknown
+      > & {
+        shortcuts: { name: string; figures: { n: number } }[];
+      };
+      expect(json).to.deep.include(found);
+      expect(json.shortcuts.map(({ name }) => name)).to.deep.equal([
+        'centre black',
+        'border black',
+        'lungs black',
+      ]);
+      expect(json.shortcuts.every(({ figures }) => figures.n === 12)).to.equal(true);
+    }
   });
 
   it('refuses films of one patient on both sides of a split', async () => {

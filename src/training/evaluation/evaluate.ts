@@ -7,7 +7,9 @@ import { anomalyFigures, type AnomalyFigures, type ScoredFilms } from './anomaly
 import type { BinaryQuestion } from './binary-figures.js';
 import { resample, type Weights } from './bootstrap.js';
 import { classifierFigures, type ClassifiedFilms, type ClassifierFigures } from './classifier-figures.js';
+import { filmGroups } from './film-groups.js';
 import { openModel, type Model, type ModelServices } from './score.js';
+import { blackouts } from './shortcuts.js';
 
 export interface EvaluationRequest {
   /** Absolute. */
@@ -24,12 +26,15 @@ export interface EvaluationRequest {
   /** The folder that paths in the preprocessing are relative to. */
   readonly baseDir: string;
   readonly rxray: string;
+  /** Judges the films blacked out in part as well, which takes two or three times as long. */
+  readonly shortcuts: boolean;
   readonly onProgress: (phase: 'preprocessing' | 'scoring', done: number, total: number) => void;
 }
 
 interface Common {
   readonly films: readonly Film[];
-  readonly prepared: PreparedFilms;
+  /** After the preprocessing. */
+  readonly images: readonly Image[];
   /** As the stage gave them. */
   readonly results: readonly StageResult[];
   readonly split: Split | 'all';
@@ -38,7 +43,13 @@ interface Common {
     readonly seed: number;
     readonly unit: 'patient' | 'film';
   };
+  /** The same figures with a part of every film black. */
+  readonly shortcuts: readonly { readonly name: string; readonly figures: Figures }[];
+  /** The same figures of the films that a column of the manifest says the same of. */
+  readonly groups: readonly { readonly column: string; readonly value: string; readonly figures: Figures }[];
 }
+
+type Figures = ClassifierFigures | AnomalyFigures;
 
 /** What came of it: the films, what the model said of each, and the figures. */
 export type Evaluation =
@@ -63,25 +74,47 @@ export async function evaluate(request: EvaluationRequest, services: ModelServic
   if (bundle.kind === 'classifier') requireKnownClasses(films, bundle, normal);
   const model = await openModel(request.dir, bundle.kind, method === undefined ? {} : { method }, services);
   try {
-    const prepared = await preparedFilms(films, request, services);
-    const images = imagesOf(prepared, films.length);
+    const images = imagesOf(await preparedFilms(films, request, services), films.length);
+    const hidden = request.shortcuts ? await blackouts(films, images) : [];
+    const total = films.length * (1 + hidden.length);
     const { results, msPerFilm } = await timed(model, images, (done) => {
-      onProgress('scoring', done, films.length);
+      onProgress('scoring', done, total);
+    });
+    const shortcuts = [];
+    for (const { name, images: left } of hidden) {
+      const begun = films.length * (1 + shortcuts.length);
+      const seen = await model.score(left, {
+        onProgress: (done) => {
+          onProgress('scoring', begun + done, total);
+        },
+      });
+      shortcuts.push({ name, ...figuresOf(films, seen, bundle, normal, msPerFilm) });
+    }
+    const groups = filmGroups(films).map(({ column, value, films: members }) => {
+      const [mine, said] = [
+        members.map((i) => films[i] as Film),
+        members.map((i) => results[i] as StageResult),
+      ];
+      return { column, value, figures: figuresOf(mine, said, bundle, normal, msPerFilm).figures };
     });
     const unit = films.some((film) => film.patient !== film.name) ? 'patient' : 'film';
     const resamples = resample(
       films.map((film) => film.patient),
       BOOTSTRAP,
     );
-    const common = { films, prepared, results, split, bootstrap: { ...BOOTSTRAP, unit } } as const;
-    return { ...common, ...figuresOf(films, results, bundle, normal, msPerFilm, resamples) };
+    return {
+      ...{ films, images, results, split, groups },
+      bootstrap: { ...BOOTSTRAP, unit },
+      shortcuts: shortcuts.map(({ name, figures }) => ({ name, figures })),
+      ...figuresOf(films, results, bundle, normal, msPerFilm, resamples),
+    };
   } finally {
     await model.dispose();
   }
 }
 
 /** The figures of any results for the films: of the films as they are, or blacked out in part. */
-export function figuresOf(
+function figuresOf(
   films: readonly Film[],
   results: readonly StageResult[],
   bundle: Bundle,
@@ -100,7 +133,7 @@ export function figuresOf(
 }
 
 /** The class that stands for healthy: as asked for, as the bundle says, or by its name. */
-export function normalOf(bundle: Bundle, asked: string | undefined): string | undefined {
+function normalOf(bundle: Bundle, asked: string | undefined): string | undefined {
   if (bundle.kind !== 'classifier') {
     const { normal } = bundle.training;
     return asked ?? (typeof normal === 'string' ? normal : 'normal');
@@ -115,7 +148,7 @@ export function normalOf(bundle: Bundle, asked: string | undefined): string | un
   );
 }
 
-export function imagesOf(prepared: PreparedFilms, count: number): Image[] {
+function imagesOf(prepared: PreparedFilms, count: number): Image[] {
   const { width, height } = prepared;
   const channels = prepared.channels === 3 ? 3 : 1;
   return Array.from({ length: count }, (_, i) => ({ width, height, channels, data: filmAt(prepared, i) }));
@@ -172,8 +205,11 @@ function classified(
           normal,
           abnormal: films.map((film) => !same(film.class, normal)),
           ...(stored?.normal === normal
-            ? { threshold: stored.threshold, thresholdFrom: 'the bundle (chosen on its validation films)' }
-            : { threshold: 0.5, thresholdFrom: 'a half: the bundle has none' }),
+            ? {
+                threshold: stored.threshold,
+                thresholdFrom: 'the one that the bundle stores, chosen on its validation films',
+              }
+            : { threshold: 0.5, thresholdFrom: 'a half, since the bundle stores none' }),
         };
   return {
     labels,
@@ -190,6 +226,7 @@ function scored(
   normal: string,
   msPerFilm: number,
 ): ScoredFilms {
+  // The stage knows it, by the method that it scores with.
   const threshold = results[0]?.threshold;
   return {
     scores: results.map((result) => result.anomalyScore),
@@ -197,8 +234,14 @@ function scored(
       normal,
       abnormal: films.map((film) => !same(film.class, normal)),
       ...(typeof threshold === 'number'
-        ? { threshold, thresholdFrom: "the bundle (chosen on its reference films' scores)" }
-        : { threshold: Infinity, thresholdFrom: 'nowhere: the bundle has no reference for these settings' }),
+        ? {
+            threshold,
+            thresholdFrom: 'the one that the bundle stores, from normal films that it was not trained on',
+          }
+        : {
+            threshold: Infinity,
+            thresholdFrom: 'none is stored in the bundle, so no film is called abnormal',
+          }),
     },
     msPerFilm,
   };

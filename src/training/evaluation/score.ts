@@ -5,13 +5,6 @@ import { RxrayError } from '../../core/errors.js';
 import { Engine } from '../../engine/engine.js';
 import type { Bundle } from '../../models/bundle.js';
 
-/** The stage that runs a bundle of each kind. */
-const STAGE_OF: Readonly<Record<Bundle['kind'], string>> = {
-  classifier: 'resnet',
-  anogan: 'anogan',
-  patchcore: 'patchcore',
-};
-
 const BATCH = 32;
 
 /** A bundle's own stage, opened as a graph would open it. */
@@ -44,7 +37,7 @@ export async function openModel(
   settings: Readonly<Record<string, unknown>>,
   { registry, engine, log, stateDir }: ModelServices,
 ): Promise<Model> {
-  const { plugin } = await registry.load('stage', STAGE_OF[kind], dir);
+  const { plugin } = await registry.load('stage', kind === 'classifier' ? 'resnet' : kind, dir);
   const parsed = plugin.options.safeParse({ bundle: dir, ...settings });
   if (!parsed.success) {
     const [issue] = parsed.error.issues;

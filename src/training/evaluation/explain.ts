@@ -1,0 +1,168 @@
+import type { Image } from '../../core/frame.js';
+import { messageOf } from '../../core/errors.js';
+import { readInitializers, type Engine } from '../../engine/index.js';
+import { readBundleFile, type Bundle } from '../../models/bundle.js';
+import { gradCamModel } from '../../models/grad-cam.js';
+import { inputTensor } from '../../models/input-tensor.js';
+import type { ResnetOptions } from '../../models/resnet.js';
+import { seededRandom, shuffled } from '../../models/random.js';
+import { principalComponents, tsne, umap, type Point } from './embedding.js';
+import type { Evaluation } from './evaluate.js';
+
+/** Pictures of what the model looks at and how it sorts the films. */
+export interface Explanation {
+  readonly gradCam: GradCam | null;
+  /** Why there is none. */
+  readonly withoutGradCam?: string;
+  readonly embeddings: readonly Embedding[];
+  /** Why there are none. */
+  readonly withoutEmbeddings?: string;
+}
+
+export interface GradCam {
+  /** The films that have a map. */
+  readonly films: readonly number[];
+  /** By film: 0–1, row by row. */
+  readonly maps: ReadonlyMap<
+    number,
+    { readonly width: number; readonly height: number; readonly data: Float32Array }
+  >;
+}
+
+export interface Embedding {
+  readonly name: string;
+  readonly films: readonly number[];
+  readonly points: readonly Point[];
+}
+
+/** More dots than this hide each other, and all pairs of them take long. */
+const EMBEDDED_FILMS = 400;
+const BATCH = 32;
+
+/**
+ * @param wanted Films to draw Grad-CAM maps of, of the class that the model names.
+ */
+export async function explain(
+  dir: string,
+  bundle: Bundle,
+  evaluation: Evaluation,
+  wanted: readonly number[],
+  engine: Engine,
+): Promise<Explanation> {
+  const { images } = evaluation;
+  const some = sample(images.length, EMBEDDED_FILMS);
+  if (evaluation.kind === 'classifier') {
+    const network = await openGradCam(dir, bundle, engine).catch((error: unknown) => messageOf(error));
+    if (typeof network === 'string') {
+      return {
+        gradCam: null,
+        withoutGradCam: network,
+        embeddings: embeddingsOf(
+          some,
+          some.map((film) => (evaluation.said.probabilities[film] ?? []).map((p) => Math.log(p + 1e-6))),
+          'of the log-probabilities',
+        ),
+      };
+    }
+    const called = evaluation.said.probabilities.map((row) => row.indexOf(Math.max(...row)));
+    const maps = await network.run(wanted, images, called);
+    const features = await network.run(some, images, called);
+    await network.dispose();
+    return {
+      gradCam: { films: wanted, maps: new Map(maps.map(({ film, map }) => [film, map])) },
+      embeddings: embeddingsOf(
+        some,
+        features.map((each) => each.features),
+        "of the classifier's features",
+      ),
+    };
+  }
+  if (bundle.files.features === undefined) {
+    return { gradCam: null, embeddings: [], withoutEmbeddings: 'the bundle has no network of features' };
+  }
+  const session = await engine.load(await readBundleFile(dir, bundle, 'features'), { name: 'features' });
+  const [input] = session.inputs;
+  const rows: Float32Array[] = [];
+  for (let from = 0; from < some.length; from += BATCH) {
+    const films = some.slice(from, from + BATCH).map((film) => images[film] as Image);
+    const out = Object.values(
+      await session.run({ [input?.name ?? '']: inputTensor(films, bundle.input) }),
+    )[0];
+    const data = out?.data as Float32Array;
+    const length = data.length / films.length;
+    films.forEach((_, i) => rows.push(data.slice(i * length, (i + 1) * length)));
+  }
+  await session.dispose();
+  return { gradCam: null, embeddings: embeddingsOf(some, rows, "of the discriminator's features") };
+}
+
+interface Explained {
+  readonly film: number;
+  readonly features: Float32Array;
+  readonly map: { readonly width: number; readonly height: number; readonly data: Float32Array };
+}
+
+/** Throws with the reason where the bundle is none of ours. */
+async function openGradCam(
+  dir: string,
+  bundle: Bundle,
+  engine: Engine,
+): Promise<{
+  run(films: readonly number[], images: readonly Image[], classes: readonly number[]): Promise<Explained[]>;
+  dispose(): Promise<void>;
+}> {
+  if (bundle.architecture.name !== 'resnet') {
+    throw new Error('it is drawn for networks that rxray trained, and this one comes from elsewhere');
+  }
+  const options = bundle.architecture as unknown as ResnetOptions;
+  const parameters = readInitializers(await readBundleFile(dir, bundle, 'model'));
+  const session = await engine.load(gradCamModel(parameters, options).bytes, { name: 'Grad-CAM' });
+  return {
+    async run(films, images, classes) {
+      const explained: Explained[] = [];
+      for (let from = 0; from < films.length; from += BATCH) {
+        const part = films.slice(from, from + BATCH);
+        const target = new Float32Array(part.length * options.classes);
+        part.forEach((film, i) => (target[i * options.classes + (classes[film] ?? 0)] = 1));
+        const { map, features } = await session.run({
+          images: inputTensor(
+            part.map((film) => images[film] as Image),
+            bundle.input,
+          ),
+          target: { data: target, dims: [part.length, options.classes] },
+        });
+        const [, height = 0, width = 0] = map?.dims ?? [];
+        const channels = features?.dims[1] ?? 0;
+        part.forEach((film, i) => {
+          const data = (map?.data as Float32Array).slice(i * width * height, (i + 1) * width * height);
+          const highest = Math.max(...data, 1e-12);
+          explained.push({
+            film,
+            features: (features?.data as Float32Array).slice(i * channels, (i + 1) * channels),
+            map: { width, height, data: data.map((v) => v / highest) },
+          });
+        });
+      }
+      return explained;
+    },
+    dispose: () => session.dispose(),
+  };
+}
+
+function embeddingsOf(
+  films: readonly number[],
+  features: readonly ArrayLike<number>[],
+  what: string,
+): Embedding[] {
+  // Neighbourhoods of fewer films say nothing.
+  if (films.length < 10) return [];
+  const components = principalComponents(features);
+  return [
+    { name: `t-SNE ${what}`, films, points: tsne(components) },
+    { name: `UMAP ${what}`, films, points: umap(components) },
+  ];
+}
+
+function sample(count: number, most: number): number[] {
+  return Array.from(shuffled(count, seededRandom(1)).slice(0, most)).sort((a, b) => a - b);
+}

@@ -1,0 +1,2 @@
+export { explain } from '../evaluation/explain.js';
+export { filmsToExplain, writeReport } from './report.js';
