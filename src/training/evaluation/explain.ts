@@ -77,8 +77,8 @@ export async function explain(
       ),
     };
   }
-  if (bundle.files.features === undefined) {
-    return { gradCam: null, embeddings: [], withoutEmbeddings: 'the bundle has no network of features' };
+  if (bundle.kind !== 'anogan') {
+    return { gradCam: null, embeddings: [], withoutEmbeddings: 'only an AnoGAN has a discriminator' };
   }
   const session = await engine.load(await readBundleFile(dir, bundle, 'features'), { name: 'features' });
   const [input] = session.inputs;
