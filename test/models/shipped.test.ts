@@ -37,9 +37,10 @@ function read(folder: string, path: string): Buffer {
   return readFileSync(new URL(`${folder}/${path}`, ROOT));
 }
 
-const bundles = readdirSync(ROOT).map((folder): [string, Bundle] => [
-  folder,
-  bundleSchema.parse(JSON.parse(read(folder, 'bundle.json').toString())),
+const folders = readdirSync(ROOT, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+const bundles = folders.map(({ name }): [string, Bundle] => [
+  name,
+  bundleSchema.parse(JSON.parse(read(name, 'bundle.json').toString())),
 ]);
 
 describe('shipped models', () => {
