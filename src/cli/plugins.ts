@@ -1,11 +1,11 @@
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import { stringify } from 'yaml';
-import { z } from 'zod';
 import { RxrayError } from '../core/errors.js';
 import type { Kind, Plugin } from '../core/plugin.js';
 import { builtInRegistry } from './builtins.js';
 import { EXIT } from './exit.js';
+import { optionRows, schemaOf } from './option-rows.js';
 
 const KINDS: readonly Kind[] = ['source', 'stage', 'sink'];
 
@@ -93,91 +93,7 @@ function details(plugin: Plugin, use: string, colors: Colors): string {
   ].join('\n\n');
 }
 
-// ── options ───────────────────────────────────────────────────────────────────────────────────────
-
-/** JSON Schema, as far as zod writes it for options. */
-interface Schema {
-  readonly type?: string;
-  readonly const?: unknown;
-  readonly enum?: readonly unknown[];
-  readonly anyOf?: readonly Schema[];
-  readonly oneOf?: readonly Schema[];
-  readonly items?: Schema | Schema[];
-  readonly properties?: Readonly<Record<string, Schema>>;
-  readonly additionalProperties?: Schema | boolean;
-  readonly required?: readonly string[];
-  readonly default?: unknown;
-  readonly description?: string;
-  readonly minimum?: number;
-  readonly maximum?: number;
-  readonly exclusiveMinimum?: number;
-  readonly exclusiveMaximum?: number;
-}
-
-function schemaOf(options: z.ZodType): Schema {
-  return z.toJSONSchema(options, { target: 'draft-7', io: 'input', unrepresentable: 'any' }) as Schema;
-}
-
-interface OptionRow {
-  readonly option: string;
-  readonly type: string;
-  readonly about: string;
-}
-
-function optionRows({ properties = {}, required = [] }: Schema, prefix = ''): OptionRow[] {
-  return Object.entries(properties).flatMap(([key, schema]) => {
-    const fate = required.includes(key)
-      ? 'Required.'
-      : schema.default === undefined
-        ? ''
-        : `Default: ${JSON.stringify(schema.default)}.`;
-    const about = [schema.description ?? '', fate].filter((part) => part !== '').join(' ');
-    const option = `${prefix}${key}`;
-    return [{ option, type: typeText(schema), about }, ...optionRows(schema, `${option}.`)];
-  });
-}
-
 /** Breaks `text` between words, so that no line is longer than `width` (unless a word is). */
 function wrap(text: string, width: number): string {
   return text.replaceAll(new RegExp(`(.{1,${width}})(?: +|$)`, 'g'), '$1\n').trimEnd();
-}
-
-/** `integer 1–64`, `number > 0`, `nearest | linear`, `list of text`. */
-function typeText(schema: Schema): string {
-  const { anyOf = schema.oneOf, items } = schema;
-  if (schema.const !== undefined) return JSON.stringify(schema.const);
-  if (schema.enum !== undefined) return schema.enum.map(String).join(' | ');
-  if (anyOf !== undefined) return [...new Set(anyOf.map(typeText))].join(' | ');
-  switch (schema.type) {
-    case 'array':
-      return items === undefined ? 'list' : `list of ${[items].flat().map(typeText).join(', ')}`;
-    case 'string':
-      return 'text';
-    case 'boolean':
-      return 'true | false';
-    case 'integer':
-    case 'number':
-      return `${schema.type}${range(schema)}`;
-    case 'object':
-      return 'mapping';
-    default:
-      return schema.type ?? 'anything';
-  }
-}
-
-function range({ minimum, maximum, exclusiveMinimum, exclusiveMaximum }: Schema): string {
-  // zod bounds every whole number by the safe integers
-  const [low, high] = [minimum, maximum].map((bound) =>
-    bound !== undefined && Number.isSafeInteger(bound) && Math.abs(bound) === Number.MAX_SAFE_INTEGER
-      ? undefined
-      : bound,
-  );
-  if (low !== undefined && high !== undefined) return ` ${low}–${high}`;
-  const parts = [
-    low === undefined ? '' : `≥ ${low}`,
-    exclusiveMinimum === undefined ? '' : `> ${exclusiveMinimum}`,
-    high === undefined ? '' : `≤ ${high}`,
-    exclusiveMaximum === undefined ? '' : `< ${exclusiveMaximum}`,
-  ].filter((part) => part !== '');
-  return parts.length === 0 ? '' : ` ${parts.join(', ')}`;
 }
