@@ -80,6 +80,11 @@ export interface Frame {
   readonly meta: Readonly<Record<string, unknown>>;
   /** One result per stage that has any, by stage id. */
   readonly results: Readonly<Record<string, StageResult>>;
+  /**
+   * Set when the user had it processed again although it was done: when that was asked for, in milliseconds since
+   * 1970. The same over restarts.
+   */
+  readonly repeat?: number;
   /** When the last stage was through with it: ISO 8601, UTC. Set by the host on the way to the sinks. */
   readonly completedAt?: string;
 }

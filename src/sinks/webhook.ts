@@ -1,22 +1,10 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  BrokenCircuitError,
-  circuitBreaker,
-  ConsecutiveBreaker,
-  DelegateBackoff,
-  ExponentialBackoff,
-  handleType,
-  type IBackoff,
-  type IHalfOpenAfterBackoffContext,
-  timeout,
-  TimeoutStrategy,
-} from 'cockatiel';
 import { Webhook } from 'standardwebhooks';
 import { z } from 'zod';
-import { RxrayError } from '../core/errors.js';
+import { RxrayError, Unavailable } from '../core/errors.js';
 import { expressionFault } from '../core/expression.js';
 import type { Frame } from '../core/frame.js';
 import { defineSink, type LintMessage, type SinkInstance, type SinkServices } from '../core/plugin.js';
+import { oneByOne } from './one-by-one.js';
 import { plain, withoutImages } from './plain.js';
 
 const options = z.strictObject({
@@ -32,22 +20,6 @@ const options = z.strictObject({
     ),
   headers: z.record(z.string(), z.string()).default({}).describe('More headers, such as `Authorization`.'),
   timeoutMs: z.int().positive().default(10_000).describe('How long one attempt may take.'),
-  backoffMs: z
-    .int()
-    .min(1)
-    .max(30_000)
-    .default(500)
-    .describe(
-      'Wait before the second attempt, after a network error, a timeout, or an answer of 408, 429 or 5xx; ' +
-        'it doubles, with some chance, up to 30 s. A `Retry-After` may ask for more.',
-    ),
-  giveUpAfterMs: z
-    .int()
-    .min(0)
-    .default(600_000)
-    .describe(
-      'Films wait for a receiver that is down, and are refused once it has been for so long. 0: at the first failure.',
-    ),
   includeFile: z
     .boolean()
     .default(false)
@@ -81,27 +53,18 @@ export default defineSink({
       },
     },
   ],
+  outbox: true,
   lint: (settings) => [...faultsOf(settings)],
   create: webhookSink,
 });
 
 /** Longest wait that a `Retry-After` may ask for. */
-const MAX_RETRY_AFTER_MS = 60_000;
+const MAX_RETRY_AFTER_MS = 3_600_000;
 /** Answers are read up to here, so that the connection can be used again. */
 const MAX_ANSWER_BYTES = 64 * 1024;
 
-/** The receiver cannot take it now, and may later. */
-class Unavailable extends Error {
-  constructor(
-    reason: string,
-    readonly retryAfterMs = 0,
-  ) {
-    super(reason);
-  }
-}
-
 function webhookSink(settings: WebhookOptions, services: SinkServices): SinkInstance {
-  const { timeoutMs, backoffMs, giveUpAfterMs } = settings;
+  const { timeoutMs } = settings;
   for (const { code = 'CONFIG_CREATE', option, message } of faultsOf(settings)) {
     throw new RxrayError(code, `${option.join('.')}: ${message}`, { component: services.id });
   }
@@ -114,56 +77,10 @@ function webhookSink(settings: WebhookOptions, services: SinkServices): SinkInst
   for (const [name, value] of Object.entries(settings.headers)) headers.set(name, value);
   const payload = payloadOf(settings, services);
 
-  const growing = new ExponentialBackoff({ initialDelay: backoffMs, maxDelay: 30_000 });
-  /** The outage so far; `until`: when the receiver is asked again. */
-  let down: { readonly since: number; readonly until: number; readonly reason: string } | undefined;
-  const breaker = circuitBreaker(handleType(Unavailable), {
-    breaker: new ConsecutiveBreaker(1),
-    halfOpenAfter: new DelegateBackoff<IHalfOpenAfterBackoffContext, IBackoff<unknown>>(
-      ({ result }, last: IBackoff<unknown> | undefined) => {
-        const state = (last ?? growing).next(undefined);
-        const { message, retryAfterMs } = (result as { error: Unavailable }).error;
-        const delay = Math.max(state.duration, retryAfterMs);
-        const now = Date.now();
-        // What failed long ago tells nothing of the time between.
-        const since = down === undefined || now - down.until > giveUpAfterMs ? now : down.since;
-        if (since === now) {
-          services.log.warn({ host: url.host }, `the webhook is down, films wait for it: ${message}`);
-        }
-        down = { since, until: now + delay, reason: message };
-        return { delay, state };
-      },
-    ),
-  });
-  breaker.onReset(() => {
-    down = undefined;
-    if (!services.signal.aborted) services.log.info({ host: url.host }, 'the webhook is up again');
-  });
-  const timing = timeout(timeoutMs, TimeoutStrategy.Cooperative);
-
-  /** Tries again each time that the circuit is half open. */
-  async function deliver(frame: Frame): Promise<void> {
+  async function post(frame: Frame): Promise<void> {
+    const id = messageId(frame);
     const body = JSON.stringify(payload(frame));
-    const attempt = (signal: AbortSignal): Promise<void> =>
-      timing.execute((context) => post(frame.id, body, context.signal), signal);
-    for (;;) {
-      try {
-        await breaker.execute(({ signal }) => attempt(signal), services.signal);
-        return;
-      } catch (error) {
-        const waits = error instanceof Unavailable || error instanceof BrokenCircuitError;
-        if (!waits || down === undefined) throw error;
-      }
-      // Counted from the beginning of the outage: a run with many films ends as well when nobody ever answers.
-      if (down.until - down.since >= giveUpAfterMs) {
-        const seconds = Math.round((Date.now() - down.since) / 1000);
-        throw failed(`${down.reason}, and has taken none for ${seconds} s`);
-      }
-      await sleep(Math.max(0, down.until - Date.now()), undefined, { signal: services.signal });
-    }
-  }
-
-  async function post(id: string, body: string, signal: AbortSignal): Promise<void> {
+    const signal = AbortSignal.any([services.signal, AbortSignal.timeout(timeoutMs)]);
     const now = new Date();
     const all = new Headers(headers);
     all.set('webhook-id', id);
@@ -197,22 +114,21 @@ function webhookSink(settings: WebhookOptions, services: SinkServices): SinkInst
       component: services.id,
     });
 
-  let last: Promise<unknown> = Promise.resolve();
-  let disposed = false;
-  return {
-    async write(frames) {
-      if (disposed) throw new Error('the webhook sink is closed');
-      for (const frame of frames) {
-        const delivered = last.then(() => deliver(frame));
-        last = delivered.catch(() => undefined);
-        await delivered;
-      }
+  return oneByOne(
+    'webhook',
+    async (frames) => {
+      for (const frame of frames) await post(frame);
     },
-    async dispose() {
-      disposed = true;
-      await last;
-    },
-  };
+    () => undefined,
+  );
+}
+
+/**
+ * Stable over attempts and restarts. What the user deliberately has processed again is a message of its own: a
+ * receiver that remembers ids would drop it otherwise.
+ */
+function messageId({ id, repeat }: Frame): string {
+  return repeat === undefined ? id : `${id}.${repeat}`;
 }
 
 /**

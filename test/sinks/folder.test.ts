@@ -70,7 +70,7 @@ describe('the folder sink', () => {
       fc.assert(
         fc.property(fc.array(part, { maxLength: 5 }), (filmName) => {
           const origin = { ...film.origin, name: filmName.join('/') };
-          const name = nameOf('{folder}/{stem}-{id}', { ...film, id, origin } as Frame);
+          const name = nameOf('{folder}/{stem}-{id}', { ...film, id, origin });
           const parts = name.split('/');
           expect(name)
             .to.match(/0{32}$/)
