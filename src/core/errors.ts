@@ -30,6 +30,8 @@ export const ERROR_CODES = {
   FRAME_STAGE: 'A stage failed on the frame.',
   FRAME_EXPRESSION: 'An expression failed on the frame.',
   FRAME_SINK: 'A sink refused the frame.',
+  // the dead letter: exit code 2
+  DEADLETTER_UNKNOWN: 'No film of that id is in the dead letter.',
   // models: exit code 2 when found before the start, a failed frame when found on a frame
   BUNDLE_NOT_FOUND: 'The model bundle does not exist.',
   BUNDLE_DAMAGED: 'A file of the bundle is damaged or does not fit the others.',

@@ -95,6 +95,11 @@ export interface Candidate {
   readonly name: string;
   readonly size: number;
   readonly mtimeMs: number;
+  /**
+   * The folder (absolute, without links) in which the file must lie, by whatever links, at the moment at which it is
+   * opened: between being offered and being read it may have been replaced. Outside, it fails with FRAME_OUTSIDE.
+   */
+  readonly within?: string;
   /** Why it must not be read (a link out of the folder, say): the host fails it without opening it. */
   readonly error?: RxrayError;
 }

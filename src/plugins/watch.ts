@@ -168,6 +168,8 @@ class FolderWatch {
   #watcher: FSWatcher | undefined;
   /** Which folder the watcher watches: one made again has the same path. */
   #watched = '';
+  /** The folder without links on the way. */
+  #realRoot = '';
   #scan = 0;
   #stopped = false;
   #wake = (): void => undefined;
@@ -269,7 +271,7 @@ class FolderWatch {
       return undefined;
     }
     if (info.isFile()) {
-      return this.#note({ path, name, size: info.size, mtimeMs: info.mtimeMs });
+      return this.#note({ path, name, size: info.size, mtimeMs: info.mtimeMs, within: this.#realRoot });
     }
     const target = info.isSymbolicLink() ? await this.#follow(path) : undefined;
     if (target === undefined) {
@@ -279,7 +281,7 @@ class FolderWatch {
     if (target instanceof RxrayError) {
       return this.#note({ path, name, size: info.size, mtimeMs: info.mtimeMs, error: target });
     }
-    return this.#note({ path, name, size: target.size, mtimeMs: target.mtimeMs });
+    return this.#note({ path, name, size: target.size, mtimeMs: target.mtimeMs, within: this.#realRoot });
   }
 
   /** Remembers how the file looks, and returns it if it has looked so for long enough. */
@@ -306,7 +308,7 @@ class FolderWatch {
   /** What a link inside the folder leads to; nothing for a folder, whose files are found where they lie. */
   async #follow(path: string): Promise<Pick<Candidate, 'size' | 'mtimeMs'> | RxrayError | undefined> {
     try {
-      const [root, target] = await Promise.all([realpath(this.root), realpath(path)]);
+      const [root, target] = [this.#realRoot, await realpath(path)];
       if (target !== root && !target.startsWith(root + sep)) {
         return new RxrayError('FRAME_OUTSIDE', 'the file is a symbolic link that leads out of the folder');
       }
@@ -341,6 +343,7 @@ class FolderWatch {
   /** Whether the folder is there; if so, listens to it. */
   async #watchRoot(): Promise<boolean> {
     const info = await stat(this.root).catch(() => undefined);
+    this.#realRoot = await realpath(this.root).catch(() => this.root);
     const identity = info?.isDirectory() === true ? [info.dev, info.ino, info.birthtimeMs].join() : '';
     if (identity === this.#watched || this.services.once) return identity !== '';
     await this.#watcher?.close();
@@ -375,7 +378,7 @@ class FolderWatch {
       hint(this.root);
     });
     watcher.on('error', (error) => {
-      this.#warn('', 'the folder is watched by scanning alone', error);
+      this.#warn('', unheard(error, this.settings.scanMs), error);
     });
     return watcher;
   }
@@ -422,6 +425,17 @@ class FolderWatch {
     log.warn({ source }, code === undefined ? message : `${message} (${code})`);
     log.debug({ source }, `${message}: ${messageOf(detail)}`);
   }
+}
+
+/** What an error of the watcher means: nothing is lost, it only takes longer. */
+function unheard(error: unknown, scanMs: number): string {
+  const limit = {
+    ENOSPC:
+      'the limit on watched folders is reached; raise fs.inotify.max_user_watches, or watch fewer folders',
+    EMFILE: 'too many files are open; raise `ulimit -n` or fs.inotify.max_user_instances',
+  }[codeOf(error) ?? ''];
+  const instead = `new films are found by scanning alone, every ${scanMs} ms`;
+  return limit === undefined ? instead : `${limit}. Until then ${instead}`;
 }
 
 function isHidden(name: string): boolean {

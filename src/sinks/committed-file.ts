@@ -7,8 +7,9 @@ import { crc32 } from 'node:zlib';
 import { z } from 'zod';
 import { durably } from '../core/durable.js';
 import { messageOf, RxrayError } from '../core/errors.js';
+import { replaceFile, syncFolder } from '../core/files.js';
 import type { Log } from '../core/plugin.js';
-import { DurableFile, replaceFile, syncFolder } from './durable-file.js';
+import { DurableFile } from './durable-file.js';
 import { type FileLock, lockFile } from './file-lock.js';
 
 /** When to begin a new file. */

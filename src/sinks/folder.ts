@@ -3,11 +3,11 @@ import { dirname, join, parse, sep } from 'node:path';
 import { z } from 'zod';
 import { durably } from '../core/durable.js';
 import { messageOf, RxrayError } from '../core/errors.js';
+import { syncFolder, writeWhole } from '../core/files.js';
 import type { Frame } from '../core/frame.js';
 import { NOTICE } from '../core/notice.js';
 import { defineSink, type LintMessage, type SinkInstance, type SinkServices } from '../core/plugin.js';
 import { annotate } from './folder/annotate.js';
-import { syncFolder, writeWhole } from './durable-file.js';
 import { oneByOne } from './one-by-one.js';
 import { plain } from './plain.js';
 

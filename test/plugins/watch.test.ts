@@ -1,4 +1,5 @@
-import { execSync } from 'node:child_process';
+import { execSync, spawnSync } from 'node:child_process';
+import { renameSync, writeFileSync } from 'node:fs';
 import {
   appendFile,
   lstat,
@@ -303,6 +304,66 @@ describe('watch', () => {
     const [warned, more] = services.logged;
     expect(warned).to.contain('"warn"').and.contain('EACCES').and.not.contain('Doe');
     expect(more).to.contain('"debug"').and.contain('Doe, Jane');
+  });
+
+  it('takes thousands of files that are renamed into it at once, each once, while the thread is held up', async function () {
+    this.timeout(60_000);
+    const count = 3000;
+    await mkdir(join(folder, 'elsewhere'));
+    for (let i = 0; i < count; i++) writeFileSync(join(folder, 'elsewhere', `${i}.png`), 'x');
+    const { all } = await open({ settleMs: 100, scanMs: 500 });
+    const offers: string[] = [];
+    all.subscribe(({ name }) => void offers.push(name));
+    for (let i = 0; i < count; i++) {
+      renameSync(join(folder, 'elsewhere', `${i}.png`), inbox(`${i}.png`));
+      if (i % 1000 === 999) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
+    }
+    await firstValueFrom(all.pipe(take(count), toArray(), timeout(50_000)));
+    expect(new Set(offers).size).to.equal(count);
+    // A file of after that is offered, and nothing a second time before it.
+    await writeFile(inbox('last.png'), 'x');
+    await firstValueFrom(all.pipe(filter(({ name }) => name === 'last.png')));
+    expect(offers).to.have.lengthOf(count + 1);
+  });
+
+  it('finds every file by scanning when the system has no announcements left, and says so', async function () {
+    this.timeout(60_000);
+    // A namespace of its own has limits of its own; where that is not allowed nothing can be tried.
+    const unshare = 'unshare';
+    const args = ['--user', '--map-root-user', 'bash', '-c'];
+    const limit = 'echo 1 > /proc/sys/user/max_inotify_watches';
+    if (spawnSync(unshare, [...args, limit]).status !== 0) return this.skip();
+    for (const name of ['a/1.png', 'b/2.png', 'c/3.png']) await putOld(name);
+    const script = `
+      const { default: watch } = await import(${JSON.stringify(new URL('../../src/plugins/watch.ts', import.meta.url).href)});
+      const { testServices } = await import(${JSON.stringify(new URL('../../src/testing.ts', import.meta.url).href)});
+      const services = testServices();
+      const settings = watch.options.parse({ path: ${JSON.stringify(inbox())}, settleMs: 50, scanMs: 100 });
+      const source = await watch.create(settings, services);
+      const names = new Set();
+      source.candidates$.subscribe(({ name }) => {
+        names.add(name);
+        if (names.size === 3) fs.writeFileSync(${JSON.stringify(inbox('c/4.png'))}, 'x');
+        if (names.size < 4) return;
+        services.cleanup();
+        console.log(JSON.stringify({ names: [...names].sort(), logged: services.logged }));
+        process.exit();
+      });`;
+    const { stdout, stderr } = spawnSync(
+      unshare,
+      [
+        ...args,
+        `${limit}; exec "$0" --import tsx --input-type=module -e "$1"`,
+        process.execPath,
+        `import fs from 'node:fs'; ${script}`,
+      ],
+      { encoding: 'utf8', timeout: 50_000 },
+    );
+    const { names, logged } = JSON.parse(stdout || `"${stderr}"`) as { names: string[]; logged: string[] };
+    expect(names).to.deep.equal(['a/1.png', 'b/2.png', 'c/3.png', 'c/4.png']);
+    expect(logged.filter((line) => line.includes('"warn"')).join()).to.match(
+      /limit on watched folders.*max_user_watches.*scanning alone, every 100 ms/,
+    );
   });
 
   it('keeps the thread free with 30,000 files', async function () {

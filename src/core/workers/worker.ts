@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
-import { open, type FileHandle } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { constants } from 'node:fs';
+import { open, realpath, stat, type FileHandle } from 'node:fs/promises';
+import { resolve, sep } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { BroadcastChannel } from 'node:worker_threads';
 import { workerData } from 'piscina';
@@ -72,6 +73,7 @@ async function read(candidate: Candidate, maxBytes: number): Promise<ReadReply> 
     throw new RxrayError('FRAME_UNREADABLE', `the file cannot be opened: ${messageOf(cause)}`, { cause });
   }
   try {
+    if (!(await isWhatItWas(file, candidate))) return null;
     const encoded = new Uint8Array(new SharedArrayBuffer(candidate.size));
     let filled = 0;
     while (filled < encoded.length) {
@@ -83,6 +85,8 @@ async function read(candidate: Candidate, maxBytes: number): Promise<ReadReply> 
     if (size !== candidate.size || mtimeMs !== candidate.mtimeMs) return null;
     return { encoded, sha256: createHash('sha256').update(encoded).digest('hex') };
   } catch (cause) {
+    if (cause instanceof RxrayError) throw cause;
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw new RxrayError('FRAME_UNREADABLE', `the file cannot be read: ${messageOf(cause)}`, { cause });
   } finally {
     await file.close();
@@ -93,13 +97,30 @@ async function read(candidate: Candidate, maxBytes: number): Promise<ReadReply> 
 async function openPatiently(path: string): Promise<FileHandle> {
   for (let attempt = 0; ; attempt++) {
     try {
-      return await open(path, 'r');
+      // Without O_NONBLOCK a pipe in place of the file would keep the thread waiting for its other end.
+      return await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     } catch (error) {
       const { code = '' } = error as NodeJS.ErrnoException;
       if (!['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN'].includes(code) || attempt === OPEN_ATTEMPTS) throw error;
       await setTimeout(OPEN_WAIT_MS);
     }
   }
+}
+
+/**
+ * Whether the open file is a file, and the one that lies inside the candidate's folder: by then somebody may have put a
+ * link in its place, or in that of a folder on the way. Throws FRAME_OUTSIDE.
+ */
+async function isWhatItWas(file: FileHandle, { path, within }: Candidate): Promise<boolean> {
+  const opened = await file.stat();
+  if (!opened.isFile()) return false;
+  if (within === undefined) return true;
+  const target = await realpath(path);
+  if (!target.startsWith(within + sep)) {
+    throw new RxrayError('FRAME_OUTSIDE', 'the file is a symbolic link that leads out of the folder');
+  }
+  const there = await stat(target);
+  return there.ino === opened.ino && there.dev === opened.dev;
 }
 
 async function process(spec: StageSpec, frame: Frame): Promise<ProcessReply> {

@@ -1,0 +1,70 @@
+import { execFileSync } from 'node:child_process';
+import { mkdir, mkdtemp, realpath, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import type { Candidate } from '../../../src/core/plugin.js';
+import { WorkerPool } from '../../../src/core/workers/pool.js';
+
+const silent = { debug() {}, info() {}, warn() {}, error() {} };
+
+describe('a file that is read in a worker thread', () => {
+  let folder: string;
+  let pool: WorkerPool;
+
+  before(() => {
+    pool = new WorkerPool(silent, 1);
+  });
+  after(() => pool.dispose());
+  beforeEach(async () => {
+    folder = await realpath(await mkdtemp(join(tmpdir(), 'rxray-read-')));
+    await mkdir(join(folder, 'inbox', 'ward'), { recursive: true });
+    await mkdir(join(folder, 'secret'));
+    await writeFile(join(folder, 'inbox/ward/film'), 'film');
+    await writeFile(join(folder, 'secret/film'), 'hush');
+  });
+  afterEach(() => rm(folder, { recursive: true }));
+
+  /** The file as it was offered. */
+  async function candidate(name: string): Promise<Candidate> {
+    const path = join(folder, 'inbox', name);
+    const { size, mtimeMs } = await stat(path);
+    return { path, name, size, mtimeMs, within: join(folder, 'inbox') };
+  }
+  const read = async (offered: Candidate): Promise<string> => {
+    try {
+      const reply = await pool.read(offered, 1000);
+      return reply === null ? 'changed' : Buffer.from(reply.encoded).toString();
+    } catch (error) {
+      return (error as { code: string }).code;
+    }
+  };
+
+  it('comes through when it lies in its folder, also by a link inside', async () => {
+    await symlink('ward/film', join(folder, 'inbox/link'));
+    expect(await read(await candidate('ward/film'))).to.equal('film');
+    expect(await read(await candidate('link'))).to.equal('film');
+  });
+
+  it('is refused when a link out of the folder has taken its place since it was offered', async () => {
+    const offered = await candidate('ward/film');
+    await rm(offered.path);
+    await symlink(join(folder, 'secret/film'), offered.path);
+    expect(await read(offered)).to.equal('FRAME_OUTSIDE');
+  });
+
+  it('is refused when a link has taken the place of a folder on the way', async () => {
+    const offered = await candidate('ward/film');
+    await rename(join(folder, 'inbox/ward'), join(folder, 'elsewhere'));
+    await symlink(join(folder, 'secret'), join(folder, 'inbox/ward'));
+    expect(await read(offered)).to.equal('FRAME_OUTSIDE');
+  });
+
+  it('does not hold up the thread when a pipe has taken its place', async function () {
+    if (process.platform === 'win32') return this.skip();
+    const offered = await candidate('ward/film');
+    await rm(offered.path);
+    execFileSync('mkfifo', [offered.path]);
+    expect(await read(offered)).to.equal('changed');
+  });
+});
