@@ -39,7 +39,19 @@ export interface IntakeOptions {
  */
 export function takeIn(
   sources: ReadonlyMap<string, SourceInstance>,
-  { admission, pool, journal, limits, findDuplicates, once, policy, stop$, onAlready, now, monitor }: IntakeOptions,
+  {
+    admission,
+    pool,
+    journal,
+    limits,
+    findDuplicates,
+    once,
+    policy,
+    stop$,
+    onAlready,
+    now,
+    monitor,
+  }: IntakeOptions,
 ): Observable<Token> {
   /** Files that wait or are in flight: a source may offer one more than once. */
   const offered = new Set<string>();
@@ -116,12 +128,14 @@ export function takeIn(
     }
     ticket.delivered = new Set(delivered);
     ticket.duplicate = duplicateOf !== null;
+    const repeat = policy.since > 0 && { repeat: policy.since };
     const frame: Frame =
       duplicateOf === null
-        ? { id, origin, encoded, meta: {}, results: {} }
+        ? { id, origin, ...repeat, encoded, meta: {}, results: {} }
         : {
             id,
             origin,
+            ...repeat,
             meta: {},
             results: { [DUPLICATE]: { kind: 'duplicate', of: duplicateOf.name, id: duplicateOf.id } },
           };

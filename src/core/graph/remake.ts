@@ -12,11 +12,7 @@ export type Remade = (id: string) => Promise<Frame | null>;
  * Takes a film through the graph's stages once more, as far as somebody wants to see: each entry at most
  * once, and only on the way to what is asked for. Nothing is counted, delivered or recorded.
  */
-export function remake(
-  pipeline: Pipeline,
-  stages: ReadonlyMap<string, StageInstance>,
-  frame: Frame,
-): Remade {
+export function remake(pipeline: Pipeline, stages: ReadonlyMap<string, StageInstance>, frame: Frame): Remade {
   const made = new Map<string, Promise<Frame | null>>();
 
   const at: Remade = (id) => {
