@@ -215,6 +215,8 @@ export class Outlet {
         thrown instanceof RxrayError ||
         (others.length === 0 && this.#strike(only, outage) >= retry.attempts)
       ) {
+        // Whoever refuses a film is there.
+        if (thrown instanceof RxrayError) this.#comeUp();
         await this.#settle(only, thrown);
         return;
       }

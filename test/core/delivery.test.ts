@@ -1,0 +1,375 @@
+import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import type { Container } from 'inversify';
+import { concat, defer, filter, firstValueFrom, from, mergeMap, NEVER, Subject, type Observable } from 'rxjs';
+import { z } from 'zod';
+import type { Pipeline, SinkNode, SourceNode, StageNode } from '../../src/core/config/pipeline.js';
+import { createProcessContainer } from '../../src/core/container.js';
+import { RxrayError, Unavailable } from '../../src/core/errors.js';
+import type { Frame } from '../../src/core/frame.js';
+import {
+  defineSink,
+  defineSource,
+  defineStage,
+  type Candidate,
+  type FrameStage,
+  type SinkDefinition,
+} from '../../src/core/plugin.js';
+import { startPipeline, type PipelineRun } from '../../src/core/run.js';
+
+const location = { line: 1, column: 1 };
+const options = z.strictObject({});
+const retry = { attempts: 3, backoffMs: 1, maxBackoffMs: 5, giveUpAfterMs: 300 };
+const entry = { url: '', settings: {}, written: {}, location };
+
+/** A sink of a test: what it has, how often it was asked, and how it takes a group. */
+class Receiver {
+  readonly frames: Frame[] = [];
+  asked = 0;
+  readonly #asked = new Subject<void>();
+  /** Emits each time that it has been asked. */
+  readonly asked$ = this.#asked.asObservable();
+
+  constructor(
+    public take: (group: readonly Frame[]) => Promise<void> | void = () => undefined,
+    readonly definition: Partial<SinkDefinition> = {},
+  ) {}
+
+  node(id: string, node: Partial<SinkNode> = {}): SinkNode {
+    const plugin = defineSink({
+      name: id,
+      summary: 'Test.',
+      options,
+      ...this.definition,
+      create: () => ({
+        write: async (group) => {
+          this.asked += 1;
+          try {
+            await this.take(group);
+            this.frames.push(...group);
+          } finally {
+            this.#asked.next();
+          }
+        },
+      }),
+    });
+    return { id, use: id, plugin, ...entry, from: ['work'], retry, ...node };
+  }
+
+  get names(): string[] {
+    return this.frames.map(({ origin }) => origin.name).sort();
+  }
+}
+
+const down = (): Promise<void> => Promise.reject(new Unavailable('nobody there'));
+
+describe('delivery', () => {
+  let dir: string;
+  let host: Container;
+  let logged: string[];
+
+  beforeEach(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'rxray-delivery-'));
+    logged = [];
+    const say = (_: object, message: string) => void logged.push(message);
+    host = createProcessContainer({ debug() {}, info: say, warn: say, error: say });
+  });
+  afterEach(() => rm(dir, { recursive: true, force: true }));
+
+  async function candidate(name: string): Promise<Candidate> {
+    const path = join(dir, name);
+    const { size, mtimeMs } = await stat(path);
+    return { path, name, size, mtimeMs };
+  }
+
+  async function put(...names: string[]): Promise<void> {
+    for (const name of names) await writeFile(join(dir, name), name);
+  }
+
+  /** Offers the files that are there; then ends, or goes on with `more`. */
+  function files(names: readonly string[], more: Observable<string> = NEVER): SourceNode {
+    const plugin = defineSource({
+      name: 'list',
+      summary: 'Offers files of a list.',
+      options,
+      create: (_, { once, unsettled }) => ({
+        candidates$: concat(
+          defer(async () => unsettled(await Promise.all(names.map(candidate)))).pipe(
+            mergeMap((list) => from(list)),
+          ),
+          once ? from([]) : more.pipe(mergeMap(candidate)),
+        ),
+      }),
+    });
+    return { id: 'files', use: 'list', plugin, ...entry };
+  }
+
+  function work(process: FrameStage['process'] = (frame) => frame): StageNode {
+    const create = () => ({ process });
+    const plugin = defineStage({ name: 'work', summary: 'Test.', options, runsIn: 'main', create });
+    return { id: 'work', use: 'work', plugin, ...entry, from: ['files'] };
+  }
+
+  function graph(source: SourceNode, sinks: SinkNode[], rest: Partial<Pipeline> = {}): Pipeline {
+    return {
+      file: join(dir, 'p.yaml'),
+      baseDir: dir,
+      stateDir: join(dir, '.rxray'),
+      name: 'p',
+      hash: 'h',
+      limits: { frames: 2, bytes: 1e6, minFreeBytes: 0 },
+      duplicates: 'process',
+      shutdownTimeoutMs: 10_000,
+      sources: [source],
+      stages: [work()],
+      sinks,
+      ...rest,
+    };
+  }
+
+  const films = ['a', 'b', 'c', 'd', 'e', 'f'];
+  const once = { once: true };
+  const run = async (pipeline: Pipeline, how = once) => (await startPipeline(pipeline, host, how)).finished;
+
+  it('goes on without a sink that is down, with more films than may be in flight, which get there after a restart', async () => {
+    await put(...films);
+    const [well, ill] = [new Receiver(), new Receiver(down, { outbox: true })];
+    const pipeline = () => graph(files(films), [well.node('well'), ill.node('ill')]);
+    expect(await run(pipeline())).to.include({ done: 0, failed: 0, waiting: 6 });
+    expect(well.names).to.deep.equal(films);
+    ill.take = () => undefined;
+    expect(await run(pipeline())).to.include({ done: 6, failed: 0, waiting: 0 });
+    expect([well.names, ill.names]).to.deep.equal([films, films]);
+    expect(await run(pipeline())).to.include({ done: 0, already: 6 });
+    expect([well.frames.length, ill.frames.length]).to.deep.equal([6, 6]);
+  });
+
+  it('serves a sink from the journal when it is up again', async () => {
+    await put(...films);
+    const ill: Receiver = new Receiver(() => (ill.asked < 5 ? down() : undefined), { maxBatch: 4 });
+    const summary = await run(graph(files(films), [new Receiver().node('well'), ill.node('ill')]));
+    expect(summary).to.include({ done: 6, waiting: 0 });
+    expect(ill.names).to.deep.equal(films);
+    expect(logged.join()).to.match(/ill|the sink is down.*nobody there.*the sink is up again/);
+  });
+
+  it('refuses a film that a sink cannot bear, while it takes the others', async () => {
+    await put(...films);
+    const ill = new Receiver((group) =>
+      group.some(({ origin }) => origin.name === 'b') ? down() : undefined,
+    );
+    const more = new Subject<string>();
+    const running = await startPipeline(graph(files(films, more), [ill.node('ill')]), host);
+    const failed = firstValueFrom(running.settled$.pipe(filter(({ outcome }) => outcome === 'failed')));
+    // A lone film that fails might as well be an outage: each that gets through tells against it.
+    const feeding = ill.asked$.subscribe(() => {
+      const name = `more-${String(ill.asked)}`;
+      if (ill.asked < 200) void put(name).then(() => more.next(name));
+    });
+    expect(await failed).to.deep.include({ name: 'b' });
+    feeding.unsubscribe();
+    running.stop();
+    expect(await running.finished).to.include({ failed: 1 });
+    await run(graph(files(films), [ill.node('ill')]));
+    expect(ill.names).to.include.members(['a', 'c', 'd', 'e', 'f']);
+  });
+
+  it('refuses at once what the sink will never take, and tries other errors again', async () => {
+    await put('a', 'b');
+    const never = new Receiver(() => Promise.reject(new RxrayError('FRAME_SINK', 'no')));
+    const broken = new Receiver(() => Promise.reject(new Error('broken')));
+    const summary = await run(
+      graph(files(['a', 'b']), [
+        never.node('never'),
+        broken.node('broken', { onError: 'continue', retry: { ...retry, giveUpAfterMs: 60_000 } }),
+      ]),
+    );
+    expect(summary).to.include({ done: 0, failed: 2, waiting: 0 });
+    expect([never.asked, broken.asked]).to.deep.equal([2, 6]);
+  });
+
+  it('ends the run with `onError: stop`, and takes the film again at the next start', async () => {
+    await put('a');
+    const broken = new Receiver(() => Promise.reject(new RxrayError('FRAME_SINK', 'no')));
+    const stopping = graph(files(['a']), [broken.node('broken', { onError: 'stop' })]);
+    const error = await run(stopping).catch((thrown: unknown) => thrown);
+    expect(error).to.include({ code: 'RUN_STOPPED' });
+    broken.take = () => undefined;
+    expect(await run(stopping)).to.include({ done: 1 });
+  });
+
+  it('says the same to an outbox sink after a crash, and does not ask sinks again that have confirmed', async () => {
+    await put('a');
+    let results = 0;
+    const stages = [work((frame) => ({ ...frame, results: { work: { kind: 'count', value: ++results } } }))];
+    const well = new Receiver();
+    const bodies: unknown[] = [];
+    const ill = new Receiver(
+      (group) => {
+        bodies.push(...group.map(({ results: found }) => found.work));
+        return down();
+      },
+      { outbox: true },
+    );
+    const crashing = await startPipeline(
+      graph(files(['a']), [well.node('well'), ill.node('ill')], { stages, shutdownTimeoutMs: 0 }),
+      host,
+    );
+    await firstValueFrom(ill.asked$);
+    crashing.stop();
+    await crashing.finished;
+    ill.take = (group) => void bodies.push(...group.map(({ results: found }) => found.work));
+    await run(graph(files(['a']), [well.node('well'), ill.node('ill')], { stages }));
+    expect(new Set(bodies.map((body) => JSON.stringify(body))).size).to.equal(1);
+    expect([well.frames.length, ill.frames.length]).to.deep.equal([1, 1]);
+  });
+
+  it('gives images only to sinks that ask for them', async () => {
+    await put('a');
+    const image = { width: 1, height: 1, channels: 1 as const, data: Uint8Array.of(7) };
+    const stages = [
+      work((frame) => ({ ...frame, image, results: { work: { kind: 'map', map: image, score: 1 } } })),
+    ];
+    const [plain, seeing] = [new Receiver(), new Receiver(undefined, { pixels: true })];
+    await run(graph(files(['a']), [plain.node('plain'), seeing.node('seeing')], { stages }));
+    expect(plain.frames[0]).to.not.have.any.keys('image', 'encoded');
+    expect(plain.frames[0]?.results.work).to.deep.equal({ kind: 'map', score: 1 });
+    expect(seeing.frames[0]?.image).to.equal(image);
+  });
+
+  it('leads a file with known bytes past the stages with `duplicates: skip`, and says of what', async () => {
+    await put('a');
+    await writeFile(join(dir, 'b'), 'a');
+    let worked = 0;
+    const stages = [work((frame) => (++worked, frame))];
+    const [all, some] = [new Receiver(), new Receiver()];
+    const pipeline = graph(
+      files(['a', 'b']),
+      [all.node('all'), some.node('some', { when: 'results.work.value > 1' })],
+      { stages: stages.map((stage) => ({ ...stage, when: 'size(results) == 0' })), duplicates: 'skip' },
+    );
+    const summary = await run(pipeline);
+    // The expression of `some` fails on the film that has been through the graph, as it would anyway.
+    expect(summary).to.include({ done: 1, failed: 1 });
+    expect(worked).to.equal(1);
+    const second = all.frames.find(({ results }) => 'duplicate' in results);
+    expect(second?.origin.name).to.equal('b');
+    expect(second?.results.duplicate).to.include({ kind: 'duplicate', of: 'a' });
+  });
+
+  it('takes up an --again that was cut short', async () => {
+    await put(...films);
+    const receiver = new Receiver();
+    const pipeline = () => graph(files(films), [receiver.node('one')], { shutdownTimeoutMs: 0 });
+    await run(pipeline());
+    const cut = await startPipeline(pipeline(), host, { again: true });
+    await firstValueFrom(cut.settled$);
+    cut.stop();
+    const { done } = await cut.finished;
+    expect(done).to.be.within(1, 5);
+    expect(await run(pipeline())).to.include({ done: 6 - done, already: done });
+    expect(logged.join()).to.match(/--again was cut short/);
+    expect(await run(pipeline())).to.include({ done: 0, already: 6 });
+  });
+
+  it('tries again what failed before, when it is told to', async () => {
+    await put('a', 'b');
+    const receiver = new Receiver(([frame]) => {
+      if (frame?.origin.name === 'a') throw new RxrayError('FRAME_SINK', 'no');
+    });
+    const pipeline = () => graph(files(['a', 'b']), [receiver.node('one')]);
+    expect(await run(pipeline())).to.include({ done: 1, failed: 1 });
+    receiver.take = () => undefined;
+    expect(await run(pipeline())).to.include({ done: 0, failedBefore: 1, already: 1 });
+    expect(await run(pipeline(), { once: true, failed: true } as typeof once)).to.include({
+      done: 1,
+      already: 1,
+    });
+    expect(receiver.names).to.deep.equal(['a', 'b']);
+  });
+
+  it('ends in time when it is stopped, and leaves what has not come through to the next start', async () => {
+    await put('a');
+    const never = new Promise<Frame>(() => undefined);
+    const receiver = new Receiver();
+    const started = new Subject<void>();
+    const hanging = [work(() => (started.next(), never))];
+    const running = await startPipeline(
+      graph(files(['a']), [receiver.node('one')], { stages: hanging, shutdownTimeoutMs: 10 }),
+      host,
+    );
+    await firstValueFrom(started);
+    running.stop();
+    expect(await running.finished).to.include({ done: 0, failed: 0, unfinished: 1 });
+    expect(await run(graph(files(['a']), [receiver.node('one')]))).to.include({ done: 1 });
+  });
+
+  it('takes nothing in while the disk is nearly full', async () => {
+    await put('a');
+    const receiver = new Receiver();
+    const limits = { frames: 2, bytes: 1e6, minFreeBytes: Number.MAX_SAFE_INTEGER };
+    const running = await startPipeline(graph(files(['a']), [receiver.node('one')], { limits }), host);
+    while (!logged.some((line) => line.includes('the disk is nearly full'))) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    running.stop();
+    expect(await running.finished).to.include({ done: 0 });
+  });
+
+  describe('another graph', () => {
+    const settled = (running: PipelineRun, name: string) =>
+      firstValueFrom(running.settled$.pipe(filter((film) => film.name === name)));
+
+    it('takes over between two films, with the same sinks, and the old one is disposed of', async () => {
+      await put('a', 'b');
+      const more = new Subject<string>();
+      const receiver = new Receiver();
+      const mark = (value: number) =>
+        work((frame) => ({ ...frame, results: { work: { kind: 'mark', value } } }));
+      const pipeline = (value: number) =>
+        graph(files(['a'], more), [receiver.node('one')], { stages: [mark(value)], hash: String(value) });
+      const running = await startPipeline(pipeline(1), host);
+      await settled(running, 'a');
+      await running.reload(pipeline(2));
+      const taken = settled(running, 'b');
+      while (!more.observed) await new Promise((resolve) => setImmediate(resolve));
+      more.next('b');
+      expect((await taken).graph).to.equal('2');
+      running.stop();
+      expect(await running.finished).to.include({ done: 2, already: 1, otherGraph: 1 });
+      expect(receiver.frames.map(({ results }) => results.work)).to.deep.equal([
+        { kind: 'mark', value: 1 },
+        { kind: 'mark', value: 2 },
+      ]);
+    });
+
+    it('is refused, and the old one runs on, when a stage or a sink of it cannot be made', async () => {
+      await put('a', 'b');
+      const more = new Subject<string>();
+      const receiver = new Receiver();
+      const fine = graph(files(['a'], more), [receiver.node('one')]);
+      const running = await startPipeline(fine, host);
+      await settled(running, 'a');
+      const refuse = () => Promise.reject(new Error('told to refuse'));
+      const stage = work();
+      const sink = receiver.node('one');
+      const wrong = [
+        { ...fine, stages: [{ ...stage, plugin: { ...stage.plugin, create: refuse } }] },
+        { ...fine, sinks: [{ ...sink, plugin: { ...sink.plugin, create: refuse } }] },
+        { ...fine, stateDir: join(dir, 'elsewhere') },
+      ];
+      for (const pipeline of wrong) {
+        const error = await running.reload(pipeline).catch((thrown: unknown) => thrown);
+        expect(String(error)).to.match(/told to refuse|`state:` cannot be changed/);
+      }
+      const taken = settled(running, 'b');
+      while (!more.observed) await new Promise((resolve) => setImmediate(resolve));
+      more.next('b');
+      await taken;
+      running.stop();
+      expect(await running.finished).to.include({ done: 2, failed: 0 });
+    });
+  });
+});
