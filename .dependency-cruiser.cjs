@@ -7,7 +7,7 @@ const ALLOWED = {
   plugins: ['plugins', 'core', 'engine', 'models', 'imaging'],
   sinks: ['sinks', 'core', 'engine', 'models', 'imaging'],
   // What is served of a running process: its page shows model cards and pictures.
-  control: ['control', 'core', 'models', 'imaging'],
+  control: ['control', 'core', 'engine', 'models', 'imaging'],
   training: ['training', 'core', 'engine', 'models', 'imaging'],
 };
 

@@ -6,6 +6,7 @@ import type { Reloaded } from '../control/app.js';
 import { ControlServer, type Listen } from '../control/serve.js';
 import { Worklist } from '../control/worklist.js';
 import type { Pipeline } from '../core/config/pipeline.js';
+import type { Engine } from '../engine/engine.js';
 import { Monitor } from '../core/monitor/monitor.js';
 import type { Log } from '../core/plugin.js';
 import type { PipelineRun } from '../core/run.js';
@@ -31,6 +32,7 @@ export class Observer {
   constructor(
     private readonly pipeline: Pipeline,
     log: Log,
+    engine: () => Promise<Engine>,
   ) {
     const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
     this.#worklist = new Worklist(pipeline.stateDir, this.monitor, log);
@@ -41,6 +43,7 @@ export class Observer {
       run: () => this.#run,
       stopping: () => this.stopping,
       reload: async () => this.#reload?.() ?? { taken: false, message: 'the graph is not running yet' },
+      engine,
       pageDir: PAGE_DIR,
     };
     this.#server = new ControlServer(controlled, log);

@@ -19,6 +19,7 @@ import {
 import type { Reloaded } from '../control/app.js';
 import type { Listen } from '../control/serve.js';
 import { LOG } from '../core/container.js';
+import { Engine } from '../engine/engine.js';
 import { builtInRegistry } from './builtins.js';
 import { EXIT } from './exit.js';
 import { createHost } from './host.js';
@@ -135,6 +136,7 @@ export async function runFile(
       return outcome;
     };
     return await runPipeline(pipeline, flags, host.get(LOG), {
+      engine: () => host.getAsync(Engine),
       start: (options) => startPipeline(pipeline, host, options),
       reload,
     });
@@ -156,6 +158,8 @@ function withoutConsole(pipeline: Pipeline): Pipeline {
 }
 
 interface Starter {
+  /** For what is drawn when somebody looks. */
+  engine(): Promise<Engine>;
   start(options: RunOptions): Promise<PipelineRun>;
   reload(graph: PipelineRun): Promise<Reloaded>;
 }
@@ -164,9 +168,9 @@ async function runPipeline(
   pipeline: Pipeline,
   flags: RunFlags,
   log: Log,
-  { start, reload }: Starter,
+  { start, reload, engine }: Starter,
 ): Promise<number> {
-  const observer = new Observer(pipeline, log);
+  const observer = new Observer(pipeline, log, engine);
   let stopReloading = (): void => undefined;
   try {
     const page = flags.page === undefined ? undefined : await observer.servePage(flags.page);

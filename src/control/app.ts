@@ -6,10 +6,12 @@ import { serveStatic } from '@hono/node-server/serve-static';
 import type { Registry } from 'prom-client';
 import { z } from 'zod';
 import { messageOf, RxrayError } from '../core/errors.js';
-import { withoutImages, type Origin } from '../core/frame.js';
+import { withoutImages, type Image, type Origin } from '../core/frame.js';
 import type { Monitor } from '../core/monitor/monitor.js';
 import { NOTICE } from '../core/notice.js';
 import type { PipelineRun } from '../core/run.js';
+import type { Engine } from '../engine/index.js';
+import { GradCam, hasGradCam } from './grad-cam.js';
 import { cookieOf, COOKIE, guard, headers, isToken, type Entrance } from './guard.js';
 import { LiveGraph } from './live.js';
 import { createRegistry } from './metrics.js';
@@ -35,6 +37,8 @@ export interface Controlled {
   readonly stopping: () => boolean;
   /** Puts what the pipeline file says now into the graph's place. */
   readonly reload: () => Promise<Reloaded>;
+  /** What runs networks; asked for when somebody looks. */
+  readonly engine: () => Promise<Engine>;
   /** The folder of the built page. */
   readonly pageDir: string;
 }
@@ -60,6 +64,7 @@ export class ControlApp {
   readonly #live: LiveGraph;
   readonly #pictures: Pictures;
   #metrics: Registry | undefined;
+  #cam: GradCam | undefined;
 
   constructor(private readonly controlled: Controlled) {
     const { monitor, run } = controlled;
@@ -93,6 +98,7 @@ export class ControlApp {
     this.#session(app, entrance);
     this.#graph(app);
     this.#films(app);
+    this.#gradCam(app);
     this.#streams(app);
     this.#models(app);
     const { pageDir } = this.controlled;
@@ -101,9 +107,10 @@ export class ControlApp {
     return app;
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.#live.close();
     this.#pictures.close();
+    await this.#cam?.close();
   }
 
   #health(app: Hono): void {
@@ -161,11 +168,13 @@ export class ControlApp {
         graphIsPresent: present,
         /** What can be shown of it: {@link Pictures}. */
         stages: pipeline?.stages.map(({ id }) => id) ?? [],
-        models: models.map(({ stage, folder, bundle }) => ({
-          stage,
-          folder,
-          name: bundle.name,
-          createdAt: bundle.createdAt,
+        models: models.map((model) => ({
+          stage: model.stage,
+          folder: model.folder,
+          name: model.bundle.name,
+          createdAt: model.bundle.createdAt,
+          labels: model.bundle.labels,
+          gradCam: hasGradCam(model),
         })),
       });
     });
@@ -192,6 +201,32 @@ export class ControlApp {
     app.get('/api/films/:id/results/:stage/:field', async (c) =>
       send(c, await this.#pictures.result(await this.#film(c), c.req.param('stage'), c.req.param('field'))),
     );
+  }
+
+  #gradCam(app: Hono): void {
+    app.get('/api/films/:id/grad-cam/:stage', async (c) => {
+      const film = await this.#film(c);
+      const stage = c.req.param('stage');
+      const { pipeline } = this.controlled.monitor;
+      const models = pipeline === undefined ? [] : await modelsOf(pipeline);
+      const model = models.find((each) => each.stage === stage);
+      if (model === undefined) throw new Refused(404, 'NO_MODEL', `the stage "${stage}" has no model`);
+      const { label } = (film.results[stage] ?? {}) as { label?: string };
+      const wanted = c.req.query('label') ?? label ?? '';
+      const draw = async (image: Image): Promise<Image> => {
+        this.#cam ??= new GradCam(await this.controlled.engine());
+        return this.#cam.draw(model, image, wanted);
+      };
+      return send(
+        c,
+        await this.#pictures.drawn(
+          film,
+          stage,
+          `grad-cam ${model.bundle.files['model']?.sha256 ?? ''} ${wanted}`,
+          draw,
+        ),
+      );
+    });
   }
 
   #streams(app: Hono): void {
@@ -266,7 +301,7 @@ export class ControlApp {
     const { monitor, worklist } = this.controlled;
     app.get('/api/models', async (c) => {
       const models = monitor.pipeline === undefined ? [] : await modelsOf(monitor.pipeline);
-      return c.json({ notice: NOTICE, models });
+      return c.json({ notice: NOTICE, models: models.map(({ dir: _dir, ...model }) => model) });
     });
     app.get('/api/drift', async (c) => {
       const models = monitor.pipeline === undefined ? [] : await modelsOf(monitor.pipeline);

@@ -10,6 +10,8 @@ export interface Model {
   /** The stage that uses it. */
   readonly stage: string;
   readonly use: string;
+  /** Absolute; stays inside the process. */
+  readonly dir: string;
   /** The name of the bundle's folder. */
   readonly folder: string;
   readonly bundle: Bundle;
@@ -30,7 +32,7 @@ export async function modelsOf(pipeline: Pipeline): Promise<Model[]> {
     const card = await readFile(join(dir, 'README.md'), 'utf8').catch(() => '');
     const reference = new Map<unknown, Reference>(Object.entries(bundle.reference ?? {})).get(method);
     return {
-      ...{ stage: id, use: plugin.name, folder: basename(dir), bundle, card },
+      ...{ stage: id, use: plugin.name, dir, folder: basename(dir), bundle, card },
       ...(reference && { reference }),
     };
   });

@@ -59,6 +59,21 @@ export class Pictures {
     });
   }
 
+  /** What `draw` makes of the image that a stage let through; kept under `what`. */
+  drawn(
+    film: Film,
+    stage: string,
+    what: string,
+    draw: (image: Image) => Promise<Image>,
+  ): Promise<Picture | null> {
+    return this.#cached(`${film.id} ${film.sha256} ${stage} ${what}`, async () => {
+      const image = (await (await this.#stagesOf(film))(stage))?.image;
+      return image === undefined
+        ? null
+        : { type: 'image/png', data: Uint8Array.from(await toPng(await draw(image))) };
+    });
+  }
+
   /** The pixels of a stage as they are, in all their bits. */
   async pixels(film: Film, stage: string): Promise<Image | null> {
     return (await (await this.#stagesOf(film))(stage))?.image ?? null;

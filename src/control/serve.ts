@@ -78,7 +78,7 @@ export class ControlServer {
       server.closeAllConnections();
     }
     if (this.#socket !== undefined) rmSync(this.#socket, { force: true });
-    (await this.#app)?.close();
+    await (await this.#app)?.close();
   }
 
   /** The routes are loaded when somebody asks for the first time: a start must not wait for them. */

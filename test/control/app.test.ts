@@ -63,6 +63,7 @@ describe('the control interface', () => {
       run: () => graph,
       stopping: () => stopping,
       reload: async () => reloaded,
+      engine: () => Promise.reject(new Error('there is no network in this graph')),
       pageDir: join(dir, 'page'),
     };
     server = new ControlServer(controlled, silent);

@@ -8,7 +8,7 @@ const input = { width: 8, height: 8, channels: 1 as const, layout: 'NHWC' as con
 
 function model(other: Partial<Model['bundle']>): Model {
   const bundle = { ...bundleOf({ kind: 'classifier', input, ...other }), files: {} };
-  return { stage: 'model', use: 'resnet', folder: 'toy', bundle, card: '' };
+  return { stage: 'model', use: 'resnet', dir: '/toy', folder: 'toy', bundle, card: '' };
 }
 
 function films(results: readonly object[]): Film[] {
