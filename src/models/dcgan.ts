@@ -80,11 +80,19 @@ export function generate(options: DcganOptions, pass: ForwardPass, z: tf.Tensor2
 
 /** Images [N,64,64,1] → the discriminator's last convolutional activations, [N,4,4,8·width]. */
 export function discriminatorFeatures(pass: ForwardPass, images: tf.Tensor4D): tf.Tensor4D {
+  return discriminatorStages(pass, images).at(-1) as tf.Tensor4D;
+}
+
+/** Images [N,64,64,1] → what each of the discriminator's first `count` convolutions returns: [N,32,32,width], [N,16,16,2·width], … */
+export function discriminatorStages(pass: ForwardPass, images: tf.Tensor4D, count = 4): tf.Tensor4D[] {
   let x = tf.leakyRelu(pass.conv('discriminator/down1', images, 2, 'same'), LEAK);
-  for (const name of ['discriminator/down2', 'discriminator/down3', 'discriminator/down4']) {
+  const stages = [x];
+  for (let stage = 2; stage <= count; stage++) {
+    const name = `discriminator/down${String(stage)}`;
     x = tf.leakyRelu(pass.batchNorm(`${name}/bn`, pass.conv(name, x, 2, 'same')), LEAK);
+    stages.push(x);
   }
-  return x;
+  return stages;
 }
 
 /** Features [N,4,4,8·width] → logits [N,1]; positive means real. */

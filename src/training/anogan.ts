@@ -23,6 +23,7 @@ import { loadCheckpoint, saveCheckpoint, type Checkpoint } from './checkpoint.js
 import type { EncoderSettings } from './encoder.js';
 import { isStopped, type TrainingHooks } from './hooks.js';
 import { auroc, aurocInterval, type Interval } from './metrics.js';
+import type { NormalFilms } from './normals.js';
 import { imagesOf, type PreparedFilms } from './preprocess.js';
 import { seededRandom, shuffled } from '../models/random.js';
 
@@ -47,16 +48,6 @@ export interface AnoganSettings {
   readonly evaluateEvery: number;
   /** Stops at the quick validation that is so many epochs after the best one. Default 60. */
   readonly patience?: number;
-}
-
-export interface AnoganData {
-  /** Grey, 64×64. */
-  readonly films: PreparedFilms;
-  /** Normal films that the networks learn from: at least a batch. */
-  readonly normals: Uint32Array;
-  /** Normal films of other patients, not of the validation: their scores are the reference. */
-  readonly reference: Uint32Array;
-  readonly val: { readonly index: Uint32Array; readonly abnormal: readonly boolean[] };
 }
 
 export interface AnoganEpoch {
@@ -122,7 +113,7 @@ const NOISE = 0x6e6f;
  */
 export async function trainAnogan(
   engine: Engine,
-  data: AnoganData,
+  data: NormalFilms,
   settings: AnoganSettings,
   hooks: TrainingHooks<AnoganEpoch>,
 ): Promise<AnoganOutcome> {
@@ -299,7 +290,7 @@ export function anoganMetrics(
 }
 
 /** As many normal as abnormal films, drawn by the seed. */
-function someOf({ index, abnormal }: AnoganData['val'], seed: number): AnoganData['val'] {
+function someOf({ index, abnormal }: NormalFilms['val'], seed: number): NormalFilms['val'] {
   const order = Array.from(shuffled(index.length, seededRandom(seed)));
   const of = (wanted: boolean): number[] =>
     order.filter((i) => abnormal[i] === wanted).slice(0, QUICK_FILMS / 2);

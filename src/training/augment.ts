@@ -106,6 +106,18 @@ export const GENTLE_AUGMENTATION: Augmentation = {
   noise: 0,
 };
 
+/** For a network that has to find what was pasted in: the film itself stays believable. */
+export const PRETEXT_AUGMENTATION: Augmentation = {
+  ...NO_AUGMENTATION,
+  rotate: 8,
+  shift: 0.05,
+  zoom: 0.1,
+  aspect: 0.1,
+  brightness: 0.08,
+  contrast: 0.15,
+  gamma: 0.2,
+};
+
 /** The sets that have a name. */
 export const AUGMENTATIONS: Readonly<Record<string, Augmentation>> = {
   chest: CHEST_AUGMENTATION,

@@ -14,7 +14,7 @@ export interface About {
 
 /** The model card that lies in the bundle as its README. */
 export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string[]): string {
-  const { name, input, preprocessing, labels, data, metrics } = bundle;
+  const { name, preprocessing, data, metrics } = bundle;
   const { history: _inTheBundle, encoderHistory: _too, members, command, ...rest } = bundle.training;
   const training = Array.isArray(members) ? { ...rest, members: members.map(withoutHistory) } : rest;
   const chain = preprocessing.map(({ use, with: settings }) => `- \`${use}\` ${inlineYaml(settings)}`);
@@ -27,9 +27,7 @@ export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string
   return [
     `# ${name}`,
     '',
-    bundle.kind === 'classifier'
-      ? `A classifier of ${input.width}×${input.height} films: ${labels.join(', ')}.`
-      : `An AnoGAN for ${input.width}×${input.height} films: it was shown normal ones only and scores how far a film is from them.`,
+    purposeOf(bundle),
     '',
     '**Not a medical device.** It must not be used to diagnose or treat anybody.',
     '',
@@ -91,6 +89,18 @@ function calibrationLines({ calibration }: Pick<Bundle, 'calibration'>): string[
     );
   }
   return lines;
+}
+
+function purposeOf({ kind, input, labels, training }: Omit<Bundle, 'files'>): string {
+  const films = `${input.width}×${input.height} films`;
+  if (kind === 'classifier') return `A classifier of ${films}: ${labels.join(', ')}.`;
+  if (kind === 'anogan') {
+    return `An AnoGAN for ${films}: it was shown normal ones only and scores how far a film is from them.`;
+  }
+  const memory = `A memory of normal patches for ${films} (PatchCore): it scores how far a film's patches are from them.`;
+  return training.supervised === true
+    ? `${memory} **Supervised**: its features are a classifier's, which was shown abnormal films too.`
+    : `${memory} Its features are of a network that was shown normal films only.`;
 }
 
 function metricLines(metrics: Readonly<Record<string, unknown>>): string[] {

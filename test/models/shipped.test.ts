@@ -10,12 +10,16 @@ type Shapes = Record<string, (number | string)[]>;
 const ROOT = new URL('../../models/', import.meta.url);
 
 /** What a bundle's file takes and gives, `N` being the batch, by role. */
-function interfaceOf({ input, labels, architecture }: Bundle): Record<string, { inputs: Shapes; outputs: Shapes }> {
+function interfaceOf({ kind, input, labels, architecture }: Bundle): Record<string, { inputs: Shapes; outputs: Shapes }> {
   const images = ['N', input.height, input.width, input.channels];
   const z = ['N', Number(architecture['zDim'])];
   const classes = ['N', labels.length];
   return {
-    model: { inputs: { images }, outputs: { logits: classes, probabilities: classes } },
+    model: {
+      inputs: { images },
+      outputs: kind === 'patchcore' ? {} : { logits: classes, probabilities: classes },
+    },
+    pca: { inputs: { images }, outputs: { error: ['N'] } },
     generator: { inputs: { z }, outputs: { images } },
     features: { inputs: { images }, outputs: {} },
     encoder: { inputs: { images }, outputs: { z } },

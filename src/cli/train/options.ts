@@ -162,3 +162,13 @@ export function oneOf(...values: readonly number[]): (text: string) => number {
     return value;
   };
 }
+
+/** Names out of a fixed list, with commas between. */
+export function listOf<T extends string>(names: readonly T[]): (text: string) => T[] {
+  return (text) =>
+    text.split(',').map((part) => {
+      const found = names.find((name) => name === part.trim());
+      if (found === undefined) throw new InvalidArgumentError(`expected some of ${names.join(', ')}`);
+      return found;
+    });
+}

@@ -110,7 +110,7 @@ export async function lintBundle(
 }
 
 /** Stages that leave the pixels as they are. */
-const WITHOUT_PIXELS = new Set(['resnet', 'anogan', 'join']);
+const WITHOUT_PIXELS = new Set(['resnet', 'anogan', 'patchcore', 'join']);
 
 /** Options that refuse images rather than change them: `maxPixels`. */
 const LIMIT = /^max[A-Z]/;

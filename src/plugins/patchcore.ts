@@ -1,0 +1,85 @@
+import { z } from 'zod';
+import { imageOf, type Anomaly, type Image } from '../core/frame.js';
+import { defineStage } from '../core/plugin.js';
+import { Engine } from '../engine/engine.js';
+import { readInitializers } from '../engine/index.js';
+import { resize } from '../imaging/opencv.js';
+import type { Bundle } from '../models/bundle.js';
+import { inputTensor } from '../models/input-tensor.js';
+import { patchScores, PATCH_SCORES, type PatchScore } from '../models/patch-scorer.js';
+import { standingOf } from '../models/reference.js';
+import {
+  lintBundle,
+  modelOptions,
+  openBundle,
+  openBundleFile,
+  orDamaged,
+  requireSize,
+} from './shared/bundle.js';
+
+const { bundle, device } = modelOptions;
+const options = z.strictObject({ bundle, device });
+
+export default defineStage({
+  name: 'patchcore',
+  summary: 'Scores how far the patches of an image are from those of normal images, and shows where.',
+  options,
+  examples: [{ title: 'Chest films', with: { bundle: './models/chest-patchcore' } }],
+  runsIn: 'main',
+  lint: (settings, context) => lintBundle(settings.bundle, 'patchcore', context),
+  async create(settings, { id, get, resolve: absolute }) {
+    const dir = absolute(settings.bundle);
+    const opened = await openBundle(dir, 'patchcore', id);
+    const engine = get(Engine);
+    const bytes = await openBundleFile(dir, opened, 'model', id);
+    const score = z.enum(PATCH_SCORES).parse(opened.architecture.score);
+    const { session, memory } = await orDamaged(dir, 'model', id, async () => {
+      const { memory: patches } = readInitializers(bytes);
+      if (patches === undefined) throw new Error('it holds no "memory"');
+      return { session: await engine.load(bytes, { name: id, device: settings.device }), memory: patches };
+    });
+    return {
+      device: engine,
+      columns: ['anomalyScore', 'rawSum', 'percentile', 'robustZ', 'abnormal'].map((name) => ({
+        name,
+        path: [name],
+      })),
+      async processBatch(frames) {
+        requireSize(frames, opened, id);
+        const { distances } = await session.run({ images: inputTensor(frames.map(imageOf), opened.input) });
+        if (distances === undefined) throw new Error('the network returns no "distances"');
+        const scores = patchScores(distances, memory, score);
+        return frames.flatMap((frame, i) => {
+          const found = scores[i];
+          if (found === undefined) return [];
+          return [{ ...frame, results: { ...frame.results, [id]: anomaly(found, opened) } }];
+        });
+      },
+      dispose: () => session.dispose(),
+    };
+  },
+});
+
+/** The result on the frame. */
+function anomaly({ anomalyScore, rawSum, map }: PatchScore, { input, reference }: Bundle): Anomaly {
+  const known = reference?.patchcore;
+  return {
+    kind: 'anomaly',
+    anomalyScore,
+    rawSum,
+    ...standingOf(anomalyScore, known),
+    map: pictureOf(map, input, known?.threshold ?? Math.max(...map) / 2),
+  };
+}
+
+/** The distances over the film, 8 bit: mid grey is as far as the threshold of the whole film. */
+function pictureOf(map: Float32Array, { width, height }: Bundle['input'], threshold: number): Image {
+  const side = Math.sqrt(map.length);
+  const grey = Uint8ClampedArray.from(map, (distance) => (distance / (threshold || 1)) * 127.5);
+  return resize(
+    { width: side, height: side, channels: 1, data: Uint8Array.from(grey) },
+    width,
+    height,
+    'linear',
+  );
+}

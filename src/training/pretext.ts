@@ -1,0 +1,183 @@
+import { scalar, type Engine, type HostTensors } from '../engine/index.js';
+import { initResnet, resnetTrainStep, type ResnetOptions } from '../models/index.js';
+import { seededRandom, shuffled, type Random } from '../models/random.js';
+import { augment, type Augmentation } from './augment.js';
+import { loadCheckpoint, saveCheckpoint, type Checkpoint } from './checkpoint.js';
+import { isStopped, type TrainingHooks } from './hooks.js';
+import { filmAt, type PreparedFilms } from './preprocess.js';
+import { learningRateAt } from './schedule.js';
+
+export interface PretextSettings {
+  /** Channels of the ResNet-18's first stage. */
+  readonly width: number;
+  readonly epochs: number;
+  readonly batchSize: number;
+  /** At its peak; SGD with momentum 0.9. */
+  readonly learningRate: number;
+  readonly weightDecay: number;
+  readonly seed: number;
+  readonly augmentation: Augmentation;
+}
+
+export interface PretextEpoch {
+  /** From 1. */
+  readonly epoch: number;
+  readonly loss: number;
+  /** Of telling films with a foreign patch from those without; 0.5 is guessing. */
+  readonly accuracy: number;
+  readonly seconds: number;
+}
+
+export interface PretextOutcome {
+  readonly architecture: ResnetOptions;
+  readonly parameters: HostTensors;
+  readonly history: readonly PretextEpoch[];
+  readonly interrupted: boolean;
+}
+
+interface Progress {
+  epoch: number;
+  history: PretextEpoch[];
+}
+
+/** Sides of a pasted patch, of the film's side. */
+const PATCH = [1 / 8, 7 / 16] as const;
+/** Width of a soft patch's edge, of the film's side. */
+const EDGE = 1 / 32;
+const PASTED = 2;
+
+/**
+ * Trains a ResNet-18 on normal films alone, to tell those with a patch of another film pasted in from those
+ * without (CutPaste, Li et al. 2021; the patch is foreign, as in Tan et al. 2020, and has a hard or a soft
+ * edge). The answer is of no use; what the network has to look at for it is what a memory of patches is made of.
+ */
+export async function trainPretext(
+  engine: Engine,
+  films: PreparedFilms,
+  normals: Uint32Array,
+  settings: PretextSettings,
+  hooks: TrainingHooks<PretextEpoch>,
+): Promise<PretextOutcome> {
+  const { seed, epochs, batchSize, learningRate, width } = settings;
+  const architecture: ResnetOptions = { depth: 18, width, inputSize: films.width, classes: PASTED };
+  const steps = Math.floor(normals.length / batchSize);
+  const step = resnetTrainStep(architecture, {
+    batchSize,
+    optimizer: { kind: 'sgd', nesterov: true, weightDecay: settings.weightDecay },
+  });
+  const identity = { ...settings, films: normals.length };
+  const checkpoint: Checkpoint<Progress> =
+    hooks.resume === true
+      ? await loadCheckpoint(hooks.checkpointDir, identity)
+      : {
+          groups: { state: step.initialState(initResnet(architecture, seed)) },
+          progress: { epoch: 1, history: [] },
+        };
+  const { progress } = checkpoint;
+  const state = engine.createState();
+  await state.set(checkpoint.groups.state ?? {});
+  const session = await engine.load(step.bytes, { state, name: 'pretext training' });
+
+  const batchAt = (epoch: number, at: number, order: Uint32Array): HostTensors => {
+    const chosen = Array.from(order.subarray(at * batchSize, (at + 1) * batchSize), (i) => normals[i] ?? 0);
+    const { images, targets } = pretextBatch(films, chosen, settings.augmentation, (film) =>
+      seededRandom(seed, epoch, film),
+    );
+    const { width: side } = films;
+    return {
+      images: { data: images, dims: [batchSize, side, side, 1] },
+      targets: { data: targets, dims: [batchSize, PASTED] },
+      sampleWeights: { data: new Float32Array(batchSize).fill(1), dims: [batchSize] },
+      lr: scalar(learningRateAt((epoch - 1) * steps + at, learningRate, steps, epochs * steps)),
+    };
+  };
+
+  while (progress.epoch <= epochs && !isStopped(hooks)) {
+    const { epoch } = progress;
+    const began = performance.now();
+    const order = shuffled(normals.length, seededRandom(seed, epoch));
+    let loss = 0;
+    let correct = 0;
+    let done = 0;
+    while (done < steps && !isStopped(hooks)) {
+      const result = await session.step(batchAt(epoch, done, order));
+      loss += Number(result.loss?.data[0]);
+      correct += Number(result.correct?.data[0]);
+      hooks.onStep?.(++done, steps, epoch, loss / done);
+    }
+    // An epoch that was cut short is done again.
+    if (done < steps) break;
+    const row: PretextEpoch = {
+      epoch,
+      loss: loss / steps,
+      accuracy: correct / (steps * batchSize),
+      seconds: (performance.now() - began) / 1000,
+    };
+    progress.history.push(row);
+    progress.epoch++;
+    await saveCheckpoint(hooks.checkpointDir, identity, { groups: { state: await state.get() }, progress });
+    hooks.onEpoch?.(row, false);
+  }
+  const parameters = step.parametersOf(await state.get());
+  await session.dispose();
+  await state.dispose();
+  return {
+    architecture,
+    parameters,
+    history: progress.history,
+    interrupted: hooks.signal?.aborted === true,
+  };
+}
+
+/** Films 0–1, each varied; every second one has a patch of the next one pasted in. Targets are one-hot. */
+export function pretextBatch(
+  films: PreparedFilms,
+  chosen: readonly number[],
+  augmentation: Augmentation,
+  randomOf: (film: number) => Random,
+): { images: Float32Array; targets: Float32Array } {
+  const { width, height } = films;
+  const area = width * height;
+  const images = new Float32Array(chosen.length * area);
+  const targets = new Float32Array(chosen.length * PASTED);
+  const pixelsOf = (i: number): Float32Array => images.subarray(i * area, (i + 1) * area);
+  const random = chosen.map((film, i) => {
+    const own = randomOf(film);
+    augment(filmAt(films, film), width, height, augmentation, own, pixelsOf(i));
+    return own;
+  });
+  random.forEach((own, i) => {
+    const pasted = i % 2 === 1;
+    targets[i * PASTED + (pasted ? 1 : 0)] = 1;
+    // The source is even, so it is as the film was.
+    if (pasted) pastePatch(pixelsOf(i - 1), pixelsOf(i), width, height, own);
+  });
+  return { images, targets };
+}
+
+/** Pastes a rectangle of `source` into `target`, from one place to another, half of the time with a soft edge. */
+export function pastePatch(
+  source: Float32Array,
+  target: Float32Array,
+  width: number,
+  height: number,
+  random: Random,
+): void {
+  const [least, most] = PATCH;
+  const sideOf = (whole: number): number => Math.round(whole * (least + random() * (most - least)));
+  const w = sideOf(width);
+  const h = sideOf(height);
+  const place = (whole: number, side: number): number => Math.floor(random() * (whole - side + 1));
+  const [fromX, toX] = [place(width, w), place(width, w)];
+  const [fromY, toY] = [place(height, h), place(height, h)];
+  const edge = random() < 0.5 ? 0 : EDGE * width;
+  for (let y = 0; y < h; y++) {
+    for (let x = 0; x < w; x++) {
+      const inside = Math.min(x + 1, y + 1, w - x, h - y);
+      const weight = Math.min(1, inside / (edge + 1));
+      const at = (toY + y) * width + toX + x;
+      const own = target[at] ?? 0;
+      target[at] = own + weight * ((source[(fromY + y) * width + fromX + x] ?? 0) - own);
+    }
+  }
+}
