@@ -1,5 +1,6 @@
 import { mkdir, open, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { durably } from './durable.js';
 import { RxrayError, messageOf } from './errors.js';
 import type { Origin } from './frame.js';
 import type { Failure } from './graph/ticket.js';
@@ -69,10 +70,11 @@ export class DeadLetter {
       // The reason must not take the place of a film of its name.
       if (bytes !== null)
         await writeDurably(join(part, basename(origin.name).replace(/^reason\.json$/, 'film-$&')), bytes);
-      await writeDurably(join(part, 'reason.json'), `${JSON.stringify(reason, null, 2)}\n`);
+      const text = `${JSON.stringify(reason, null, 2)}\n`;
+      await durably('deadletter.write', () => writeDurably(join(part, 'reason.json'), text));
       await syncDir(part);
       await rm(whole, { recursive: true, force: true });
-      await rename(part, whole);
+      await durably('deadletter.rename', () => rename(part, whole));
       await syncDir(this.dir);
     } catch (cause) {
       throw new RxrayError(

@@ -1,5 +1,6 @@
 import { Webhook } from 'standardwebhooks';
 import { z } from 'zod';
+import { durably } from '../core/durable.js';
 import { RxrayError, Unavailable } from '../core/errors.js';
 import { expressionFault } from '../core/expression.js';
 import type { Frame } from '../core/frame.js';
@@ -117,7 +118,7 @@ function webhookSink(settings: WebhookOptions, services: SinkServices): SinkInst
   return oneByOne(
     'webhook',
     async (frames) => {
-      for (const frame of frames) await post(frame);
+      for (const frame of frames) await durably('webhook.post', () => post(frame));
     },
     () => undefined,
   );
