@@ -3,6 +3,13 @@ import { type Doom, type Life } from './life.js';
 import { Random } from './random.js';
 import { runTrial } from './trial.js';
 
+export interface Suspicion {
+  /** The number of the only trial. */
+  readonly trial: number;
+  /** The moment at which to kill. */
+  readonly moment?: string;
+}
+
 export interface ChaosOptions {
   /** The main file of the program. */
   readonly program: string;
@@ -17,8 +24,8 @@ export interface ChaosOptions {
   readonly filmsPerTrial: number;
   /** Trials at the same time. */
   readonly abreast: number;
-  /** End with the first film that is lost or double. */
-  readonly untilFault?: boolean;
+  /** For a fault that is looked for: where it shows, as a rule. The run ends with the first film that is lost or double. */
+  readonly suspicion?: Suspicion;
   readonly onTrial?: (tally: Tally) => void;
 }
 
@@ -28,15 +35,17 @@ export interface Tally {
   readonly lost: string[];
   readonly double: string[];
   kills: number;
-  /** Kills that hit while films were open. */
+  /** Kills that hit while films were open, … */
   inFlight: number;
+  /** … and kills at steps of the opening of sinks and journal, when none can be. */
+  opening: number;
   /** How often it was killed at each moment of a durable step. */
   readonly hits: Map<string, number>;
 }
 
 /** Runs trials until there were enough kills, films and hits, or the time is over. */
 export async function chaos(options: ChaosOptions): Promise<Tally> {
-  const tally: Tally = { files: 0, lost: [], double: [], kills: 0, inFlight: 0, hits: new Map() };
+  const tally: Tally = { files: 0, lost: [], double: [], kills: 0, inFlight: 0, opening: 0, hits: new Map() };
   const random = new Random(1);
   const start = performance.now();
   let trials = 0;
@@ -46,16 +55,19 @@ export async function chaos(options: ChaosOptions): Promise<Tally> {
     [...tally.hits].filter(([, hits]) => hits < options.hits).map(([moment]) => moment);
   const enough = (): boolean =>
     tally.kills >= options.kills && tally.files >= options.films && rare().length === 0;
-  const faulty = (): boolean => options.untilFault === true && tally.lost.length + tally.double.length > 0;
+  const { suspicion } = options;
+  const found = (): boolean => suspicion !== undefined && tally.lost.length + tally.double.length > 0;
 
-  function nextDoom(): Doom | undefined {
+  function nextDoom(fresh: boolean): Doom | undefined {
     if (!timeLeft() || enough()) return undefined;
+    if (suspicion?.moment !== undefined) return { moment: suspicion.moment, nth: 1 + random.below(3) };
     if (tally.hits.size === 0 || random.chance(0.3)) {
-      return random.chance(0.1)
-        ? { afterMs: random.below(1200) }
+      return random.chance(0.05)
+        ? { afterMs: random.below(1000) }
         : { films: random.below(24), afterMs: random.below(20) };
     }
-    const seldom = rare();
+    // Files are made by the first lives of a trial, and by no other.
+    const seldom = rare().filter((moment) => moment.includes('.create ') === fresh);
     const moment = random.pick(seldom.length > 0 && random.chance(0.8) ? seldom : [...tally.hits.keys()]);
     return { moment, nth: 1 + (random.chance(0.5) ? random.below(6) : 0) };
   }
@@ -63,14 +75,15 @@ export async function chaos(options: ChaosOptions): Promise<Tally> {
   function onDeath({ moments, diedAt, inFlight }: Life): void {
     tally.kills += 1;
     if (inFlight) tally.inFlight += 1;
+    else if (diedAt !== undefined) tally.opening += 1;
     for (const moment of moments) if (!tally.hits.has(moment)) tally.hits.set(moment, 0);
     if (diedAt !== undefined) tally.hits.set(diedAt, (tally.hits.get(diedAt) ?? 0) + 1);
   }
 
   async function lane(): Promise<void> {
-    while (timeLeft() && !enough() && !faulty()) {
+    while (timeLeft() && !enough() && !found()) {
       const verdict: Verdict = await runTrial({
-        number: trials++,
+        number: suspicion?.trial ?? trials++,
         films: options.filmsPerTrial,
         program: options.program,
         nextDoom,

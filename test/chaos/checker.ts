@@ -98,7 +98,7 @@ export async function check(folder: string): Promise<Verdict> {
 
     const stays = truth.onDone === 'keep' || fate !== 'delivered';
     if (stays !== (left.get(name) === sha256)) missing(stays ? 'gone from the inbox' : 'still in the inbox');
-    const archived = [...moved].filter(([file]) => file.replace(/-\d+(?=\.png$)/, '') === name);
+    const archived = [...moved].filter(([file]) => file.replace(/(-\d{4})-\d+(?=\.png$)/, '$1') === name);
     const expected = truth.onDone === 'move' && fate === 'delivered' ? 1 : 0;
     if (archived.length < expected) missing('not where done films are moved to');
     if (archived.length > expected) twice(`${archived.length} times where done films are moved to`);

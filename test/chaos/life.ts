@@ -23,7 +23,7 @@ export type Doom =
 export interface Life {
   /** The moment of a durable step at which it died. */
   readonly diedAt: string | undefined;
-  /** Whether it had opened films that had not settled. */
+  /** Whether it had opened films that had not settled, or died at a step that is taken for a film. */
   readonly inFlight: boolean;
   /** The moments that it came by. */
   readonly moments: ReadonlySet<string>;
@@ -33,6 +33,8 @@ export interface Life {
   readonly stderr: string;
 }
 
+/** Steps that are taken when there is no film: files are opened and made, the journal is brought up to date. */
+const OPENING = /\.(cut|create) |^journal\.commit /;
 /** A program that has not come to its moment within so many films is killed as it is. */
 const PATIENCE = 40;
 /** Nor may it hang: a life without a kill that takes longer is a fault. */
@@ -124,7 +126,7 @@ export async function live(
   over.abort();
   return {
     diedAt,
-    inFlight: [...open].some((name) => !settled.has(name)),
+    inFlight: [...open].some((name) => !settled.has(name)) || (diedAt !== undefined && !OPENING.test(diedAt)),
     moments,
     settled,
     code,

@@ -39,7 +39,9 @@ await program.remove();
 
 console.log('\nkills at each moment of a durable step:');
 for (const [moment, hits] of [...tally.hits].sort()) console.log(`  ${String(hits).padStart(5)}  ${moment}`);
-console.log(`kills while films were in flight: ${tally.inFlight} of ${tally.kills}`);
+console.log(
+  `kills while films were in flight: ${tally.inFlight} of ${tally.kills}; at steps of the opening, when none can be: ${tally.opening}`,
+);
 for (const fault of tally.lost) console.log(`lost    ${fault}`);
 for (const fault of tally.double) console.log(`double  ${fault}`);
 
@@ -47,7 +49,7 @@ const short = [
   tally.kills < wanted.kills && `expected ${wanted.kills} kills`,
   tally.files < wanted.films && `expected ${wanted.films} films`,
   Math.min(...tally.hits.values()) < wanted.hits && `expected ${wanted.hits} kills at every moment`,
-  tally.inFlight < 0.9 * tally.kills && 'expected films in flight at nine kills in ten',
+  tally.inFlight < 0.9 * (tally.kills - tally.opening) && 'expected films in flight at nine kills in ten',
 ].filter((line) => line !== false);
 for (const line of short) console.log(line);
 console.log(lastLine(tally));

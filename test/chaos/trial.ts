@@ -114,8 +114,8 @@ export interface TrialOptions {
   readonly films: number;
   /** The main file of the program. */
   readonly program: string;
-  /** When the next life is to end; undefined: no more kills. */
-  readonly nextDoom: () => Doom | undefined;
+  /** When the next life is to end; undefined: no more kills. `fresh`: no film is through yet. */
+  readonly nextDoom: (fresh: boolean) => Doom | undefined;
   readonly onDeath: (life: Life) => void;
 }
 
@@ -136,7 +136,7 @@ export async function runTrial({
     const early = Math.floor(films * 0.7);
     await ward.drop(early);
     while (films - ward.through > ENOUGH) {
-      const doom = nextDoom();
+      const doom = nextDoom(ward.through === 0);
       if (doom === undefined) break;
       const arriving = ward.drop(Math.floor(early + ward.through / 2));
       const life = await live(program, ward.folder, doom);
