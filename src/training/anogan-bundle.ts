@@ -111,8 +111,9 @@ export async function makeAnogan(
 /** How a method scores: the encoder's reconstruction is taken as it is, or is the start of a short search. */
 function settingsOf(
   method: AnoganMethod,
-  { search, refineSteps }: AnoganSettings,
+  { search, refineSteps, encoderLambda }: AnoganSettings,
 ): Omit<SearchSettings, 'method'> {
   if (method === 'search') return search;
-  return { ...search, steps: method === 'encoder' ? 0 : refineSteps, restarts: 1 };
+  const steps = method === 'encoder' ? 0 : refineSteps;
+  return { ...search, steps, lambda: encoderLambda, restarts: 1 };
 }

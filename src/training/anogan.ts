@@ -42,6 +42,8 @@ export interface AnoganSettings {
   readonly search: Omit<SearchSettings, 'method'>;
   /** Steps from the encoder's start, for the method `refine`. */
   readonly refineSteps: number;
+  /** λ of the methods `encoder` and `refine`. */
+  readonly encoderLambda: number;
   /** The encoder that is trained in front of the finished generator; without it there is the search alone. */
   readonly encoder?: EncoderSettings;
   /** A quick validation after so many epochs; the best of them becomes the bundle. */
@@ -125,7 +127,7 @@ export async function trainAnogan(
   const discriminator = dcganDiscriminatorStep(architecture, { batchSize, realLabel: settings.realLabel });
   const generator = dcganGeneratorStep(architecture, { batchSize });
   // Neither the search nor the encoder changes these weights: a finished training may go on from there.
-  const { search: _search, refineSteps: _steps, encoder: _encoder, ...trained } = settings;
+  const { search: _search, refineSteps: _steps, encoderLambda: _lambda, encoder: _encoder, ...trained } = settings;
   const identity = { ...trained, films: normals.length };
 
   const initial = initDcgan(architecture, seed);

@@ -59,7 +59,11 @@ export async function trainPretext(
   hooks: TrainingHooks<PretextEpoch>,
 ): Promise<PretextOutcome> {
   const { seed, epochs, batchSize, learningRate, width } = settings;
-  const architecture: ResnetOptions = { depth: 18, width, inputSize: films.width, classes: PASTED };
+  const architecture: ResnetOptions = {
+    ...{ depth: 18, width, inputSize: films.width, classes: PASTED },
+    // Blocks that start as the identity learn slower, and there are few films.
+    zeroInitGamma: false,
+  };
   const steps = Math.floor(normals.length / batchSize);
   const step = resnetTrainStep(architecture, {
     batchSize,

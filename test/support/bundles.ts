@@ -7,7 +7,10 @@ import {
   initDcgan,
   initEncoder,
   initResnet,
+  normalNoise,
+  seededRandom,
 } from '../../src/models/index.js';
+import { exportPatchcore, type PatchcoreOptions } from '../../src/models/patch-core.js';
 import { referenceOf } from '../../src/models/reference.js';
 import { testServices, type TestServices } from '../../src/testing.js';
 
@@ -60,6 +63,38 @@ export async function toyAnogan(dir: string, other: Partial<Bundle> = {}): Promi
   const { search, features, generator } = exportAnogan(initDcgan(options, 1), options);
   const encoder = exportEncoder(initEncoder(options, 2), options);
   await writeBundle(dir, bundle, { search, features, generator, encoder }, 'toy');
+}
+
+/** An untrained network with a memory of made-up patches, and ten reference scores. */
+export async function toyPatchcore(dir: string, other: Partial<Bundle> = {}): Promise<void> {
+  const network = {
+    name: 'resnet',
+    depth: 18,
+    width: 4,
+    inputSize: 32,
+    classes: 2,
+    zeroInitGamma: false,
+  } as const;
+  const options: PatchcoreOptions = { network, layers: ['stage1'] };
+  const random = seededRandom(3);
+  const memory = {
+    mean: normalNoise([4], random),
+    projection: normalNoise([4, 3], random),
+    memory: normalNoise([64, 5, 3], random),
+  };
+  const bundle = bundleOf({
+    kind: 'patchcore',
+    input: { width: 32, height: 32, channels: 1, layout: 'NHWC', mean: [0], std: [1] },
+    architecture: { name: 'patchcore', ...options, score: 'mean' },
+    reference: {
+      patchcore: referenceOf(
+        Array.from({ length: 10 }, (_, i) => i / 10),
+        {},
+      ),
+    },
+    ...other,
+  });
+  await writeBundle(dir, bundle, { model: exportPatchcore(initResnet(network, 1), memory, options) }, 'toy');
 }
 
 /** Services with an engine, as model stages want them. */

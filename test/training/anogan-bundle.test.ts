@@ -38,6 +38,7 @@ describe('an AnoGAN bundle', function () {
     augmentation: NO_AUGMENTATION,
     search: { steps: 2, lambda: 0.1, learningRate: 0.05, restarts: 1 },
     refineSteps: 2,
+    encoderLambda: 0.1,
     evaluateEvery: 1,
   };
 

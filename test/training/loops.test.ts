@@ -144,6 +144,7 @@ describe('training loops', () => {
       augmentation: NO_AUGMENTATION,
       search: { steps: 3, lambda: 0.1, learningRate: 0.05, restarts: 2 },
       refineSteps: 2,
+      encoderLambda: 0.1,
       evaluateEvery: 1,
     };
     const where = (label: number) => Uint32Array.from({ length: 10 }, (_, i) => i * 3 + label);

@@ -14,6 +14,7 @@ interface Options extends CommonOptions {
   readonly encoderEpochs: number;
   readonly kappa: number;
   readonly refineSteps: number;
+  readonly encoderLambda?: number;
 }
 
 /** `rxray train anogan`. */
@@ -29,6 +30,11 @@ export function trainAnogan(train: Command): void {
     .option('--patience <epochs>', 'stop after so many epochs without a better validation', positive, 60)
     .option('--encoder-epochs <n>', 'times through the films for the encoder; 0 leaves it out', whole, 24)
     .option('--kappa <number>', "weight of the feature residual in the encoder's loss", number, 1)
+    .option(
+      '--encoder-lambda <0..1>',
+      'share of the discrimination loss where the encoder is used (default: --lambda)',
+      share,
+    )
     .option('--refine-steps <n>', "gradient steps from the encoder's start, for method: refine", positive, 5)
     .addHelpText(
       'after',
@@ -57,6 +63,7 @@ export function trainAnogan(train: Command): void {
               tolerance: options.tolerance,
             },
             refineSteps: options.refineSteps,
+            encoderLambda: options.encoderLambda ?? options.lambda,
             ...(options.encoderEpochs > 0 && {
               encoder: {
                 epochs: options.encoderEpochs,

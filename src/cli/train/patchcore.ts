@@ -21,7 +21,7 @@ interface Options extends CommonOptions {
 
 /** `rxray train patchcore`. */
 export function trainPatchcore(train: Command): void {
-  common(train.command('patchcore'), { width: 16, epochs: 12, batch: 32, lr: 0.05 })
+  common(train.command('patchcore'), { width: 16, epochs: 20, batch: 32, lr: 0.05 })
     .description('Fills a memory with patches of the normal films (PatchCore).')
     .option('--normal <class>', 'the class that is normal', 'normal')
     .option('--size <pixels>', 'side of the image that the network sees', positive, 128)
