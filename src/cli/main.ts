@@ -50,6 +50,10 @@ const COMMANDS: Readonly<Record<string, Listed>> = {
     summary: 'Judges a trained model on labelled films.',
     load: async () => (await import('./evaluate.js')).evaluate,
   },
+  verify: {
+    summary: 'Proves that training, evaluation, a running graph and plain ONNX Runtime agree.',
+    load: async () => (await import('./verify.js')).verify,
+  },
   top: {
     summary: 'Shows what a running graph does, and which entry sets the pace.',
     load: async () => (await import('./top.js')).top,

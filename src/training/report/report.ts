@@ -380,16 +380,17 @@ async function mistakeSection(findings: Findings): Promise<Html | null> {
     const image = images[film] as Image;
     const map = explanation.gradCam?.maps.get(film);
     const result = evaluation.results[film] as Anomaly;
+    const residual = residualOf(result);
     const second =
       map !== undefined
         ? await overlay(image, map)
-        : residualOf(result) && (await heat(residualOf(result) as Image));
+        : residual === undefined
+          ? undefined
+          : await heat(residual);
     return html`<figure>
       <div class="pair">
         <img src="${await picture(image)}" alt="film" />${
-          second === undefined || second === null
-            ? null
-            : html`<img src="${second}" alt="what the model looked at" />`
+          second === undefined ? null : html`<img src="${second}" alt="what the model looked at" />`
         }
       </div>
       <figcaption>${evaluation.films[film]?.name ?? ''}<br />${said}</figcaption>

@@ -1,0 +1,95 @@
+import { execFile } from 'node:child_process';
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect } from 'chai';
+import { toyAnogan, toyClassifier } from '../support/bundles.js';
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const SOURCE = ['--import', 'tsx', '--import', './test/support/tsx-threads.mjs', 'src/cli/main.ts'];
+
+/** In a process of its own: mocha holds a second copy of the engine. */
+function verify(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  return new Promise((done) => {
+    execFile(process.execPath, [...SOURCE, 'verify', ...args], { cwd: ROOT }, (error, stdout, stderr) => {
+      done({ code: error === null ? 0 : Number(error.code), stdout, stderr });
+    });
+  });
+}
+
+describe('rxray verify', function () {
+  this.timeout(120_000);
+  let dir: string;
+  const chain = (side: number, last: object[] = []) => [
+    { use: 'decode', with: { color: 'grey' } },
+    { use: 'clahe', with: {} },
+    { use: 'resize', with: { width: side, height: side } },
+    ...(last as { use: string; with: Record<string, unknown> }[]),
+  ];
+  before(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'rxray-verify-test-'));
+    await mkdir(join(dir, 'films', 'ward'), { recursive: true });
+    await copyFile(join(ROOT, 'fixtures/film-8bit.png'), join(dir, 'films', 'one.png'));
+    await copyFile(join(ROOT, 'fixtures/film-16bit.png'), join(dir, 'films', 'ward', 'two.png'));
+    await toyClassifier(join(dir, 'classifier'), { preprocessing: chain(32) });
+    await toyAnogan(join(dir, 'anogan'), { preprocessing: chain(64) });
+  });
+  after(() => rm(dir, { recursive: true }));
+
+  it('finds four ways alike to the last bit, for a classifier and for a search', async () => {
+    for (const bundle of ['classifier', 'anogan']) {
+      const { code, stdout, stderr } = await verify(
+        join(dir, bundle),
+        '--data',
+        join(dir, 'films'),
+        '--json',
+      );
+      expect(code, stdout + stderr).to.equal(0);
+      const found = JSON.parse(stdout) as Record<string, unknown>;
+      expect(found).to.deep.include({ model: 'toy', films: 2, same: true, differences: [], phantom: null });
+      expect(found.maxScoreDifference).to.be.a('number').at.most(1e-6);
+    }
+  });
+
+  it('names each film and way that another tensor comes by', async () => {
+    // A stage that is not a function of the film alone: brighter by one level each time.
+    await writeFile(
+      join(dir, 'drift.mjs'),
+      `import { appendFileSync, readFileSync } from 'node:fs';
+      import { defineStage, imageOf, z } from 'rxray';
+      const file = ${JSON.stringify(join(dir, 'count'))};
+      export default defineStage({
+        name: 'drift',
+        summary: 'Never the same.',
+        options: z.strictObject({}),
+        create: () => ({
+          process(frame) {
+            appendFileSync(file, '.');
+            const more = readFileSync(file).length;
+            const image = imageOf(frame);
+            return { ...frame, image: { ...image, data: image.data.map((v) => Math.min(255, v + more)) } };
+          },
+        }),
+      });`,
+    );
+    const drifting = chain(32, [{ use: join(dir, 'drift.mjs'), with: {} }]);
+    await toyClassifier(join(dir, 'drifting'), { preprocessing: drifting });
+    const args = [join(dir, 'drifting'), '--data', join(dir, 'films'), '--limit', '1'];
+    const { code, stdout } = await verify(...args, '--json');
+    expect(code).to.equal(1);
+    const { differences } = JSON.parse(stdout) as {
+      differences: { film: string; way: string; what: string }[];
+    };
+    const [first] = differences;
+    expect(first).to.include({ film: 'one.png', way: 'run' });
+    expect(first?.what).to.match(/^the tensor differs in \d+ of 1024 values, by up to 0\.00392$/);
+    expect((await readFile(join(dir, 'count'), 'utf8')).length).to.equal(2);
+  });
+
+  it('ends with 2 where there is nothing to look at', async () => {
+    const { code, stderr } = await verify(join(dir, 'classifier'), '--data', join(dir, 'nowhere'));
+    expect(code).to.equal(2);
+    expect(stderr).to.include('cannot be read');
+  });
+});
