@@ -44,7 +44,7 @@ export const ERROR_CODES = {
   CONTROL_REFUSED: 'The running process cannot give what was asked for.',
   CONTROL_ADDRESS: 'The page cannot be served at that address.',
   // fatal: the run ends, exit code 3
-  RUN_STOPPED: 'An entry with `onError: stop` failed on a film.',
+  RUN_STOPPED: 'The run cannot go on: an entry with `onError: stop` failed, or the engine has died.',
   STATE_UNWRITABLE: 'The folder for the journal and the dead letter cannot be written.',
   STATE_DAMAGED: 'The journal is damaged.',
   STATE_LOCKED: 'Another process is using the same journal.',

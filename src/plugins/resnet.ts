@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { RxrayError } from '../core/errors.js';
 import { imageOf, type Classification } from '../core/frame.js';
-import { defineStage } from '../core/plugin.js';
+import { defineStage, type Log } from '../core/plugin.js';
 import { Engine } from '../engine/engine.js';
 import type { HostTensor, HostTensors } from '../engine/index.js';
 import { temper } from '../models/calibration.js';
@@ -15,6 +15,7 @@ import {
   orDamaged,
   requireSize,
 } from './shared/bundle.js';
+import { RebuiltOnce } from './shared/rebuilt-once.js';
 
 const options = z.strictObject({
   ...modelOptions,
@@ -32,7 +33,7 @@ export default defineStage({
   examples: [{ title: 'Chest films', with: { bundle: './models/chest-resnet' } }],
   runsIn: 'main',
   lint: ({ bundle }, context) => lintBundle(bundle, 'classifier', context),
-  async create({ bundle: path, device, runtime, topK }, { id, get, resolve }) {
+  async create({ bundle: path, device, runtime, topK }, { id, log, get, resolve }) {
     const dir = resolve(path);
     const bundle = await openBundle(dir, 'classifier', id);
     const bytes = await openBundleFile(dir, bundle, 'model', id);
@@ -40,7 +41,7 @@ export default defineStage({
     const network =
       runtime === 'tensorflow'
         ? await openTensorflow(bundle, bytes)
-        : await orDamaged(dir, 'model', id, () => openOnnx(bytes, engine, id, device));
+        : await orDamaged(dir, 'model', id, () => openOnnx(bytes, engine, { id, log, device }));
     return {
       device: engine,
       columns: [
@@ -71,15 +72,14 @@ interface Classifier {
 async function openOnnx(
   bytes: Uint8Array,
   engine: Engine,
-  name: string,
-  device: 'auto' | 'cpu' | 'webgpu' | 'cuda',
+  { id, log, device }: { id: string; log: Log; device: 'auto' | 'cpu' | 'webgpu' | 'cuda' },
 ): Promise<Classifier> {
-  const session = await engine.load(bytes, { name, device });
-  const [input] = session.inputs;
+  const network = await RebuiltOnce.open(() => engine.load(bytes, { name: id, device }), log, id);
+  const [input] = network.current.inputs;
   if (input === undefined) throw new Error('it has no input');
   return {
-    run: (images) => session.run({ [input.name]: images }),
-    dispose: () => session.dispose(),
+    run: (images) => network.use((session) => session.run({ [input.name]: images })),
+    dispose: () => network.dispose(),
   };
 }
 
