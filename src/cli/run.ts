@@ -177,7 +177,10 @@ async function runPipeline(
     const { once = false, again = false, failed = false, watchConfig = false } = flags;
     const graph = await start({ once, again, failed, monitor: observer.monitor });
     await observer.observe(graph, () => reload(graph));
-    if (!once) stopReloading = onReload(pipeline.file, watchConfig, async () => void (await reload(graph)));
+    if (!once)
+      stopReloading = onReload(pipeline.file, watchConfig, async () => {
+        await reload(graph);
+      });
     const print = flags.json ? printJson : process.env['RXRAY_LOG'] === undefined ? printText : printTo(log);
     print.started?.(pipeline, once);
     if (page !== undefined) say(`the page is at ${page}`);
