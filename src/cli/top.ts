@@ -73,6 +73,9 @@ export function tableOf(answer: Answer): string {
     limiting === null
       ? 'nothing limits it but the coming of films'
       : `${pc.bold(limiting)} sets the pace (${nodes.find(({ id }) => id === limiting)?.use ?? ''})`;
+  const parked = nodes
+    .filter((node) => node.parked > 0)
+    .map((node) => `${node.parked} films wait in the journal for ${pc.bold(node.id)}`);
   return [
     `${pc.bold(name)} ${state}, up ${duration(uptimeSeconds)}, ${(memory / 1024 ** 2).toFixed(0)} MiB`,
     `${films.done} done, ${films.failed} failed, ${filmsPerSecond.toFixed(1)} films/s; ` +
@@ -81,6 +84,7 @@ export function tableOf(answer: Answer): string {
     columns([head, ...rows], [2, 3, 4, 5, 6, 7, 8, 9]),
     '',
     pace,
+    ...parked,
   ].join('\n');
 }
 

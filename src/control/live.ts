@@ -28,6 +28,8 @@ export interface LiveNode {
   /** Now. */
   readonly queue: number;
   readonly inFlight: number;
+  /** Of a sink: films that wait for it in the journal, because it takes none or slowly. */
+  readonly parked: number;
   /** Over the last seconds. */
   readonly framesPerSecond: number;
   readonly bytesPerSecond: number;
@@ -86,7 +88,7 @@ export class LiveGraph {
       await setTimeout(1000);
     }
     const now = this.#moment();
-    return this.#compare(this.#moments[0] ?? now, now);
+    return this.#compare(this.#moments[0] ?? now, now, await this.monitor.parked());
   }
 
   close(): void {
@@ -112,7 +114,7 @@ export class LiveGraph {
     };
   }
 
-  #compare(before: Moment, now: Moment): Live {
+  #compare(before: Moment, now: Moment, parked: Readonly<Record<string, number>>): Live {
     const { monitor } = this;
     const seconds = Math.max(0.001, (now.at - before.at) / 1000);
     const { sources = [], stages = [], sinks = [] } = monitor.pipeline ?? {};
@@ -147,6 +149,7 @@ export class LiveGraph {
           bytes: meter.bytes,
           queue: meter.queue,
           inFlight: meter.inFlight,
+          parked: parked[node.id] ?? 0,
           framesPerSecond: grown(({ framesOut }) => framesOut) / seconds,
           bytesPerSecond: grown(({ bytes }) => bytes) / seconds,
           ms: ms === null ? null : ms * 1000,

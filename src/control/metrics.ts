@@ -87,6 +87,17 @@ export function createRegistry(monitor: Monitor, version: string): Registry {
     });
   }
 
+  new Gauge({
+    name: 'rxray_sink_parked_films',
+    help: 'Films that wait for the sink in the journal',
+    labelNames: ['sink'],
+    registers,
+    async collect() {
+      const parked = await monitor.parked();
+      this.reset();
+      for (const { id } of metersOf('sink')) this.set({ sink: id }, parked[id] ?? 0);
+    },
+  });
   for (const kind of ['source', 'stage', 'sink'] as const) {
     for (const [name, { help, of, kinds }] of Object.entries(COUNTED)) {
       if (!kinds.includes(kind)) continue;

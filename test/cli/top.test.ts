@@ -19,6 +19,7 @@ function node(id: string, kind: LiveNode['kind'], busy: number | null, queue = 0
     bytes: 0,
     queue,
     inFlight: 0,
+    parked: 0,
     framesPerSecond: 2.5,
     bytesPerSecond: 0,
     ms: busy === null ? null : 12.34,
@@ -48,7 +49,9 @@ describe('what a running graph does', () => {
     expect(lines[1]).to.equal('9 done, 1 failed, 2.5 films/s; 64 in flight, 100 waiting');
     expect(lines.find((line) => line.startsWith('clahe'))).to.match(/stage +10 +2\.5 +40 +0 +98 % +12 /);
     expect(lines.at(-1)).to.equal('clahe sets the pace (clahe)');
-    expect(tableOf({ ...answer, limiting: null })).to.contain('nothing limits it');
+    const nodes = answer.nodes.map((each) => ({ ...each, parked: each.id === 'csv' ? 7 : 0 }));
+    const table = stripVTControlCharacters(tableOf({ ...answer, limiting: null, nodes }));
+    expect(table).to.contain('nothing limits it').and.contain('7 films wait in the journal for csv');
   });
 
   it('is a picture in which that entry stands out', async () => {

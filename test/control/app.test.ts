@@ -295,6 +295,7 @@ describe('the control interface', () => {
     expect(metrics).to.match(/^rxray_stage_errors_total\{stage="decode"\} 1$/m);
     expect(metrics).to.match(/^rxray_sink_frames_total\{sink="csv"\} \d$/m);
     expect(metrics).to.match(/^rxray_films_total\{outcome="failed"\} 1$/m);
+    expect(metrics).to.match(/^rxray_sink_parked_films\{sink="csv"\} 0$/m);
     expect(metrics).to.match(/^process_resident_memory_bytes \d/m);
   });
 

@@ -178,6 +178,8 @@ export class Generation {
     this.#admission = admission;
     monitor.attach(pipeline, pool.threads);
     monitor.load = () => admission.load;
+    // Whoever asks at the very end finds the journal closed.
+    monitor.parked = () => journal.parkedCounts().catch(() => ({}));
     if (this.#ends === undefined) throw new Error('the graph is not connected');
     const { sources, sinks } = this.#ends.parts;
     this.#outlets = new Map(

@@ -25,6 +25,8 @@ export class Monitor {
   lastSettledAt: number | null = null;
   /** Asked when somebody wants to know. */
   load: () => Load = () => ({ waiting: 0, frames: 0, bytes: 0 });
+  /** Films that wait in the journal, by the sink that they wait for. */
+  parked: () => Promise<Readonly<Record<string, number>>> = async () => ({});
   #pipeline: Pipeline | undefined;
   #threads = 1;
   #meters = new Map<string, Meter>();
