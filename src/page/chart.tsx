@@ -1,3 +1,4 @@
+import { signal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
 
@@ -17,6 +18,13 @@ interface ChartProps {
 }
 
 const HEIGHT = 180;
+
+/** A canvas keeps its colours: charts are drawn anew when the user's scheme changes. */
+const dark = matchMedia('(prefers-color-scheme: dark)');
+const isDark = signal(dark.matches);
+dark.addEventListener('change', () => {
+  isDark.value = dark.matches;
+});
 
 /** A chart in the page's colours, as wide as its place. */
 export function Chart({ kind, x, series, label, ticks }: ChartProps) {
@@ -40,12 +48,18 @@ export function Chart({ kind, x, series, label, ticks }: ChartProps) {
         width: element.clientWidth,
         height: HEIGHT,
         cursor: { show: false },
-        legend: { show: series.length > 1 },
-        scales: { x: { time: kind === 'line' }, y: { range: (_, __, max) => [0, Math.max(max * 1.1, 0.1)] } },
+        legend: { show: series.length > 1, live: false },
+        scales: {
+          x: kind === 'line' ? { time: true } : { time: false, range: [-0.5, x.length - 0.5] },
+          y: { range: (_, __, max) => [0, Math.max(max * 1.1, 0.1)] },
+        },
         axes: [
           {
             ...axis,
-            ...(ticks !== undefined && { values: (_: uPlot, at: number[]) => at.map((i) => ticks[i] ?? '') }),
+            ...(ticks !== undefined && {
+              values: (_: uPlot, at: number[]) => at.map((i) => ticks[i] ?? ''),
+              grid: { show: false },
+            }),
           },
           axis,
         ],
@@ -79,7 +93,7 @@ export function Chart({ kind, x, series, label, ticks }: ChartProps) {
       observer.disconnect();
       plot.current?.destroy();
     };
-  }, [kind]);
+  }, [kind, isDark.value]);
 
   useEffect(() => {
     plot.current?.setData(dataOf(x, series));
