@@ -37,7 +37,7 @@ export interface Film extends Row {
   readonly timings: readonly { component: string; startedAt: number; ms: number; batch: number }[];
   readonly images: readonly { stage: string; field: string }[];
   readonly stages: readonly string[];
-  readonly models: readonly { stage: string; folder: string; name: string; createdAt: string }[];
+  readonly models: readonly { stage: string; name: string; createdAt: string; gradCam: boolean }[];
 }
 
 export interface Query {
@@ -160,6 +160,8 @@ export const thumbnailUrl = (id: string): string => `/api/films/${id}/thumbnail`
 export const stageUrl = (id: string, stage: string): string => `/api/films/${id}/stages/${stage}`;
 export const resultUrl = (id: string, stage: string, field: string): string =>
   `/api/films/${id}/results/${stage}/${field}`;
+
+export const gradCamUrl = (id: string, stage: string): string => `/api/films/${id}/grad-cam/${stage}`;
 
 const SAMPLES = { Uint8Array, Uint16Array, Float32Array } as const;
 

@@ -1,11 +1,19 @@
 import { useSignal, useSignalEffect } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
-import { pixels as fetchPixels, resultUrl, type Film, type Pixels } from './api.js';
+import { gradCamUrl, pixels as fetchPixels, resultUrl, type Film, type Pixels } from './api.js';
 
 /** A window as on a light box: `width` grey levels about `level` fill black to white, as shares of the full range. */
 interface Window {
   readonly level: number;
   readonly width: number;
+}
+
+/** A picture to be laid over the film. */
+interface Overlay {
+  readonly name: string;
+  readonly url: string;
+  /** A film itself (a reconstruction), in grey; everything else is a map of where something is. */
+  readonly isFilm: boolean;
 }
 
 const WHOLE: Window = { level: 0.5, width: 1 };
@@ -20,7 +28,8 @@ export function Viewer({ film }: { readonly film: Film }) {
   const fault = useSignal('');
   const grey = useSignal<Window>(WHOLE);
   const inverted = useSignal(false);
-  const overlay = useSignal('');
+  const overlay = useSignal<Overlay | undefined>(undefined);
+  const overlays = overlaysOf(film);
   const opacity = useSignal(0.5);
   const overlayImage = useSignal<ImageBitmap | null>(null);
 
@@ -36,11 +45,11 @@ export function Viewer({ film }: { readonly film: Film }) {
   }, [film.id]);
 
   useSignalEffect(() => {
-    const [stage, field] = overlay.value.split('/');
+    const chosen = overlay.value;
     overlayImage.value = null;
-    if (stage === undefined || field === undefined) return;
-    void loadBitmap(resultUrl(film.id, stage, field)).then((bitmap) => {
-      overlayImage.value = bitmap;
+    if (chosen === undefined) return;
+    void loadBitmap(chosen.url).then((bitmap) => {
+      if (overlay.value === chosen) overlayImage.value = bitmap;
     });
   });
 
@@ -48,9 +57,7 @@ export function Viewer({ film }: { readonly film: Film }) {
     if (canvas.current === null || pixels.value === null) return;
     draw(canvas.current, pixels.value, grey.value, inverted.value);
     if (overlayImage.value !== null) {
-      // A reconstruction is a film itself; everything else is a map of where something is.
-      const isFilm = overlay.value.endsWith('/reconstruction');
-      lay(canvas.current, overlayImage.value, opacity.value, isFilm);
+      lay(canvas.current, overlayImage.value, opacity.value, overlay.value?.isFilm === true);
     }
   });
 
@@ -115,21 +122,19 @@ export function Viewer({ film }: { readonly film: Film }) {
           />
           Invert
         </label>
-        {film.images.length > 0 && (
+        {overlays.length > 0 && (
           <>
             <label>
               Overlay{' '}
               <select
-                value={overlay.value}
+                value={overlay.value?.name ?? ''}
                 onChange={({ currentTarget }) => {
-                  overlay.value = currentTarget.value;
+                  overlay.value = overlays.find(({ name }) => name === currentTarget.value);
                 }}
               >
                 <option value="">none</option>
-                {film.images.map(({ stage, field }) => (
-                  <option key={`${stage}/${field}`} value={`${stage}/${field}`}>
-                    {field} of {stage}
-                  </option>
+                {overlays.map(({ name }) => (
+                  <option key={name}>{name}</option>
                 ))}
               </select>
             </label>
@@ -151,6 +156,19 @@ export function Viewer({ film }: { readonly film: Film }) {
       </figcaption>
     </figure>
   );
+}
+
+function overlaysOf({ id, images, models }: Film): Overlay[] {
+  return [
+    ...models
+      .filter(({ gradCam }) => gradCam)
+      .map(({ stage }) => ({ name: `Grad-CAM of ${stage}`, url: gradCamUrl(id, stage), isFilm: false })),
+    ...images.map(({ stage, field }) => ({
+      name: `${field} of ${stage}`,
+      url: resultUrl(id, stage, field),
+      isFilm: field === 'reconstruction',
+    })),
+  ];
 }
 
 /** As the first stage that gives pixels (the decoder) leaves them: in all their bits. */

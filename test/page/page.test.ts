@@ -42,6 +42,8 @@ sinks:
 const PIXELS = `[...document.querySelector('canvas').getContext('2d')
   .getImageData(0, 0, document.querySelector('canvas').width, document.querySelector('canvas').height).data]`;
 
+const IN_COLOUR = `${PIXELS}.some((value, i, all) => i % 4 === 0 && value !== all[i + 2])`;
+
 /** One browser, one process: they take longer to start than everything that is asked of them. */
 describe('the page', function () {
   this.timeout(120_000);
@@ -149,8 +151,12 @@ describe('the page', function () {
     expect(await sum(), 'a higher level is darker').to.be.lessThan(before);
     await page.getByRole('button', { name: 'Reset' }).click();
     expect(await sum()).to.equal(before);
-    await page.getByLabel('Overlay').selectOption('anomaly/residual');
-    await until(`${PIXELS}.some((value, i, all) => i % 4 === 0 && value !== all[i + 2])`);
+    for (const overlay of ['Grad-CAM of classes', 'residual of anomaly']) {
+      await page.getByLabel('Overlay').selectOption('none');
+      await until(`!${IN_COLOUR}`);
+      await page.getByLabel('Overlay').selectOption(overlay);
+      await until(IN_COLOUR);
+    }
     await page.getByRole('img', { name: 'The film after small' }).scrollIntoViewIfNeeded();
     await until('document.querySelector("[alt=\'The film after small\']").naturalWidth === 32');
     await page.getByText('Everything, as JSON').click();
