@@ -65,7 +65,7 @@ describe('the page', function () {
     lab = await Lab.open(GRAPH);
     await toyClassifier(lab.path('classifier'));
     await toyAnogan(lab.path('anogan'));
-    const running = lab.start(['--page', '127.0.0.1:0']);
+    const running = lab.start(['--page', '127.0.0.1:0', '--watch-config']);
     home = await running.said(/the page is at (http:\S+)/);
     page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
     page.on('request', (request) => {
@@ -209,9 +209,84 @@ describe('the page', function () {
     await page.setViewportSize({ width: 1280, height: 800 });
   });
 
+  it('shows the new graph when the pipeline file has changed', async () => {
+    await page.getByRole('link', { name: 'Graph', exact: true }).click();
+    await page.getByRole('table').getByRole('row', { name: /^csv/ }).waitFor();
+    await lab.write('pipeline.yaml', `${GRAPH}  - id: screen\n    use: console\n`);
+    await page
+      .getByRole('table')
+      .getByRole('row', { name: /^screen console/ })
+      .waitFor();
+    expect(await page.locator('svg .box').count()).to.equal(9);
+  });
+
   it('asked nothing of anybody else, and had nothing to complain about', () => {
     expect(foreign).to.deep.equal([]);
     // The stages that a film does not come by are asked for, and refused.
     expect(complaints.filter((text) => !text.includes('404'))).to.deep.equal([]);
+  });
+});
+
+describe('the page, with 10,000 films', function () {
+  this.timeout(120_000);
+  const FILMS = 10_000;
+  let lab: Lab;
+  let browser: Browser;
+
+  before(async function () {
+    const found = await launchBrowser();
+    if (found === undefined) this.skip();
+    browser = found;
+    const films = Array.from({ length: FILMS }, (_, i) => {
+      const at = new Date(1.8e12 + i * 1000).toISOString();
+      return JSON.stringify({
+        id: i.toString(16).padStart(32, '0'),
+        source: 'watch',
+        file: `film-${i}.png`,
+        outcome: 'failed',
+        receivedAt: at,
+        settledAt: at,
+        meta: {},
+        results: {},
+        failure: { code: 'FRAME_DAMAGED', stage: 'decode', message: 'it is truncated' },
+        suspicion: null,
+        path: '/nowhere',
+        size: 1,
+        mtimeMs: 1,
+        sha256: '',
+        graph: '',
+        timings: [],
+        images: [],
+      });
+    });
+    lab = await Lab.open(
+      'version: 1\nsources: [{ use: watch, with: { path: ./inbox } }]\nsinks: [{ use: console }]\n',
+      { '.rxray/worklist.jsonl': `${films.join('\n')}\n` },
+    );
+  });
+  after(async () => {
+    await (browser as Browser | undefined)?.close();
+    await (lab as Lab | undefined)?.close();
+  });
+
+  it('scrolls from the newest to the oldest with only the rows in sight in the document', async () => {
+    const home = await lab.start(['--page', '127.0.0.1:0']).said(/the page is at (http:\S+)/);
+    const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
+    await page.goto(home);
+    await page.getByText('film-9999.png').waitFor();
+    expect(await page.getByRole('table').getAttribute('aria-rowcount')).to.equal(String(FILMS + 1));
+    const rows = page.getByRole('row');
+    for (const share of [0.3, 0.6, 0.9]) {
+      await page
+        .locator('.scroller')
+        .evaluate((element, to) => (element.scrollTop = element.scrollHeight * to), share);
+      await page.getByText(`film-${FILMS - 1 - Math.round(share * FILMS)}.png`).waitFor();
+      expect(await rows.count()).to.be.lessThan(60);
+    }
+    await page.locator('.scroller').evaluate((element) => (element.scrollTop = element.scrollHeight));
+    await page.getByRole('link', { name: 'film-0.png' }).waitFor();
+    await page.getByRole('link', { name: 'film-1.png' }).focus();
+    await page.keyboard.press('ArrowDown');
+    expect(await page.evaluate('document.activeElement.textContent')).to.equal('film-0.png');
   });
 });
