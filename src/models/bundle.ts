@@ -64,7 +64,7 @@ export const bundleSchema = z.strictObject({
             .describe('A film counts as abnormal where 1 − P(normal) is above it.'),
           plateau: z
             .tuple([z.number(), z.number()])
-            .describe('The thresholds that did as well; the one taken lies in their middle.'),
+            .describe('The thresholds that did as well; the one taken lies three quarters up.'),
           balancedAccuracy: z.number().describe('At the threshold, on those films.'),
         })
         .optional()

@@ -31,6 +31,9 @@ export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string
     '',
     '**Not a medical device.** It must not be used to diagnose or treat anybody.',
     '',
+    '## Intended use',
+    'Research and teaching: trying methods and pipelines on films like those that it was trained on.',
+    '',
     '## Limits',
     ...limits.map((limit) => `- ${limit}`),
     '',
@@ -83,9 +86,10 @@ function calibrationLines({ calibration }: Pick<Bundle, 'calibration'>): string[
   ];
   if (binary !== undefined) {
     lines.push(
-      `A film counts as abnormal where 1 − P(${binary.normal}) is above ${figure(binary.threshold)}: the middle of the ` +
-        `thresholds ${figure(binary.plateau[0])}–${figure(binary.plateau[1])}, which all do as well as the best ` +
-        `(balanced accuracy ${figure(binary.balancedAccuracy)}).`,
+      `A film counts as abnormal where 1 − P(${binary.normal}) is above ${figure(binary.threshold)} (balanced accuracy ` +
+        `${figure(binary.balancedAccuracy)}). Between ${figure(binary.plateau[0])} and ${figure(binary.plateau[1])} all do as ` +
+        'well as the best, within what so many films can tell; it lies three quarters up, because a network is usually ' +
+        'surer of what is abnormal than it should be where films come from elsewhere.',
     );
   }
   return lines;

@@ -89,14 +89,16 @@ export function calibrate(
   };
 }
 
-/** Thresholds that cost no more than one film of the rarer kind count as equally good. */
-const PLATEAU_FILMS = 1;
+/** Thresholds whose balanced accuracy lies this many standard errors below the best count as equally good. */
+const PLATEAU_ERRORS = 1.96;
+/** Where on the plateau the threshold is taken: 0 its lower end, 1 its upper one. */
+const PLACE = 0.75;
 
 /**
- * The threshold with the best balanced accuracy: the middle of its plateau, which is further from the
- * next mistake on either side than the best single value is. Of two plateaus, the one with the higher
- * thresholds: rather a film too few called abnormal than one too many, since a network is usually surer
- * of what is abnormal than it should be where films come from elsewhere.
+ * A threshold that does as well as the best (in balanced accuracy, within what the number of films can
+ * tell), three quarters of the way up the range of those: away from the mistakes at either end, and on the
+ * side of calling fewer films abnormal, since a network is usually surer of what is abnormal than it should
+ * be where films come from elsewhere.
  */
 export function chooseThreshold(
   scores: readonly number[],
@@ -110,15 +112,20 @@ export function chooseThreshold(
       (truePositives / positives + (negatives - falsePositives) / negatives) / 2,
   );
   const best = Math.max(...balanced);
-  const tolerance = PLATEAU_FILMS / (2 * Math.min(positives, negatives)) + 1e-9;
-  const good = (i: number): boolean => (balanced[i] ?? -1) >= best - tolerance;
   let from = balanced.indexOf(best);
+  const { truePositives = 0, falsePositives = 0 } = points[from] ?? {};
+  const variance = (share: number, films: number): number => (share * (1 - share)) / films;
+  const error =
+    Math.sqrt(
+      variance(truePositives / positives, positives) + variance(falsePositives / negatives, negatives),
+    ) / 2;
+  const good = (i: number): boolean => (balanced[i] ?? -1) >= best - PLATEAU_ERRORS * error - 1e-9;
   let to = from;
   while (good(from - 1)) from--;
   while (good(to + 1)) to++;
   // The point i is what all thresholds from the next point's score up to its own give.
   const plateau: [number, number] = [points[to + 1]?.score ?? 0, Math.min(1, points[from]?.score ?? 1)];
-  const threshold = (plateau[0] + plateau[1]) / 2;
+  const threshold = plateau[0] + PLACE * (plateau[1] - plateau[0]);
   const at = points.findLastIndex(({ score }) => score > threshold);
   return { threshold, plateau, balancedAccuracy: balanced[at] ?? best };
 }
