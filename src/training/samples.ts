@@ -19,7 +19,7 @@ export const SAMPLE_SIDE = 256;
 const TRUNCATION = 0.6;
 
 /**
- * Two opacities in each lung, together denser than most pneumonias: of 48 such films the shipped classifier
+ * Two opacities in each lung, together denser than most pneumonias: of 24 such films the shipped classifier
  * calls none normal, and the shipped AnoGAN puts all above the 95th percentile. What is smaller or fainter,
  * or in one lung only, they often miss.
  */
@@ -28,7 +28,7 @@ const OPACITIES = [
   { x: 0.27, y: 0.42 },
   { x: 0.7, y: 0.55 },
   { x: 0.68, y: 0.4 },
-].map((middle) => ({ ...middle, radius: 0.2, strength: 0.75 }));
+].map((middle) => ({ ...middle, radius: 0.26, strength: 0.75 }));
 
 /**
  * Films out of the generator of an AnoGAN bundle, for trying things out: normal ones, and with `opacities`
