@@ -12,6 +12,8 @@ export interface DcganOptions {
   readonly width: number;
   /** Length of the latent vector z ~ N(0, 1); 100 unless given. */
   readonly zDim?: number;
+  /** The discriminator is WGAN-GP's critic: without batch normalisation, because every image's gradient counts alone. */
+  readonly critic?: boolean;
 }
 
 /** Options of the two training steps. */
@@ -60,7 +62,8 @@ export function initDcgan(options: DcganOptions, seed: number): HostTensors {
   [2, 4, 8].forEach((factor, index) => {
     const name = `discriminator/down${String(index + 2)}`;
     parameters[`${name}/kernel`] = draw(KERNEL, KERNEL, (factor / 2) * width, factor * width);
-    addNorm(name, factor * width);
+    if (options.critic === true) parameters[`${name}/bias`] = filled([factor * width], 0);
+    else addNorm(name, factor * width);
   });
   parameters['discriminator/logits/kernel'] = draw(4 * 4 * 8 * width, 1);
   parameters['discriminator/logits/bias'] = filled([1], 0);
@@ -156,7 +159,8 @@ export function ofNetwork(parameters: HostTensors, network: 'generator' | 'discr
   return Object.fromEntries(Object.entries(parameters).filter(([name]) => name.startsWith(`${network}/`)));
 }
 
-interface GanStep {
+/** What a step of one of the two networks is made of. */
+export interface GanStep {
   readonly inputs: Record<string, { shape: number[] }>;
   readonly loss: (
     inputs: TensorMap,
@@ -165,7 +169,8 @@ interface GanStep {
   ) => { loss: tf.Scalar; reports: TensorMap };
 }
 
-function ganStep(
+/** A step of one of the two networks by Adam, the other one frozen. */
+export function ganStep(
   network: 'generator' | 'discriminator',
   options: DcganOptions,
   { batchSize, beta1 = 0.5, beta2 = 0.999 }: DcganTraining,

@@ -28,3 +28,4 @@ export {
   type ResnetTraining,
 } from './resnet.js';
 export type { TrainStep } from './train-step.js';
+export { wganCriticStep, wganGeneratorStep } from './wgan-gp.js';

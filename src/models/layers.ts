@@ -46,9 +46,9 @@ export class ForwardPass {
     return this.#biased(name, tf.matMul(x, this.get(`${name}/kernel`) as tf.Tensor2D));
   }
 
-  /** Batch normalisation over all axes but the last; nothing where it has been folded into the layer before. */
+  /** Batch normalisation over all axes but the last; nothing where the network has none, or none any more: folded. */
   batchNorm<T extends tf.Tensor>(name: string, x: T): T {
-    if (!this.training && this.parameters[`${name}/gamma`] === undefined) return x;
+    if (this.parameters[`${name}/gamma`] === undefined) return x;
     const gamma = this.get(`${name}/gamma`) as tf.Tensor1D;
     const beta = this.get(`${name}/beta`) as tf.Tensor1D;
     const mean = this.moving[`${name}/movingMean`] ?? this.get(`${name}/movingMean`);

@@ -14,7 +14,10 @@ import {
   hasEncoder,
   initDcgan,
   normalNoise,
+  wganCriticStep,
+  wganGeneratorStep,
   type DcganOptions,
+  type TrainStep,
 } from '../models/index.js';
 import type { Augmentation } from './augment.js';
 import { augmentedBatch } from './augmented-batch.js';
@@ -32,6 +35,11 @@ export interface AnoganSettings {
   readonly width: number;
   readonly epochs: number;
   readonly batchSize: number;
+  /**
+   * `dcgan` unless given. `wgan-gp` (Gulrajani et al. 2017) has a critic with a gradient penalty in place of the
+   * discriminator, and trains the generator in every fifth step only: steadier, and slower.
+   */
+  readonly gan?: 'dcgan' | 'wgan-gp';
   /** Adam's, of both networks; its beta1 is 0.5 (Radford et al. 2016). */
   readonly learningRate: number;
   /** What the discriminator is told of real films: 0.9 is one-sided label smoothing (Salimans et al. 2016). */
@@ -57,7 +65,7 @@ export interface AnoganEpoch {
   readonly epoch: number;
   readonly discriminatorLoss: number;
   readonly generatorLoss: number;
-  /** Mean probabilities that the discriminator gives to real and to generated films. */
+  /** Means of what the discriminator says of real and of generated films: probabilities, or a critic's scores. */
   readonly real: number;
   readonly fake: number;
   /** Of a quick search on some validation films; null in most epochs, and without abnormal films in all. */
@@ -107,6 +115,10 @@ const QUICK_FILMS = 280;
 const QUICK_STEPS = 20;
 /** Seeds of different purposes must not meet. */
 const NOISE = 0x6e6f;
+const MIX = 0x6d69;
+/** Steps of the critic for one of the generator, and the weight of its penalty, as in the paper. */
+const CRITIC_STEPS = 5;
+const GRADIENT_PENALTY = 10;
 
 /**
  * Trains a DCGAN (Radford et al. 2016) on normal films and returns the weights (the generator's averaged)
@@ -122,12 +134,16 @@ export async function trainAnogan(
   const { films, normals } = data;
   const { seed, epochs, batchSize, patience = 60 } = settings;
   const steps = Math.floor(normals.length / batchSize);
-  const architecture: DcganOptions = { width: settings.width, zDim: 100 };
   const zDim = 100;
-  const discriminator = dcganDiscriminatorStep(architecture, { batchSize, realLabel: settings.realLabel });
-  const generator = dcganGeneratorStep(architecture, { batchSize });
+  const { architecture, discriminator, generator, generatorEvery, says } = ganOf(settings, zDim);
   // Neither the search nor the encoder changes these weights: a finished training may go on from there.
-  const { search: _search, refineSteps: _steps, encoderLambda: _lambda, encoder: _encoder, ...trained } = settings;
+  const {
+    search: _search,
+    refineSteps: _steps,
+    encoderLambda: _lambda,
+    encoder: _encoder,
+    ...trained
+  } = settings;
   const identity = { ...trained, films: normals.length };
 
   const initial = initDcgan(architecture, seed);
@@ -153,6 +169,12 @@ export async function trainAnogan(
 
   const noise = (epoch: number, step: number, which: number): HostTensor =>
     normalNoise([batchSize, zDim], seededRandom(seed, NOISE, epoch, step, which));
+
+  const mixOf = (epoch: number, step: number): HostTensors => {
+    if (settings.gan !== 'wgan-gp') return {};
+    const random = seededRandom(seed, MIX, epoch, step);
+    return { mix: { data: Float32Array.from({ length: batchSize }, random), dims: [batchSize] } };
+  };
 
   const batchAt = (epoch: number, step: number, order: Uint32Array): HostTensor =>
     augmentedBatch(
@@ -184,14 +206,15 @@ export async function trainAnogan(
     while (progress.step < steps && !isStopped(hooks)) {
       const { step } = progress;
       const images = batchAt(epoch, step, order);
-      const [d, g] = await Promise.all([
-        D.step({ images, z: noise(epoch, step, 0), lr }),
-        G.step({ z: noise(epoch, step, 1), lr }),
-      ]);
+      const stepOfD = D.step({ images, z: noise(epoch, step, 0), lr, ...mixOf(epoch, step) });
+      if ((step + 1) % generatorEvery === 0) {
+        const { loss } = await G.step({ z: noise(epoch, step, 1), lr });
+        sums.generatorLoss += generatorEvery * Number(loss?.data[0]);
+      }
+      const d = await stepOfD;
       sums.discriminatorLoss += Number(d.loss?.data[0]);
-      sums.real += Number(d.realProbability?.data[0]);
-      sums.fake += Number(d.fakeProbability?.data[0]);
-      sums.generatorLoss += Number(g.loss?.data[0]);
+      sums.real += Number(d[says.real]?.data[0]);
+      sums.fake += Number(d[says.fake]?.data[0]);
       progress.step++;
       if (progress.step % STEPS_PER_AVERAGE === 0 || progress.step === steps) {
         averageInto(average, await state.get(averaged), AVERAGE_DECAY, progress.updates++);
@@ -242,6 +265,38 @@ export async function trainAnogan(
   await G.dispose();
   await state.dispose();
   return outcome;
+}
+
+interface Gan {
+  readonly architecture: DcganOptions;
+  readonly discriminator: TrainStep;
+  readonly generator: TrainStep;
+  /** Steps of the discriminator for one of the generator. */
+  readonly generatorEvery: number;
+  /** The discriminator's outputs with its opinion of real and of generated films. */
+  readonly says: { readonly real: string; readonly fake: string };
+}
+
+function ganOf({ gan, width, batchSize, realLabel }: AnoganSettings, zDim: number): Gan {
+  if (gan === 'wgan-gp') {
+    const architecture: DcganOptions = { width, zDim, critic: true };
+    const training = { batchSize, penalty: GRADIENT_PENALTY };
+    return {
+      architecture,
+      discriminator: wganCriticStep(architecture, training),
+      generator: wganGeneratorStep(architecture, training),
+      generatorEvery: CRITIC_STEPS,
+      says: { real: 'realScore', fake: 'fakeScore' },
+    };
+  }
+  const architecture: DcganOptions = { width, zDim };
+  return {
+    architecture,
+    discriminator: dcganDiscriminatorStep(architecture, { batchSize, realLabel }),
+    generator: dcganGeneratorStep(architecture, { batchSize }),
+    generatorEvery: 1,
+    says: { real: 'realProbability', fake: 'fakeProbability' },
+  };
 }
 
 /** Scores films with the exported networks, as serving does. */

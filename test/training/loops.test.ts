@@ -180,6 +180,21 @@ describe('training loops', () => {
       }
     });
 
+    it('trains a WGAN-GP too, the generator in every fifth step', async () => {
+      const { history, architecture, parameters } = await run(
+        {},
+        { epochs: 3, batchSize: 2, gan: 'wgan-gp' },
+      );
+      expect(architecture.critic).to.equal(true);
+      expect(parameters).to.not.have.property('discriminator/down2/bn/gamma');
+      for (const row of history) {
+        expect(row.discriminatorLoss).to.be.finite;
+        expect(row.generatorLoss).to.not.equal(0);
+      }
+      // A critic scores: it gives no probabilities.
+      expect(history.at(-1)?.real).to.be.above(history.at(-1)?.fake ?? Infinity);
+    });
+
     it('stops early at the quick validation that is too long after the best one', async () => {
       const { history, bestEpoch } = await run({}, { epochs: 20, evaluateEvery: 2, patience: 3 });
       expect(history.length)

@@ -1,10 +1,12 @@
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import { GENTLE_AUGMENTATION } from '../../training/augment.js';
 import { augmentationOf, common, number, positive, share, whole, type CommonOptions } from './options.js';
 import { run, usualChain } from './run.js';
 
 interface Options extends CommonOptions {
   readonly normal: string;
+  readonly gan: 'dcgan' | 'wgan-gp';
+  readonly realLabel: number;
   readonly steps: number;
   readonly lambda: number;
   readonly searchRate: number;
@@ -22,6 +24,17 @@ export function trainAnogan(train: Command): void {
   common(train.command('anogan'), { width: 32, epochs: 150, batch: 32, lr: 0.0002 })
     .description('Trains an AnoGAN on the normal films.')
     .option('--normal <class>', 'the class that is normal', 'normal')
+    .addOption(
+      new Option('--gan <name>', 'wgan-gp is steadier and takes about three times as long')
+        .choices(['dcgan', 'wgan-gp'])
+        .default('dcgan'),
+    )
+    .option(
+      '--real-label <0..1>',
+      'what the discriminator of dcgan is told of real films: below 1 is label smoothing',
+      share,
+      0.9,
+    )
     .option('--steps <n>', 'gradient steps of the search that scores the reference films', positive, 100)
     .option('--tolerance <0..1>', 'end a search that ten steps improve by less than this share', share, 0)
     .option('--lambda <0..1>', 'share of the discrimination loss in the score', share, 0.1)
@@ -52,7 +65,8 @@ export function trainAnogan(train: Command): void {
             epochs: options.epochs,
             batchSize: options.batch,
             learningRate: options.lr,
-            realLabel: 0.9,
+            ...(options.gan === 'wgan-gp' && { gan: options.gan }),
+            realLabel: options.realLabel,
             seed: options.seed,
             augmentation: augmentationOf(options.augment, GENTLE_AUGMENTATION),
             search: {
