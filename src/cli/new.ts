@@ -71,7 +71,9 @@ async function scaffold(kind: Kind, name: string, { dir, json }: NewFlags): Prom
   for (const entry of await readdir(template, { recursive: true, withFileTypes: true })) {
     if (!entry.isFile()) continue;
     const path = join(entry.parentPath, entry.name);
-    files.set(named(kind, name, relative(template, path)), named(kind, name, await readFile(path, 'utf8')));
+    // npm and its checkers would take a package.json in a folder of ours for a package.
+    const file = relative(template, path).replace('.template.', '.');
+    files.set(named(kind, name, file), named(kind, name, await readFile(path, 'utf8')));
   }
   if (kind === 'pipeline' || kind === 'stage') files.set(join('films', 'phantom.png'), await phantomPng());
 
