@@ -158,7 +158,10 @@ function classifierLines(figures: ClassifierFigures): string[] {
 }
 
 function anomalyLines(figures: AnomalyFigures): string[] {
-  return [...binaryLines(figures.binary), `${figures.msPerFilm.toFixed(1)} ms per film`];
+  const baselines = Object.entries(figures.baselines).map(([name, { auroc, interval }]) =>
+    rows({ auroc: interval })(`for comparison, AUROC of ${name}`, auroc, 'auroc'),
+  );
+  return [...binaryLines(figures.binary), ...baselines, `${figures.msPerFilm.toFixed(1)} ms per film`];
 }
 
 function binaryLines(figures: BinaryFigures): string[] {

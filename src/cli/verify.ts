@@ -99,7 +99,7 @@ export async function verifyFiles(
   }
 }
 
-interface Film {
+export interface VerifiedFilm {
   readonly path: string;
   readonly name: string;
   readonly class: string;
@@ -119,7 +119,7 @@ interface Found {
 async function compare(
   dir: string,
   bundle: Bundle,
-  films: readonly Film[],
+  films: readonly VerifiedFilm[],
   method: string | undefined,
   scratch: string,
 ): Promise<Found> {
@@ -197,10 +197,10 @@ interface Seen {
 }
 
 /** The films through a graph of the bundle's own chain, which watches a folder of copies of them. */
-async function runGraph(
+export async function runGraph(
   dir: string,
   bundle: Bundle,
-  films: readonly Film[],
+  films: readonly VerifiedFilm[],
   settings: object,
   scratch: string,
   log: Log,
@@ -351,7 +351,7 @@ function closest(wanted: Float32Array, others: readonly Float32Array[]): string 
 
 const IMAGE = /\.(jpe?g|png|tiff?|webp|bmp|gif|dcm)$/i;
 
-async function filmsOf({ data, limit = Infinity }: VerifyOptions): Promise<Film[]> {
+async function filmsOf({ data, limit = Infinity }: VerifyOptions): Promise<VerifiedFilm[]> {
   const all = (await stat(data).catch(() => undefined))?.isDirectory()
     ? (await readdir(data, { recursive: true }))
         .filter((name) => IMAGE.test(name))
@@ -367,7 +367,7 @@ async function filmsOf({ data, limit = Infinity }: VerifyOptions): Promise<Film[
         ? []
         : [
             readFile(film.path).then(
-              (bytes): Film => ({
+              (bytes): VerifiedFilm => ({
                 path: film.path,
                 name: film.name,
                 class: '',

@@ -226,6 +226,10 @@ describe('resnet', () => {
       ]);
     });
 
+    it('names what a model misses that comes right after the source', async () => {
+      expect(await lint([])).to.have.length(3);
+    });
+
     it('calls another size an error', async () => {
       const preceding = trained.map((step) =>
         step.use === 'resize' ? { use: 'resize', with: { width: 64, height: 32 } } : step,

@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { RxrayError } from '../../core/errors.js';
 import { imageOf, type Frame } from '../../core/frame.js';
@@ -106,7 +107,7 @@ export async function lintBundle(
       },
     ];
   }
-  return preceding.length === 0 ? [] : skew(preceding, bundle);
+  return skew(preceding, bundle);
 }
 
 /** Stages that leave the pixels as they are. */
@@ -147,9 +148,9 @@ function skew(preceding: LintContext['preceding'], { name, input, preprocessing 
       const settings = here.with as Readonly<Record<string, unknown>>;
       for (const [option, value] of Object.entries(trained.with)) {
         if (LIMIT.test(option)) continue;
-        const was = JSON.stringify(value);
-        const is = JSON.stringify(settings[option]);
-        if (was !== is) warn(`${here.use}.${option} is ${is} here and was ${was} for "${name}"`);
+        if (isDeepStrictEqual(settings[option], value)) continue;
+        const [is, was] = [settings[option], value].map((each) => JSON.stringify(each));
+        warn(`${here.use}.${option} is ${is} here and was ${was} for "${name}"`);
       }
     }
   }

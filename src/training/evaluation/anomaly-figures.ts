@@ -1,6 +1,5 @@
 import { binaryFigures, type BinaryFigures, type BinaryQuestion } from './binary-figures.js';
-import type { Weights } from './bootstrap.js';
-import type { Interval } from './bootstrap.js';
+import type { Interval, Weights } from './bootstrap.js';
 
 /** What an anomaly model said of the films, and what they are. */
 export interface ScoredFilms {
@@ -9,6 +8,8 @@ export interface ScoredFilms {
   readonly binary: BinaryQuestion;
   /** Time of the model's own stage. */
   readonly msPerFilm: number;
+  /** What is to be had for less, by name: what does not beat it has learnt nothing. */
+  readonly baselines: Readonly<Record<string, readonly number[]>>;
 }
 
 export interface AnomalyFigures {
@@ -18,20 +19,29 @@ export interface AnomalyFigures {
   readonly aupr: number | null;
   readonly binary: BinaryFigures;
   readonly msPerFilm: number;
+  /** The area under the ROC curve of simpler scores of the same films. */
+  readonly baselines: Readonly<
+    Record<string, { readonly auroc: number | null; readonly interval: Interval | null }>
+  >;
   readonly intervals: { readonly auroc: Interval | null; readonly aupr: Interval | null };
 }
 
 export function anomalyFigures(
-  { scores, binary, msPerFilm }: ScoredFilms,
+  { scores, binary, msPerFilm, baselines }: ScoredFilms,
   resamples: readonly Weights[] = [],
 ): AnomalyFigures {
   const figures = binaryFigures(scores, binary, resamples);
+  const simpler = Object.entries(baselines).map(([name, others]) => {
+    const { auroc, intervals } = binaryFigures(others, binary, resamples);
+    return [name, { auroc, interval: intervals.auroc ?? null }] as const;
+  });
   return {
     n: scores.length,
     auroc: figures.auroc,
     aupr: figures.aupr,
     binary: figures,
     msPerFilm,
+    baselines: Object.fromEntries(simpler),
     intervals: { auroc: figures.intervals.auroc ?? null, aupr: figures.intervals.aupr ?? null },
   };
 }

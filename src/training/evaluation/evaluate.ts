@@ -1,6 +1,8 @@
 import type { Anomaly, Classification, Image, StageResult } from '../../core/frame.js';
 import { RxrayError } from '../../core/errors.js';
+import { baselineScores } from '../../models/baselines.js';
 import type { Bundle } from '../../models/bundle.js';
+import { inputTensor } from '../../models/input-tensor.js';
 import type { Dataset, Film, Split } from '../dataset.js';
 import { filmAt, prepareFilms, resolveChain, type PreparedFilms } from '../preprocess.js';
 import { anomalyFigures, type AnomalyFigures, type ScoredFilms } from './anomaly-figures.js';
@@ -80,6 +82,10 @@ export async function evaluate(request: EvaluationRequest, services: ModelServic
     const { results, msPerFilm } = await timed(model, images, (done) => {
       onProgress('scoring', done, total);
     });
+    const baselines =
+      bundle.kind === 'classifier'
+        ? {}
+        : await baselineScores(services.engine, request.dir, bundle, inputTensor(images, bundle.input));
     const shortcuts = [];
     for (const { name, images: left } of hidden) {
       const begun = films.length * (1 + shortcuts.length);
@@ -106,7 +112,7 @@ export async function evaluate(request: EvaluationRequest, services: ModelServic
       ...{ films, images, results, split, groups },
       bootstrap: { ...BOOTSTRAP, unit },
       shortcuts: shortcuts.map(({ name, figures }) => ({ name, figures })),
-      ...figuresOf(films, results, bundle, normal, msPerFilm, resamples),
+      ...figuresOf(films, results, bundle, normal, msPerFilm, baselines, resamples),
     };
   } finally {
     await model.dispose();
@@ -120,6 +126,7 @@ function figuresOf(
   bundle: Bundle,
   normal: string | undefined,
   msPerFilm: number,
+  baselines: ScoredFilms['baselines'] = {},
   resamples: readonly Weights[] = [],
 ):
   | { readonly kind: 'classifier'; readonly said: ClassifiedFilms; readonly figures: ClassifierFigures }
@@ -128,7 +135,7 @@ function figuresOf(
     const said = classified(films, results as readonly Classification[], bundle, normal);
     return { kind: 'classifier', said, figures: classifierFigures(said, resamples) };
   }
-  const said = scored(films, results as readonly Anomaly[], normal ?? 'normal', msPerFilm);
+  const said = { ...scored(films, results as readonly Anomaly[], normal ?? 'normal'), msPerFilm, baselines };
   return { kind: 'anomaly', said, figures: anomalyFigures(said, resamples) };
 }
 
@@ -224,8 +231,7 @@ function scored(
   films: readonly Film[],
   results: readonly Anomaly[],
   normal: string,
-  msPerFilm: number,
-): ScoredFilms {
+): Pick<ScoredFilms, 'scores' | 'binary'> {
   // The stage knows it, by the method that it scores with.
   const threshold = results[0]?.threshold;
   return {
@@ -243,7 +249,6 @@ function scored(
             thresholdFrom: 'none is stored in the bundle, so no film is called abnormal',
           }),
     },
-    msPerFilm,
   };
 }
 

@@ -81,14 +81,11 @@ export async function explain(
     return { gradCam: null, embeddings: [], withoutEmbeddings: 'only an AnoGAN has a discriminator' };
   }
   const session = await engine.load(await readBundleFile(dir, bundle, 'features'), { name: 'features' });
-  const [input] = session.inputs;
   const rows: Float32Array[] = [];
   for (let from = 0; from < some.length; from += BATCH) {
     const films = some.slice(from, from + BATCH).map((film) => images[film] as Image);
-    const out = Object.values(
-      await session.run({ [input?.name ?? '']: inputTensor(films, bundle.input) }),
-    )[0];
-    const data = out?.data as Float32Array;
+    const { features } = await session.run({ images: inputTensor(films, bundle.input) });
+    const data = features?.data as Float32Array;
     const length = data.length / films.length;
     films.forEach((_, i) => rows.push(data.slice(i * length, (i + 1) * length)));
   }

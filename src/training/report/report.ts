@@ -72,8 +72,8 @@ async function body(findings: Findings): Promise<Html> {
     </p>
     <p class="warning">Not a medical device: for research, never for diagnosis.</p>
     <p class="lead">${sentence(evaluation)}</p>
-    ${tiles(evaluation)} ${confusion} ${curves} ${shortcutSection(evaluation)} ${groupSection(evaluation)}
-    ${await mistakeSection(findings)} ${await explanationSection(findings)}
+    ${tiles(evaluation)} ${baselineSection(evaluation)} ${confusion} ${curves} ${shortcutSection(evaluation)}
+    ${groupSection(evaluation)} ${await mistakeSection(findings)} ${await explanationSection(findings)}
     ${await embeddingSection(findings)} ${await learningSection(bundle)}
     <h2>How it was done</h2>
     <div class="card">
@@ -181,6 +181,42 @@ function tiles({ kind, figures }: Evaluation): Html {
       ${binary === null ? '' : `The threshold is ${figure(binary.threshold)}: ${binary.thresholdFrom}.`}
       Ranges are 95 % intervals.
     </p>`;
+}
+
+/** What each simpler score is called. */
+const BASELINES: Readonly<Record<string, string>> = {
+  pca: 'Reconstruction error of a PCA of normal films',
+  discriminator: 'The discriminator alone',
+};
+
+function baselineSection({ kind, figures }: Evaluation): Html | null {
+  if (kind === 'classifier' || Object.keys(figures.baselines).length === 0) return null;
+  const rows = Object.entries(figures.baselines).map(
+    ([name, { auroc, interval }]) =>
+      html`<tr>
+        <td>${BASELINES[name] ?? name}</td>
+        <td>${figure(auroc)} <small>${range({ auroc: interval }, 'auroc')}</small></td>
+      </tr>`,
+  );
+  return html`<h2>For comparison</h2>
+    <p>Simpler scores of the same films. A model that does not beat them has learnt nothing.</p>
+    <div class="card scroll">
+      <table>
+        <thead>
+          <tr>
+            <th>score</th>
+            <th>AUROC</th>
+          </tr>
+        </thead>
+        <tbody>
+          <tr>
+            <td>This model</td>
+            <td>${figure(figures.auroc)} <small>${range(figures.intervals, 'auroc')}</small></td>
+          </tr>
+          ${rows}
+        </tbody>
+      </table>
+    </div>`;
 }
 
 function confusionSection(figures: ClassifierFigures): Html | null {
