@@ -19,7 +19,7 @@ import { DeadLetter, type Failed } from '../dead-letter.js';
 import { durably } from '../durable.js';
 import { isFatal, messageOf, RxrayError } from '../errors.js';
 import { frameId, type Frame, type Origin } from '../frame.js';
-import type { Film, Known, Policy, Standing } from '../journal/protocol.js';
+import type { Entry, Film, Known, Policy } from '../journal/protocol.js';
 import type { Span } from '../monitor/meter.js';
 import type { Load, Monitor } from '../monitor/monitor.js';
 import type { Candidate, Outcome, StageInstance } from '../plugin.js';
@@ -252,7 +252,8 @@ export class Generation {
     const { id, origin, candidate, failure } = ticket;
     const outcome = failure === undefined ? 'done' : 'failed';
     if (failure !== undefined) await this.#container.get(DeadLetter).keep(ticket, failure);
-    const standing = await this.#record(ticket, failure, { confirmed, refused });
+    const journal = await this.#container.getAsync(JOURNAL);
+    const standing = await journal.record(this.#entryOf(ticket, failure, { confirmed, refused }));
     if (standing === outcome) await this.#putAway(origin.source, candidate, outcome);
     ticket.release();
     const spans = this.options.monitor.leave(id);
@@ -264,8 +265,8 @@ export class Generation {
   async #concludeLate(sink: string, film: Film, frame: Frame, thrown: unknown): Promise<Settled | undefined> {
     const { id, source, name, path, size, mtimeMs } = film;
     const candidate = { path, name, size, mtimeMs };
+    const journal = await this.#container.getAsync(JOURNAL);
     if (thrown === undefined) {
-      const journal = await this.#container.getAsync(JOURNAL);
       if ((await journal.confirm(id, sink)) === null) return undefined;
       await this.#putAway(source, candidate, 'done');
       return this.#settled({ id, origin: frame.origin }, frame, undefined, []);
@@ -273,7 +274,7 @@ export class Generation {
     const failure = failureOf(sink, thrown, 'FRAME_SINK');
     const failed: Failed = { id, candidate, origin: frame.origin };
     await this.#container.get(DeadLetter).keep(failed, failure);
-    await this.#record(failed, failure, { confirmed: [], refused: [sink] });
+    await journal.refuse(this.#entryOf(failed, failure, { confirmed: [], refused: [sink] }));
     await this.#putAway(source, candidate, 'failed');
     return this.#settled(failed, frame, failure, []);
   }
@@ -290,13 +291,12 @@ export class Generation {
     return { id, name, origin, outcome, frame, ...(failure !== undefined && { failure }), graph, spans };
   }
 
-  async #record(
+  #entryOf(
     { id, origin, candidate }: Failed,
     failure: Failure | undefined,
     sinks: Pick<Through, 'confirmed' | 'refused'>,
-  ): Promise<Standing> {
-    const journal = await this.#container.getAsync(JOURNAL);
-    return journal.record({
+  ): Entry {
+    return {
       id,
       source: origin.source,
       name: origin.name,
@@ -309,7 +309,7 @@ export class Generation {
       reason: failure === undefined ? null : `${failure.code}: ${failure.message}`,
       graph: this.pipeline.hash,
       at: this.options.now().getTime(),
-    });
+    };
   }
 
   /** A warning only: the film is settled, and the next start tries again. */

@@ -106,6 +106,14 @@ export class Journal {
     return durably('journal.record', () => this.#ask({ kind: 'record', entry }));
   }
 
+  /**
+   * A sink has refused what was parked for it; resolves when that is on the disk. The film has failed, but what other
+   * sinks have not got of it yet they still get.
+   */
+  async refuse(entry: Entry): Promise<void> {
+    await durably('journal.refuse', () => this.#ask({ kind: 'refuse', entry }));
+  }
+
   /** Up to `limit` deliveries that wait for the sink, oldest first, behind the row `after`. */
   parked(sink: string, after: number, limit: number): Promise<readonly Parked[]> {
     return this.#ask({ kind: 'parked', sink, after, limit });

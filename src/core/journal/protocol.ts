@@ -89,7 +89,7 @@ export type Question =
       readonly at: number;
     }
   | { readonly kind: 'confirm'; readonly id: string; readonly sink: string; readonly at: number }
-  | { readonly kind: 'record'; readonly entry: Entry }
+  | { readonly kind: 'record' | 'refuse'; readonly entry: Entry }
   | { readonly kind: 'parked'; readonly sink: string; readonly after: number; readonly limit: number }
   | { readonly kind: 'parkedCounts' }
   | { readonly kind: 'note'; readonly key: string; readonly value: string | null }
@@ -106,6 +106,7 @@ export interface Answers {
   /** The film, when this was all that it still waited for. */
   confirm: Film | null;
   record: Standing;
+  refuse: null;
   parked: Parked[];
   parkedCounts: Record<string, number>;
   note: null;

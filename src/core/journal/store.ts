@@ -6,7 +6,7 @@ const VERSION = 1;
 
 /**
  * `films`: one row per film for ever; `outcome` is `admitted` until it is settled, `at` when it was. `discovered`: files
- * that a source has offered and that wait for admission. `deliveries`: what each sink has, or has waiting, of a film
+ * that a source has offered and that wait for admission. `deliveries`: what each sink has, has waiting or has refused, of a film
  * that is not done; a film that is done keeps the times in `sinks`.
  */
 const SCHEMA = `
@@ -39,6 +39,9 @@ const MIGRATION = `
     SELECT id, source, name, path, size, mtimeMs, sha256, outcome, reason, graph, at, attempts FROM old;
   DROP TABLE old;
 `;
+
+/** The time of a delivery that was refused: the sink is not asked again. */
+const REFUSED = 0;
 
 /** Files that were offered so long ago and never taken are gone. */
 const FORGET_AFTER_MS = 30 * 24 * 3600 * 1000;
@@ -134,12 +137,13 @@ export class Store {
     // What was delivered before the user asked for everything anew counts no more.
     if (row !== undefined && Math.max(row.at, row.admittedAt ?? 0) < policy.since) {
       this.#run('DELETE FROM deliveries WHERE film = ?', id);
+      this.#run('UPDATE films SET reason = NULL WHERE id = ?', id);
     }
     this.#run(
       `INSERT INTO films (id, source, name, path, size, mtimeMs, sha256, outcome, graph, at, discoveredAt, admittedAt)
        VALUES (?, ?, ?, ?, ?, ?, ?, 'admitted', '', 0, ?, ?)
        ON CONFLICT DO UPDATE SET path = excluded.path, mtimeMs = excluded.mtimeMs, outcome = 'admitted',
-         reason = NULL, attempts = attempts + 1, admittedAt = excluded.admittedAt`,
+         reason = iif(outcome = 'admitted', reason, NULL), attempts = attempts + 1, admittedAt = excluded.admittedAt`,
       id,
       source,
       name,
@@ -196,11 +200,13 @@ export class Store {
     for (const sink of entry.refused)
       this.#run('DELETE FROM deliveries WHERE film = ? AND sink = ?', id, sink);
     // Since it was admitted, a sink has refused it that got it from the journal.
-    if (
-      entry.outcome === 'done' &&
-      this.#get("SELECT 1 FROM films WHERE id = ? AND outcome = 'failed'", id) !== undefined
-    ) {
-      return 'failed';
+    const before = this.#get('SELECT outcome, reason FROM films WHERE id = ?', id) as Row | undefined;
+    if (entry.outcome === 'done' && before?.outcome === 'failed') return 'failed';
+    if (entry.outcome === 'done' && before?.outcome === 'admitted' && before.reason !== null) {
+      return this.record({ ...entry, outcome: 'failed', reason: before.reason });
+    }
+    if (entry.outcome === 'failed') {
+      this.#run('DELETE FROM deliveries WHERE film = ? AND at = ?', id, REFUSED);
     }
     const waiting = entry.outcome === 'done' && this.#waits(id);
     const outcome = waiting ? 'waiting' : entry.outcome;
@@ -226,6 +232,21 @@ export class Store {
     this.#run('DELETE FROM discovered WHERE source = ? AND name = ?', source, name);
     if (outcome === 'done') this.#finish(id, at);
     return outcome;
+  }
+
+  /**
+   * A sink has refused what was parked for it: the film has failed. When it has not come through the graph yet, or not
+   * since a crash, that is only noted: other sinks are still to get it.
+   */
+  refuse(entry: Entry): void {
+    const { id, refused, reason } = entry;
+    const admitted = this.#get("SELECT 1 FROM films WHERE id = ? AND outcome = 'admitted'", id);
+    if (admitted === undefined) {
+      this.record(entry);
+      return;
+    }
+    for (const sink of refused) this.#deliver(id, sink, REFUSED);
+    this.#run('UPDATE films SET reason = ? WHERE id = ?', reason, id);
   }
 
   #deliver(id: string, sink: string, at: number): void {

@@ -49,6 +49,9 @@ function answer(question: Question): Answers[keyof Answers] {
       return store.confirm(question.id, question.sink, question.at);
     case 'record':
       return store.record(question.entry);
+    case 'refuse':
+      store.refuse(question.entry);
+      return null;
     case 'parked':
       return store.parked(question.sink, question.after, question.limit);
     case 'parkedCounts':

@@ -178,6 +178,27 @@ describe('Journal', () => {
     await journal.close();
   });
 
+  it('lets other sinks have a film that one refuses before it came through the graph again', async () => {
+    let journal = await Journal.open(dir, log);
+    await journal.admit(film('a'), all);
+    await journal.park('id of a', 'webhook', Buffer.from('frame'));
+    await journal.close();
+    // After a crash the webhook gets it from the journal, before the file is found again.
+    journal = await Journal.open(dir, log);
+    await journal.refuse(entry('a', { outcome: 'failed', reason: 'FRAME_SINK: no', refused: ['webhook'] }));
+    await journal.close();
+    journal = await Journal.open(dir, log);
+    expect(await outcomes(journal, [file('a')])).to.deep.equal([null]);
+    expect((await journal.admit(film('a'), all)).delivered).to.deep.equal(['webhook']);
+    expect(await journal.record(entry('a', { confirmed: ['csv'] }))).to.equal('failed');
+    expect(await outcomes(journal, [file('a')])).to.deep.equal(['failed']);
+    // When what failed is tried again, the webhook is asked again, and the other is not.
+    const { delivered } = await journal.admit(film('a'), { since: 0, failedSince: 1001 });
+    expect(delivered).to.deep.equal(['csv']);
+    expect(await journal.record(entry('a', { confirmed: ['webhook'] }))).to.equal('done');
+    await journal.close();
+  });
+
   it('finds the film that had these bytes first, and no failed one', async () => {
     const journal = await Journal.open(dir, log);
     const duplicateOf = async (name: string): Promise<string | undefined> =>
