@@ -51,6 +51,6 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a request that was broken off is repeated with another content',
     patches: [{ file: 'sinks/webhook.ts', find: '  outbox: true,', replace: '  outbox: false,' }],
-    suspicion: { trial: 0 },
+    suspicion: { trial: 0, moment: 'webhook.post after' },
   },
 ];
