@@ -47,12 +47,16 @@ export class Ward {
     private readonly variant: Variant,
   ) {}
 
-  /** `number` chooses the graph, the films, and the moods of the receiver. */
-  static async open(number: number, films: number, parent = tmpdir()): Promise<Ward> {
+  /** `number` chooses the graph, the films, and the moods of the receiver; `limits` are those of the graph. */
+  static async open(
+    number: number,
+    films: number,
+    { parent = tmpdir(), limits = {} }: { parent?: string; limits?: object } = {},
+  ): Promise<Ward> {
     const folder = await mkdtemp(join(parent, 'rxray-chaos-'));
     const variant = VARIANTS[number % VARIANTS.length] ?? VARIANTS[0];
     const receiver = await Receiver.listen(new Random(number));
-    await writeFile(join(folder, 'pipeline.yaml'), graph(variant, receiver.url));
+    await writeFile(join(folder, 'pipeline.yaml'), graph(variant, receiver.url, limits));
     for (const part of ['inbox', 'out', '.arriving']) await mkdir(join(folder, part));
     const all = Array.from({ length: films }, (_, index) => makeFilm(number, index));
     return new Ward(folder, all, receiver, variant);
@@ -154,11 +158,11 @@ export async function runTrial({
   }
 }
 
-function graph({ onDone, sinks }: Variant, url: string): string {
+function graph({ onDone, sinks }: Variant, url: string, limits: object): string {
   const moveTo = onDone === 'move' ? { moveTo: './done' } : {};
   return JSON.stringify({
     version: 1,
-    limits: { frames: IN_FLIGHT },
+    limits: { frames: IN_FLIGHT, ...limits },
     sources: [{ use: 'watch', with: { path: './inbox', settleMs: 20, scanMs: 300, onDone, ...moveTo } }],
     stages: [{ use: 'decode' }],
     sinks: [
