@@ -62,6 +62,10 @@ const COMMANDS: Readonly<Record<string, Listed>> = {
     summary: 'Shows the frames that pass one point of a running graph.',
     load: async () => (await import('./tap.js')).tap,
   },
+  deadletter: {
+    summary: 'Lists, shows, replays or discards films that failed.',
+    load: async () => (await import('./deadletter.js')).deadletter,
+  },
   doctor: {
     summary: 'Says what this machine has, what is missing, and how to get it.',
     load: async () => (await import('./doctor.js')).doctor,

@@ -1,9 +1,12 @@
-import { mkdir, open, rename, rm, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { durably } from './durable.js';
 import { RxrayError, messageOf } from './errors.js';
+import { syncFolder } from './files.js';
 import type { Origin } from './frame.js';
 import type { Failure } from './graph/ticket.js';
+import { endReplay, letterIds, lettersDir, readLetter, removeLetter } from './letters.js';
 import type { Candidate } from './plugin.js';
 import type { WorkerPool } from './workers/pool.js';
 
@@ -19,6 +22,10 @@ export interface Reason {
   readonly id: string;
   readonly source: string;
   readonly file: string;
+  /** Where the file lay, absolute; missing in letters of early versions. */
+  readonly path?: string;
+  readonly size?: number;
+  readonly mtimeMs?: number;
   readonly sha256: string;
   readonly code: string;
   /** The entry of the graph in which it happened; null when the file could not even be read. */
@@ -37,13 +44,31 @@ export interface Reason {
  */
 export class DeadLetter {
   readonly dir: string;
+  /** The ids of what lies there, as far as this process knows. */
+  readonly #ids = new Set<string>();
 
   constructor(
-    stateDir: string,
+    private readonly stateDir: string,
     private readonly graph: string,
     private readonly pool: WorkerPool,
   ) {
-    this.dir = join(stateDir, 'deadletter');
+    this.dir = lettersDir(stateDir);
+  }
+
+  /** Mends what a crash has left half done. Returns the ids of what lies there. */
+  async open(): Promise<readonly string[]> {
+    for (const id of await letterIds(this.stateDir)) this.#ids.add(id);
+    return [...this.#ids];
+  }
+
+  /** The film is done: there is nothing to tell of it any more. */
+  async forget(id: string): Promise<void> {
+    if (this.#ids.delete(id)) await removeLetter(this.stateDir, id);
+  }
+
+  /** The film has been run once more, with or without success. */
+  async endReplay(id: string): Promise<void> {
+    await endReplay(this.stateDir, id);
   }
 
   /** Keeps the film's file with the reason of its failure. Throws STATE_UNWRITABLE. */
@@ -53,6 +78,9 @@ export class DeadLetter {
       id,
       source: origin.source,
       file: origin.name,
+      path: origin.path,
+      size: origin.size,
+      mtimeMs: origin.mtimeMs,
       sha256: origin.sha256,
       code: failure.code,
       stage: failure.component ?? null,
@@ -61,21 +89,30 @@ export class DeadLetter {
       graph: this.graph,
       at: new Date().toISOString(),
     };
-    const part = join(this.dir, `.${id}.part`);
-    const whole = join(this.dir, id);
+    const [part, old, whole] = [
+      join(this.dir, `.${id}.part`),
+      join(this.dir, `.${id}.old`),
+      join(this.dir, id),
+    ];
     try {
       await rm(part, { recursive: true, force: true });
       await mkdir(part, { recursive: true });
       const bytes = await this.#readAgain(film);
       // The reason must not take the place of a film of its name.
-      if (bytes !== null)
-        await writeDurably(join(part, basename(origin.name).replace(/^reason\.json$/, 'film-$&')), bytes);
-      const text = `${JSON.stringify(reason, null, 2)}\n`;
-      await durably('deadletter.write', () => writeDurably(join(part, 'reason.json'), text));
-      await syncDir(part);
-      await rm(whole, { recursive: true, force: true });
-      await durably('deadletter.rename', () => rename(part, whole));
-      await syncDir(this.dir);
+      const name = basename(origin.name).replace(/^reason\.json$/, 'film-$&');
+      await durably('deadletter.write', async () => {
+        if (bytes !== null) await writeFile(join(part, name), bytes, { flush: true });
+        await writeFile(join(part, 'reason.json'), `${JSON.stringify(reason, null, 2)}\n`, { flush: true });
+        await syncFolder(part);
+      });
+      // An earlier letter may hold the only copy: it goes when the new one is in its place.
+      if (this.#ids.has(id)) await rename(whole, old).catch(ignoreMissing);
+      await durably('deadletter.rename', async () => {
+        await rename(part, whole);
+        await syncFolder(this.dir);
+      });
+      this.#ids.add(id);
+      await rm(old, { recursive: true, force: true });
     } catch (cause) {
       throw new RxrayError(
         'STATE_UNWRITABLE',
@@ -89,24 +126,21 @@ export class DeadLetter {
    * The bytes that failed, once more; null when they are not to be had: a file that was not read in the
    * first place, or one that has changed since (whatever it holds or leads to now is not what failed).
    */
-  async #readAgain({ candidate, origin }: Failed): Promise<Uint8Array | null> {
+  async #readAgain({ id, candidate, origin }: Failed): Promise<Uint8Array | null> {
     if (origin.sha256 === '') return null;
     const reply = await this.pool.read(candidate, candidate.size).catch(() => null);
-    return reply?.sha256 === origin.sha256 ? reply.encoded : null;
+    if (reply?.sha256 === origin.sha256) return reply.encoded;
+    if (!this.#ids.has(id)) return null;
+    const { kept } = await readLetter(this.stateDir, id);
+    const bytes = kept === null ? null : await readFile(kept);
+    return bytes !== null && createHash('sha256').update(bytes).digest('hex') === origin.sha256
+      ? bytes
+      : null;
   }
 }
 
-async function writeDurably(path: string, data: Uint8Array | string): Promise<void> {
-  await writeFile(path, data, { flush: true });
-}
-
-async function syncDir(path: string): Promise<void> {
-  const dir = await open(path, 'r');
-  try {
-    await dir.sync();
-  } finally {
-    await dir.close();
-  }
+function ignoreMissing(error: unknown): void {
+  if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
 }
 
 function causeOf(thrown: unknown): string | null {

@@ -100,8 +100,17 @@ export interface Candidate {
    * opened: between being offered and being read it may have been replaced. Outside, it fails with FRAME_OUTSIDE.
    */
   readonly within?: string;
+  /** Set by the host for a film of the dead letter that is to run once more. */
+  readonly replay?: Replay;
   /** Why it must not be read (a link out of the folder, say): the host fails it without opening it. */
   readonly error?: RxrayError;
+}
+
+export interface Replay {
+  /** The id under which it lies in the dead letter. */
+  readonly letter: string;
+  /** The copy of its bytes there, to be read instead of the file itself. */
+  readonly copy?: Pick<Candidate, 'path' | 'size' | 'mtimeMs'>;
 }
 
 /** What became of a frame. */
@@ -113,6 +122,11 @@ export interface SourceInstance {
    * decides). Completes only when nothing will ever come again: with `once`, after one full scan.
    */
   readonly candidates$: Observable<Candidate>;
+  /**
+   * Looks at one file anew, by its name inside the source: as it would be offered now; nothing when it is gone. For
+   * replays of films of which the dead letter has no copy.
+   */
+  look?(name: string): Promise<Candidate | undefined>;
   /** Called when a frame is done or has failed and the journal says so: keep, move or delete the file. */
   settle?(candidate: Candidate, outcome: Outcome): Promise<void>;
   dispose?(): Promise<void> | void;

@@ -22,6 +22,8 @@ export interface RunOptions {
   readonly again?: boolean;
   /** Process again what failed before. */
   readonly failed?: boolean;
+  /** Take nothing but the films of the dead letter whose replay was asked for. */
+  readonly replaysOnly?: boolean;
   readonly now?: () => Date;
   /** Is told what the graph does; one may watch several graphs, one after the other. */
   readonly monitor?: Monitor;
@@ -93,7 +95,7 @@ export async function startPipeline(
   options: RunOptions = {},
 ): Promise<PipelineRun> {
   const { once = false, again = false, failed = false, now = () => new Date() } = options;
-  const { monitor = new Monitor() } = options;
+  const { monitor = new Monitor(), replaysOnly = false } = options;
   const container = createRunContainer(parent, pipeline.stateDir);
   const started = performance.now();
   const settled = new Subject<Settled>();
@@ -112,6 +114,7 @@ export async function startPipeline(
     const policy = await policyOf(pipeline, journal, container, { again, failed });
     generationOptions = {
       once,
+      replaysOnly,
       policy,
       onAlready: (known) => {
         const done = known.filter(({ outcome }) => outcome === 'done');
@@ -206,7 +209,7 @@ export async function startPipeline(
     }
     const { frames: unfinished, waiting } = generation.load;
     // Whatever the sources may still have found, nobody has asked to stop before it was through.
-    if (unfinished === 0 && waiting === 0) await journal.note(AGAIN, null);
+    if (unfinished === 0 && waiting === 0 && !replaysOnly) await journal.note(AGAIN, null);
     const parked = Object.values(await journal.parkedCounts());
     return {
       ...counts,

@@ -1,4 +1,4 @@
-import { constants } from 'node:fs';
+import { constants, type Stats } from 'node:fs';
 import {
   access,
   copyFile,
@@ -125,6 +125,11 @@ export default defineSource({
         };
       }),
       dispose: () => ended,
+      look: async (name) => {
+        const path = join(root, name);
+        const info = await lstat(path).catch(() => undefined);
+        return info && candidateOf(await realpath(root), path, name, info);
+      },
       settle: async (candidate, outcome) => {
         if (outcome === 'failed' || settings.onDone === 'keep') return;
         const { path, name } = candidate;
@@ -270,18 +275,10 @@ class FolderWatch {
       this.#forget(name);
       return undefined;
     }
-    if (info.isFile()) {
-      return this.#note({ path, name, size: info.size, mtimeMs: info.mtimeMs, within: this.#realRoot });
-    }
-    const target = info.isSymbolicLink() ? await this.#follow(path) : undefined;
-    if (target === undefined) {
-      this.#forget(name);
-      return undefined;
-    }
-    if (target instanceof RxrayError) {
-      return this.#note({ path, name, size: info.size, mtimeMs: info.mtimeMs, error: target });
-    }
-    return this.#note({ path, name, size: target.size, mtimeMs: target.mtimeMs, within: this.#realRoot });
+    const candidate = await candidateOf(this.#realRoot, path, name, info);
+    if (candidate !== undefined) return this.#note(candidate);
+    this.#forget(name);
+    return undefined;
   }
 
   /** Remembers how the file looks, and returns it if it has looked so for long enough. */
@@ -303,20 +300,6 @@ class FolderWatch {
     if (this.#scan === 1 && Date.now() - mtimeMs > settleMs) return candidate;
     this.#restless.set(name, sighting);
     return undefined;
-  }
-
-  /** What a link inside the folder leads to; nothing for a folder, whose files are found where they lie. */
-  async #follow(path: string): Promise<Pick<Candidate, 'size' | 'mtimeMs'> | RxrayError | undefined> {
-    try {
-      const [root, target] = [this.#realRoot, await realpath(path)];
-      if (target !== root && !target.startsWith(root + sep)) {
-        return new RxrayError('FRAME_OUTSIDE', 'the file is a symbolic link that leads out of the folder');
-      }
-      const info = await stat(target);
-      return info.isFile() ? info : undefined;
-    } catch (cause) {
-      return new RxrayError('FRAME_UNREADABLE', 'the file is a symbolic link that leads nowhere', { cause });
-    }
   }
 
   #forget(name: string): void {
@@ -440,6 +423,34 @@ function unheard(error: unknown, scanMs: number): string {
 
 function isHidden(name: string): boolean {
   return name.startsWith('.') || name.includes('/.');
+}
+
+/**
+ * The file at `path`, or what a link there leads to: with an error where that is outside the folder. Nothing where
+ * there is none, or a folder, whose files are found where they lie.
+ */
+async function candidateOf(
+  realRoot: string,
+  path: string,
+  name: string,
+  info: Stats,
+): Promise<Candidate | undefined> {
+  const { size, mtimeMs } = info;
+  if (info.isFile()) return { path, name, size, mtimeMs, within: realRoot };
+  if (!info.isSymbolicLink()) return undefined;
+  try {
+    const target = await realpath(path);
+    if (target !== realRoot && !target.startsWith(realRoot + sep)) {
+      const message = 'the file is a symbolic link that leads out of the folder';
+      return { path, name, size, mtimeMs, error: new RxrayError('FRAME_OUTSIDE', message) };
+    }
+    const there = await stat(target);
+    if (!there.isFile()) return undefined;
+    return { path, name, size: there.size, mtimeMs: there.mtimeMs, within: realRoot };
+  } catch (cause) {
+    const message = 'the file is a symbolic link that leads nowhere';
+    return { path, name, size, mtimeMs, error: new RxrayError('FRAME_UNREADABLE', message, { cause }) };
+  }
 }
 
 // ── when a file is done ───────────────────────────────────────────────────────────────────────────

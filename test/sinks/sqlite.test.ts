@@ -123,7 +123,7 @@ describe('the sqlite sink', () => {
   it("refuses a table of somebody else's, and a file that is no database", async () => {
     const refusal = async (settings: object): Promise<string> => {
       const [outcome] = await Promise.allSettled([open(settings)]);
-      const { reason } = outcome as PromiseRejectedResult;
+      const reason: unknown = (outcome as PromiseRejectedResult).reason;
       expect(reason).to.be.instanceOf(RxrayError).and.include({ code: 'OUTPUT_UNWRITABLE' });
       return (reason as Error).message;
     };

@@ -213,7 +213,7 @@ describe('the webhook sink', () => {
     });
     const sink = await open();
     const [outcome] = await Promise.allSettled([sink.write([film()])]);
-    expect(outcome?.status).to.equal('rejected');
+    expect(outcome.status).to.equal('rejected');
     expect((outcome as PromiseRejectedResult).reason).not.to.be.instanceOf(Unavailable);
     await sink.dispose?.();
   });

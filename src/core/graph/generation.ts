@@ -29,6 +29,7 @@ import { createEnds, createStages, type Ends } from './create.js';
 import { takeIn } from './intake.js';
 import { Outlet, type Settlement } from './outlet.js';
 import { remake, type Remade } from './remake.js';
+import { replaysOf } from './replays.js';
 import { failureOf, type Failure, type Ticket } from './ticket.js';
 import { wire } from './wire.js';
 
@@ -50,6 +51,8 @@ export interface Settled {
 
 export interface GenerationOptions {
   readonly once: boolean;
+  /** Nothing is taken but what the dead letter is asked for. */
+  readonly replaysOnly: boolean;
   readonly policy: Policy;
   /** Files that are left alone because the journal has settled them. */
   readonly onAlready: (known: readonly Known[]) => void;
@@ -173,6 +176,9 @@ export class Generation {
       await container.getAsync(JOURNAL),
     ];
     const parked = await journal.parkedCounts();
+    const deadLetter = container.get(DeadLetter);
+    // It may have ended between the journal's word and the letter's end.
+    for (const id of await journal.doneAmong(await deadLetter.open())) await deadLetter.forget(id);
     const late = new Subject<Settled>();
     const admission = new Admission(limits, 2 * pool.threads);
     this.#admission = admission;
@@ -217,7 +223,7 @@ export class Generation {
         log.info({ sink, count }, 'films from before wait for the sink in the journal');
       else log.warn({ sink, count }, 'films wait in the journal for a sink that this graph does not have');
     }
-    const tokens$ = takeIn(sources, {
+    const tokens$ = takeIn(options.replaysOnly ? new Map() : sources, {
       admission,
       pool,
       journal,
@@ -225,9 +231,11 @@ export class Generation {
       findDuplicates: pipeline.duplicates === 'skip',
       once,
       policy,
+      replays$: replaysOf(pipeline.stateDir, sources, once, log),
       stop$: this.#stop,
-      onAlready: ({ source, candidate }, known) => {
+      onAlready: ({ source, candidate, id }, known) => {
         onAlready([known]);
+        void this.#endReplay(id, candidate, known.outcome);
         if (known.outcome === 'done') void this.#putAway(source, candidate, 'done');
       },
       now,
@@ -254,6 +262,7 @@ export class Generation {
     if (failure !== undefined) await this.#container.get(DeadLetter).keep(ticket, failure);
     const journal = await this.#container.getAsync(JOURNAL);
     const standing = await journal.record(this.#entryOf(ticket, failure, { confirmed, refused }));
+    await this.#endReplay(id, candidate, standing);
     if (standing === outcome) await this.#putAway(origin.source, candidate, outcome);
     ticket.release();
     const spans = this.options.monitor.leave(id);
@@ -268,6 +277,7 @@ export class Generation {
     const journal = await this.#container.getAsync(JOURNAL);
     if (thrown === undefined) {
       if ((await journal.confirm(id, sink)) === null) return undefined;
+      await this.#endReplay(id, candidate, 'done');
       await this.#putAway(source, candidate, 'done');
       return this.#settled({ id, origin: frame.origin }, frame, undefined, []);
     }
@@ -277,6 +287,20 @@ export class Generation {
     await journal.refuse(this.#entryOf(failed, failure, { confirmed: [], refused: [sink] }));
     await this.#putAway(source, candidate, 'failed');
     return this.#settled(failed, frame, failure, []);
+  }
+
+  /** What the dead letter has of the film goes when it is done; what it had under another id, because it could not be read, at once. */
+  async #endReplay(id: string, { replay }: Candidate, standing: Standing): Promise<void> {
+    const deadLetter = this.#container.get(DeadLetter);
+    try {
+      if (standing === 'done') await deadLetter.forget(id);
+      if (replay === undefined) return;
+      if (replay.letter === id) await deadLetter.endReplay(id);
+      else await deadLetter.forget(replay.letter);
+    } catch (error) {
+      // The film is settled; the next start tries again.
+      this.#container.get(LOG).warn({ frame: id }, `the dead letter cannot be tidied: ${messageOf(error)}`);
+    }
   }
 
   #settled(

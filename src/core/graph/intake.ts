@@ -24,10 +24,12 @@ export interface IntakeOptions {
   /** The sources end: a file that changes before it is read will not be offered again. */
   readonly once: boolean;
   readonly policy: Policy;
+  /** Films of the dead letter that are to run once more. */
+  readonly replays$: Observable<Offer>;
   /** No file is taken after it has emitted; what is in flight goes on. */
   readonly stop$: Observable<unknown>;
   /** Told of files whose very bytes turned out to be settled already. */
-  readonly onAlready: (offer: Offer, known: Known) => void;
+  readonly onAlready: (offer: Offer & { readonly id: string }, known: Known) => void;
   readonly now: () => Date;
   readonly monitor: Monitor;
 }
@@ -47,6 +49,7 @@ export function takeIn(
     findDuplicates,
     once,
     policy,
+    replays$,
     stop$,
     onAlready,
     now,
@@ -62,6 +65,7 @@ export function takeIn(
     ...[...sources].map(([source, { candidates$ }]) =>
       candidates$.pipe(map((candidate) => ({ source, candidate }))),
     ),
+    replays$,
   ).pipe(
     filter((offer) => !offered.has(keyOf(offer))),
     tap((offer) => offered.add(keyOf(offer))),
@@ -75,6 +79,7 @@ export function takeIn(
   async function read(admitted: Admitted): Promise<Token | null> {
     const { source } = admitted;
     let { candidate } = admitted;
+    const { replay } = candidate;
     let sha256 = '';
     let encoded: Uint8Array | undefined;
     let error: unknown = candidate.error;
@@ -82,7 +87,7 @@ export function takeIn(
       if (candidate.error === undefined) {
         let reply = await pool.read(candidate, limits.bytes);
         while (reply === null) {
-          const changed = once ? await lookAgain(candidate) : null;
+          const changed = once && replay === undefined ? await lookAgain(candidate) : null;
           if (changed === null) return giveUp(admitted);
           candidate = changed;
           reply = await pool.read(candidate, limits.bytes);
@@ -120,9 +125,14 @@ export function takeIn(
     }
     const { path, name, size, mtimeMs } = candidate;
     const film = { id, source, name, path, size, mtimeMs, sha256 };
-    const { known, delivered, duplicateOf } = await journal.admit(film, policy, findDuplicates);
+    const { known, delivered, duplicateOf } = await journal.admit(
+      film,
+      // What a replay is for has failed before, whenever that was.
+      replay === undefined ? policy : { ...policy, failedSince: Infinity },
+      findDuplicates,
+    );
     if (known !== null) {
-      onAlready({ source, candidate }, known);
+      onAlready({ source, candidate, id }, known);
       ticket.release();
       return null;
     }

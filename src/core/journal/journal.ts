@@ -133,6 +133,11 @@ export class Journal {
     return this.#ask({ kind: 'noted', key });
   }
 
+  /** Those of the films that are done. */
+  doneAmong(ids: readonly string[]): Promise<readonly string[]> {
+    return ids.length === 0 ? Promise.resolve([]) : this.#ask({ kind: 'doneAmong', ids });
+  }
+
   /** Commits what is left and closes the database. */
   async close(): Promise<void> {
     if (this.#ended) return;

@@ -94,6 +94,7 @@ export type Question =
   | { readonly kind: 'parkedCounts' }
   | { readonly kind: 'note'; readonly key: string; readonly value: string | null }
   | { readonly kind: 'noted'; readonly key: string }
+  | { readonly kind: 'doneAmong'; readonly ids: readonly string[] }
   | { readonly kind: 'close' };
 
 /** What comes back, by the kind of question. */
@@ -111,6 +112,7 @@ export interface Answers {
   parkedCounts: Record<string, number>;
   note: null;
   noted: string | null;
+  doneAmong: string[];
   close: null;
 }
 export type Answer<Q extends Question> = Answers[Q['kind']];

@@ -306,6 +306,13 @@ export class Store {
     );
   }
 
+  /** Those of the films that are done. */
+  doneAmong(ids: readonly string[]): string[] {
+    return ids.filter(
+      (id) => this.#get("SELECT 1 FROM films WHERE id = ? AND outcome = 'done'", id) !== undefined,
+    );
+  }
+
   /** Whether something is written that is not durable yet. */
   get dirty(): boolean {
     return this.#dirty;

@@ -61,6 +61,8 @@ function answer(question: Question): Answers[keyof Answers] {
       return null;
     case 'noted':
       return store.noted(question.key);
+    case 'doneAmong':
+      return store.doneAmong(question.ids);
     case 'close':
       commit();
       store.close();

@@ -58,7 +58,9 @@ export default async function handle(task: Task): Promise<Outcome<ReadReply | Cr
   }
 }
 
-async function read(candidate: Candidate, maxBytes: number): Promise<ReadReply> {
+async function read(offered: Candidate, maxBytes: number): Promise<ReadReply> {
+  const { copy } = offered.replay ?? {};
+  const candidate: Candidate = copy === undefined ? offered : { name: offered.name, ...copy };
   if (candidate.size > maxBytes) {
     throw new RxrayError(
       'FRAME_TOO_LARGE',

@@ -1,0 +1,204 @@
+import type { Command } from 'commander';
+import pc from 'picocolors';
+import { formatIssues } from '../core/config/format.js';
+import { loadPipeline } from '../core/config/load.js';
+import { stateDirOf } from '../core/config/state-dir.js';
+import { messageOf, RxrayError } from '../core/errors.js';
+import { CreateError } from '../core/graph/create.js';
+import { discardLetter, listLetters, readLetter, requestReplay, type Letter } from '../core/letters.js';
+import { printable } from '../core/printable.js';
+import { startPipeline } from '../core/run.js';
+import { builtInRegistry } from './builtins.js';
+import { EXIT } from './exit.js';
+import { createHost } from './host.js';
+import { createLog } from './log.js';
+import { columns } from './table.js';
+
+interface Flags {
+  readonly pipeline: string;
+  readonly json?: true;
+  readonly all?: true;
+}
+
+const EXAMPLES = `
+Examples:
+  $ rxray deadletter ls                     every film that failed, the latest first
+  $ rxray deadletter show 8c7ad8ad          one of them, by its id or the beginning of it
+  $ rxray deadletter replay 8c7ad8ad        run it through the present graph once more
+  $ rxray deadletter replay --all -p ward.yaml
+  $ rxray deadletter discard 8c7ad8ad       throw the copy and the reason away
+
+A replay is done by the process that runs the graph, else by this command. The film leaves the dead letter when
+every sink has it; if it fails again, it stays, with the new reason.
+
+Exit codes: 0 fine, 1 some films failed again, 2 usage or configuration, 3 fatal.`;
+
+export function deadletter(program: Command): void {
+  const command = program.command('deadletter').addHelpText('after', EXAMPLES);
+  const sub = (name: string, description: string): Command =>
+    command
+      .command(name)
+      .description(description)
+      .option('-p, --pipeline <file>', 'the pipeline file', 'pipeline.yaml')
+      .option('--json', 'print JSON');
+
+  sub('ls', 'Lists the films that failed.').action((flags: Flags) =>
+    guarded(async () => {
+      const letters = await listLetters(await stateDirOf(flags.pipeline));
+      print(flags.json ? JSON.stringify(letters, null, 2) : tableOf(letters));
+      return EXIT.fine;
+    }),
+  );
+  sub('show', 'Shows what happened to a film.')
+    .argument('<id>', 'the id of the film, or the beginning of it')
+    .action((id: string, flags: Flags) =>
+      guarded(async () => {
+        const letter = await readLetter(await stateDirOf(flags.pipeline), id);
+        print(flags.json ? JSON.stringify(letter, null, 2) : pageOf(letter));
+        return EXIT.fine;
+      }),
+    );
+  sub('replay', 'Runs films through the present graph once more.')
+    .argument('[ids...]', 'the ids of the films, or the beginnings of them')
+    .option('--all', 'all of them')
+    .action((ids: string[], flags: Flags) =>
+      guarded(async () => {
+        const chosen = await choose(ids, flags);
+        if (chosen === undefined) return EXIT.usage;
+        const { stateDir, letters } = chosen;
+        for (const { id } of letters) await requestReplay(stateDir, id);
+        return letters.length === 0 ? said(flags, 'the dead letter is empty') : replay(flags);
+      }),
+    );
+  sub('discard', 'Throws films away: the copy and the reason, not the original.')
+    .argument('[ids...]', 'the ids of the films, or the beginnings of them')
+    .option('--all', 'all of them')
+    .action((ids: string[], flags: Flags) =>
+      guarded(async () => {
+        const chosen = await choose(ids, flags);
+        if (chosen === undefined) return EXIT.usage;
+        for (const { id } of chosen.letters) await discardLetter(chosen.stateDir, id);
+        if (flags.json) print(JSON.stringify({ discarded: chosen.letters.map(({ id }) => id) }));
+        else print(`${films(chosen.letters.length)} discarded`);
+        return EXIT.fine;
+      }),
+    );
+}
+
+/** The films that were named; undefined, with a message, when none were. */
+async function choose(
+  ids: readonly string[],
+  { pipeline, all }: Flags,
+): Promise<{ stateDir: string; letters: Letter[] } | undefined> {
+  if ((all === true) === ids.length > 0) {
+    process.stderr.write('expected the ids of films, or --all\n');
+    return undefined;
+  }
+  const stateDir = await stateDirOf(pipeline);
+  if (all === true) return { stateDir, letters: await listLetters(stateDir) };
+  const letters = new Map<string, Letter>();
+  for (const id of ids) {
+    const letter = await readLetter(stateDir, id);
+    letters.set(letter.id, letter);
+  }
+  return { stateDir, letters: [...letters.values()] };
+}
+
+/** Does what was asked for, unless a running process does. */
+async function replay(flags: Flags): Promise<number> {
+  const { pipeline: file } = flags;
+  const { pipeline, issues, text } = await loadPipeline(file, builtInRegistry());
+  if (pipeline === undefined) {
+    process.stderr.write(`${formatIssues(issues, { file, text, color: pc.isColorSupported })}\n`);
+    return EXIT.usage;
+  }
+  const host = createHost(createLog());
+  try {
+    const run = await startPipeline(pipeline, host, { once: true, replaysOnly: true });
+    run.settled$.subscribe({
+      next: ({ id, outcome, failure }) => {
+        if (flags.json)
+          print(
+            JSON.stringify({ id, outcome, ...(failure && { code: failure.code, message: failure.message }) }),
+          );
+        else if (failure === undefined) print(`${pc.green('✓')} ${id.slice(0, 8)} is done`);
+        else
+          print(
+            `${pc.red('✗')} ${id.slice(0, 8)} failed again: ${printable(failure.message)} (${failure.code})`,
+          );
+      },
+      error: () => undefined,
+    });
+    const stop = (): void => {
+      run.stop();
+    };
+    process.once('SIGINT', stop).once('SIGTERM', stop);
+    const { failed } = await run.finished;
+    return failed > 0 ? EXIT.filmsFailed : EXIT.fine;
+  } catch (error) {
+    if (error instanceof RxrayError && error.code === 'STATE_LOCKED') {
+      return said(flags, 'the process that runs the graph takes them up');
+    }
+    if (!(error instanceof CreateError)) throw error;
+    process.stderr.write(`${formatIssues(error.issues, { file, text, color: pc.isColorSupported })}\n`);
+    return EXIT.usage;
+  } finally {
+    await host.unbindAllAsync();
+  }
+}
+
+function tableOf(letters: readonly Letter[]): string {
+  if (letters.length === 0) return 'the dead letter is empty';
+  const rows = letters.map(({ id, at, code, stage, file, replaying }) => [
+    id.slice(0, 8),
+    at.slice(0, 19).replace('T', ' '),
+    code,
+    stage ?? '–',
+    printable(file) + (replaying ? ' (waits for its replay)' : ''),
+  ]);
+  return columns([['ID', 'AT (UTC)', 'CODE', 'ENTRY', 'FILE'].map((text) => pc.dim(text)), ...rows]);
+}
+
+function pageOf(letter: Letter): string {
+  const { id, file, source, code, stage, message, cause, graph, sha256, at, path, kept } = letter;
+  const whereabouts =
+    kept ?? `not kept: it stays where it is${path === undefined ? '' : ` (${printable(path)})`}`;
+  const lines: [string, string][] = [
+    ['film', id],
+    ['file', printable(file)],
+    ['source', source],
+    ['failed', at],
+    ['code', code],
+    ['entry', stage ?? '– (before the first stage)'],
+    ['message', printable(message)],
+    ...(cause === null ? [] : ([['cause', printable(cause)]] as [string, string][])),
+    ['graph', graph.slice(0, 12)],
+    ['sha-256', sha256 || '– (it was not read)'],
+    ['copy', printable(whereabouts)],
+  ];
+  return columns(lines.map(([name, value]) => [pc.dim(name), value]));
+}
+
+function said(flags: Flags, message: string): number {
+  print(flags.json ? JSON.stringify({ message }) : message);
+  return EXIT.fine;
+}
+
+async function guarded(act: () => Promise<number>): Promise<void> {
+  try {
+    process.exitCode = await act();
+  } catch (error) {
+    const code = error instanceof RxrayError ? ` (${error.code})` : '';
+    process.stderr.write(`${pc.red('✗')} ${messageOf(error)}${code}\n`);
+    const isUsage = error instanceof RxrayError && /^(DEADLETTER|CONFIG)_/.test(error.code);
+    process.exitCode = isUsage ? EXIT.usage : EXIT.fatal;
+  }
+}
+
+function films(count: number): string {
+  return count === 1 ? '1 film' : `${String(count)} films`;
+}
+
+function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
