@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { durably } from './durable.js';
 import { RxrayError, messageOf } from './errors.js';
@@ -106,7 +106,10 @@ export class DeadLetter {
         await syncFolder(part);
       });
       // An earlier letter may hold the only copy: it goes when the new one is in its place.
-      if (this.#ids.has(id)) await rename(whole, old).catch(ignoreMissing);
+      if (await isThere(whole)) {
+        await rm(old, { recursive: true, force: true });
+        await rename(whole, old);
+      }
       await durably('deadletter.rename', async () => {
         await rename(part, whole);
         await syncFolder(this.dir);
@@ -139,8 +142,11 @@ export class DeadLetter {
   }
 }
 
-function ignoreMissing(error: unknown): void {
-  if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+async function isThere(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 function causeOf(thrown: unknown): string | null {
