@@ -14,7 +14,17 @@ function modules(folder: string, names: readonly string[]): Record<string, strin
 /** The plugins that come with the program: one file each, loaded only when a graph uses them. */
 export const builtIns: BuiltIns = {
   source: modules('plugins', ['watch']),
-  stage: modules('plugins', ['decode', 'clahe', 'resize', 'normalize', 'crop', 'join', 'resnet', 'anogan', 'patchcore']),
+  stage: modules('plugins', [
+    'decode',
+    'clahe',
+    'resize',
+    'normalize',
+    'crop',
+    'join',
+    'resnet',
+    'anogan',
+    'patchcore',
+  ]),
   sink: modules('sinks', ['csv', 'jsonl', 'sqlite', 'folder', 'webhook', 'console']),
 };
 

@@ -19,7 +19,7 @@ import { DeadLetter, type Failed } from '../dead-letter.js';
 import { durably } from '../durable.js';
 import { isFatal, messageOf, RxrayError } from '../errors.js';
 import { frameId, type Frame, type Origin } from '../frame.js';
-import type { Entry, Film, Known, Policy } from '../journal/protocol.js';
+import type { Entry, Film, Known, Policy, Standing } from '../journal/protocol.js';
 import type { Span } from '../monitor/meter.js';
 import type { Load, Monitor } from '../monitor/monitor.js';
 import type { Candidate, Outcome, StageInstance } from '../plugin.js';
