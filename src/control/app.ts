@@ -8,7 +8,9 @@ import { z } from 'zod';
 import { messageOf, RxrayError } from '../core/errors.js';
 import { withoutImages, type Image, type Origin } from '../core/frame.js';
 import type { Monitor } from '../core/monitor/monitor.js';
+import { discardLetter, listLetters, readLetter, requestReplay, type Letter } from '../core/letters.js';
 import { NOTICE } from '../core/notice.js';
+import type { Remade } from '../core/graph/remake.js';
 import type { PipelineRun } from '../core/run.js';
 import type { Engine } from '../engine/index.js';
 import { GradCam, hasGradCam } from './grad-cam.js';
@@ -47,6 +49,8 @@ export interface Controlled {
 const BEAT_MS = 1000;
 /** Frames that may wait for a slow looker-on before a tap leaves some out. */
 const TAP_QUEUE = 16;
+/** What is asked for is not there (any more). */
+const GONE: ReadonlySet<string> = new Set(['FRAME_UNREADABLE', 'DEADLETTER_UNKNOWN', 'CONTROL_REFUSED']);
 const MAX_BODY = 64 * 1024;
 
 const querySchema = z.strictObject({
@@ -58,6 +62,11 @@ const querySchema = z.strictObject({
   offset: z.int().min(0).default(0),
   limit: z.int().min(1).max(WORKLIST_ROWS).default(100),
 });
+
+const chosenSchema = z.union([
+  z.strictObject({ ids: z.array(z.string().min(1)).min(1) }),
+  z.strictObject({ all: z.literal(true) }),
+]);
 
 /** The process's HTTP interface: `docs/http-api.md` describes it. One for all ways in. */
 export class ControlApp {
@@ -72,7 +81,7 @@ export class ControlApp {
     this.#pictures = new Pictures((film) => {
       const graph = run();
       if (graph === undefined) throw new Refused(503, 'STARTING', 'the graph is not running yet');
-      return graph.remake(originOf(film));
+      return this.#remake(graph, film);
     });
   }
 
@@ -86,7 +95,7 @@ export class ControlApp {
         return c.json(problem('BODY', messageOf(error)), 400);
       }
       const code = error instanceof RxrayError ? error.code : 'FAILED';
-      return c.json(problem(code, messageOf(error)), code === 'FRAME_UNREADABLE' ? 404 : 500);
+      return c.json(problem(code, messageOf(error)), GONE.has(code) ? 404 : 500);
     });
     app.notFound((c) => c.json(problem('NOT_FOUND', 'there is nothing of that name'), 404));
     app.use('/api/*', async (c, next) => {
@@ -100,6 +109,7 @@ export class ControlApp {
     this.#films(app);
     this.#gradCam(app);
     this.#streams(app);
+    this.#failures(app);
     this.#models(app);
     const { pageDir } = this.controlled;
     // Absent where the program runs from its sources and the page has not been built.
@@ -297,6 +307,27 @@ export class ControlApp {
     });
   }
 
+  #failures(app: Hono): void {
+    const act = (path: string, deed: (stateDir: string, id: string) => Promise<Letter>): void => {
+      app.post(path, async (c) => {
+        const asked = chosenSchema.parse(await c.req.json());
+        const stateDir = this.#stateDir();
+        const ids = 'ids' in asked ? asked.ids : (await listLetters(stateDir)).map(({ id }) => id);
+        const letters: Letter[] = [];
+        for (const id of ids) letters.push(await deed(stateDir, id));
+        return c.json({ failures: letters.map(failureOf) });
+      });
+    };
+    app.get('/api/failures', async (c) =>
+      c.json({ failures: (await listLetters(this.#stateDir())).map(failureOf) }),
+    );
+    app.post('/api/films/:id/replay', async (c) =>
+      c.json(failureOf(await requestReplay(this.#stateDir(), c.req.param('id')))),
+    );
+    act('/api/failures/replay', requestReplay);
+    act('/api/failures/discard', discardLetter);
+  }
+
   #models(app: Hono): void {
     const { monitor, worklist } = this.controlled;
     app.get('/api/models', async (c) => {
@@ -307,6 +338,24 @@ export class ControlApp {
       const models = monitor.pipeline === undefined ? [] : await modelsOf(monitor.pipeline);
       return c.json({ models: driftOf(models, await worklist.all()) });
     });
+  }
+
+  /** From the file itself, or where that has gone from the copy that the dead letter keeps. */
+  async #remake(graph: PipelineRun, film: Film): Promise<Remade> {
+    const origin = originOf(film);
+    try {
+      return await graph.remake(origin);
+    } catch (error) {
+      const letter = await readLetter(this.#stateDir(), film.id).catch(() => null);
+      if (letter === null || letter.kept === null) throw error;
+      return graph.remake({ ...origin, path: letter.kept });
+    }
+  }
+
+  #stateDir(): string {
+    const { pipeline } = this.controlled.monitor;
+    if (pipeline === undefined) throw new Refused(503, 'STARTING', 'the graph is not running yet');
+    return pipeline.stateDir;
   }
 
   async #film(c: Context): Promise<Film> {
@@ -371,6 +420,11 @@ function say(stream: SSEStreamingApi, event: string, data: unknown): Promise<voi
 function send(c: Context, picture: Picture | null): Response {
   if (picture === null) throw new Refused(404, 'NO_PICTURE', 'there is no picture of the film there');
   return c.body(picture.data, 200, { 'content-type': picture.type, 'cache-control': 'private, max-age=60' });
+}
+
+/** A film in the dead letter, without the places where its files lie. */
+function failureOf({ kept, path: _path, ...letter }: Letter): object {
+  return { ...letter, kept: kept !== null };
 }
 
 function originOf({ source, file, path, size, mtimeMs, sha256, receivedAt }: Film): Origin {

@@ -288,13 +288,35 @@ describe('the control interface', () => {
     expect(await post()).to.deep.equal([409, { error: { code: 'RELOAD', message: 'an unknown key' } }]);
   });
 
+  it('lists what failed, runs it again when asked, and throws it away', async () => {
+    const failures = async (): Promise<{ id: string; file: string }[]> =>
+      ((await client.json('/api/failures')) as { failures: { id: string; file: string }[] }).failures;
+    const [bad, ...others] = await failures();
+    expect(others).to.deep.equal([]);
+    expect(bad).to.include({ file: 'bad.png', stage: 'decode', kept: true, replaying: false });
+    expect(bad).not.to.have.property('path');
+
+    const again = firstValueFrom(monitor.settled$);
+    const asked = await client.json(`/api/films/${bad!.id}/replay`, { method: 'POST' });
+    expect(asked).to.include({ id: bad!.id, replaying: true });
+    expect(await again).to.include({ id: bad!.id, outcome: 'failed' });
+
+    const body = { ids: [bad!.id] };
+    await client.json('/api/failures/discard', { method: 'POST', body });
+    expect(await failures()).to.deep.equal([]);
+    const gone = await client
+      .json('/api/failures/replay', { method: 'POST', body })
+      .catch((error: unknown) => error);
+    expect(String(gone)).to.contain('dead letter');
+  });
+
   it('is scraped by Prometheus', async () => {
     const metrics = await (await fetch(`${page}metrics`)).text();
     expect(metrics).to.contain('# TYPE rxray_stage_duration_seconds histogram');
     expect(metrics).to.match(/^rxray_stage_duration_seconds_bucket\{stage="decode",le="\+Inf"\} [3-9]$/m);
-    expect(metrics).to.match(/^rxray_stage_errors_total\{stage="decode"\} 1$/m);
+    expect(metrics).to.match(/^rxray_stage_errors_total\{stage="decode"\} [12]$/m);
     expect(metrics).to.match(/^rxray_sink_frames_total\{sink="csv"\} \d$/m);
-    expect(metrics).to.match(/^rxray_films_total\{outcome="failed"\} 1$/m);
+    expect(metrics).to.match(/^rxray_films_total\{outcome="failed"\} [12]$/m);
     expect(metrics).to.match(/^rxray_sink_parked_films\{sink="csv"\} 0$/m);
     expect(metrics).to.match(/^process_resident_memory_bytes \d/m);
   });
