@@ -346,9 +346,12 @@ export class ControlApp {
     try {
       return await graph.remake(origin);
     } catch (error) {
-      const letter = await readLetter(this.#stateDir(), film.id).catch(() => null);
-      if (letter === null || letter.kept === null) throw error;
-      return graph.remake({ ...origin, path: letter.kept });
+      const kept = await readLetter(this.#stateDir(), film.id).then(
+        (letter) => letter.kept,
+        () => null,
+      );
+      if (kept === null) throw error;
+      return graph.remake({ ...origin, path: kept });
     }
   }
 
