@@ -7,6 +7,7 @@ import {
   mkdir,
   open,
   opendir,
+  readFile,
   realpath,
   stat,
   unlink,
@@ -493,8 +494,8 @@ async function realPathOf(path: string): Promise<string> {
 }
 
 /**
- * Puts a file at `to` as well, also on another disk; where there is one of that name, as `name-1`,
- * `name-2`, …
+ * Puts a file at `to` as well, also on another disk; where there is another one of that name, as `name-1`,
+ * `name-2`, … Durable when it resolves.
  */
 async function putAside(from: string, to: string): Promise<void> {
   await mkdir(dirname(to), { recursive: true });
@@ -506,11 +507,13 @@ async function putAside(from: string, to: string): Promise<void> {
       return;
     } catch (error) {
       if (!isCode(error, 'EEXIST')) throw error;
+      // Put there before a crash, which came before it was taken away from here.
+      if (await areSame(from, free)) return;
     }
   }
 }
 
-/** Unlike a rename, neither ever overwrites. A copy is on the disk when this resolves. */
+/** Unlike a rename, neither ever overwrites. */
 async function linkOrCopy(from: string, to: string): Promise<void> {
   try {
     await link(from, to);
@@ -519,9 +522,18 @@ async function linkOrCopy(from: string, to: string): Promise<void> {
     // Another disk, or one without hard links.
     await copyFile(from, to, constants.COPYFILE_EXCL);
     await sync(to);
-    // Windows keeps the names in a folder without being asked, and cannot be asked.
-    if (process.platform !== 'win32') await sync(dirname(to));
   }
+  // Windows keeps the names in a folder without being asked, and cannot be asked.
+  if (process.platform !== 'win32') await sync(dirname(to));
+}
+
+/** Whether the two are one file, or have the same bytes. */
+async function areSame(one: string, other: string): Promise<boolean> {
+  const [a, b] = await Promise.all([stat(one), stat(other)]);
+  if (a.dev === b.dev && a.ino === b.ino) return true;
+  if (!b.isFile() || a.size !== b.size) return false;
+  const [bytes, others] = await Promise.all([readFile(one), readFile(other)]);
+  return bytes.equals(others);
 }
 
 async function sync(path: string): Promise<void> {

@@ -88,6 +88,7 @@ export async function chaos(options: ChaosOptions): Promise<Tally> {
         program: options.program,
         nextDoom,
         onDeath,
+        keep: suspicion === undefined,
       });
       tally.files += verdict.files;
       tally.lost.push(...verdict.lost);

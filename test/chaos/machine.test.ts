@@ -32,12 +32,12 @@ describe('a pipeline on a machine in trouble', function () {
   }
 
   it('loses nothing on a full disk, and goes on when there is room again', async function () {
-    if (process.platform !== 'linux' || process.getuid?.() !== 0) {
-      this.test!.title += ' (skipped: only root can mount a small disk)';
+    const disk = await mkdtemp(join(tmpdir(), 'rxray-small-disk-'));
+    if (!(await works('mount', '-t', 'tmpfs', '-o', 'size=12m', 'tmpfs', disk))) {
+      await rm(disk, { recursive: true });
+      this.test!.title += ' (skipped: nobody may mount a small disk here)';
       this.skip();
     }
-    const disk = await mkdtemp(join(tmpdir(), 'rxray-small-disk-'));
-    await execute('mount', ['-t', 'tmpfs', '-o', 'size=12m', 'tmpfs', disk]);
     try {
       const ward = await Ward.open(0, 60, { parent: disk, limits: { minFreeBytes: 0 } });
       await ward.drop(60);
@@ -65,7 +65,7 @@ describe('a pipeline on a machine in trouble', function () {
     const life = await live(program.main, ward.folder, undefined, { under: ['prlimit', '--nofile=40'] });
     expect(ENDS, life.stderr).to.include(life.code);
     await settle(ward);
-    await ward.close({ files: 0, lost: [], double: [] });
+    await ward.close();
   });
 
   it('takes what arrives where the system grants no inotify', async function () {
@@ -88,7 +88,7 @@ describe('a pipeline on a machine in trouble', function () {
     expect(life.code, life.stderr).to.be.oneOf([0, 1]);
     expect(life.settled.size).to.equal(60);
     await settle(ward);
-    await ward.close({ files: 0, lost: [], double: [] });
+    await ward.close();
   });
 
   it('does not care about a clock that is set back', async () => {
@@ -100,7 +100,7 @@ describe('a pipeline on a machine in trouble', function () {
     const second = await live(program.main, ward.folder, undefined, { preload: [clock] });
     expect(second.code, second.stderr).to.equal(1);
     await settle(ward);
-    await ward.close({ files: 0, lost: [], double: [] });
+    await ward.close();
   });
 
   it('loses nothing when the disk fails to sync now and then', async function () {
@@ -118,6 +118,6 @@ describe('a pipeline on a machine in trouble', function () {
     });
     expect(ENDS, life.stderr).to.include(life.code);
     await settle(ward);
-    await ward.close({ files: 0, lost: [], double: [] });
+    await ward.close();
   });
 });

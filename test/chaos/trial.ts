@@ -104,12 +104,9 @@ export class Ward {
     return check(this.folder);
   }
 
-  /** What went wrong stays to be looked at. */
-  async close(verdict?: Verdict): Promise<void> {
+  async close(keep = false): Promise<void> {
     await this.receiver.close();
-    if (verdict?.lost.length === 0 && verdict.double.length === 0) {
-      await rm(this.folder, { recursive: true, force: true });
-    }
+    if (!keep) await rm(this.folder, { recursive: true, force: true });
   }
 }
 
@@ -121,21 +118,18 @@ export interface TrialOptions {
   /** When the next life is to end; undefined: no more kills. `fresh`: no film is through yet. */
   readonly nextDoom: (fresh: boolean) => Doom | undefined;
   readonly onDeath: (life: Life) => void;
+  /** Whether the folder of a trial that went wrong stays to be looked at. */
+  readonly keep: boolean;
 }
 
 /**
  * One ward, from its first film to its last: the program is started, killed and started again until almost
  * all films are through; then it may work to its end, and the checker accounts for every film.
  */
-export async function runTrial({
-  number,
-  films,
-  program,
-  nextDoom,
-  onDeath,
-}: TrialOptions): Promise<Verdict> {
+export async function runTrial(options: TrialOptions): Promise<Verdict> {
+  const { number, films, program, nextDoom, onDeath, keep } = options;
   const ward = await Ward.open(number, films);
-  let verdict: Verdict | undefined;
+  let wrong = true;
   try {
     const early = Math.floor(films * 0.7);
     await ward.drop(early);
@@ -149,12 +143,13 @@ export async function runTrial({
       if (life.code !== null) throw new Error(`the program ended by itself (${life.code}): ${life.stderr}`);
       onDeath(life);
     }
-    verdict = await ward.finish(program);
+    const verdict = await ward.finish(program);
+    wrong = verdict.lost.length + verdict.double.length > 0;
     return verdict;
   } catch (error) {
-    throw new Error(`trial ${number}, kept in ${ward.folder}`, { cause: error });
+    throw new Error(`trial ${number}, in ${ward.folder}`, { cause: error });
   } finally {
-    await ward.close(verdict);
+    await ward.close(keep && wrong);
   }
 }
 

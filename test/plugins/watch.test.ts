@@ -2,9 +2,12 @@ import { execSync, spawnSync } from 'node:child_process';
 import { renameSync, writeFileSync } from 'node:fs';
 import {
   appendFile,
+  copyFile,
+  link,
   lstat,
   mkdir,
   mkdtemp,
+  readdir,
   readFile,
   rename,
   rm,
@@ -424,6 +427,19 @@ describe('watch', () => {
         ['a-2.png', 'third'],
       ] as const) {
         expect(await readFile(join(folder, 'archive/ward', name), 'utf8')).to.equal(text);
+      }
+    });
+
+    it('finishes a move that was cut short, without a second copy', async () => {
+      const move = { onDone: 'move', moveTo: 'archive' };
+      for (const put of [link, copyFile]) {
+        await putOld('a.png', 'first');
+        await mkdir(join(folder, 'archive'), { recursive: true });
+        await put(join(folder, 'inbox/a.png'), join(folder, 'archive/a.png'));
+        await settle(move, 'a.png');
+        expect(await exists('inbox/a.png')).to.equal(false);
+        expect(await readdir(join(folder, 'archive'))).to.deep.equal(['a.png']);
+        await rm(join(folder, 'archive/a.png'));
       }
     });
 
