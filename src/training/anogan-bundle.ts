@@ -55,7 +55,8 @@ export async function makeAnogan(
   if (encoder?.interrupted === true) return undefined;
   // Out of time before the first epoch: no encoder is better than an untrained one.
   const encoded = encoder !== undefined && encoder.history.length > 0;
-  const parameters = turnLatentSpace(encoded ? encoder.parameters : outcome.parameters);
+  const networks = encoded ? encoder.parameters : outcome.parameters;
+  const parameters = settings.principalAxes === false ? networks : turnLatentSpace(networks);
 
   const methods = encoded ? ANOGAN_METHODS : (['search'] as const);
   const total = methods.length * (data.reference.length + val.index.length);

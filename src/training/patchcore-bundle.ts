@@ -1,3 +1,4 @@
+import { basename } from 'node:path';
 import { RxrayError, messageOf } from '../core/errors.js';
 import { readInitializers, type Engine, type HostTensors } from '../engine/index.js';
 import { readBundle, readBundleFile, writeBundle, type Bundle } from '../models/bundle.js';
@@ -103,6 +104,8 @@ export async function makePatchcore(
     training: {
       command: recipe.command,
       ...settings,
+      // Folders of this machine are nobody's business.
+      ...('bundle' in network && { network: { bundle: basename(network.bundle) } }),
       normal,
       supervised,
       films: normals.length,

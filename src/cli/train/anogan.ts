@@ -16,6 +16,7 @@ interface Options extends CommonOptions {
   readonly encoderEpochs: number;
   readonly kappa: number;
   readonly refineSteps: number;
+  readonly principalAxes: boolean;
   readonly encoderLambda?: number;
 }
 
@@ -48,6 +49,7 @@ export function trainAnogan(train: Command): void {
       'share of the discrimination loss where the encoder is used (default: --lambda)',
       share,
     )
+    .option('--no-principal-axes', 'leave the latent space as it was trained: a slower search')
     .option('--refine-steps <n>', "gradient steps from the encoder's start, for method: refine", positive, 5)
     .addHelpText(
       'after',
@@ -77,6 +79,7 @@ export function trainAnogan(train: Command): void {
               tolerance: options.tolerance,
             },
             refineSteps: options.refineSteps,
+            principalAxes: options.principalAxes,
             encoderLambda: options.encoderLambda ?? options.lambda,
             ...(options.encoderEpochs > 0 && {
               encoder: {
