@@ -46,6 +46,10 @@ const COMMANDS: Readonly<Record<string, Listed>> = {
     summary: 'Trains a model on labelled films and writes its bundle.',
     load: async () => (await import('./train.js')).train,
   },
+  import: {
+    summary: 'Makes a bundle of an ONNX classifier from elsewhere.',
+    load: async () => (await import('./import.js')).importCommand,
+  },
   evaluate: {
     summary: 'Judges a trained model on labelled films.',
     load: async () => (await import('./evaluate.js')).evaluate,

@@ -39,6 +39,8 @@ export const ERROR_CODES = {
   // training and evaluation: exit code 2
   TRAINING_DATA: 'The films for training or evaluation cannot be used.',
   TRAINING_RESUME: 'The checkpoint does not belong to this training.',
+  // models from elsewhere: exit code 2
+  IMPORT_REFUSED: 'The model does not fit what was said of it.',
   // looking at a running process: exit code 2
   CONTROL_NOT_RUNNING: 'No process runs the graph of that state folder.',
   CONTROL_REFUSED: 'The running process cannot give what was asked for.',

@@ -187,7 +187,8 @@ function ownCopies(request: Request): { request: Request; transfer: ArrayBuffer[
   if (request.type === 'setState')
     return { request: { ...request, tensors: copy(request.tensors) }, transfer };
   if (request.type === 'load' && typeof request.model !== 'string') {
-    const model = request.model.slice();
+    // Not slice(): a Buffer's is a view of the same memory, which would leave the caller.
+    const model = new Uint8Array(request.model);
     transfer.push(model.buffer);
     return { request: { ...request, model }, transfer };
   }

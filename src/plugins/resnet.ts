@@ -78,9 +78,34 @@ async function openOnnx(
   const [input] = network.current.inputs;
   if (input === undefined) throw new Error('it has no input');
   return {
-    run: (images) => network.use((session) => session.run({ [input.name]: images })),
+    run: (images) =>
+      network.use((session) =>
+        input.dims[0] === 1
+          ? oneByOne(images, (image) => session.run({ [input.name]: image }))
+          : session.run({ [input.name]: images }),
+      ),
     dispose: () => network.dispose(),
   };
+}
+
+/** For a network that was exported for a batch of one, as PyTorch does unless it is told otherwise. */
+async function oneByOne(
+  { data, dims }: HostTensor,
+  run: (image: HostTensor) => Promise<HostTensors>,
+): Promise<HostTensors> {
+  const [count = 0, ...rest] = dims;
+  const size = data.length / Math.max(1, count);
+  const joined: Record<string, { data: Float32Array; dims: number[] }> = {};
+  for (let i = 0; i < count; i++) {
+    const image = { data: data.slice(i * size, (i + 1) * size), dims: [1, ...rest] };
+    for (const [name, tensor] of Object.entries(await run(image))) {
+      if (!(tensor.data instanceof Float32Array)) continue;
+      const { length } = tensor.data;
+      joined[name] ??= { data: new Float32Array(count * length), dims: [count, ...tensor.dims.slice(1)] };
+      joined[name].data.set(tensor.data, i * length);
+    }
+  }
+  return joined;
 }
 
 async function openTensorflow({ architecture }: Bundle, bytes: Uint8Array): Promise<Classifier> {
@@ -109,11 +134,11 @@ export function classify(
 
 /**
  * Probabilities per film, calibrated where the bundle says how. An output named `probabilities` is taken
- * as it is, others are logits.
+ * as it is, and so is that of an imported model which gives probabilities; others are logits.
  */
 function probabilitiesOf(
   outputs: HostTensors,
-  { name, labels, calibration }: Bundle,
+  { name, labels, calibration, architecture }: Bundle,
   component: string,
 ): number[][] {
   const given = outputs.probabilities;
@@ -127,10 +152,11 @@ function probabilitiesOf(
       { component },
     );
   }
+  const ready = given !== undefined || architecture.output === 'probabilities';
   const { data } = tensor;
   return Array.from({ length: films }, (_, i) => {
     const row = Array.from(data.subarray(i * classes, (i + 1) * classes));
-    const probabilities = given === undefined ? softmax(row) : row;
+    const probabilities = ready ? row : softmax(row);
     return calibration === undefined ? probabilities : temper(probabilities, calibration.temperature);
   });
 }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
@@ -22,15 +22,10 @@ export async function phantomCheck(
 ): Promise<NonNullable<Bundle['check']>> {
   const dir = await mkdtemp(join(tmpdir(), 'rxray-phantom-'));
   try {
-    const { data, width, height } = phantomFilm(PHANTOM).image;
-    const raw = { width, height, channels: 1 } as const;
-    const png = await sharp(data as Uint8Array, { raw })
-      .toColourspace('b-w')
-      .png()
-      .toBuffer();
-    const path = join(dir, 'phantom.png');
-    await writeFile(path, png);
-    const sha256 = createHash('sha256').update(png).digest('hex');
+    const path = await savePhantom(dir);
+    const sha256 = createHash('sha256')
+      .update(await readFile(path))
+      .digest('hex');
     const film = { path, name: 'phantom.png', class: 'phantom', patient: 'phantom', sha256 };
     const steps = await resolveChain(chain, registry, baseDir);
     const prepared = await prepareFilms([film], steps, { cacheDir: dir, baseDir, log, rxray, threads: 1 });
@@ -42,4 +37,15 @@ export async function phantomCheck(
   } finally {
     await rm(dir, { recursive: true });
   }
+}
+
+/** Saves it in `dir`; returns its path. */
+export async function savePhantom(dir: string): Promise<string> {
+  const { data, width, height } = phantomFilm(PHANTOM).image;
+  const path = join(dir, 'phantom.png');
+  await sharp(data as Uint8Array, { raw: { width, height, channels: 1 } })
+    .toColourspace('b-w')
+    .png()
+    .toFile(path);
+  return path;
 }

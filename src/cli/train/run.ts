@@ -196,11 +196,16 @@ export function usualChain(side: number): PreprocessingStep[] {
   ];
 }
 
+/** A YAML list of stages. Throws `TRAINING_DATA`. */
+export function chainFile(path: string): Promise<PreprocessingStep[]> {
+  return yamlOf(path, chainSchema);
+}
+
 async function chainOf(
   path: string | undefined,
   usual: PreprocessingStep[] | (() => Promise<PreprocessingStep[]>),
 ): Promise<PreprocessingStep[]> {
-  if (path !== undefined) return yamlOf(path, chainSchema);
+  if (path !== undefined) return chainFile(path);
   return Array.isArray(usual) ? usual : usual();
 }
 

@@ -1,0 +1,186 @@
+import { createRequire } from 'node:module';
+import { readFile } from 'node:fs/promises';
+import { basename, extname, resolve } from 'node:path';
+import { isCancel, select, text } from '@clack/prompts';
+import { InvalidArgumentError, Option, type Command } from 'commander';
+import { RxrayError } from '../core/errors.js';
+import type { Classification } from '../core/frame.js';
+import { Engine } from '../engine/index.js';
+import type { PreprocessingStep } from '../models/bundle.js';
+import { importClassifier, openOnnxClassifier, type OnnxInput } from '../training/import-classifier.js';
+import { builtInRegistry } from './builtins.js';
+import { EXIT } from './exit.js';
+import { createLog } from './log.js';
+import { chainFile } from './train/run.js';
+
+const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
+
+interface Flags {
+  readonly out: string;
+  readonly labels?: string;
+  readonly layout?: 'NHWC' | 'NCHW';
+  readonly size?: number;
+  readonly channels?: '1' | '3';
+  readonly range?: number[];
+  readonly mean?: number[];
+  readonly std?: number[];
+  readonly preprocess?: string;
+  readonly film?: string;
+  readonly license: string;
+  readonly source: string;
+  readonly json?: true;
+}
+
+const EXAMPLES = `
+Examples:
+  $ rxray import resnet18.onnx --out models/mine --labels normal,opacity --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+  $ rxray import xrv.onnx --out models/xrv --labels labels.txt --range=-1024,1024 --film film.png
+  $ rxray import model.onnx --out models/mine          asks for what the file does not say, in a terminal
+
+The model answers for one film, the one of --film or a phantom, before you trust it: see that it is plausible.
+Exit codes: 0 fine, 2 wrong usage or a model that does not fit what was said of it, 3 fatal.`;
+
+export function importCommand(program: Command): void {
+  program
+    .command('import')
+    .argument('<model>', 'an ONNX classifier: an export of torchvision, timm, torchxrayvision, …')
+    .requiredOption('--out <dir>', "the bundle's folder")
+    .option('--labels <names|file>', 'its classes in order: a,b,c, or a file with one a line')
+    .addOption(new Option('--layout <name>', 'order of its input').choices(['NHWC', 'NCHW']))
+    .option('--size <pixels>', 'side of its input', (value) => numbers(1)(value)[0])
+    .addOption(new Option('--channels <n>', 'of its input').choices(['1', '3']))
+    .option('--range <low,high>', 'what black and white are before mean and std (default: 0,1)', numbers(2))
+    .option('--mean <numbers>', 'in units of the range, one or one per channel (default: 0)', numbers(1, 3))
+    .option('--std <numbers>', 'likewise (default: 1)', numbers(1, 3))
+    .option('--preprocess <file>', 'YAML list of the stages before it (default: decode, resize)')
+    .option('--film <file>', 'a film to try it on (default: a phantom)')
+    .option('--license <id>', 'of the weights (SPDX)', 'unknown')
+    .option('--source <text>', 'where the model comes from', 'Not stated.')
+    .option('--json', 'print one JSON object')
+    .addHelpText('after', EXAMPLES)
+    .action(async (model: string, flags: Flags) => {
+      process.exitCode = await importModel(model, flags);
+    });
+}
+
+/** Returns the exit code. */
+async function importModel(model: string, flags: Flags): Promise<number> {
+  const engine = new Engine();
+  try {
+    const opened = await openOnnxClassifier(model, engine);
+    const known = await complete(flags, opened.input);
+    if (known === undefined) return EXIT.usage;
+    const out = resolve(flags.out);
+    const { width, height } = known;
+    const usual: PreprocessingStep[] = [
+      { use: 'decode', with: {} },
+      { use: 'resize', with: { width, height } },
+    ];
+    const chain = flags.preprocess === undefined ? usual : await chainFile(flags.preprocess);
+    const { license, source, film } = flags;
+    const settings = { ...known, chain, license, source, name: basename(out) };
+    const services = { registry: builtInRegistry(), engine, log: createLog(), rxray: version };
+    const { bundle, result } = await importClassifier(opened, settings, out, film, services);
+    const answer = result as Classification;
+    if (flags.json) {
+      console.log(
+        JSON.stringify({ bundle: out, output: bundle.architecture.output, answer: answer.probabilities }),
+      );
+      return EXIT.fine;
+    }
+    const best = answer.topK.map(({ label, probability }) => `${label} ${(100 * probability).toFixed(1)} %`);
+    console.log(`${out}: the model answers with ${String(bundle.architecture.output)}.`);
+    console.log(`Of ${film ?? 'a phantom film'} it says: ${best.join(', ')}. Is that plausible?`);
+    console.log('Not a medical device.');
+    return EXIT.fine;
+  } catch (error) {
+    if (!(error instanceof RxrayError)) throw error;
+    process.stderr.write(`${error.code} ${error.message}\n`);
+    return EXIT.usage;
+  } finally {
+    await engine.dispose();
+  }
+}
+
+/** Adds what the file says, then what the person answers; undefined when something is still missing. */
+async function complete(flags: Flags, input: OnnxInput) {
+  const interactive = process.stdin.isTTY && process.stdout.isTTY;
+  const missing: string[] = [];
+  const ask = async (option: string, message: string, placeholder: string): Promise<string | undefined> => {
+    const answer = interactive ? await text({ message, placeholder, defaultValue: placeholder }) : undefined;
+    if (typeof answer === 'string') return answer;
+    missing.push(option);
+    return undefined;
+  };
+  const layout =
+    flags.layout ?? input.layout ?? (interactive ? await askLayout() : (missing.push('--layout'), undefined));
+  const side =
+    flags.size === undefined ? await sideOf(input, ask) : { width: flags.size, height: flags.size };
+  const channels =
+    (flags.channels === undefined ? undefined : (Number(flags.channels) as 1 | 3)) ??
+    input.channels ??
+    ((await ask('--channels', 'How many channels has its input, 1 or 3?', '3')) === '1' ? 1 : 3);
+  const labels = await labelsOf(
+    flags.labels ?? (await ask('--labels', 'Its classes in order?', 'normal,opacity')),
+  );
+  const list = async (
+    given: number[] | undefined,
+    question: string,
+    usual: string,
+  ): Promise<readonly number[]> => {
+    if (given !== undefined || !interactive) return given ?? usual.split(',').map(Number);
+    const answer = await text({ message: question, placeholder: usual, defaultValue: usual });
+    return isCancel(answer) ? usual.split(',').map(Number) : numbers(1, 3)(answer);
+  };
+  const [low = 0, high = 1] = await list(flags.range, 'What are black and white?', '0,1');
+  const mean = await list(flags.mean, 'Mean that is taken off?', '0');
+  const std = await list(flags.std, 'Standard deviation that is divided by?', '1');
+  if (missing.length > 0 || layout === undefined || side === undefined) {
+    process.stderr.write(`the model does not say everything: give ${missing.join(', ')}\n`);
+    return undefined;
+  }
+  return { ...side, layout, channels, labels, range: [low, high] as const, mean, std };
+}
+
+async function askLayout(): Promise<'NHWC' | 'NCHW' | undefined> {
+  const options = [
+    { value: 'NCHW' as const, label: 'NCHW', hint: 'PyTorch' },
+    { value: 'NHWC' as const, label: 'NHWC', hint: 'TensorFlow' },
+  ];
+  const answer = await select({ message: 'In which order are its images?', options });
+  return isCancel(answer) ? undefined : answer;
+}
+
+async function sideOf(
+  { width, height }: OnnxInput,
+  ask: (option: string, message: string, placeholder: string) => Promise<string | undefined>,
+): Promise<{ width: number; height: number } | undefined> {
+  if (width !== undefined && height !== undefined) return { width, height };
+  const answer = Number(await ask('--size', 'How many pixels has a side of its input?', '224'));
+  return answer > 0 ? { width: answer, height: answer } : undefined;
+}
+
+/** `a,b,c`, or a file with one label a line. */
+async function labelsOf(given: string | undefined): Promise<string[]> {
+  if (given === undefined) return [];
+  const list = extname(given) === '' || given.includes(',') ? given.split(',') : lines(given);
+  return (await list).map((label) => label.trim()).filter((label) => label !== '');
+}
+
+async function lines(path: string): Promise<string[]> {
+  try {
+    return (await readFile(path, 'utf8')).split('\n');
+  } catch (cause) {
+    throw new RxrayError('IMPORT_REFUSED', `the labels in ${path} cannot be read`, { cause });
+  }
+}
+
+function numbers(...counts: readonly number[]): (value: string) => number[] {
+  return (value) => {
+    const list = value.split(',').map((part) => (part.trim() === '' ? NaN : Number(part)));
+    if (counts.includes(list.length) && list.every(Number.isFinite)) return list;
+    throw new InvalidArgumentError(
+      `expected ${counts.join(' or ')} numbers, such as ${counts.includes(3) ? '0.5' : '0,1'}`,
+    );
+  };
+}

@@ -1,0 +1,105 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import * as tf from '@tensorflow/tfjs-core';
+import { expect } from 'chai';
+import { toOnnx } from '../../src/engine/index.js';
+import { readBundle } from '../../src/models/bundle.js';
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const SOURCE = ['--import', 'tsx', '--import', './test/support/tsx-threads.mjs', 'src/cli/main.ts'];
+
+interface Result {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+async function rxray(...args: string[]): Promise<Result> {
+  const child = spawn(process.execPath, [...SOURCE, ...args], {
+    cwd: ROOT,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, NODE_OPTIONS: '' },
+  });
+  let [stdout, stderr] = ['', ''];
+  child.stdout.setEncoding('utf8').on('data', (chunk: string) => (stdout += chunk));
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => (stderr += chunk));
+  const [code] = (await once(child, 'close')) as [number | null];
+  return { code, stdout, stderr };
+}
+
+/** As PyTorch exports them: N × C × H × W. Its logits are the mean brightness, twice it, and its negative. */
+function foreign(batch: 'symbolic' | undefined, softmax = false): Uint8Array {
+  return toOnnx(
+    ({ input }) => {
+      const mean = tf.mean(input as tf.Tensor4D, [1, 2, 3]);
+      const logits = tf.stack([mean, tf.mul(mean, 2), tf.neg(mean)], 1);
+      return { output: softmax ? tf.softmax(logits) : logits };
+    },
+    { input: { shape: [1, 3, 32, 32] } },
+    batch === undefined ? {} : { batch },
+  ).bytes;
+}
+
+describe('rxray import', function () {
+  this.timeout(120_000);
+  let dir: string;
+  before(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'rxray-import-'));
+    await writeFile(join(dir, 'model.onnx'), foreign('symbolic'));
+    await writeFile(join(dir, 'single.onnx'), foreign(undefined, true));
+    await writeFile(join(dir, 'labels.txt'), 'dark\nbright\nnegative\n');
+  });
+  after(() => rm(dir, { recursive: true }));
+
+  const model = (name: string, out: string): string[] => ['import', join(dir, name), '--out', join(dir, out)];
+
+  it('writes a bundle whose mean and std are those of samples from 0 to 1, and tries it on a film', async () => {
+    const given = ['--labels', 'dark,bright,negative', '--range=-1024,1024', '--mean', '512', '--std', '256'];
+    const { code, stdout, stderr } = await rxray(...model('model.onnx', 'wide'), ...given, '--json');
+    expect(code, stderr).to.equal(0);
+    const said = JSON.parse(stdout) as { output: string; answer: Record<string, number> };
+    expect(said.output).to.equal('logits');
+    expect(Object.keys(said.answer)).to.deep.equal(['dark', 'bright', 'negative']);
+    // Logits m, 2m and −m: the ratios of neighbours tell the same m, which is a film's mean brightness.
+    const { dark = 0, bright = 0, negative = 0 } = said.answer;
+    const m = Math.log(bright / dark);
+    expect(Math.log(dark / negative)).to.be.closeTo(2 * m, 1e-3);
+    expect((m * 256 + 512 + 1024) / 2048).to.be.within(0.2, 0.8);
+    const bundle = await readBundle(join(dir, 'wide'));
+    expect(bundle.input).to.deep.equal({
+      ...{ width: 32, height: 32, channels: 3, layout: 'NCHW' },
+      ...{ mean: [0.75], std: [0.125] },
+    });
+    expect(bundle.check?.tensor).to.match(/^[0-9a-f]{64}$/);
+    expect(await readFile(join(dir, 'wide', 'README.md'), 'utf8')).to.include('Not a medical device');
+  });
+
+  it('runs a model that was exported for one film at a time, and leaves its probabilities as they are', async () => {
+    const labels = ['--labels', join(dir, 'labels.txt')];
+    const { code, stdout, stderr } = await rxray(...model('single.onnx', 'single'), ...labels);
+    expect(code, stderr).to.equal(0);
+    expect(stdout)
+      .to.include('the model answers with probabilities')
+      .and.to.match(/it says: bright \d/);
+    expect((await readBundle(join(dir, 'single'))).architecture).to.include({ output: 'probabilities' });
+  });
+
+  it('refuses, with 2 and the reason, what cannot be true', async () => {
+    const few = await rxray(...model('model.onnx', 'x'), '--labels', 'a,b');
+    expect(few.code).to.equal(2);
+    expect(few.stderr).to.include('IMPORT_REFUSED expected one number for each of the 2 labels');
+    const size = await rxray(...model('model.onnx', 'x'), '--labels', 'a,b,c', '--size', '48');
+    expect(size.code).to.equal(2);
+    expect(size.stderr).to.include('it does not run on NCHW images of 48×48×3');
+    const silent = await rxray(...model('model.onnx', 'x'));
+    expect(silent.code).to.equal(2);
+    expect(silent.stderr).to.include('the model does not say everything: give --labels');
+    const none = await rxray(...model('labels.txt', 'x'), '--labels', 'a');
+    expect(none.code).to.equal(2);
+    expect(none.stderr).to.include('IMPORT_REFUSED').and.to.include('cannot be loaded');
+  });
+});
