@@ -23,6 +23,7 @@ interface EvaluateOptions {
   readonly data: string;
   readonly split?: string;
   readonly columns?: string;
+  readonly directory?: string;
   readonly normal?: string;
   readonly method?: string;
   readonly cache: string;
@@ -51,6 +52,7 @@ export function evaluate(program: Command): void {
     .requiredOption('--data <path>', 'a manifest (CSV) or a folder of classes')
     .option('--split <name>', 'train, val, test or all')
     .option('--columns <names>', "the manifest's columns, e.g. path=file,class=label,patient=id")
+    .option('--directory <dir>', "what the manifest's paths are relative to (default: the manifest's folder)")
     .option('--normal <class>', "the class of healthy films (default: the bundle's)")
     .option('--method <name>', 'how an AnoGAN scores: search, encoder or refine')
     .option('--cache <dir>', 'where preprocessed films are kept', '.rxray/cache')
@@ -75,7 +77,12 @@ export async function evaluateFiles(
     const dir = resolve(path);
     const bundle = await readBundle(dir);
     // Nothing is drawn: where the data name no split, all films are of one.
-    const dataset = await readDataset(options.data, { validation: 0, columns: columnsOf(options.columns) });
+    const { directory } = options;
+    const dataset = await readDataset(options.data, {
+      validation: 0,
+      columns: columnsOf(options.columns),
+      ...(directory !== undefined && { directory }),
+    });
     const stateDir = resolve(options.cache);
     const evaluation = await evaluateBundle(
       {

@@ -67,7 +67,7 @@ p { margin:.3rem 0 .9rem; max-width:70ch } .muted, figcaption, .note { color:var
 .scroll { overflow-x:auto } table { border-collapse:collapse; width:100%; font-variant-numeric:tabular-nums; font-size:.92rem }
 th, td { padding:.42rem .65rem; text-align:right; border-bottom:1px solid var(--line); white-space:nowrap } th:first-child, td:first-child { text-align:left }
 thead th { color:var(--muted); font-weight:600 } small { color:var(--muted) }
-.stack > * + * { margin-top:1rem } .confusion table { width:auto } .confusion td.cell { text-align:center; background:rgba(var(--cell),var(--share)); min-width:5.2rem }
+.stack > * + * { margin-top:1rem } .confusion table { width:auto } .confusion td.cell { text-align:center; background:rgba(var(--cell),var(--share)); min-width:5.2rem } .confusion .cell small { color:inherit; opacity:.75 }
 .films { display:grid; grid-template-columns:repeat(auto-fill,minmax(240px,1fr)); gap:.8rem } .films figure { margin:0; background:var(--card); border:1px solid var(--line); border-radius:10px; padding:.6rem }
 .films .pair { display:flex; gap:4px } .films img { flex:1; min-width:0; width:100%; border-radius:5px; display:block; background:#000 } figcaption { font-size:.8rem; margin-top:.4rem; overflow-wrap:anywhere }
 footer { margin-top:3rem; padding-top:1rem; border-top:1px solid var(--line); color:var(--muted); font-size:.88rem } code { font-size:.9em } dl { display:grid; grid-template-columns:max-content 1fr; gap:.2rem 1rem; margin:0 } dt { color:var(--muted) } dd { margin:0; overflow-wrap:anywhere }
