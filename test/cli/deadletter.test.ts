@@ -21,7 +21,7 @@ export default defineStage({
 
 describe('rxray deadletter', function () {
   // each test starts the whole program several times
-  this.timeout(120_000);
+  this.timeout(240_000);
   let lab: Lab;
 
   beforeEach(async () => {
@@ -122,7 +122,7 @@ describe('rxray deadletter', function () {
   });
 
   it('wants films to be named, or all', async () => {
-    for (const args of [['replay'], ['discard'], ['replay', '--all', 'abc']]) {
+    for (const args of [['discard'], ['replay', '--all', 'abc']]) {
       const { code, stderr } = await deadletter(...args);
       expect(code).to.equal(2);
       expect(stderr).to.contain('expected the ids of films, or --all');
