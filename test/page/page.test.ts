@@ -18,6 +18,7 @@ sources:
     with: { path: ./inbox, settleMs: 100, scanMs: 500 }
 stages:
   - use: decode
+    with: { maxPixels: 20000 }
   - id: small
     use: resize
     with: { width: 32, height: 32 }
@@ -212,15 +213,28 @@ describe('the page', function () {
     await page.setViewportSize({ width: 1280, height: 800 });
   });
 
-  it('shows the new graph when the pipeline file has changed', async () => {
+  it('shows the new graph when the pipeline file has changed, and replays what the old one refused', async () => {
+    await page.getByRole('link', { name: 'Films', exact: true }).click();
+    await lab.write('inbox/large.png', await film(200, 200).png().toBuffer());
+    const row = page.getByRole('row').filter({ hasText: 'large.png' });
+    await row.locator('.verdict.bad').waitFor();
+
     await page.getByRole('link', { name: 'Graph', exact: true }).click();
     await page.getByRole('table').getByRole('row', { name: /^csv/ }).waitFor();
-    await lab.write('pipeline.yaml', `${GRAPH}  - id: screen\n    use: console\n`);
+    await lab.write('pipeline.yaml', `${GRAPH.replace('20000', '50000')}  - id: screen\n    use: console\n`);
     await page
       .getByRole('table')
       .getByRole('row', { name: /^screen console/ })
       .waitFor();
     expect(await page.locator('svg .box').count()).to.equal(9);
+
+    await page.getByRole('link', { name: 'Films', exact: true }).click();
+    await row.getByRole('link').click();
+    await page.getByText('FRAME_TOO_LARGE').first().waitFor();
+    await page.getByRole('button', { name: 'Replay' }).click();
+    await page.getByText('Sent again').waitFor();
+    await page.getByRole('link', { name: 'all films' }).click();
+    await row.getByRole('meter').first().waitFor();
   });
 
   it('asked nothing of anybody else, and had nothing to complain about', () => {
