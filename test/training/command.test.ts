@@ -134,6 +134,21 @@ describe('rxray train', function () {
     expect(other?.metrics).to.deep.equal(one?.metrics);
   });
 
+  it('resnet --preset original: its settings, unless others are given beside it', async () => {
+    const films = [...usual('original', 'square.yaml'), '--depth', '18', '--epochs', '1', '--batch', '6'];
+    const { code, stderr } = await train(['resnet', ...films, '--preset', 'original']);
+    expect(code, stderr).to.equal(0);
+    const { training } = await readBundle(join(dir, 'original'));
+    expect(training).to.include({ depth: 18, width: 4, epochs: 1, batchSize: 6 });
+    expect(training).to.include({
+      head: 'flatten128',
+      frozenBase: true,
+      optimizer: 'adam',
+      schedule: 'constant',
+    });
+    expect(training.augmentation).to.deep.include({ rotate: 20, flip: 0.5, brightnessRange: [0.2, 0.2] });
+  });
+
   it('anogan: writes a bundle with reference scores and how they were made', async () => {
     const args = [
       'anogan',
@@ -179,5 +194,8 @@ describe('rxray train', function () {
     const option = await train(['resnet', '--data', dir, '--out', 'x', '--depth', '19']);
     expect(option.code).to.equal(2);
     expect(option.stderr).to.include('expected 18, 34, 50');
+    const augment = await train(['resnet', '--data', dir, '--out', 'x', '--augment', 'spin=3']);
+    expect(augment.code).to.equal(2);
+    expect(augment.stderr).to.include('Unrecognized key: "spin"');
   });
 });
