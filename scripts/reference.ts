@@ -33,7 +33,7 @@ export async function referenceText(): Promise<string> {
     ...HOST.map(([title, schema]) => `### ${title}\n\n${table(schema)}`),
     ...pages,
   ].join('\n\n');
-  return format(text, { parser: 'markdown', printWidth: 110 });
+  return format(text, { parser: 'markdown', printWidth: 110, singleQuote: true });
 }
 
 function pluginText({ kind, name, summary, options, examples = [] }: Plugin): string {

@@ -5,13 +5,8 @@
  * @module
  */
 export type { Factory, Harness, TestRunner } from './testing/contract.js';
-export {
-  runGraph,
-  type FilmToTest,
-  type GraphTestOptions,
-  type Mock,
-  type TestedFilm,
-} from './testing/graph.js';
+export type { FilmToTest, Mock, TestedFilm } from './testing/graph.js';
+export { runGraph, type RunGraphOptions } from './testing/run-graph.js';
 export { makeFrame, type FrameOptions } from './testing/frame.js';
 export { testServices, type TestServices, type TestServicesOptions } from './testing/services.js';
 export { sinkContract, type SinkHarness } from './testing/sink-contract.js';

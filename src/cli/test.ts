@@ -13,7 +13,7 @@ import { loadPipeline } from '../core/config/load.js';
 import type { Issue, Pipeline } from '../core/config/pipeline.js';
 import { messageOf } from '../core/errors.js';
 import { CreateError } from '../core/graph/create.js';
-import { runGraph, type Mock, type TestedFilm } from '../testing/graph.js';
+import { runFilms, type Mock, type TestedFilm } from '../testing/graph.js';
 import { faultsOf, parseGraphSpec, type GraphCase, type GraphSpec } from '../testing/graph-spec.js';
 import { builtInRegistry } from './builtins.js';
 import { EXIT } from './exit.js';
@@ -173,7 +173,7 @@ async function testGraph(
         // Two tests of one film are two films to the graph.
         name: as ?? `${index}/${film}`,
       }));
-      const results = await runGraph(pipeline, films, { host, mocks: mocksOf(group[0]?.mock ?? {}) });
+      const results = await runFilms(pipeline, films, { host, mocks: mocksOf(group[0]?.mock ?? {}) });
       group.forEach((each, index) => tested.set(each, results[index] as TestedFilm));
     }
   } finally {

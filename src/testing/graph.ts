@@ -5,7 +5,6 @@ import type { Container } from 'inversify';
 import { defer, from, mergeMap } from 'rxjs';
 import { z } from 'zod';
 import type { Pipeline, SinkNode, SourceNode, StageNode } from '../core/config/pipeline.js';
-import { createProcessContainer } from '../core/container.js';
 import type { Frame, StageResult } from '../core/frame.js';
 import type { Failure } from '../core/graph/ticket.js';
 import { defineSink, defineSource, defineStage, type Candidate } from '../core/plugin.js';
@@ -25,8 +24,8 @@ export type Mock = { readonly result: StageResult } | { readonly error: string }
 export interface GraphTestOptions {
   /** Stages that are not to run, by id; other ids are ignored. */
   readonly mocks?: Readonly<Record<string, Mock>>;
-  /** What holds the services that the stages ask for (the engine, for example). Default: none. */
-  readonly host?: Container;
+  /** What holds the services that the stages ask for (the engine, for example). */
+  readonly host: Container;
 }
 
 /** What became of a film. */
@@ -46,10 +45,10 @@ const noOptions = z.strictObject({});
  * its journal lies in a temporary folder. Routes (`when`) count: `sinks` says who would have got a film.
  * Resolves with the films in the order given. Rejects with `CreateError` where a plugin refuses.
  */
-export async function runGraph(
+export async function runFilms(
   pipeline: Pipeline,
   films: readonly FilmToTest[],
-  { mocks = {}, host = createProcessContainer(silent) }: GraphTestOptions = {},
+  { mocks = {}, host }: GraphTestOptions,
 ): Promise<TestedFilm[]> {
   const stateDir = await mkdtemp(join(tmpdir(), 'rxray-graph-'));
   const got = new Map<string, Set<string>>();
@@ -140,6 +139,3 @@ function recording(node: SinkNode, onFrame: (frame: Frame) => void): SinkNode {
   });
   return { ...node, plugin, settings: {} };
 }
-
-const nothing = (): void => undefined;
-const silent = { debug: nothing, info: nothing, warn: nothing, error: nothing };
