@@ -48,8 +48,8 @@ describe('runPipeline', () => {
           () => {
             resolve();
           },
-          (error: unknown) => {
-            if (left === 0) reject(error as Error);
+          (error: Error) => {
+            if (left === 0) reject(error);
             else setTimeout(attempt, 100, left - 1);
           },
         );

@@ -43,6 +43,7 @@ export function Chart({ kind, x, series, label, ticks }: ChartProps) {
       grid: { stroke: color('--line') },
       ticks: { stroke: color('--line') },
     };
+    const bars = kind === 'bars' ? uPlot.paths.bars?.({ size: [0.9] }) : undefined;
     plot.current = new uPlot(
       {
         width: element.clientWidth,
@@ -75,9 +76,7 @@ export function Chart({ kind, x, series, label, ticks }: ChartProps) {
                   ? stroke.replace('rgb(', 'rgba(').replace(')', ', 0.25)')
                   : 'transparent',
               points: { show: false },
-              ...(kind === 'bars' && {
-                paths: uPlot.paths.bars?.({ size: [0.9] }) as uPlot.Series.PathBuilder,
-              }),
+              ...(bars !== undefined && { paths: bars }),
             };
           }),
         ],

@@ -9,7 +9,7 @@ export function LogIn() {
     event.preventDefault();
     const token = new FormData(event.currentTarget as HTMLFormElement).get('token');
     try {
-      await logIn(String(token));
+      await logIn(typeof token === 'string' ? token : '');
       connection.value = 'connecting';
       await connect();
     } catch (error) {

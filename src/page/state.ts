@@ -39,11 +39,18 @@ export async function connect(): Promise<void> {
   listen();
 }
 
+/** What the process tells of itself, by the event's name. */
+interface Events {
+  readonly live: api.Live;
+  readonly film: api.Row;
+  readonly graph: api.Status;
+}
+
 function listen(): void {
   const events = new EventSource('/api/events');
-  const on = <T>(name: string, act: (data: T) => void): void => {
+  const on = <N extends keyof Events>(name: N, act: (data: Events[N]) => void): void => {
     events.addEventListener(name, ({ data }: MessageEvent<string>) => {
-      act(JSON.parse(data) as T);
+      act(JSON.parse(data) as Events[N]);
     });
   };
   events.addEventListener('open', () => {
@@ -53,16 +60,16 @@ function listen(): void {
   events.addEventListener('error', () => {
     connection.value = 'lost';
   });
-  on<api.Live>('live', (now) => {
+  on('live', (now) => {
     live.value = now;
     const rate = { at: Date.parse(now.at) / 1000, rate: now.filmsPerSecond };
     history.value = [...history.value.slice(1 - SECONDS), rate];
   });
-  on<api.Row>('film', ({ outcome }) => {
+  on('film', ({ outcome }) => {
     settled.value += 1;
     if (outcome === 'failed') announcement.value = 'A film has failed.';
   });
-  on<api.Status>('graph', (now) => {
+  on('graph', (now) => {
     status.value = now;
     announcement.value = 'The graph was exchanged.';
   });

@@ -24,8 +24,8 @@ const fault = signal('');
 export function Worklist() {
   const scroller = useRef<HTMLDivElement>(null);
   useSignalEffect(() => {
-    void settled.value;
-    const asked = query.value;
+    // Looks again when the question changes, and when a film has come.
+    const [asked] = [query.value, settled.value];
     const timer = setTimeout(() => void load(asked), REST_MS);
     return () => {
       clearTimeout(timer);

@@ -197,7 +197,7 @@ describe('traceToOnnx', () => {
 
     it('keeps the batch by its name through a reshape, so that ONNX Runtime can reuse buffers behind it', () => {
       const grey: TraceableFunction = (inputs, { kernel }) => {
-        const images = tf.div(tf.sub(x(inputs), 0.5), 0.25) as tf.Tensor4D;
+        const images = tf.div<tf.Tensor4D>(tf.sub(x(inputs), 0.5), 0.25);
         const maps = tf.conv2d(images, kernel as tf.Tensor4D, 1, 'same');
         return { flat: tf.reshape(maps, [-1, 4 * 4 * 2]), rows: tf.reshape(maps, [-1, 2]) };
       };

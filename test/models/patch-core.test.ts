@@ -1,4 +1,4 @@
-import * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'chai';
 import { Engine, type HostTensor, type HostTensors } from '../../src/engine/index.js';
 import { ForwardPass, initResnet, normalNoise, seededRandom } from '../../src/models/index.js';
