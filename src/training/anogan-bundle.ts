@@ -104,6 +104,7 @@ export async function makeAnogan(
     search,
     features,
     generator,
+    pca,
     ...(encoded && { encoder: exportEncoder(parameters, architecture) }),
   };
   return writeBundle(recipe.out, bundle, files, modelCard(bundle, recipe.about.limits));

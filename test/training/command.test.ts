@@ -181,7 +181,7 @@ describe('rxray train', function () {
     const scores = bundle.reference?.search?.scores ?? [];
     expect(scores).to.have.length(2);
     expect(scores).to.deep.equal([...scores].sort((a, b) => a - b));
-    expect(Object.keys(bundle.files)).to.have.members(['features', 'search', 'generator', 'encoder']);
+    expect(Object.keys(bundle.files)).to.have.members(['features', 'search', 'generator', 'encoder', 'pca']);
   });
 
   it('ends with 2 and the reason when the data or the options are wrong', async () => {
