@@ -48,8 +48,8 @@ describe('runPipeline', () => {
           () => {
             resolve();
           },
-          (error: Error) => {
-            if (left === 0) reject(error);
+          (error: unknown) => {
+            if (left === 0) reject(new Error('the journal is still held', { cause: error }));
             else setTimeout(attempt, 100, left - 1);
           },
         );

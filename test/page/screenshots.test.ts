@@ -71,12 +71,6 @@ describe('the page, with the shipped models on films of their generator', functi
     await page.locator('.row img').nth(6).waitFor();
     await page.waitForLoadState('networkidle', { timeout: 5000 }).catch(() => undefined);
     await shoot('page-films');
-    await page.locator('.file a').first().click();
-    await page.getByLabel('Overlay').selectOption({ index: 1 });
-    await page.getByRole('img', { name: 'The film after join' }).scrollIntoViewIfNeeded();
-    await page.getByRole('heading', { level: 2 }).scrollIntoViewIfNeeded();
-    await page.waitForTimeout(3000);
-    await shoot('page-film');
     await page.emulateMedia({ colorScheme: 'dark' });
     await page.getByRole('link', { name: 'Graph', exact: true }).click();
     await page.locator('svg .box').first().waitFor();
