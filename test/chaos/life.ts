@@ -37,6 +37,8 @@ export interface Life {
 const OPENING = /\.(cut|create) |^journal\.commit /;
 /** A program that has not come to its moment within so many films is killed as it is. */
 const PATIENCE = 40;
+/** Nor within such a silence: nothing is left to do that could bring it there. The first one is its start. */
+const SILENCE_MS = { start: 60_000, later: 4_000 };
 /** Nor may it hang: a life without a kill that takes longer is a fault. */
 const LONGEST_MS = 240_000;
 
@@ -88,8 +90,15 @@ export async function live(
   let diedAt: string | undefined;
   let stderr = '';
   let doomed = false;
+  let silence: NodeJS.Timeout | undefined;
+  const waitFor = (ms: number): void => {
+    clearTimeout(silence);
+    if (doom !== undefined) silence = setTimeout(() => child.kill('SIGKILL'), ms);
+  };
+  waitFor(SILENCE_MS.start);
   /** Called at every sign of life. */
   const look = (): void => {
+    waitFor(SILENCE_MS.later);
     if (doom === undefined || doomed) return;
     const due = 'moment' in doom ? { films: PATIENCE, afterMs: 0 } : 'films' in doom ? doom : undefined;
     if (due === undefined || settled.size < due.films || open.size === 0) return;
@@ -123,6 +132,7 @@ export async function live(
 
   const [code] = (await ended) as [number | null];
   await read;
+  clearTimeout(silence);
   over.abort();
   return {
     diedAt,
