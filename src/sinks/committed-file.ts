@@ -23,8 +23,9 @@ export const rotation = z
     every: z.enum(['day']).optional().describe('Begin a new file with the first row of a day (UTC).'),
   })
   .refine(({ bytes, every }) => bytes !== undefined || every !== undefined, 'expected `bytes` or `every`')
+  .optional()
   .describe('Begin new files; the old ones are kept as `results.<time>.csv`, or `results.<day>.csv`.');
-export type Rotation = z.output<typeof rotation>;
+export type Rotation = NonNullable<z.output<typeof rotation>>;
 
 /** A row as it stands in the file, with its line end, and the frame that it tells of. */
 export interface Row {

@@ -41,7 +41,7 @@ const options = z.strictObject({
     .boolean()
     .default(false)
     .describe('Begin with a byte order mark, so that Excel reads names with accents right.'),
-  rotate: rotation.optional(),
+  rotate: rotation,
 });
 type CsvOptions = z.output<typeof options>;
 

@@ -14,7 +14,7 @@ const options = z.strictObject({
     .boolean()
     .default(true)
     .describe('Write the file name. People put names of patients into it: `false` leaves it out.'),
-  rotate: rotation.optional(),
+  rotate: rotation,
 });
 type JsonlOptions = z.output<typeof options>;
 

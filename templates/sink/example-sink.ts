@@ -12,21 +12,28 @@ export default defineSink({
       .describe('How long an answer may take, in milliseconds.'),
   }),
   examples: [{ title: 'A server on this machine', with: { url: 'http://127.0.0.1:8080/films/' } }],
-  create: ({ url, timeoutMs }) => ({
-    // Resolving says that the films are safe. After a crash they may come again: PUT does no harm twice.
-    async write(frames) {
-      for (const { id, origin, meta, results } of frames) {
-        const response = await fetch(new URL(id, url), {
-          method: 'PUT',
-          headers: { 'content-type': 'application/json' },
-          body: JSON.stringify({ id, file: origin.name, meta, results }, withoutPixels),
-          signal: AbortSignal.timeout(timeoutMs),
-        });
-        await response.body?.cancel();
-        if (!response.ok) throw new Error(`${url} answered ${response.status} ${response.statusText}`);
-      }
-    },
-  }),
+  create({ url, timeoutMs }) {
+    let disposed = false;
+    return {
+      // Resolving says that the films are safe. After a crash they may come again: PUT does no harm twice.
+      async write(frames) {
+        if (disposed) throw new Error('the sink is closed');
+        for (const { id, origin, meta, results } of frames) {
+          const response = await fetch(new URL(id, url), {
+            method: 'PUT',
+            headers: { 'content-type': 'application/json' },
+            body: JSON.stringify({ id, file: origin.name, meta, results }, withoutPixels),
+            signal: AbortSignal.timeout(timeoutMs),
+          });
+          await response.body?.cancel();
+          if (!response.ok) throw new Error(`${url} answered ${response.status} ${response.statusText}`);
+        }
+      },
+      dispose() {
+        disposed = true;
+      },
+    };
+  },
 });
 
 function withoutPixels(_: string, value: unknown): unknown {
