@@ -29,11 +29,11 @@ describe('runPipeline', () => {
       name,
       outcome,
       frame?.meta.format,
-      failure?.code,
+      failure?.component,
     ]);
     expect(said.sort()).to.deep.equal([
       ['a.png', 'done', 'png', undefined],
-      ['b.png', 'failed', undefined, 'FRAME_NOT_AN_IMAGE'],
+      ['b.png', 'failed', undefined, 'decode'],
     ]);
     expect(await readFile(join(baseDir, 'out.csv'), 'utf8')).to.contain('a.png');
   });

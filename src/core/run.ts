@@ -151,7 +151,10 @@ export async function startPipeline(
   /** Runs the present generation to its end. */
   async function runGeneration(): Promise<void> {
     const films$ = await generation.start();
-    const disk = diskIsLow(pipeline.stateDir, generation.pipeline.limits.minFreeBytes).subscribe((low) => {
+    const { minFreeBytes } = generation.pipeline.limits;
+    // Nothing is taken in before the disk has been looked at.
+    if (minFreeBytes > 0) generation.hold(true);
+    const disk = diskIsLow(pipeline.stateDir, minFreeBytes).subscribe((low) => {
       generation.hold(low);
       if (low) log.warn({}, 'the disk is nearly full: no film is taken in until there is space again');
       else log.info({}, 'there is enough space on the disk');

@@ -90,12 +90,14 @@ sinkContract('folder', async () => {
     async delivered() {
       const names = (await readdir(path, { recursive: true })).filter((name) => name.endsWith('.json'));
       const files = await Promise.all(
-        names.map(async (name) => ({
-          ...(JSON.parse(await readFile(join(path, name), 'utf8')) as { id: string; file: string }),
-          written: (await stat(join(path, name), { bigint: true })).mtimeNs,
-        })),
+        names.map(async (name) => {
+          const film = JSON.parse(await readFile(join(path, name), 'utf8')) as { id: string; file: string };
+          const { mtimeNs, ino } = await stat(join(path, name), { bigint: true });
+          return { ...film, mtimeNs, ino };
+        }),
       );
-      return files.sort((a, b) => Number(a.written - b.written));
+      // Several are written in one tick of the file system's clock.
+      return files.sort((a, b) => Number(a.mtimeNs - b.mtimeNs) || Number(a.ino - b.ino));
     },
     dispose: () => rm(folder, { recursive: true }),
   };

@@ -247,12 +247,12 @@ describe('delivery', () => {
     const [all, some] = [new Receiver(), new Receiver()];
     const pipeline = graph(
       files(['a', 'b']),
-      [all.node('all'), some.node('some', { when: 'results.work.value > 1' })],
+      [all.node('all'), some.node('some', { when: 'has(results.work)' })],
       { stages: stages.map((stage) => ({ ...stage, when: 'size(results) == 0' })), duplicates: 'skip' },
     );
     const summary = await run(pipeline);
-    // The expression of `some` fails on the film that has been through the graph, as it would anyway.
-    expect(summary).to.include({ done: 1, failed: 1 });
+    expect(summary).to.include({ done: 2, failed: 0 });
+    expect(some.frames).to.deep.equal([]);
     expect(worked).to.equal(1);
     const second = all.frames.find(({ results }) => 'duplicate' in results);
     expect(second?.origin.name).to.equal('b');
@@ -262,15 +262,20 @@ describe('delivery', () => {
   it('takes up an --again that was cut short', async () => {
     await put(...films);
     const receiver = new Receiver();
-    const pipeline = () => graph(files(films), [receiver.node('one')], { shutdownTimeoutMs: 0 });
+    const pipeline = () =>
+      graph(files(films), [receiver.node('one')], {
+        shutdownTimeoutMs: 0,
+      });
     await run(pipeline());
     const cut = await startPipeline(pipeline(), host, { again: true });
     await firstValueFrom(cut.settled$);
     cut.stop();
     const { done } = await cut.finished;
-    expect(done).to.be.within(1, 5);
-    expect(await run(pipeline())).to.include({ done: 6 - done, already: done });
-    expect(logged.join()).to.match(/--again was cut short/);
+    const rest = await run(pipeline());
+    // What was under way when it was cut short may have come through after it was counted.
+    expect(rest.done).to.be.at.most(6 - done);
+    expect(rest.done + rest.already).to.equal(6);
+    if (rest.done > 0) expect(logged.join()).to.match(/--again was cut short/);
     expect(await run(pipeline())).to.include({ done: 0, already: 6 });
   });
 
