@@ -496,8 +496,7 @@ export const KERNEL_CASES: readonly KernelCases[] = [
     cases: fc
       .tuple(dim(3), fc.constantFrom(2, 3), fc.constantFrom(1, 2), fc.constantFrom('same', 'valid'), seed)
       .map(([positions, stride, blocks, pad, s]) => ({
-        fn: (inputs) =>
-          tf.conv2d(inputs['x'] as tf.Tensor4D, inputs['w'] as tf.Tensor4D, stride, pad),
+        fn: (inputs) => tf.conv2d(inputs['x'] as tf.Tensor4D, inputs['w'] as tf.Tensor4D, stride, pad),
         inputs: {
           x: fill([2, (positions + 1) * stride, (positions + 2) * stride, 6], s),
           w: fill([stride * blocks, stride * 2, 6, 5], s + 1),
