@@ -97,7 +97,8 @@ export async function trainEncoder(
       const result = await session.step({ images: batchAt(epoch, done, order), lr: scalar(lr) });
       imageResidual += Number(result.imageResidual?.data[0]);
       featureResidual += Number(result.featureResidual?.data[0]);
-      hooks.onStep?.(++done, steps, epoch, (imageResidual + kappa * featureResidual) / done);
+      done += 1;
+      hooks.onStep?.(done, steps, epoch, (imageResidual + kappa * featureResidual) / done);
     }
     // An epoch that was cut short is done again.
     if (done < steps) break;

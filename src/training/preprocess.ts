@@ -112,7 +112,8 @@ export async function prepareFilms(
     }
     if (kept instanceof Uint16Array) all = { ...all, data: widened(all.data) };
     all.data.set(all.data instanceof Uint16Array ? widened(kept) : kept, i * samples);
-    onProgress?.(++done, films.length);
+    done += 1;
+    onProgress?.(done, films.length);
   };
   try {
     // Two films a thread: one is worked on while the other is handed over.

@@ -107,7 +107,8 @@ export async function trainPretext(
       const result = await session.step(batchAt(epoch, done, order));
       loss += Number(result.loss?.data[0]);
       correct += Number(result.correct?.data[0]);
-      hooks.onStep?.(++done, steps, epoch, loss / done);
+      done += 1;
+      hooks.onStep?.(done, steps, epoch, loss / done);
     }
     // An epoch that was cut short is done again.
     if (done < steps) break;

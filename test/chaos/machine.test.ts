@@ -16,8 +16,6 @@ const works = (command: string, ...args: string[]): Promise<boolean> =>
   );
 
 describe('a pipeline on a machine in trouble', function () {
-  // strace fails syncs by their number: on a busy machine it may hit those of the start, more often than the program bears.
-  this.retries(2);
   this.timeout(300_000);
   let program: Program;
   const ENDS: unknown[] = [0, 1, 3];

@@ -4,15 +4,20 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import sharp from 'sharp';
 import { builtInRegistry } from '../../src/cli/builtins.js';
+import type { Anomaly } from '../../src/core/frame.js';
+import type { BatchStage } from '../../src/core/plugin.js';
 import { Engine } from '../../src/engine/index.js';
+import { baselineScores } from '../../src/models/baselines.js';
 import { readBundle } from '../../src/models/bundle.js';
+import { inputTensor } from '../../src/models/input-tensor.js';
 import { seededRandom } from '../../src/models/random.js';
-import { testServices } from '../../src/testing.js';
+import patchcore from '../../src/plugins/patchcore.js';
+import { makeFrame, testServices } from '../../src/testing.js';
 import { NO_AUGMENTATION } from '../../src/training/augment.js';
 import { readDataset } from '../../src/training/dataset.js';
 import { makePatchcore, type PatchcoreSettings } from '../../src/training/patchcore-bundle.js';
 import type { Recipe } from '../../src/training/recipe.js';
-import { toyAnogan, toyClassifier } from '../support/bundles.js';
+import { toyAnogan, toyClassifier, withEngine } from '../support/bundles.js';
 
 const SIDE = 32;
 
@@ -87,6 +92,41 @@ describe('a patchcore bundle', function () {
     await makePatchcore(recipe, engine, 'normal', { ...settings, ...other }, {});
     return join(dir, name);
   }
+
+  it('tells strange films from normal ones and shows where, having seen normal ones only', async () => {
+    const path = await make('memory');
+    const bundle = await readBundle(path);
+    expect(bundle.kind).to.equal('patchcore');
+    expect((bundle.metrics.auroc as { value: number }).value).to.equal(1);
+    expect(bundle.training).to.deep.include({ supervised: false });
+    expect(bundle.reference?.patchcore?.scores).to.not.be.empty;
+    const card = await readFile(join(path, 'README.md'), 'utf8');
+    expect(card).to.include('normal films only').and.not.include('Supervised');
+
+    const stage = (await patchcore.create(
+      patchcore.options.parse({ bundle: 'memory', device: 'cpu' }),
+      withEngine(engine, dir),
+    )) as BatchStage;
+    const films = [pixels(100, false), pixels(101, true)].map((data, i) => ({
+      ...makeFrame({ name: `${i}.png`, width: SIDE, height: SIDE }),
+      image: { width: SIDE, height: SIDE, channels: 1 as const, data },
+    }));
+    const results = (await stage.processBatch(films)).map((frame) => frame.results.model as Anomaly);
+    expect(results[1]?.anomalyScore).to.be.above(results[0]?.anomalyScore ?? Infinity);
+    expect(results[1]).to.deep.include({ percentile: 100, abnormal: true });
+    const { data } = results[1]?.map as { data: Uint8Array };
+    // The patch of the upper right corner sees nothing of the square; that of the lower one does.
+    expect(data[14 * SIDE + 14]).to.be.above(2 * (data[2 * SIDE + 30] ?? 255));
+    await stage.dispose?.();
+
+    const images = inputTensor(
+      films.map(({ image }) => image),
+      bundle.input,
+    );
+    const { pca, discriminator } = await baselineScores(engine, path, bundle, images);
+    expect(pca?.[1]).to.be.above(pca?.[0] ?? Infinity);
+    expect(discriminator).to.equal(undefined);
+  });
 
   it('may take the features of a classifier, and then says that it is supervised', async () => {
     await toyClassifier(join(dir, 'classifier'));
