@@ -18,12 +18,20 @@ let store: Store | undefined;
 /** Answers that may leave when what stands before them is on the disk. */
 let group: Response[] = [];
 let timer: NodeJS.Timeout | undefined;
+/**
+ * Why a group could not be committed. Nothing is written after that: later groups build on what it has lost, of
+ * which nobody may have heard, because the answers of the lazy leave at once.
+ */
+let broken: Extract<Response, { ok: false }> | undefined;
 
 /** Those that say nothing of the disk: their answers leave at once. */
 const LAZY: ReadonlySet<Question['kind']> = new Set(['outcomes', 'admit', 'parked', 'parkedCounts', 'noted']);
 
 port.on('message', ({ seq, question }: Request) => {
-  const response = respond(seq, () => answer(question));
+  const response =
+    broken === undefined || question.kind === 'close'
+      ? respond(seq, () => answer(question))
+      : { ...broken, seq };
   if (!response.ok || LAZY.has(question.kind)) {
     port.postMessage(response);
     if (store?.dirty === true) timer ??= setTimeout(commit, LAZY_MS);
@@ -101,6 +109,7 @@ function commit(): void {
     durablySync('journal.commit', () => store?.commit());
     return null;
   });
+  if (!committed.ok) broken = committed;
   for (const each of answers) {
     port?.postMessage(committed.ok ? each : { ...committed, seq: each.seq });
   }
