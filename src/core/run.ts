@@ -1,6 +1,6 @@
 import { setTimeout } from 'node:timers/promises';
 import type { Container } from 'inversify';
-import { finalize, ReplaySubject, Subject, takeUntil, type Observable } from 'rxjs';
+import { delay, finalize, ReplaySubject, Subject, takeUntil, type Observable } from 'rxjs';
 import type { Pipeline } from './config/pipeline.js';
 import { createRunContainer, JOURNAL, LOG } from './container.js';
 import { RxrayError } from './errors.js';
@@ -150,7 +150,7 @@ export async function startPipeline(
 
   /** Runs the present generation to its end. */
   async function runGeneration(): Promise<void> {
-    const films$ = await generation.start();
+    const films$ = await generation.start(abandoned);
     const { minFreeBytes } = generation.pipeline.limits;
     // Nothing is taken in before the disk has been looked at.
     if (minFreeBytes > 0) generation.hold(true);
@@ -163,7 +163,7 @@ export async function startPipeline(
     const ends = new Promise<void>((resolve, reject) => {
       films$
         .pipe(
-          takeUntil(abandoned),
+          takeUntil(abandoned.pipe(delay(ABANDON_MS))),
           finalize(() => disk.unsubscribe()),
         )
         .subscribe({

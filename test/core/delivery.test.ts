@@ -248,7 +248,12 @@ describe('delivery', () => {
     const pipeline = graph(
       files(['a', 'b']),
       [all.node('all'), some.node('some', { when: 'has(results.work)' })],
-      { stages: stages.map((stage) => ({ ...stage, when: 'size(results) == 0' })), duplicates: 'skip' },
+      {
+        stages: stages.map((stage) => ({ ...stage, when: 'size(results) == 0' })),
+        duplicates: 'skip',
+        // One after the other: which of two is the earlier is a matter of chance otherwise.
+        limits: { frames: 1, bytes: 1e6, minFreeBytes: 0 },
+      },
     );
     const summary = await run(pipeline);
     expect(summary).to.include({ done: 2, failed: 0 });
@@ -262,20 +267,15 @@ describe('delivery', () => {
   it('takes up an --again that was cut short', async () => {
     await put(...films);
     const receiver = new Receiver();
-    const pipeline = () =>
-      graph(files(films), [receiver.node('one')], {
-        shutdownTimeoutMs: 0,
-      });
+    const pipeline = () => graph(files(films), [receiver.node('one')], { shutdownTimeoutMs: 0 });
     await run(pipeline());
     const cut = await startPipeline(pipeline(), host, { again: true });
     await firstValueFrom(cut.settled$);
     cut.stop();
     const { done } = await cut.finished;
-    const rest = await run(pipeline());
-    // What was under way when it was cut short may have come through after it was counted.
-    expect(rest.done).to.be.at.most(6 - done);
-    expect(rest.done + rest.already).to.equal(6);
-    if (rest.done > 0) expect(logged.join()).to.match(/--again was cut short/);
+    expect(done).to.be.within(1, 5);
+    expect(await run(pipeline())).to.include({ done: 6 - done, already: done });
+    expect(logged.join()).to.match(/--again was cut short/);
     expect(await run(pipeline())).to.include({ done: 0, already: 6 });
   });
 

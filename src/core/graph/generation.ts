@@ -9,6 +9,7 @@ import {
   of,
   share,
   Subject,
+  takeUntil,
   tap,
   type Observable,
   type OperatorFunction,
@@ -162,10 +163,10 @@ export class Generation {
   }
 
   /**
-   * Runs the graph once it is subscribed: films as they settle. Completes when everything is through, errors when the
-   * run cannot go on.
+   * Runs the graph once it is subscribed: films as they settle. Completes when everything is through, or when `abandoned`
+   * emits, with those whose sinks have all spoken by then; errors when the run cannot go on.
    */
-  async start(): Promise<Observable<Settled>> {
+  async start(abandoned: Observable<void>): Promise<Observable<Settled>> {
     const { pipeline, options } = this;
     const { once, policy, now, onAlready, monitor } = options;
     const { limits } = pipeline;
@@ -241,12 +242,12 @@ export class Generation {
       now,
       monitor,
     });
-    const live$ = wire(pipeline, this.#stages, this.#outlets, tokens$.pipe(share()), {
+    const through$ = wire(pipeline, this.#stages, this.#outlets, tokens$.pipe(share()), {
       log,
       threads: pool.threads,
       monitor,
-    }).pipe(
-      whole(Math.max(1, pipeline.sinks.length)),
+    }).pipe(whole(Math.max(1, pipeline.sinks.length)), takeUntil(abandoned));
+    const live$ = through$.pipe(
       mergeMap((through) => this.#conclude(through)),
       filter((settled) => settled !== undefined),
       // The outlets complete when nothing can come late any more.
