@@ -4,8 +4,9 @@ import { initEncoder, iziTrainStep, type DcganOptions } from '../models/index.js
 import { seededRandom, shuffled } from '../models/random.js';
 import type { Augmentation } from './augment.js';
 import { augmentedBatch } from './augmented-batch.js';
-import { loadCheckpoint, saveCheckpoint, type Checkpoint } from './checkpoint.js';
-import { isStopped, type TrainingHooks } from './hooks.js';
+import { loadCheckpoint, type Checkpoint } from './checkpoint.js';
+import { trainEpochs, type EpochProgress } from './epochs.js';
+import type { TrainingHooks } from './hooks.js';
 import type { PreparedFilms } from './preprocess.js';
 import { learningRateAt } from './schedule.js';
 
@@ -36,11 +37,6 @@ export interface EncoderOutcome {
   readonly interrupted: boolean;
 }
 
-interface Progress {
-  epoch: number;
-  history: EncoderEpoch[];
-}
-
 /** Seeds of different purposes must not meet. */
 const ENCODER = 0x656e63;
 const WARMUP_STEPS = 50;
@@ -63,14 +59,14 @@ export async function trainEncoder(
   const step = iziTrainStep(architecture, { batchSize, kappa });
   const identity = { ...settings, films: normals.length, generator: fingerprintOf(gan) };
 
-  const begin = (): Checkpoint<Progress> => {
+  const begin = (): Checkpoint<EpochProgress<EncoderEpoch>> => {
     const parameters = { ...gan, ...initEncoder(architecture, seed) };
     return { groups: { state: step.initialState(parameters) }, progress: { epoch: 1, history: [] } };
   };
   // The generator may have been resumed before there was an encoder, or may be another one by now.
   const checkpoint =
     hooks.resume === true
-      ? await loadCheckpoint<Progress>(hooks.checkpointDir, identity).catch(begin)
+      ? await loadCheckpoint<EpochProgress<EncoderEpoch>>(hooks.checkpointDir, identity).catch(begin)
       : begin();
   const { progress } = checkpoint;
   const state = engine.createState();
@@ -85,34 +81,25 @@ export async function trainEncoder(
       (film) => seededRandom(seed, ENCODER, epoch, film),
     );
 
-  while (progress.epoch <= epochs && !isStopped(hooks)) {
-    const { epoch } = progress;
-    const began = performance.now();
-    const order = shuffled(normals.length, seededRandom(seed, ENCODER, epoch));
-    let imageResidual = 0;
-    let featureResidual = 0;
-    let done = 0;
-    while (done < steps && !isStopped(hooks)) {
-      const lr = learningRateAt((epoch - 1) * steps + done, learningRate, WARMUP_STEPS, epochs * steps);
-      const result = await session.step({ images: batchAt(epoch, done, order), lr: scalar(lr) });
-      imageResidual += Number(result.imageResidual?.data[0]);
-      featureResidual += Number(result.featureResidual?.data[0]);
-      done += 1;
-      hooks.onStep?.(done, steps, epoch, (imageResidual + kappa * featureResidual) / done);
-    }
-    // An epoch that was cut short is done again.
-    if (done < steps) break;
-    const row: EncoderEpoch = {
-      epoch,
-      imageResidual: imageResidual / steps,
-      featureResidual: featureResidual / steps,
-      seconds: (performance.now() - began) / 1000,
-    };
-    progress.history.push(row);
-    progress.epoch++;
-    await saveCheckpoint(hooks.checkpointDir, identity, { groups: { state: await state.get() }, progress });
-    hooks.onEpoch?.(row, false);
-  }
+  await trainEpochs(
+    {
+      ...{ session, state, identity, progress, epochs, steps },
+      reports: ['imageResidual', 'featureResidual'],
+      order: (epoch) => shuffled(normals.length, seededRandom(seed, ENCODER, epoch)),
+      feeds: (epoch, at, order) => ({
+        images: batchAt(epoch, at, order),
+        lr: scalar(learningRateAt((epoch - 1) * steps + at, learningRate, WARMUP_STEPS, epochs * steps)),
+      }),
+      loss: ({ imageResidual, featureResidual }) => imageResidual + kappa * featureResidual,
+      row: ({ imageResidual, featureResidual }, epoch, seconds) => ({
+        epoch,
+        imageResidual: imageResidual / steps,
+        featureResidual: featureResidual / steps,
+        seconds,
+      }),
+    },
+    hooks,
+  );
   const parameters = step.parametersOf(await state.get());
   await session.dispose();
   await state.dispose();

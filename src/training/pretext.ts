@@ -2,8 +2,9 @@ import { scalar, type Engine, type HostTensors } from '../engine/index.js';
 import { initResnet, resnetTrainStep, type ResnetOptions } from '../models/index.js';
 import { seededRandom, shuffled, type Random } from '../models/random.js';
 import { augment, type Augmentation } from './augment.js';
-import { loadCheckpoint, saveCheckpoint, type Checkpoint } from './checkpoint.js';
-import { isStopped, type TrainingHooks } from './hooks.js';
+import { loadCheckpoint, type Checkpoint } from './checkpoint.js';
+import { trainEpochs, type EpochProgress } from './epochs.js';
+import type { TrainingHooks } from './hooks.js';
 import { filmAt, type PreparedFilms } from './preprocess.js';
 import { learningRateAt } from './schedule.js';
 
@@ -33,11 +34,6 @@ export interface PretextOutcome {
   readonly parameters: HostTensors;
   readonly history: readonly PretextEpoch[];
   readonly interrupted: boolean;
-}
-
-interface Progress {
-  epoch: number;
-  history: PretextEpoch[];
 }
 
 /** Sides of a pasted patch, of the film's side. */
@@ -70,7 +66,7 @@ export async function trainPretext(
     optimizer: { kind: 'sgd', nesterov: true, weightDecay: settings.weightDecay },
   });
   const identity = { ...settings, films: normals.length };
-  const checkpoint: Checkpoint<Progress> =
+  const checkpoint: Checkpoint<EpochProgress<PretextEpoch>> =
     hooks.resume === true
       ? await loadCheckpoint(hooks.checkpointDir, identity)
       : {
@@ -96,33 +92,22 @@ export async function trainPretext(
     };
   };
 
-  while (progress.epoch <= epochs && !isStopped(hooks)) {
-    const { epoch } = progress;
-    const began = performance.now();
-    const order = shuffled(normals.length, seededRandom(seed, epoch));
-    let loss = 0;
-    let correct = 0;
-    let done = 0;
-    while (done < steps && !isStopped(hooks)) {
-      const result = await session.step(batchAt(epoch, done, order));
-      loss += Number(result.loss?.data[0]);
-      correct += Number(result.correct?.data[0]);
-      done += 1;
-      hooks.onStep?.(done, steps, epoch, loss / done);
-    }
-    // An epoch that was cut short is done again.
-    if (done < steps) break;
-    const row: PretextEpoch = {
-      epoch,
-      loss: loss / steps,
-      accuracy: correct / (steps * batchSize),
-      seconds: (performance.now() - began) / 1000,
-    };
-    progress.history.push(row);
-    progress.epoch++;
-    await saveCheckpoint(hooks.checkpointDir, identity, { groups: { state: await state.get() }, progress });
-    hooks.onEpoch?.(row, false);
-  }
+  await trainEpochs(
+    {
+      ...{ session, state, identity, progress, epochs, steps },
+      reports: ['loss', 'correct'],
+      order: (epoch) => shuffled(normals.length, seededRandom(seed, epoch)),
+      feeds: batchAt,
+      loss: ({ loss }) => loss,
+      row: ({ loss, correct }, epoch, seconds) => ({
+        epoch,
+        loss: loss / steps,
+        accuracy: correct / (steps * batchSize),
+        seconds,
+      }),
+    },
+    hooks,
+  );
   const parameters = step.parametersOf(await state.get());
   await session.dispose();
   await state.dispose();
