@@ -17,6 +17,7 @@ import {
 import { inputTensor } from '../models/input-tensor.js';
 import { readBundle, type Bundle } from '../models/bundle.js';
 import { standingOf, type Reference } from '../models/reference.js';
+import { ANOMALY_COLUMNS } from './shared/anomaly.js';
 import {
   lintBundle,
   modelOptions,
@@ -135,10 +136,7 @@ export default defineStage({
     const reference = differs.length > 0 ? undefined : bundle.reference?.[search.method];
     return {
       device: engine,
-      columns: ['anomalyScore', 'rawSum', 'percentile', 'robustZ', 'abnormal'].map((name) => ({
-        name,
-        path: [name],
-      })),
+      columns: ANOMALY_COLUMNS,
       async processBatch(frames) {
         requireSize(frames, bundle, id);
         const images = inputTensor(frames.map(imageOf), bundle.input);

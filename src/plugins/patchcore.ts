@@ -8,6 +8,7 @@ import type { Bundle } from '../models/bundle.js';
 import { inputTensor } from '../models/input-tensor.js';
 import { patchScores, PATCH_SCORES, type PatchScore } from '../models/patch-scorer.js';
 import { standingOf } from '../models/reference.js';
+import { ANOMALY_COLUMNS } from './shared/anomaly.js';
 import {
   lintBundle,
   modelOptions,
@@ -40,10 +41,7 @@ export default defineStage({
     });
     return {
       device: engine,
-      columns: ['anomalyScore', 'rawSum', 'percentile', 'robustZ', 'abnormal'].map((name) => ({
-        name,
-        path: [name],
-      })),
+      columns: ANOMALY_COLUMNS,
       async processBatch(frames) {
         requireSize(frames, opened, id);
         const { distances } = await session.run({ images: inputTensor(frames.map(imageOf), opened.input) });

@@ -2,13 +2,13 @@ import { pipeline } from 'node:stream/promises';
 import { parse } from 'csv-parse';
 import { stringify } from 'csv-stringify/sync';
 import { z } from 'zod';
-import { messageOf, RxrayError } from '../core/errors.js';
+import { RxrayError } from '../core/errors.js';
 import { expressionFault } from '../core/expression.js';
 import type { Frame } from '../core/frame.js';
 import { defineSink, type LintMessage, type SinkInstance, type SinkServices } from '../core/plugin.js';
-import { CommittedFile, type Row, type RowFormat, rotation } from './committed-file.js';
-import { oneByOne } from './one-by-one.js';
+import { CommittedFile, type RowFormat, rotation } from './committed-file.js';
 import { valueAt, withoutImages } from './plain.js';
+import { rowSink } from './row-sink.js';
 
 const column = z.union([
   z.string().min(1),
@@ -96,26 +96,14 @@ async function csvSink(settings: CsvOptions, services: SinkServices): Promise<Si
     log: services.log,
   });
 
-  async function append(frames: readonly Frame[]): Promise<void> {
-    const rows = new Map<string, Row>();
-    for (const frame of frames) {
-      if (file.has(frame.id)) continue;
-      const cells = columns.map(({ value }) => cell(value(frame)));
-      const text = stringify([cells], { ...format, escape_formulas: true });
-      rows.set(frame.id, { id: frame.id, text });
-    }
-    if (rows.size === 0) return;
-    try {
-      await file.append([...rows.values()]);
-    } catch (cause) {
-      throw new RxrayError('OUTPUT_UNWRITABLE', `${settings.path} cannot be written: ${messageOf(cause)}`, {
-        component: services.id,
-        cause,
-      });
-    }
-  }
-
-  return oneByOne('csv', append, () => file.close());
+  return rowSink({
+    name: 'csv',
+    id: services.id,
+    path: settings.path,
+    file,
+    rowOf: (frame) =>
+      stringify([columns.map(({ value }) => cell(value(frame)))], { ...format, escape_formulas: true }),
+  });
 }
 
 /** `idColumn`: which column holds the frame id, or -1. */

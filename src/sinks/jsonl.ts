@@ -1,11 +1,9 @@
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
 import { z } from 'zod';
-import { messageOf, RxrayError } from '../core/errors.js';
-import type { Frame } from '../core/frame.js';
 import { defineSink, type SinkInstance, type SinkServices } from '../core/plugin.js';
-import { CommittedFile, type Row, type RowFormat, rotation } from './committed-file.js';
-import { oneByOne } from './one-by-one.js';
+import { CommittedFile, type RowFormat, rotation } from './committed-file.js';
+import { rowSink } from './row-sink.js';
 import { plain } from './plain.js';
 
 const options = z.strictObject({
@@ -44,25 +42,13 @@ async function jsonlSink(settings: JsonlOptions, services: SinkServices): Promis
     log: services.log,
   });
 
-  async function append(frames: readonly Frame[]): Promise<void> {
-    const rows = new Map<string, Row>();
-    for (const frame of frames) {
-      if (file.has(frame.id)) continue;
-      const text = `${JSON.stringify(plain(frame, settings.includeFile))}\n`;
-      rows.set(frame.id, { id: frame.id, text });
-    }
-    if (rows.size === 0) return;
-    try {
-      await file.append([...rows.values()]);
-    } catch (cause) {
-      throw new RxrayError('OUTPUT_UNWRITABLE', `${settings.path} cannot be written: ${messageOf(cause)}`, {
-        component: services.id,
-        cause,
-      });
-    }
-  }
-
-  return oneByOne('jsonl', append, () => file.close());
+  return rowSink({
+    name: 'jsonl',
+    id: services.id,
+    path: settings.path,
+    file,
+    rowOf: (frame) => `${JSON.stringify(plain(frame, settings.includeFile))}\n`,
+  });
 }
 
 const JSON_LINES: RowFormat = {
