@@ -1,41 +1,21 @@
 /** What the running process answers: `docs/http-api.md` describes the interface. */
 
-export interface Classification {
-  readonly kind: 'classification';
-  readonly label: string;
-  readonly probability: number;
-  readonly probabilities: Readonly<Record<string, number>>;
-}
+import type { Anomaly, Classification } from '../core/frame.js';
+import type { Live, LiveNode } from '../control/live.js';
+import type { Drift, Model } from '../control/models.js';
+import type { Film as KeptFilm, Row as KeptRow } from '../control/worklist.js';
 
-export interface Anomaly {
-  readonly kind: 'anomaly';
-  readonly anomalyScore: number;
-  readonly percentile: number | null;
-}
+export type { Anomaly, Classification, Drift, Live, LiveNode, Model };
 
 export type Result = Classification | Anomaly | { readonly kind: string };
 
-export interface Row {
-  readonly id: string;
-  readonly source: string;
-  readonly file: string;
-  readonly outcome: 'done' | 'failed';
-  readonly receivedAt: string;
-  readonly settledAt: string;
-  readonly meta: Readonly<Record<string, unknown>>;
+export interface Row extends Omit<KeptRow, 'results'> {
   readonly results: Readonly<Record<string, Result>>;
-  readonly failure: { readonly code: string; readonly stage: string | null; readonly message: string } | null;
-  readonly suspicion: number | null;
 }
 
-export interface Film extends Row {
-  readonly size: number;
-  readonly sha256: string;
-  readonly graph: string;
+export interface Film extends Row, Pick<KeptFilm, 'size' | 'sha256' | 'graph' | 'timings' | 'images'> {
   readonly graphIsPresent: boolean;
   readonly notice: string;
-  readonly timings: readonly { component: string; startedAt: number; ms: number; batch: number }[];
-  readonly images: readonly { stage: string; field: string }[];
   readonly stages: readonly string[];
   readonly models: readonly { stage: string; name: string; createdAt: string; gradCam: boolean }[];
 }
@@ -54,54 +34,6 @@ export interface Status {
   readonly version: string;
   readonly startedAt: string;
   readonly notice: string;
-}
-
-export interface LiveNode {
-  readonly id: string;
-  readonly kind: 'source' | 'stage' | 'sink';
-  readonly use: string;
-  readonly from: readonly string[];
-  readonly when: string | null;
-  readonly framesIn: number;
-  readonly framesOut: number;
-  readonly errors: number;
-  readonly queue: number;
-  readonly inFlight: number;
-  readonly framesPerSecond: number;
-  readonly ms: number | null;
-  readonly batch: number | null;
-  readonly busy: number | null;
-}
-
-export interface Live {
-  readonly at: string;
-  readonly uptimeSeconds: number;
-  readonly memory: number;
-  readonly films: { done: number; failed: number; already: number; failedBefore: number };
-  readonly filmsPerSecond: number;
-  readonly load: { waiting: number; frames: number; bytes: number };
-  readonly limiting: string | null;
-  readonly nodes: readonly LiveNode[];
-}
-
-export interface Model {
-  readonly stage: string;
-  readonly use: string;
-  readonly folder: string;
-  readonly bundle: { readonly name: string; readonly createdAt: string; readonly license: string };
-  readonly card: string;
-}
-
-export interface Drift {
-  readonly stage: string;
-  readonly model: string;
-  readonly of: 'anomalyScore' | 'label';
-  readonly films: number;
-  readonly psi: number | null;
-  readonly level: 'too few films' | 'stable' | 'moderate' | 'shifted';
-  readonly bins: readonly (number | string)[];
-  readonly reference: readonly number[];
-  readonly recent: readonly number[];
 }
 
 /** Pixels in all their bits, row-major. */

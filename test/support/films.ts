@@ -13,11 +13,15 @@ export function film(width = 96, pageHeight = 80, pages = 1): ReturnType<typeof 
 
 /** A PNG of any size with one bit a pixel, all black: large to decode, small to keep. */
 export function blackPng(width: number, height: number): Buffer {
+  return greyPng(width, height, 1, Buffer.alloc(height * (1 + Math.ceil(width / 8))));
+}
+
+/** A grey PNG of `rows`, each with its filter byte before it (PNG specification, 7.3). */
+export function greyPng(width: number, height: number, bitDepth: 1 | 8, rows: Buffer): Buffer {
   const header = Buffer.alloc(13);
   header.writeUInt32BE(width, 0);
   header.writeUInt32BE(height, 4);
-  header.set([1, 0, 0, 0, 0], 8);
-  const rows = Buffer.alloc(height * (1 + Math.ceil(width / 8)));
+  header[8] = bitDepth;
   return Buffer.concat([
     Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'),
     chunk('IHDR', header),
