@@ -42,7 +42,9 @@ DATA is as for \`rxray train\`: a folder of classes, or a manifest (CSV) with th
 where known, split and patient. Without --split, the films of the split "test" are judged where there are
 any, else those of "val", else all.
 
-Exit codes: 0 fine, 2 usage, films or bundle that do not fit, 3 fatal.`;
+A film that cannot be read is named and left out of the figures.
+
+Exit codes: 0 fine, 1 some films could not be read, 2 usage, films or bundle that do not fit, 3 fatal.`;
 
 export function evaluate(program: Command): void {
   program
@@ -61,7 +63,7 @@ export function evaluate(program: Command): void {
     .addHelpText('after', EXAMPLES)
     .action(async (bundle: string, options: EvaluateOptions) => {
       const { text, code } = await evaluateFiles(bundle, options);
-      (code === EXIT.fine ? process.stdout : process.stderr).write(`${text}\n`);
+      (code === EXIT.usage ? process.stderr : process.stdout).write(`${text}\n`);
       process.exitCode = code;
     });
 }
@@ -100,9 +102,10 @@ export async function evaluateFiles(
       },
       { registry: builtInRegistry(), engine, log: createLog(), stateDir },
     );
-    const { split, figures, bootstrap } = evaluation;
+    const { split, figures, unreadable, bootstrap } = evaluation;
     const { duplicates } = dataset;
-    const summary = { model: bundle.name, kind: bundle.kind, split, ...figures, duplicates, bootstrap };
+    const about = { model: bundle.name, kind: bundle.kind, split };
+    const summary = { ...about, ...figures, duplicates, unreadable, bootstrap };
     if (options.report !== undefined) {
       const report = resolve(options.report);
       const { explain, filmsToExplain, writeReport } = await import('../training/report/index.js');
@@ -111,7 +114,7 @@ export async function evaluateFiles(
       await writeReport(report, { evaluation, bundle, explanation, command, rxray: version }, summary);
     }
     const text = options.json ? JSON.stringify(summary) : describe(bundle.name, evaluation);
-    return { text, code: EXIT.fine };
+    return { text, code: unreadable.length === 0 ? EXIT.fine : EXIT.filmsFailed };
   } catch (error) {
     if (!(error instanceof BundleError || (error instanceof RxrayError && isUsage(error)))) throw error;
     const prefix = error instanceof RxrayError ? `${error.code} ` : '';
@@ -126,15 +129,26 @@ function isUsage({ code }: RxrayError): boolean {
   return code.startsWith('TRAINING_') || code.startsWith('BUNDLE_');
 }
 
-function describe(name: string, { kind, split, figures, bootstrap }: Evaluation): string {
+function describe(name: string, { kind, split, figures, unreadable, bootstrap }: Evaluation): string {
   const which = split === 'all' ? '' : ` of the split "${split}"`;
   const lines = [
     pc.bold(`${name} on ${figures.n} films${which}`),
+    ...unreadableLines(unreadable),
     ...(kind === 'classifier' ? classifierLines(figures) : anomalyLines(figures)),
     pc.dim(`In brackets: 95 % intervals, ${bootstrap.resamples} bootstrap samples by ${bootstrap.unit}.`),
     'Not a medical device: for research, never for diagnosis.',
   ];
   return lines.join('\n');
+}
+
+/** A line for each film that could not be read, under a headline; none where all could be. */
+export function unreadableLines(unreadable: Evaluation['unreadable']): string[] {
+  if (unreadable.length === 0) return [];
+  return [
+    pc.yellow(`${unreadable.length} more could not be read:`),
+    ...unreadable.map(({ film, reason }) => `  ${film}: ${reason}`),
+    '',
+  ];
 }
 
 function classifierLines(figures: ClassifierFigures): string[] {

@@ -34,7 +34,9 @@ Each film goes four ways: through the training's preprocessing, through an evalu
 graph that watches a folder, and to ONNX Runtime without the engine. All must feed the model the same
 tensor, bit for bit, and give the same score. Everything runs on the CPU.
 
-Exit codes: 0 all the same, 1 there are differences, 2 usage or films that cannot be used, 3 fatal.`;
+A film that cannot be read is named and left out.
+
+Exit codes: 0 all the same, 1 there are differences or films that cannot be read, 2 usage or films that cannot be used, 3 fatal.`;
 
 interface VerifyOptions {
   readonly data: string;
@@ -83,13 +85,14 @@ export async function verifyFiles(
   const scratch = await mkdtemp(join(tmpdir(), 'rxray-verify-'));
   try {
     const bundle = await readBundle(dir);
-    const films = await filmsOf(options);
-    const found = await compare(dir, bundle, films, options.method, scratch);
+    const { films, unreadable: unopened } = await filmsOf(options);
+    const compared = await compare(dir, bundle, films, options.method, scratch);
+    const found = { ...compared, unreadable: [...unopened, ...compared.unreadable] };
     const same = found.differences.length === 0 && found.phantom !== false;
     const text = options.json
-      ? JSON.stringify({ model: bundle.name, films: films.length, same, ...found })
-      : describe(bundle.name, films.length, found);
-    return { text, code: same ? EXIT.fine : EXIT.filmsFailed };
+      ? JSON.stringify({ model: bundle.name, same, ...found })
+      : describe(bundle.name, found);
+    return { text, code: same && found.unreadable.length === 0 ? EXIT.fine : EXIT.filmsFailed };
   } catch (error) {
     if (!(error instanceof BundleError || error instanceof RxrayError)) throw error;
     const prefix = error instanceof RxrayError ? `${error.code} ` : '';
@@ -108,7 +111,15 @@ export interface VerifiedFilm {
   readonly sha256: string;
 }
 
+interface UnreadableFilm {
+  readonly film: string;
+  readonly reason: string;
+}
+
 interface Found {
+  /** How many were compared. */
+  readonly films: number;
+  readonly unreadable: readonly UnreadableFilm[];
   readonly differences: readonly Difference[];
   /** Over all films and ways. */
   readonly maxScoreDifference: number;
@@ -119,7 +130,7 @@ interface Found {
 async function compare(
   dir: string,
   bundle: Bundle,
-  films: readonly VerifiedFilm[],
+  given: readonly VerifiedFilm[],
   method: string | undefined,
   scratch: string,
 ): Promise<Found> {
@@ -127,7 +138,8 @@ async function compare(
   const log = createLog();
   const baseDir = process.cwd();
   const chain = await resolveChain(bundle.preprocessing, registry, baseDir);
-  const prepared = await prepareFilms(films, chain, { cacheDir: scratch, baseDir, log, rxray: version });
+  const options = { cacheDir: scratch, baseDir, log, rxray: version };
+  const { prepared, films, unreadable } = await prepareFilms(given, chain, options);
   const expected = films.map((_, i) => valuesOf(imagesOf(prepared, Uint32Array.of(i), bundle.input)));
   const { width, height } = prepared;
   const channels = prepared.channels === 3 ? 3 : 1;
@@ -183,6 +195,8 @@ async function compare(
     check &&
     (await phantomCheck({ registry, baseDir, log, rxray: version }, bundle.preprocessing, bundle.input));
   return {
+    films: films.length,
+    unreadable: unreadable.map(({ film, reason }) => ({ film: film.name, reason })),
     differences,
     maxScoreDifference,
     phantom: check === undefined ? null : now?.tensor === check.tensor,
@@ -351,43 +365,44 @@ function closest(wanted: Float32Array, others: readonly Float32Array[]): string 
 
 const IMAGE = /\.(jpe?g|png|tiff?|webp|bmp|gif|dcm)$/i;
 
-async function filmsOf({ data, limit = Infinity }: VerifyOptions): Promise<VerifiedFilm[]> {
-  const all = (await stat(data).catch(() => undefined))?.isDirectory()
-    ? (await readdir(data, { recursive: true }))
-        .filter((name) => IMAGE.test(name))
-        .sort()
-        .map((name) => ({ name, path: resolve(data, name) }))
-    : (await readDataset(data, { validation: 0 })).films;
+async function filmsOf({
+  data,
+  limit = Infinity,
+}: VerifyOptions): Promise<{ films: VerifiedFilm[]; unreadable: UnreadableFilm[] }> {
+  const isFolder = (await stat(data).catch(() => undefined))?.isDirectory() === true;
+  const dataset = isFolder ? undefined : await readDataset(data, { validation: 0 });
+  const all =
+    dataset?.films ??
+    (await readdir(data, { recursive: true }))
+      .filter((name) => IMAGE.test(name))
+      .sort()
+      .map((name) => ({ name, path: resolve(data, name) }));
   if (all.length === 0) throw new RxrayError('TRAINING_DATA', `${data} holds no films`);
   const step = Math.max(1, all.length / limit);
   const some = Array.from({ length: Math.min(all.length, limit) }, (_, i) => all[Math.floor(i * step)]);
-  return Promise.all(
-    some.flatMap((film) =>
-      film === undefined
-        ? []
-        : [
-            readFile(film.path).then(
-              (bytes): VerifiedFilm => ({
-                path: film.path,
-                name: film.name,
-                class: '',
-                split: 'test',
-                patient: film.name,
-                sha256: createHash('sha256').update(bytes).digest('hex'),
-              }),
-              (cause: unknown) => {
-                throw new RxrayError('TRAINING_DATA', `the film ${film.name}: ${messageOf(cause)}`, {
-                  cause,
-                });
-              },
-            ),
-          ],
-    ),
-  );
+  const films: VerifiedFilm[] = [];
+  const unreadable = (dataset?.unreadable ?? []).map(({ film, reason }) => ({ film: film.name, reason }));
+  for (const film of some) {
+    if (film === undefined) continue;
+    const { path, name } = film;
+    try {
+      const sha256 = createHash('sha256')
+        .update(await readFile(path))
+        .digest('hex');
+      films.push({ path, name, class: '', split: 'test', patient: name, sha256 });
+    } catch (cause) {
+      unreadable.push({ film: name, reason: messageOf(cause) });
+    }
+  }
+  if (films.length > 0) return { films, unreadable };
+  const reasons = unreadable.map(({ film, reason }) => `${film}: ${reason}`);
+  throw new RxrayError('TRAINING_DATA', `no film of ${data} can be read: ${reasons.join('; ')}`);
 }
 
-function describe(model: string, films: number, { differences, maxScoreDifference, phantom }: Found): string {
-  const lines = differences.map(({ film, way, what }) => `${film}, ${way}: ${what}`);
+function describe(model: string, found: Found): string {
+  const { films, unreadable, differences, maxScoreDifference, phantom } = found;
+  const lines = unreadable.map(({ film, reason }) => `${film} cannot be read: ${reason}`);
+  lines.push(...differences.map(({ film, way, what }) => `${film}, ${way}: ${what}`));
   if (phantom === false) lines.push('the phantom film gives another tensor than when the bundle was made');
   lines.push(
     differences.length === 0

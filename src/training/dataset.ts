@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto';
 import { readFile, readdir, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { parse } from 'csv-parse/sync';
-import { RxrayError } from '../core/errors.js';
+import { messageOf, RxrayError } from '../core/errors.js';
 import { nearDuplicates, type Pair } from './near-duplicates.js';
-import type { PreparedFilms } from './preprocess.js';
+import { named, type Preparation, type Unreadable } from './preprocess.js';
 import { drawSplit, leaksInto, straddling } from './splits.js';
 
 export type Split = 'train' | 'val' | 'test';
@@ -35,6 +35,8 @@ export interface Dataset {
   readonly fingerprint: string;
   /** Exact copies that were left out. */
   readonly duplicates: number;
+  /** Films that are left out because their file cannot be read, or (with `thumbnails`) holds no image. */
+  readonly unreadable: readonly Unreadable<{ readonly name: string; readonly split: Split | undefined }>[];
   /** What a person should know of these data before training on them, a sentence each. */
   readonly findings: readonly string[];
   /** How many patients the films are of; null where that is not known of all of them. */
@@ -57,7 +59,7 @@ export interface DatasetOptions {
   /** Draws that split. Default 1. */
   readonly seed?: number;
   /** Makes each film small, by `THUMBNAIL_CHAIN`; without it, near copies are not looked for. */
-  readonly thumbnails?: (films: readonly Omit<Film, 'split'>[]) => Promise<PreparedFilms>;
+  readonly thumbnails?: <F extends Omit<Film, 'split'>>(films: readonly F[]) => Promise<Preparation<F>>;
 }
 
 type Unsplit = Omit<Film, 'split'> & { readonly split: Split | undefined };
@@ -88,8 +90,12 @@ export async function readDataset(path: string, options: DatasetOptions = {}): P
     : await readManifest(path, options);
   if (rows.length === 0) throw broken(`${path} names no films`);
 
-  const { films: unsplit, copies } = await hashFilms(rows);
-  const pairs = options.thumbnails ? nearDuplicates(await options.thumbnails(unsplit), unsplit.length) : [];
+  const { films: hashed, copies, unreadable: unopened } = await hashFilms(rows);
+  if (hashed.length === 0) throw broken(`no film of ${path} can be read: ${named(unopened)}`);
+  const small = await options.thumbnails?.(hashed);
+  const unsplit = small?.films ?? hashed;
+  const unreadable = [...unopened, ...(small?.unreadable ?? [])];
+  const pairs = small === undefined ? [] : nearDuplicates(small.prepared, unsplit.length);
   const given = unsplit.filter(hasSplit);
   const all = given.length === unsplit.length ? given : drawSplit(unsplit, pairs, validation, seed);
   refuseStraddling(all, path);
@@ -109,7 +115,8 @@ export async function readDataset(path: string, options: DatasetOptions = {}): P
     counts,
     fingerprint: createHash('sha256').update(lines.join('\n')).digest('hex'),
     duplicates: marked + copies,
-    findings: findingsOf({ films, classes, counts, copies: marked + copies, pairs, all, leaks }),
+    unreadable,
+    findings: findingsOf({ films, classes, counts, copies: marked + copies, unreadable, pairs, all, leaks }),
     patients: patientsOf(films),
   };
 }
@@ -206,17 +213,24 @@ async function folders(dir: string): Promise<string[]> {
 }
 
 /** Hashes the files and drops exact copies within a class: they would count twice. */
-async function hashFilms(rows: readonly Row[]): Promise<{ films: Unsplit[]; copies: number }> {
+async function hashFilms(
+  rows: readonly Row[],
+): Promise<{ films: Unsplit[]; copies: number; unreadable: Unreadable<Row>[] }> {
   const films = new Map<string, Unsplit>();
+  const unreadable: Unreadable<Row>[] = [];
   const AT_ONCE = 64;
   for (let i = 0; i < rows.length; i += AT_ONCE) {
-    const hashed = rows.slice(i, i + AT_ONCE).map(async (row) => {
-      const bytes = await readFile(row.path).catch((cause: unknown) => {
-        throw broken(`the film ${row.name} cannot be read`, cause);
-      });
+    const hashed = rows.slice(i, i + AT_ONCE).map(async (row): Promise<Unsplit | Unreadable<Row>> => {
+      const bytes = await readFile(row.path).catch((cause: unknown) => messageOf(cause));
+      if (typeof bytes === 'string') return { film: row, reason: bytes };
+      if (bytes.length === 0) return { film: row, reason: 'the file is empty' };
       return { ...row, sha256: createHash('sha256').update(bytes).digest('hex') };
     });
     for (const film of await Promise.all(hashed)) {
+      if ('reason' in film) {
+        unreadable.push(film);
+        continue;
+      }
       const twin = films.get(film.sha256);
       if (twin !== undefined && twin.class !== film.class) {
         throw broken(
@@ -226,7 +240,7 @@ async function hashFilms(rows: readonly Row[]): Promise<{ films: Unsplit[]; copi
       if (twin === undefined) films.set(film.sha256, film);
     }
   }
-  return { films: [...films.values()], copies: rows.length - films.size };
+  return { films: [...films.values()], copies: rows.length - unreadable.length - films.size, unreadable };
 }
 
 function hasSplit(film: Unsplit): film is Film {
@@ -240,7 +254,7 @@ function patientsOf(films: readonly Film[]): number | null {
     : null;
 }
 
-interface Found extends Pick<Dataset, 'films' | 'classes' | 'counts'> {
+interface Found extends Pick<Dataset, 'films' | 'classes' | 'counts' | 'unreadable'> {
   readonly copies: number;
   readonly pairs: readonly Pair[];
   /** What the pairs are indices of. */
@@ -248,8 +262,11 @@ interface Found extends Pick<Dataset, 'films' | 'classes' | 'counts'> {
   readonly leaks: ReadonlySet<Film>;
 }
 
-function findingsOf({ films, classes, counts, copies, pairs, all, leaks }: Found): string[] {
+function findingsOf({ films, classes, counts, copies, unreadable, pairs, all, leaks }: Found): string[] {
   const findings: string[] = [];
+  if (unreadable.length > 0) {
+    findings.push(`${unreadable.length} films left out that cannot be read (${named(unreadable)})`);
+  }
   if (copies > 0) findings.push(`${copies} exact copies left out`);
   if (pairs.length > 0) {
     const kept =

@@ -102,7 +102,7 @@ export async function importClassifier(
     const sha256 = createHash('sha256')
       .update(await readFile(path))
       .digest('hex');
-    const prepared = await prepareFilms([{ path, name: 'film', class: '', patient: '', sha256 }], steps, {
+    const { prepared } = await prepareFilms([{ path, name: 'film', class: '', patient: '', sha256 }], steps, {
       cacheDir: temporary,
       baseDir: process.cwd(),
       log,

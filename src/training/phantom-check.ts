@@ -28,7 +28,13 @@ export async function phantomCheck(
       .digest('hex');
     const film = { path, name: 'phantom.png', class: 'phantom', patient: 'phantom', sha256 };
     const steps = await resolveChain(chain, registry, baseDir);
-    const prepared = await prepareFilms([film], steps, { cacheDir: dir, baseDir, log, rxray, threads: 1 });
+    const { prepared } = await prepareFilms([film], steps, {
+      cacheDir: dir,
+      baseDir,
+      log,
+      rxray,
+      threads: 1,
+    });
     const tensor = imagesOf(prepared, Uint32Array.of(0), input).data as Float32Array;
     return {
       phantom: PHANTOM,

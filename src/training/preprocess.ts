@@ -30,6 +30,20 @@ export interface PreparedFilms {
   readonly data: IntegerSamples;
 }
 
+/** A film that could not be read, or that a stage failed on. */
+export interface Unreadable<F> {
+  readonly film: F;
+  readonly reason: string;
+}
+
+/** What came of some films: those that got through the chain, and those that did not. */
+export interface Preparation<F> {
+  readonly prepared: PreparedFilms;
+  /** Those of `prepared`, in its order. */
+  readonly films: readonly F[];
+  readonly unreadable: readonly Unreadable<F>[];
+}
+
 /** A step with every default filled in and the module that holds its stage. */
 export interface ResolvedStep extends PreprocessingStep {
   readonly url: string;
@@ -74,13 +88,15 @@ export async function resolveChain(
 
 /**
  * Runs every film through the same stage plugins as serving, in the same worker threads, and keeps the
- * result on disk under a key made of the chain, its stages' modules, our version and the films' hashes. Throws `TRAINING_DATA` naming the film.
+ * result on disk under a key made of the chain, its stages' modules, our version and the films' hashes. Films that
+ * fail on the way are named and left out. Throws `TRAINING_DATA` where none is left, or where the chain does not end in
+ * integer images of one size.
  */
-export async function prepareFilms(
-  films: readonly Omit<Film, 'split'>[],
+export async function prepareFilms<F extends Omit<Film, 'split'>>(
+  films: readonly F[],
   chain: readonly ResolvedStep[],
   { cacheDir, baseDir, log, rxray, threads = availableParallelism(), onProgress, signal }: PreprocessOptions,
-): Promise<PreparedFilms> {
+): Promise<Preparation<F>> {
   const steps = chain.map(({ use, with: settings }) => ({ use, with: settings }));
   const modules = await Promise.all(chain.map(({ url }) => readFile(new URL(url)).then(sha256)));
   const hashes = films.map((film) => film.sha256);
@@ -89,7 +105,7 @@ export async function prepareFilms(
   const known = await fromCache(cached, films.length);
   if (known !== undefined) {
     onProgress?.(films.length, films.length);
-    return known;
+    return { prepared: known, films, unreadable: [] };
   }
 
   const specs = chain.map(({ use, with: settings, url }, i): StageSpec => {
@@ -98,9 +114,17 @@ export async function prepareFilms(
   const pool = new WorkerPool(log, threads);
   let all: PreparedFilms | undefined;
   let done = 0;
-  const prepare = async (film: Omit<Film, 'split'>, i: number): Promise<void> => {
+  const reasons = new Map<F, string>();
+  const prepare = async (film: F, i: number): Promise<void> => {
     signal?.throwIfAborted();
-    const { width, height, channels, data } = await run(film, specs, pool);
+    const image = await run(film, specs, pool).catch((cause: unknown) => {
+      reasons.set(film, messageOf(cause));
+      return undefined;
+    });
+    done += 1;
+    onProgress?.(done, films.length);
+    if (image === undefined) return;
+    const { width, height, channels, data } = image;
     const samples = width * height * channels;
     const kept = samplesOf(data);
     all ??= { width, height, channels, data: blankLike(kept, films.length * samples) };
@@ -112,25 +136,54 @@ export async function prepareFilms(
     }
     if (kept instanceof Uint16Array) all = { ...all, data: widened(all.data) };
     all.data.set(all.data instanceof Uint16Array ? widened(kept) : kept, i * samples);
-    done += 1;
-    onProgress?.(done, films.length);
   };
   try {
     // Two films a thread: one is worked on while the other is handed over.
     await lastValueFrom(from(films).pipe(mergeMap(prepare, threads * 2)), { defaultValue: undefined });
-    if (all === undefined) throw new Error('there are no films');
+    const unreadable = films.flatMap((film) => {
+      const reason = reasons.get(film);
+      return reason === undefined ? [] : [{ film, reason }];
+    });
+    if (all === undefined) {
+      throw new Error(
+        films.length === 0 ? 'there are no films' : `no film gets through: ${named(unreadable)}`,
+      );
+    }
+    // A film may fail for a reason that has gone next time: what is left without it is not kept.
+    if (unreadable.length > 0) return { ...without(all, films, reasons), unreadable };
     await mkdir(cacheDir, { recursive: true });
     await writeTensorFile(cached, {
       tensors: { films: { data: all.data, dims: [films.length, all.height, all.width, all.channels] } },
       metadata: { chain: JSON.stringify(steps) },
     });
-    return all;
+    return { prepared: all, films, unreadable };
   } catch (cause) {
     if (signal?.aborted === true) throw cause;
     throw new RxrayError('TRAINING_DATA', `preprocessing: ${messageOf(cause)}`, { cause });
   } finally {
     await pool.dispose();
   }
+}
+
+/** The films that did not fail, moved together. */
+function without<F>(
+  all: PreparedFilms,
+  films: readonly F[],
+  failed: ReadonlyMap<F, string>,
+): Pick<Preparation<F>, 'prepared' | 'films'> {
+  const samples = all.width * all.height * all.channels;
+  const left = films.flatMap((film, i) => (failed.has(film) ? [] : [i]));
+  left.forEach((i, at) => all.data.copyWithin(at * samples, i * samples, (i + 1) * samples));
+  return {
+    prepared: { ...all, data: all.data.subarray(0, left.length * samples) },
+    films: films.filter((film) => !failed.has(film)),
+  };
+}
+
+/** With the reasons; of many the first ones. */
+export function named(unreadable: readonly Unreadable<{ readonly name: string }>[], most = 3): string {
+  const some = unreadable.slice(0, most).map(({ film, reason }) => `${film.name}: ${reason}`);
+  return [...some, ...(unreadable.length > most ? ['…'] : [])].join('; ');
 }
 
 /** The samples of film `i`: a view. */
@@ -153,30 +206,26 @@ export function unscaledInput({ width, height }: PreparedFilms): Bundle['input']
 }
 
 async function run(film: Omit<Film, 'split'>, specs: readonly StageSpec[], pool: WorkerPool): Promise<Image> {
-  try {
-    const { size, mtimeMs } = await stat(film.path);
-    const file = await pool.read({ path: film.path, name: film.name, size, mtimeMs }, Infinity);
-    if (file?.sha256 !== film.sha256) throw new Error('the file has changed since it was hashed');
-    let frame: Frame = {
-      id: frameId('training', film.name, film.sha256),
-      origin: {
-        source: 'training',
-        name: film.name,
-        path: film.path,
-        size,
-        mtimeMs,
-        sha256: film.sha256,
-        receivedAt: new Date(mtimeMs).toISOString(),
-      },
-      encoded: file.encoded,
-      meta: {},
-      results: {},
-    };
-    for (const spec of specs) frame = await pool.process(spec, frame);
-    return imageOf(frame);
-  } catch (cause) {
-    throw new Error(`${film.name}: ${messageOf(cause)}`, { cause });
-  }
+  const { size, mtimeMs } = await stat(film.path);
+  const file = await pool.read({ path: film.path, name: film.name, size, mtimeMs }, Infinity);
+  if (file?.sha256 !== film.sha256) throw new Error('the file has changed since it was hashed');
+  let frame: Frame = {
+    id: frameId('training', film.name, film.sha256),
+    origin: {
+      source: 'training',
+      name: film.name,
+      path: film.path,
+      size,
+      mtimeMs,
+      sha256: film.sha256,
+      receivedAt: new Date(mtimeMs).toISOString(),
+    },
+    encoded: file.encoded,
+    meta: {},
+    results: {},
+  };
+  for (const spec of specs) frame = await pool.process(spec, frame);
+  return imageOf(frame);
 }
 
 function samplesOf(data: Image['data']): IntegerSamples {

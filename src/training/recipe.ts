@@ -4,7 +4,7 @@ import { RxrayError } from '../core/errors.js';
 import type { Bundle, PreprocessingStep } from '../models/bundle.js';
 import type { About } from './card.js';
 import type { Dataset, Film, Split } from './dataset.js';
-import { prepareFilms, resolveChain, unscaledInput, type PreparedFilms } from './preprocess.js';
+import { named, prepareFilms, resolveChain, unscaledInput, type PreparedFilms } from './preprocess.js';
 
 /** What every training starts from. */
 export interface Recipe {
@@ -37,7 +37,7 @@ export async function prepare(
   const { registry, baseDir, cacheDir, log, rxray } = recipe;
   const films = recipe.dataset.films.filter((film) => splits.includes(film.split) && wanted(film));
   const steps = await resolveChain(recipe.chain, registry, baseDir);
-  const prepared = await prepareFilms(films, steps, {
+  const { prepared, unreadable } = await prepareFilms(films, steps, {
     cacheDir,
     baseDir,
     log,
@@ -47,6 +47,11 @@ export async function prepare(
     },
     ...(signal !== undefined && { signal }),
   });
+  if (unreadable.length > 0) {
+    // That their files hold images is known by now.
+    const all = named(unreadable, Infinity);
+    throw new RxrayError('TRAINING_DATA', `the preprocessing fails on ${unreadable.length} films: ${all}`);
+  }
   if (prepared.channels !== 1) throw wrongSize(prepared, 'grey ones: give `decode` the option `color: grey`');
   return { films, prepared, chain: steps.map(({ use, with: settings }) => ({ use, with: settings })) };
 }

@@ -1,8 +1,7 @@
 import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { expect } from 'chai';
 import sharp from 'sharp';
 import type * as Command from '../../src/cli/evaluate.js';
@@ -66,6 +65,16 @@ describe('rxray evaluate', function () {
   const evaluate = (bundle: string, data: string, more: More = {}) =>
     evaluateFiles(join(dir, bundle), { data: join(dir, data), cache: join(dir, 'cache'), ...more });
 
+  /** In a process of its own: a report traces a network, and mocha holds a second copy of the engine. */
+  function inProcess(bundle: string, ...args: string[]): Promise<{ stdout: string; code: number }> {
+    const command = [...SOURCE, 'evaluate', join(dir, bundle), '--cache', join(dir, 'cache'), ...args];
+    return new Promise((done) => {
+      execFile(process.execPath, command, (error, stdout) => {
+        done({ stdout, code: error === null ? 0 : Number(error.code) });
+      });
+    });
+  }
+
   async function judged(...args: Parameters<typeof evaluate>) {
     const [bundle, data, more] = args;
     const { text, code } = await evaluate(bundle, data, { json: true, ...more });
@@ -126,12 +135,18 @@ describe('rxray evaluate', function () {
       ['anogan', ['What it compares', "discriminator's features"]],
     ] as const) {
       const report = join(dir, `report-${bundle}`);
-      // In a process of its own: it traces a network, and mocha holds a second copy of the engine.
-      const { stdout } = await promisify(execFile)(process.execPath, [
-        ...SOURCE,
-        ...['evaluate', join(dir, bundle), '--data', join(dir, 'films/manifest.csv'), '--split', 'all'],
-        ...['--cache', join(dir, 'cache'), '--report', report, '--json'],
-      ]);
+      const { stdout } = await inProcess(
+        ...[
+          bundle,
+          '--data',
+          join(dir, 'films/manifest.csv'),
+          '--split',
+          'all',
+          '--report',
+          report,
+          '--json',
+        ],
+      );
       const found = JSON.parse(stdout) as Record<string, unknown>;
       const text = await readFile(join(report, 'report.html'), 'utf8');
       expect(text).to.match(
@@ -162,6 +177,36 @@ describe('rxray evaluate', function () {
       ]);
       expect(json.shortcuts.every(({ figures }) => figures.n === 12)).to.equal(true);
     }
+  });
+
+  it('names a film that cannot be read, counts it and judges the others', async () => {
+    const damaged = join(dir, 'damaged');
+    await cp(join(dir, 'films'), damaged, { recursive: true });
+    const film = join(damaged, 'viral', '0.png');
+    await writeFile(film, (await readFile(film)).subarray(0, 900));
+    await rm(join(damaged, 'normal', '1.png'));
+    const manifest = 'damaged/manifest.csv';
+    const report = join(dir, 'report-damaged');
+    const { stdout, code } = await inProcess(
+      ...['classifier', '--data', join(dir, manifest), '--split', 'test', '--report', report, '--json'],
+    );
+    expect(code).to.equal(1);
+    const { n, unreadable } = JSON.parse(stdout) as {
+      n: number;
+      unreadable: { film: string; reason: string }[];
+    };
+    expect(n).to.equal(7);
+    expect(unreadable.map((each) => each.film)).to.deep.equal(['normal/1.png', 'viral/0.png']);
+    for (const { reason } of unreadable) expect(reason).to.match(/\w{3}/);
+    const page = await readFile(join(report, 'report.html'), 'utf8');
+    expect(page).to.match(/7\s+films of the split “test” \(2 more could not be read\)/);
+    expect(page).to.include('Films that could not be read').and.include('<td>viral/0.png</td>');
+    const said = await evaluate('classifier', manifest, { split: 'test' });
+    expect(said.text).to.match(
+      /2 more could not be read:\S*\n {2}normal\/1\.png: ENOENT.*\n {2}viral\/0\.png: /,
+    );
+    // Those of another split are not missed.
+    expect((await evaluate('classifier', manifest, { split: 'val' })).code).to.equal(0);
   });
 
   it('refuses films of one patient on both sides of a split', async () => {

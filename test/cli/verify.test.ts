@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -85,6 +85,17 @@ describe('rxray verify', function () {
     expect(first).to.include({ film: 'one.png', way: 'run' });
     expect(first?.what).to.match(/^the tensor differs in \d+ of 1024 values, by up to 0\.00392$/);
     expect((await readFile(join(dir, 'count'), 'utf8')).length).to.equal(2);
+  });
+
+  it('names a film that cannot be read, and looks at the others', async () => {
+    const films = join(dir, 'damaged');
+    await cp(join(dir, 'films'), films, { recursive: true });
+    await writeFile(join(films, 'bad.png'), 'no image at all');
+    const { code, stdout } = await verify(join(dir, 'classifier'), '--data', films, '--json');
+    expect(code).to.equal(1);
+    const found = JSON.parse(stdout) as { unreadable: { film: string; reason: string }[] };
+    expect(found).to.deep.include({ films: 2, same: true, differences: [] });
+    expect(found.unreadable.map(({ film }) => film)).to.deep.equal(['bad.png']);
   });
 
   it('ends with 2 where there is nothing to look at', async () => {

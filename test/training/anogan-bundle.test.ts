@@ -95,6 +95,7 @@ describe('an AnoGAN bundle', function () {
         counts: {},
         fingerprint: '',
         duplicates: 0,
+        unreadable: [],
         findings: [],
         patients: null,
       };

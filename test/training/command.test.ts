@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -182,6 +182,25 @@ describe('rxray train', function () {
     expect(scores).to.have.length(2);
     expect(scores).to.deep.equal([...scores].sort((a, b) => a - b));
     expect(Object.keys(bundle.files)).to.have.members(['features', 'search', 'generator', 'encoder', 'pca']);
+  });
+
+  it('does not begin where films cannot be read, and names them, unless told to leave them out', async () => {
+    const films = join(dir, 'damaged');
+    await cp(join(dir, 'films'), films, { recursive: true });
+    await writeFile(join(films, 'dark', 'bad.png'), 'no image at all');
+    await writeFile(join(films, 'light', 'empty.png'), '');
+    const args = ['resnet', ...usual('skipping'), '--data', films, '--batch', '6', '--epochs', '1'];
+    const refused = await train(args);
+    expect(refused.code).to.equal(2);
+    expect(refused.stderr).to.match(
+      /TRAINING_DATA 2 films cannot be read:\n {2}light\/empty\.png: the file is empty/,
+    );
+    expect(refused.stderr).to.match(/\n {2}dark\/bad\.png: \w.*\n.*--skip-unreadable/);
+    const skipping = await train([...args, '--skip-unreadable']);
+    expect(skipping.code, skipping.stderr).to.equal(0);
+    expect(skipping.stderr).to.include('2 films left out that cannot be read');
+    const { data } = await readBundle(join(dir, 'skipping'));
+    expect(data.counts).to.deep.equal({ train: { dark: 9, light: 9 }, val: { dark: 3, light: 3 } });
   });
 
   it('ends with 2 and the reason when the data or the options are wrong', async () => {

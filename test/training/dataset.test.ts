@@ -84,6 +84,21 @@ describe('training data', () => {
     ]);
   });
 
+  it('name the films that cannot be read, and are the others', async () => {
+    await put('a.png');
+    await put('empty.png', '');
+    const path = await manifest('path,class,split', 'a.png,x,val', 'gone.png,x,train', 'empty.png,y,val');
+    const { films, unreadable, duplicates, findings } = await readDataset(path);
+    expect(films.map(({ name }) => name)).to.deep.equal(['a.png']);
+    expect(unreadable.map(({ film }) => [film.name, film.split])).to.deep.equal([
+      ['gone.png', 'train'],
+      ['empty.png', 'val'],
+    ]);
+    expect(unreadable[1]?.reason).to.equal('the file is empty');
+    expect(duplicates).to.equal(0);
+    expect(findings[0]).to.match(/^2 films left out that cannot be read \(gone\.png: ENOENT.*; empty\.png: /);
+  });
+
   it('come from a folder of classes, split by seed with every class in both splits', async () => {
     for (let i = 0; i < 20; i++) {
       await put(`normal/${i}.png`);
@@ -155,10 +170,9 @@ describe('training data', () => {
       );
     });
 
-    it('when a film is missing', async () => {
-      expect(await refused(await manifest('path,class', 'gone.png,x'))).to.include(
-        'the film gone.png cannot be read',
-      );
+    it('when no film can be read', async () => {
+      const message = await refused(await manifest('path,class', 'gone.png,x'));
+      expect(message).to.match(/^no film of .*manifest\.csv can be read: gone\.png: ENOENT/);
     });
 
     it('when a split is unknown', async () => {

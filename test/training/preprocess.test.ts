@@ -19,6 +19,7 @@ import {
   prepareFilms,
   resolveChain,
   unscaledInput,
+  type Preparation,
   type PreparedFilms,
 } from '../../src/training/preprocess.js';
 
@@ -55,6 +56,15 @@ describe('preprocessing for training', function () {
     onProgress?: (done: number, total: number) => void,
     rxray = '0.1.0',
   ): Promise<PreparedFilms> {
+    return (await prepareAll(films, steps, onProgress, rxray)).prepared;
+  }
+
+  async function prepareAll(
+    films: Film[],
+    steps: PreprocessingStep[],
+    onProgress?: (done: number, total: number) => void,
+    rxray = '0.1.0',
+  ): Promise<Preparation<Film>> {
     const resolved = await resolveChain(steps, builtInRegistry(), dir);
     const { log } = testServices();
     return prepareFilms(films, resolved, {
@@ -198,6 +208,27 @@ describe('preprocessing for training', function () {
     expect(await readdir(join(dir, 'cache'))).to.have.length(3);
   });
 
+  async function damaged(name: string): Promise<Film> {
+    await writeFile(join(dir, name), 'no image at all');
+    const sha256 = createHash('sha256').update('no image at all').digest('hex');
+    return { path: join(dir, name), name, class: 'normal', split: 'train', patient: name, sha256 };
+  }
+
+  it('leaves a damaged film out, by name, and goes on with the others', async () => {
+    const [a, b] = [await film('a.png', 9, 9), await film('b.png', 9, 9, 2)];
+    const films = [a, await damaged('bad.png'), b, { ...a, path: join(dir, 'gone.png'), name: 'gone.png' }];
+    const found = await prepareAll(films, chain('decode'));
+    expect(found.films).to.deep.equal([a, b]);
+    expect(found.prepared).to.deep.equal(await prepare([a, b], chain('decode')));
+    const [bad, gone] = found.unreadable;
+    expect(bad?.film.name).to.equal('bad.png');
+    expect(bad?.reason).to.be.a('string').not.include('bad.png');
+    expect(gone?.reason).to.include('ENOENT');
+    // Mended: the next time it is there.
+    await film('gone.png', 9, 9);
+    expect((await prepareAll(films, chain('decode'))).films.map(({ name }) => name)).to.include('gone.png');
+  });
+
   describe('refuses, with a reason', () => {
     it('films that come out in different sizes', async () => {
       const films = [await film('a.png', 9, 9), await film('b.png', 12, 9)];
@@ -206,12 +237,9 @@ describe('preprocessing for training', function () {
       expect(message).to.match(/12×9×1|9×9×1/);
     });
 
-    it('a film that is damaged, by its name', async () => {
-      const good = await film('a.png', 9, 9);
-      await writeFile(join(dir, 'bad.png'), 'no image at all');
-      const sha256 = createHash('sha256').update('no image at all').digest('hex');
-      const bad: Film = { ...good, path: join(dir, 'bad.png'), name: 'bad.png', sha256 };
-      expect(await refused(prepare([good, bad], chain('decode')))).to.include('bad.png: ');
+    it('films of which none gets through, by name', async () => {
+      const message = await refused(prepare([await damaged('bad.png')], chain('decode')));
+      expect(message).to.match(/^preprocessing: no film gets through: bad\.png: \w/);
     });
 
     it('a chain that ends in floating point', async () => {

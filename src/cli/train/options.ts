@@ -20,6 +20,7 @@ export interface DataOptions {
   readonly about?: string;
   readonly seed: number;
   readonly cache: string;
+  readonly skipUnreadable?: true;
   readonly json?: true;
 }
 
@@ -51,6 +52,7 @@ export function dataOptions(command: Command): Command {
     )
     .option('--about <file>', 'YAML with name, license, source and limits of the data, for the model card')
     .option('--seed <n>', 'the same seed gives the same split and the same model', positive, 1)
+    .option('--skip-unreadable', 'leave out films that cannot be read, instead of not beginning')
     .option('--cache <dir>', 'where preprocessed films are kept', '.rxray/cache')
     .option('--json', 'print one JSON line per epoch, and the bundle at the end');
 }

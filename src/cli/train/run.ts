@@ -81,6 +81,17 @@ export async function run(
         });
       },
     });
+    const { unreadable } = dataset;
+    if (unreadable.length > 0 && options.skipUnreadable !== true) {
+      throw new RxrayError(
+        'TRAINING_DATA',
+        [
+          `${unreadable.length} films cannot be read:`,
+          ...unreadable.map(({ film, reason }) => `  ${film.name}: ${reason}`),
+          'Mend or remove them, or leave them out with --skip-unreadable.',
+        ].join('\n'),
+      );
+    }
     for (const [split, counts] of Object.entries(dataset.counts)) {
       report.say(
         `${split}: ${Object.entries(counts)

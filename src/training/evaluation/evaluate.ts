@@ -4,7 +4,7 @@ import { baselineScores } from '../../models/baselines.js';
 import type { Bundle } from '../../models/bundle.js';
 import { inputTensor } from '../../models/input-tensor.js';
 import type { Dataset, Film, Split } from '../dataset.js';
-import { filmAt, prepareFilms, resolveChain, type PreparedFilms } from '../preprocess.js';
+import { filmAt, prepareFilms, resolveChain, type PreparedFilms, type Preparation } from '../preprocess.js';
 import { anomalyFigures, type AnomalyFigures, type ScoredFilms } from './anomaly-figures.js';
 import type { BinaryQuestion } from './binary-figures.js';
 import { resample, type Weights } from './bootstrap.js';
@@ -40,6 +40,8 @@ interface Common {
   /** As the stage gave them. */
   readonly results: readonly StageResult[];
   readonly split: Split | 'all';
+  /** Films of the split that could not be read, by name: no figure knows of them. */
+  readonly unreadable: readonly { readonly film: string; readonly reason: string }[];
   readonly bootstrap: {
     readonly resamples: number;
     readonly seed: number;
@@ -70,13 +72,14 @@ const BOOTSTRAP = { resamples: 1000, seed: 1 } as const;
  */
 export async function evaluate(request: EvaluationRequest, services: ModelServices): Promise<Evaluation> {
   const { bundle, dataset, method, onProgress } = request;
-  const { films, split } = chosen(dataset, request.split);
+  const { films: asked, split, unreadable: unopened } = chosen(dataset, request.split);
   // Before the films are prepared, which takes a while.
   const normal = normalOf(bundle, request.normal);
-  if (bundle.kind === 'classifier') requireKnownClasses(films, bundle, normal);
+  if (bundle.kind === 'classifier') requireKnownClasses(asked, bundle, normal);
   const model = await openModel(request.dir, bundle.kind, method === undefined ? {} : { method }, services);
   try {
-    const images = imagesOf(await preparedFilms(films, request, services), films.length);
+    const { films, prepared, unreadable } = await preparedFilms(asked, request, services);
+    const images = imagesOf(prepared, films.length);
     const hidden = request.shortcuts ? await blackouts(films, images) : [];
     const total = films.length * (1 + hidden.length);
     const { results, msPerFilm } = await timed(model, images, (done) => {
@@ -110,6 +113,7 @@ export async function evaluate(request: EvaluationRequest, services: ModelServic
     );
     return {
       ...{ films, images, results, split, groups },
+      unreadable: [...unopened, ...unreadable].map(({ film, reason }) => ({ film: film.name, reason })),
       bootstrap: { ...BOOTSTRAP, unit },
       shortcuts: shortcuts.map(({ name, figures }) => ({ name, figures })),
       ...figuresOf(films, results, bundle, normal, msPerFilm, baselines, resamples),
@@ -161,11 +165,17 @@ function imagesOf(prepared: PreparedFilms, count: number): Image[] {
   return Array.from({ length: count }, (_, i) => ({ width, height, channels, data: filmAt(prepared, i) }));
 }
 
-function chosen(dataset: Dataset, asked: string | undefined): { films: Film[]; split: Split | 'all' } {
+function chosen(
+  dataset: Dataset,
+  asked: string | undefined,
+): { films: Film[]; split: Split | 'all'; unreadable: Dataset['unreadable'] } {
   const splits = Object.keys(dataset.counts) as Split[];
   const split = asked ?? (['test', 'val'] as const).find((name) => splits.includes(name)) ?? 'all';
-  const films = dataset.films.filter((film) => split === 'all' || film.split === split);
-  if (films.length > 0) return { films, split: split as Split | 'all' };
+  const wanted = (film: { readonly split: Split | undefined }): boolean =>
+    split === 'all' || film.split === split;
+  const films = dataset.films.filter(wanted);
+  const unreadable = dataset.unreadable.filter(({ film }) => wanted(film));
+  if (films.length > 0) return { films, split: split as Split | 'all', unreadable };
   throw refused(`no film is in the split "${split}": the data have ${splits.join(', ')}, or say \`all\``);
 }
 
@@ -173,7 +183,7 @@ async function preparedFilms(
   films: readonly Film[],
   { bundle, cacheDir, baseDir, rxray, onProgress }: EvaluationRequest,
   { registry, log }: ModelServices,
-): Promise<PreparedFilms> {
+): Promise<Preparation<Film>> {
   const chain = await resolveChain(bundle.preprocessing, registry, baseDir);
   return prepareFilms(films, chain, {
     cacheDir,

@@ -61,20 +61,23 @@ export async function writeReport(dir: string, findings: Findings, summary: obje
 
 async function body(findings: Findings): Promise<Html> {
   const { evaluation, bundle, command, rxray } = findings;
-  const { figures, split, bootstrap } = evaluation;
+  const { figures, split, bootstrap, unreadable } = evaluation;
   const curves = await curveSection(evaluation);
   const confusion = evaluation.kind === 'classifier' ? confusionSection(evaluation.figures) : null;
   return html`
     <h1>${bundle.name}</h1>
     <p class="muted">
-      Evaluation on ${figures.n} films${split === 'all' ? '' : ` of the split “${split}”`},
+      Evaluation on ${figures.n}
+      films${split === 'all' ? '' : ` of the split “${split}”`}${
+        unreadable.length === 0 ? '' : ` (${unreadable.length} more could not be read)`
+      },
       ${new Date().toISOString().slice(0, 10)}
     </p>
     <p class="warning">Not a medical device: for research, never for diagnosis.</p>
     <p class="lead">${sentence(evaluation)}</p>
     ${tiles(evaluation)} ${baselineSection(evaluation)} ${confusion} ${curves} ${shortcutSection(evaluation)}
     ${groupSection(evaluation)} ${await mistakeSection(findings)} ${await explanationSection(findings)}
-    ${await embeddingSection(findings)} ${await learningSection(bundle)}
+    ${await embeddingSection(findings)} ${await learningSection(bundle)} ${unreadableSection(unreadable)}
     <h2>How it was done</h2>
     <div class="card">
       <dl>
@@ -390,6 +393,31 @@ function figureTable(
       </tbody>
     </table>
   </div>`;
+}
+
+function unreadableSection(unreadable: Evaluation['unreadable']): Html | null {
+  if (unreadable.length === 0) return null;
+  return html`<h2>Films that could not be read</h2>
+    <p>They are in none of the figures.</p>
+    <div class="card scroll">
+      <table>
+        <thead>
+          <tr>
+            <th>film</th>
+            <th>reason</th>
+          </tr>
+        </thead>
+        <tbody>
+          ${unreadable.map(
+            ({ film, reason }) =>
+              html`<tr>
+                <td>${film}</td>
+                <td>${reason}</td>
+              </tr>`,
+          )}
+        </tbody>
+      </table>
+    </div>`;
 }
 
 /** How many pictures of a kind the page shows. */
