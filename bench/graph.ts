@@ -128,6 +128,7 @@ async function withoutJournal<T>(act: () => Promise<T>): Promise<T> {
     record: ({ outcome }: { outcome: string }) => outcome,
     parked: () => [],
     parkedCounts: () => ({}),
+    doneAmong: () => [],
   };
   const blank: unknown = {};
   Journal.open = () =>

@@ -11,7 +11,6 @@ import type { Remade } from './graph/remake.js';
 import type { Journal } from './journal/journal.js';
 import type { Policy } from './journal/protocol.js';
 import { Monitor } from './monitor/monitor.js';
-import { WorkerPool } from './workers/pool.js';
 
 export type { Settled } from './graph/generation.js';
 
@@ -133,8 +132,6 @@ export async function startPipeline(
       now,
       monitor,
     };
-    const pool = container.get(WorkerPool);
-    pool.onWorked = (stage, seconds) => monitor.worked(stage, seconds);
     generation = await Generation.open(pipeline, container, generationOptions);
     try {
       await generation.connect(again);

@@ -7,6 +7,7 @@ import { isFatal, messageOf, RxrayError } from '../errors.js';
 import { compileExpression } from '../expression.js';
 import type { Candidate, Services, SinkInstance, SourceInstance, StageInstance } from '../plugin.js';
 import { WorkerPool } from '../workers/pool.js';
+import type { StageSpec } from '../workers/wire.js';
 
 /** Where a graph begins and ends: what may hold files and folders, of which only one graph at a time can have some. */
 export interface Ends {
@@ -158,18 +159,35 @@ async function createInWorkers(
   pool: WorkerPool,
   { graph, signal, pipeline }: { graph: string; signal: AbortSignal; pipeline: Pipeline },
 ): Promise<StageInstance> {
-  const { id, url, settings } = node;
   if (node.batch !== undefined) {
     throw new RxrayError('CONFIG_INVALID', `"${node.use}" takes frames one by one: leave out \`batch:\``);
   }
-  const key = `${graph}:${id}`;
-  const spec = { key, id, url, settings, baseDir: pipeline.baseDir, stateDir: pipeline.stateDir };
+  const spec = specOf(node, pipeline, graph);
   signal.addEventListener('abort', () => {
-    pool.abort(key);
+    pool.abort(spec.key);
   });
   return {
     columns: await pool.create(spec),
     process: (frame) => pool.process(spec, frame),
-    dispose: () => pool.disposeStage(key),
+    dispose: () => pool.disposeStage(spec.key),
   };
+}
+
+function specOf(node: StageNode, pipeline: Pipeline, graph: string): StageSpec {
+  const { id, url, settings } = node;
+  const { baseDir, stateDir } = pipeline;
+  const next = successorOf(node, pipeline);
+  return {
+    ...{ key: `${graph}:${id}`, id, url, settings, baseDir, stateDir },
+    next: next && specOf(next, pipeline, graph),
+  };
+}
+
+/** The stage that a thread may go on with: it gets every frame, nobody else does, and no bound of its own holds it back. */
+function successorOf({ id, concurrency }: StageNode, { stages, sinks }: Pipeline): StageNode | undefined {
+  const [only, ...others] = [...stages, ...sinks].filter(({ from }) => from.includes(id));
+  const next = stages.find((stage) => stage === only);
+  if (next === undefined || others.length > 0 || next.from.length > 1) return undefined;
+  const bound = concurrency ?? next.concurrency ?? next.when;
+  return bound === undefined && next.plugin.runsIn !== 'main' ? next : undefined;
 }

@@ -244,7 +244,7 @@ export class Generation {
     });
     const through$ = wire(pipeline, this.#stages, this.#outlets, tokens$.pipe(share()), {
       log,
-      threads: pool.threads,
+      pool,
       monitor,
     }).pipe(whole(Math.max(1, pipeline.sinks.length)), takeUntil(abandoned));
     const live$ = through$.pipe(

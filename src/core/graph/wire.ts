@@ -1,9 +1,11 @@
 import { filter, identity, map, merge, share, type Observable, type OperatorFunction } from 'rxjs';
 import type { Pipeline, SinkNode, StageNode } from '../config/pipeline.js';
 import { compileCondition } from '../expression.js';
+import type { Frame } from '../frame.js';
 import type { Meter } from '../monitor/meter.js';
 import type { Monitor } from '../monitor/monitor.js';
 import type { Log, StageInstance } from '../plugin.js';
+import type { WorkerPool } from '../workers/pool.js';
 import { inBatches } from './batch.js';
 import { eachFrame } from './frames.js';
 import { joinBranches } from './join.js';
@@ -19,8 +21,7 @@ const DEFAULT_BATCH = { size: 16, waitMs: 20 };
 
 export interface WireOptions {
   readonly log: Log;
-  /** How many worker threads there are. */
-  readonly threads: number;
+  readonly pool: Pick<WorkerPool, 'threads' | 'workOf'>;
   readonly monitor: Monitor;
 }
 
@@ -35,7 +36,7 @@ export function wire(
   stages: ReadonlyMap<string, StageInstance>,
   outlets: ReadonlyMap<string, Outlet>,
   admitted: Observable<Token>,
-  { log, threads, monitor }: WireOptions,
+  { log, pool, monitor }: WireOptions,
 ): Observable<Settlement> {
   // Other sources' tickets come by as absent ones, so that several sources join like branches do.
   const outputs = new Map(
@@ -51,7 +52,8 @@ export function wire(
 
   for (const node of pipeline.stages) {
     const meter = monitor.meter(node.id);
-    const work = stageOperator(node, meter.stage(get(stages, node.id)), meter);
+    const workOf = node.plugin.runsIn === 'main' ? undefined : (made: Frame) => pool.workOf(made);
+    const work = stageOperator(node, meter.stage(get(stages, node.id), workOf), meter);
     const measured = (input: Observable<Token>): Observable<Token> =>
       input.pipe(routing(node), meter.entering(), work, meter.leaving());
     outputs.set(
@@ -96,9 +98,9 @@ export function wire(
       meter.capacity = node.concurrency ?? 1;
       return inBatches(context, stage, { ...DEFAULT_BATCH, ...node.batch, concurrency: meter.capacity });
     }
-    const usual = node.plugin.runsIn === 'main' ? MAIN_CONCURRENCY : threads;
+    const usual = node.plugin.runsIn === 'main' ? MAIN_CONCURRENCY : pool.threads;
     const concurrency = node.concurrency ?? usual;
-    meter.capacity = node.plugin.runsIn === 'main' ? concurrency : threads;
+    meter.capacity = node.plugin.runsIn === 'main' ? concurrency : pool.threads;
     return eachFrame(context, (frame) => stage.process(frame), concurrency);
   }
 }

@@ -26,16 +26,20 @@ import type {
 export class Journal {
   readonly #worker: Worker;
   readonly #waiting = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>();
+  /** Questions that leave together, at the end of the turn: a message costs more than what is in it. */
+  #asked: Request[] = [];
   #next = 0;
   #ended = false;
 
   private constructor(worker: Worker) {
     this.#worker = worker;
-    worker.on('message', ({ seq, ok, answer, error }: Response) => {
-      const waiting = this.#waiting.get(seq);
-      this.#waiting.delete(seq);
-      if (ok) waiting?.resolve(answer as never);
-      else waiting?.reject(new RxrayError(error.code, error.message));
+    worker.on('message', (responses: readonly Response[]) => {
+      for (const { seq, ok, answer, error } of responses) {
+        const waiting = this.#waiting.get(seq);
+        this.#waiting.delete(seq);
+        if (ok) waiting?.resolve(answer as never);
+        else waiting?.reject(new RxrayError(error.code, error.message));
+      }
     });
     worker.on('error', (error) => this.#fail(error));
     worker.on('exit', () => this.#fail(new Error('the journal thread has ended')));
@@ -154,8 +158,13 @@ export class Journal {
     const seq = this.#next++;
     return new Promise((resolve, reject) => {
       this.#waiting.set(seq, { resolve, reject });
-      this.#worker.postMessage({ seq, question } satisfies Request);
+      if (this.#asked.push({ seq, question }) === 1) setImmediate(() => this.#send());
     });
+  }
+
+  #send(): void {
+    this.#worker.postMessage(this.#asked);
+    this.#asked = [];
   }
 
   #fail(error: Error): void {

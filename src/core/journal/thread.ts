@@ -27,19 +27,24 @@ let broken: Extract<Response, { ok: false }> | undefined;
 /** Those that say nothing of the disk: their answers leave at once. */
 const LAZY: ReadonlySet<Question['kind']> = new Set(['outcomes', 'admit', 'parked', 'parkedCounts', 'noted']);
 
-port.on('message', ({ seq, question }: Request) => {
-  const response =
-    broken === undefined || question.kind === 'close'
-      ? respond(seq, () => answer(question))
-      : { ...broken, seq };
-  if (!response.ok || LAZY.has(question.kind)) {
-    port.postMessage(response);
-    if (store?.dirty === true) timer ??= setTimeout(commit, LAZY_MS);
-    return;
+port.on('message', (requests: readonly Request[]) => {
+  const now: Response[] = [];
+  for (const { seq, question } of requests) {
+    const response =
+      broken === undefined || question.kind === 'close'
+        ? respond(seq, () => answer(question))
+        : { ...broken, seq };
+    if (!response.ok || LAZY.has(question.kind)) {
+      now.push(response);
+      continue;
+    }
+    // Everything that is already in the port's queue joins the same commit.
+    if (group.length === 0) setImmediate(commit);
+    group.push(response);
   }
-  // Everything that is already in the port's queue joins the same commit.
-  if (group.length === 0) setImmediate(commit);
-  group.push(response);
+  if (now.length === 0) return;
+  port.postMessage(now);
+  if (store?.dirty === true) timer ??= setTimeout(commit, LAZY_MS);
 });
 
 function answer(question: Question): Answers[keyof Answers] {
@@ -102,7 +107,7 @@ function commit(): void {
   const answers = group;
   group = [];
   if (store?.dirty !== true) {
-    for (const each of answers) port?.postMessage(each);
+    if (answers.length > 0) port?.postMessage(answers);
     return;
   }
   const committed = respond(0, () => {
@@ -110,9 +115,8 @@ function commit(): void {
     return null;
   });
   if (!committed.ok) broken = committed;
-  for (const each of answers) {
-    port?.postMessage(committed.ok ? each : { ...committed, seq: each.seq });
-  }
+  if (answers.length === 0) return;
+  port?.postMessage(committed.ok ? answers : answers.map(({ seq }) => ({ ...committed, seq })));
 }
 
 function respond(seq: number, act: () => Answers[keyof Answers]): Response {

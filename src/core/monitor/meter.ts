@@ -3,6 +3,7 @@ import { frameBytes, type Frame } from '../frame.js';
 import type { Settlement } from '../graph/outlet.js';
 import { isLive, type Token } from '../graph/ticket.js';
 import type { Kind, SinkInstance, StageInstance } from '../plugin.js';
+import type { Work } from '../workers/pool.js';
 import { Histogram } from './histogram.js';
 
 /** In seconds: from a cheap stage on a small film to a long latent search. */
@@ -94,8 +95,8 @@ export class Meter {
     else this.#passed(frame);
   }
 
-  /** The stage, with its calls measured. */
-  stage(stage: StageInstance): StageInstance {
+  /** The stage, with its calls measured; `workOf` tells what a worker thread did of it. */
+  stage(stage: StageInstance, workOf?: (made: Frame) => Work | undefined): StageInstance {
     if ('operator' in stage) {
       // A whole stream has no calls: how long each frame is inside is what can be said of it.
       return {
@@ -125,7 +126,7 @@ export class Meter {
         processBatch: (frames) => this.#measure(frames, () => stage.processBatch(frames)),
       };
     }
-    return { process: (frame) => this.#measure([frame], () => stage.process(frame)) };
+    return { process: (frame) => this.#measure([frame], () => stage.process(frame), workOf) };
   }
 
   /** The sink, with its writes measured. */
@@ -133,21 +134,29 @@ export class Meter {
     return { write: (frames) => this.#measure(frames, () => sink.write(frames)) };
   }
 
-  async #measure<T>(frames: readonly Frame[], call: () => T | Promise<T>): Promise<T> {
+  async #measure<T>(
+    frames: readonly Frame[],
+    call: () => T | Promise<T>,
+    workOf: (made: T) => Work | undefined = () => undefined,
+  ): Promise<T> {
     const started = performance.now();
     this.inFlight += frames.length;
+    let work: Work | undefined;
     try {
-      return await call();
+      const made = await call();
+      work = workOf(made);
+      if (work !== undefined) this.workSeconds += work.ms / 1000;
+      return made;
     } finally {
       this.#ended(
         frames.map(({ id }) => id),
-        started,
+        work?.started ?? started,
+        work?.ms,
       );
     }
   }
 
-  #ended(ids: readonly string[], started: number): void {
-    const ms = performance.now() - started;
+  #ended(ids: readonly string[], started: number, ms = performance.now() - started): void {
     this.inFlight -= ids.length;
     this.callSeconds += ms / 1000;
     this.durations.observe(ms / 1000);

@@ -80,12 +80,6 @@ export class Monitor {
     return meter;
   }
 
-  /** A worker thread has worked for a stage. */
-  worked(stage: string, seconds: number): void {
-    const meter = this.#meters.get(stage);
-    if (meter !== undefined) meter.workSeconds += seconds;
-  }
-
   /** A frame enters the graph. */
   enter(id: string): void {
     this.#spans.set(id, []);

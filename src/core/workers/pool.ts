@@ -13,6 +13,7 @@ import {
   type ProcessReply,
   type ReadReply,
   type StageSpec,
+  type Step,
   type Task,
   type WorkerData,
 } from './wire.js';
@@ -20,20 +21,36 @@ import {
 /** How long worker threads may take to dispose of their stages before they are ended. */
 const DISPOSE_TIMEOUT_MS = 2000;
 
+/** When a thread worked for a stage, and how long, in milliseconds. */
+export interface Work {
+  /** On the main thread's `performance.now()`. */
+  readonly started: number;
+  readonly ms: number;
+}
+
+/** What a thread has done with a frame beyond what it was asked for. */
+interface Ahead {
+  /** The stage that is next. */
+  readonly key: string;
+  readonly started: number;
+  readonly steps: readonly Step[];
+}
+
 /**
  * The worker threads: they read files and run the CPU stages, so that the main thread stays free.
- * Pixels pass between threads in shared memory, without being copied.
+ * Pixels pass between threads in shared memory, without being copied. A thread that has done a stage goes on with the
+ * next at once, while the pixels are in its cache; whoever asks for that finds it done.
  */
 export class WorkerPool {
   readonly threads: number;
-  /** Told how long a thread worked for a stage. */
-  onWorked: (stageId: string, seconds: number) => void = () => undefined;
   readonly #piscina: Piscina;
   readonly #channel: BroadcastChannel;
   /** Threads that have loaded their program; one that is still loading has no stages and hears nothing. */
   #ready = 0;
   /** What is to be done when a thread has disposed of a stage. */
   readonly #onDisposed = new Map<string, () => void>();
+  readonly #ahead = new WeakMap<Frame, Ahead>();
+  readonly #works = new WeakMap<Frame, Work>();
 
   constructor(log: Log, threads = availableParallelism()) {
     this.threads = threads;
@@ -74,11 +91,45 @@ export class WorkerPool {
   }
 
   async process(stage: StageSpec, frame: Frame): Promise<Frame> {
-    const reply = await this.#run<ProcessReply>({ kind: 'process', stage, frame });
-    this.onWorked(stage.id, reply.seconds);
-    return reply.sameImage && frame.image !== undefined
-      ? { ...reply.frame, image: frame.image }
-      : reply.frame;
+    const {
+      started,
+      steps: [step, ...later],
+    } = this.#takeAhead(stage, frame) ?? (await this.#work(stage, frame));
+    if (step === undefined) throw new Error('a worker thread gave no answer');
+    const { outcome, ms } = step;
+    if (!outcome.ok) throw fromPlainError(outcome.error);
+    const { frame: made, sameImage } = outcome.value;
+    const out = sameImage && frame.image !== undefined ? { ...made, image: frame.image } : made;
+    this.#works.set(out, { started, ms });
+    if (stage.next !== undefined && later.length > 0) {
+      this.#ahead.set(out, { key: stage.next.key, started: started + ms, steps: later });
+    }
+    return out;
+  }
+
+  /** What a thread did to make the frame, if one has. */
+  workOf(frame: Frame): Work | undefined {
+    return this.#works.get(frame);
+  }
+
+  /** Once only: who asks again wants it done again. */
+  #takeAhead({ key }: StageSpec, frame: Frame): Ahead | undefined {
+    const ahead = this.#ahead.get(frame);
+    this.#ahead.delete(frame);
+    return ahead?.key === key ? ahead : undefined;
+  }
+
+  async #work(stage: StageSpec, frame: Frame): Promise<Ahead> {
+    let steps: ProcessReply;
+    try {
+      steps = await this.#run<ProcessReply>({ kind: 'process', stage, frame });
+    } catch (broken) {
+      // Which stage was it that the thread broke down in?
+      if (stage.next === undefined) throw broken;
+      return this.#work({ ...stage, next: undefined }, frame);
+    }
+    const worked = steps.reduce((sum, { ms }) => sum + ms, 0);
+    return { key: stage.key, started: performance.now() - worked, steps };
   }
 
   async #run<T extends ReadReply | CreateReply | ProcessReply>(task: Task): Promise<T> {

@@ -33,6 +33,8 @@ export interface StageSpec {
   readonly settings: unknown;
   readonly baseDir: string;
   readonly stateDir: string;
+  /** The only taker of what the stage makes, if that runs in a thread, too: the thread goes on with it at once. */
+  readonly next?: StageSpec | undefined;
 }
 
 /** The bytes of a file, in shared memory; null when the file changed while it was read. */
@@ -41,13 +43,18 @@ export interface CreateReply {
   readonly columns: readonly Column[];
 }
 /**
- * The new frame, and how long its making took in the thread. `sameImage` says that its pixels are those it
- * came with, which are not sent back.
+ * What became of the frame in the stage that was asked for, and in those behind it, as far as it came. Not empty.
  */
-export interface ProcessReply {
+export type ProcessReply = readonly Step[];
+export interface Step {
+  readonly outcome: Outcome<Made>;
+  /** How long the thread worked, in milliseconds. */
+  readonly ms: number;
+}
+/** The new frame. `sameImage` says that its pixels are those it came with, which are not sent back. */
+export interface Made {
   readonly frame: Frame;
   readonly sameImage: boolean;
-  readonly seconds: number;
 }
 
 /** Errors lose their class and code on the way between threads, so they travel as plain data. */

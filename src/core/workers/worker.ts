@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
-import { constants } from 'node:fs';
-import { open, realpath, stat, type FileHandle } from 'node:fs/promises';
+import { closeSync, constants, fstatSync, openSync, readSync, realpathSync, statSync } from 'node:fs';
 import { resolve, sep } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { BroadcastChannel } from 'node:worker_threads';
@@ -18,6 +17,7 @@ import {
   type ProcessReply,
   type ReadReply,
   type StageSpec,
+  type Step,
   type Task,
   type WorkerData,
 } from './wire.js';
@@ -58,6 +58,7 @@ export default async function handle(task: Task): Promise<Outcome<ReadReply | Cr
   }
 }
 
+/** A thread has one task at a time: it may as well block, which costs a tenth of the time of asking for a promise. */
 async function read(offered: Candidate, maxBytes: number): Promise<ReadReply> {
   const { copy } = offered.replay ?? {};
   const candidate: Candidate = copy === undefined ? offered : { name: offered.name, ...copy };
@@ -75,15 +76,15 @@ async function read(offered: Candidate, maxBytes: number): Promise<ReadReply> {
     throw new RxrayError('FRAME_UNREADABLE', `the file cannot be opened: ${messageOf(cause)}`, { cause });
   }
   try {
-    if (!(await isWhatItWas(file, candidate))) return null;
+    if (!isWhatItWas(file, candidate)) return null;
     const encoded = new Uint8Array(new SharedArrayBuffer(candidate.size));
     let filled = 0;
     while (filled < encoded.length) {
-      const { bytesRead } = await file.read(encoded, filled, encoded.length - filled, filled);
+      const bytesRead = readSync(file, encoded, filled, encoded.length - filled, filled);
       if (bytesRead === 0) return null;
       filled += bytesRead;
     }
-    const { size, mtimeMs } = await file.stat();
+    const { size, mtimeMs } = fstatSync(file);
     if (size !== candidate.size || mtimeMs !== candidate.mtimeMs) return null;
     return { encoded, sha256: createHash('sha256').update(encoded).digest('hex') };
   } catch (cause) {
@@ -91,16 +92,16 @@ async function read(offered: Candidate, maxBytes: number): Promise<ReadReply> {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw new RxrayError('FRAME_UNREADABLE', `the file cannot be read: ${messageOf(cause)}`, { cause });
   } finally {
-    await file.close();
+    closeSync(file);
   }
 }
 
 /** Too many open files is nothing that the film could be blamed for. */
-async function openPatiently(path: string): Promise<FileHandle> {
+async function openPatiently(path: string): Promise<number> {
   for (let attempt = 0; ; attempt++) {
     try {
       // Without O_NONBLOCK a pipe in place of the file would keep the thread waiting for its other end.
-      return await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+      return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     } catch (error) {
       const { code = '' } = error as NodeJS.ErrnoException;
       if (!['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN'].includes(code) || attempt === OPEN_ATTEMPTS) throw error;
@@ -113,32 +114,39 @@ async function openPatiently(path: string): Promise<FileHandle> {
  * Whether the open file is a file, and the one that lies inside the candidate's folder: by then somebody may have put a
  * link in its place, or in that of a folder on the way. Throws FRAME_OUTSIDE.
  */
-async function isWhatItWas(file: FileHandle, { path, within }: Candidate): Promise<boolean> {
-  const opened = await file.stat();
+function isWhatItWas(file: number, { path, within }: Candidate): boolean {
+  const opened = fstatSync(file);
   if (!opened.isFile()) return false;
   if (within === undefined) return true;
-  const target = await realpath(path);
+  const target = realpathSync.native(path);
   if (!target.startsWith(within + sep)) {
     throw new RxrayError('FRAME_OUTSIDE', 'the file is a symbolic link that leads out of the folder');
   }
-  const there = await stat(target);
+  const there = statSync(target);
   return there.ino === opened.ino && there.dev === opened.dev;
 }
 
-async function process(spec: StageSpec, frame: Frame): Promise<ProcessReply> {
-  const stage = await instanceOf(spec);
-  const started = performance.now();
-  const out = await stage.process(frame);
-  const seconds = (performance.now() - started) / 1000;
-  if (out.image !== undefined && out.image === frame.image) {
-    const { image: _same, ...rest } = out;
-    return { frame: rest, sameImage: true, seconds };
+/** Takes the frame through the stage, and on through those behind it until one fails. */
+async function process(first: StageSpec, frame: Frame): Promise<ProcessReply> {
+  const steps: Step[] = [];
+  let input = frame;
+  for (let spec: StageSpec | undefined = first; spec !== undefined; spec = spec.next) {
+    let started = performance.now();
+    try {
+      const stage = await instanceOf(spec);
+      started = performance.now();
+      const made = await stage.process(input);
+      const ms = performance.now() - started;
+      const sameImage = made.image !== undefined && made.image === input.image;
+      const { image, ...rest } = made;
+      input = image === undefined || sameImage ? made : { ...rest, image: shareImage(image) };
+      steps.push({ outcome: { ok: true, value: { frame: sameImage ? rest : input, sameImage } }, ms });
+    } catch (thrown) {
+      steps.push({ outcome: { ok: false, error: toPlainError(thrown) }, ms: performance.now() - started });
+      break;
+    }
   }
-  return {
-    frame: out.image === undefined ? out : { ...out, image: shareImage(out.image) },
-    sameImage: false,
-    seconds,
-  };
+  return steps;
 }
 
 function instanceOf(spec: StageSpec): Promise<FrameStage> {

@@ -1,0 +1,103 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { expect } from 'chai';
+import { WorkerPool } from '../../../src/core/workers/pool.js';
+import type { StageSpec } from '../../../src/core/workers/wire.js';
+import { makeFrame } from '../../../src/testing.js';
+
+const silent = { debug() {}, info() {}, warn() {}, error() {} };
+
+/** Counts its calls; fails, or ends its thread, at the films that it is told to. */
+const COUNT = `
+import { setTimeout } from 'node:timers/promises';
+import { defineStage, z } from 'rxray';
+export default defineStage({
+  name: 'count', summary: 'Counts its calls.',
+  options: z.strictObject({ id: z.string(), refuses: z.string().optional(), endsAt: z.string().optional() }),
+  create({ id, refuses, endsAt }) {
+    let calls = 0;
+    return {
+      async process(frame) {
+        calls += 1;
+        await setTimeout(5);
+        if (frame.origin.name === refuses) throw new Error(id + ' does not like it');
+        if (frame.origin.name === endsAt) process.exit(1);
+        return { ...frame, results: { ...frame.results, [id]: { kind: 'count', calls } } };
+      },
+    };
+  },
+});`;
+
+describe('stages behind each other in worker threads', () => {
+  let dir: string;
+  let pool: WorkerPool;
+
+  before(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'rxray-chain-'));
+    await writeFile(join(dir, 'count.ts'), COUNT);
+    pool = new WorkerPool(silent, 1);
+  });
+  after(async () => {
+    await pool.dispose();
+    await rm(dir, { recursive: true });
+  });
+
+  /** a → b → c. */
+  function chain(key: string, settings: Readonly<Record<string, object>> = {}): readonly StageSpec[] {
+    const url = pathToFileURL(join(dir, 'count.ts')).href;
+    return ['c', 'b', 'a'].reduce<readonly StageSpec[]>(
+      (behind, id) => [
+        {
+          ...{ key: key + id, id, url, settings: { id, ...settings[id] }, baseDir: dir, stateDir: dir },
+          next: behind[0],
+        },
+        ...behind,
+      ],
+      [],
+    );
+  }
+  const frame = makeFrame({ image: null });
+  const { name } = frame.origin;
+
+  it('are done in one go, and each is asked for its own part', async () => {
+    const [a, b, c] = chain('go') as [StageSpec, StageSpec, StageSpec];
+    const first = await pool.process(a, frame);
+    expect(Object.keys(first.results)).to.deep.equal(['a']);
+    const answered = performance.now();
+    const third = await pool.process(c, await pool.process(b, first));
+    expect(third.results).to.deep.equal({
+      a: { kind: 'count', calls: 1 },
+      b: { kind: 'count', calls: 1 },
+      c: { kind: 'count', calls: 1 },
+    });
+    const [worked, later] = [pool.workOf(first), pool.workOf(third)];
+    expect(worked?.ms).to.be.greaterThan(4);
+    expect(later?.started, 'before anybody asked').to.be.lessThan(answered);
+    expect(later?.started).to.be.at.least((worked?.started ?? Infinity) + (worked?.ms ?? Infinity));
+  });
+
+  it('do it again for whoever asks twice', async () => {
+    const [a, b] = chain('again') as [StageSpec, StageSpec];
+    const first = await pool.process(a, frame);
+    await pool.process(b, first);
+    expect((await pool.process(b, first)).results['b']).to.deep.equal({ kind: 'count', calls: 2 });
+  });
+
+  it('fail where the failing one is asked, which then may try again', async () => {
+    const [a, b] = chain('fail', { b: { refuses: name } }) as [StageSpec, StageSpec];
+    const first = await pool.process(a, frame);
+    for (const attempt of [1, 2]) {
+      const failed = await pool.process(b, first).catch((error: unknown) => error);
+      expect(failed, String(attempt)).to.be.instanceOf(Error).with.property('message', 'b does not like it');
+    }
+  });
+
+  it('show which of them ended the thread', async () => {
+    const [a, b, c] = chain('end', { c: { endsAt: name } }) as [StageSpec, StageSpec, StageSpec];
+    const second = await pool.process(b, await pool.process(a, frame));
+    expect(Object.keys(second.results)).to.deep.equal(['a', 'b']);
+    expect(await pool.process(c, second).catch((error: unknown) => error)).to.be.instanceOf(Error);
+  });
+});
