@@ -15,7 +15,14 @@ Examples:
   $ rxray graph                        Mermaid, to paste into Markdown
   $ rxray graph -o graph.svg           a picture (.svg or .png)
   $ rxray graph ward.yaml -o ward.png
-  $ rxray graph --live -o now.svg      with what each entry of the running graph does at the moment`;
+  $ rxray graph --live -o now.svg      with what each entry of the running graph does at the moment
+  $ rxray graph --json | jq .arrows    for a program to read`;
+
+interface GraphFlags {
+  readonly output?: string;
+  readonly live?: true;
+  readonly json?: true;
+}
 
 export function graph(program: Command): void {
   program
@@ -23,14 +30,15 @@ export function graph(program: Command): void {
     .argument('[pipeline]', 'the pipeline file', 'pipeline.yaml')
     .option('-o, --output <file>', 'write a picture: FILE.svg or FILE.png')
     .option('--live', 'ask the process that runs it: frames per second, queues, and what sets the pace')
+    .option('--json', 'print what the picture shows as one JSON object')
     .addHelpText('after', EXAMPLES)
-    .action(async (file: string, { output, live }: { output?: string; live?: true }) => {
-      process.exitCode = await drawFile(file, output, live);
+    .action(async (file: string, flags: GraphFlags) => {
+      process.exitCode = await drawFile(file, flags);
     });
 }
 
 /** Draws to standard output, or to `output`; returns the exit code. */
-export async function drawFile(file: string, output?: string, live = false): Promise<number> {
+export async function drawFile(file: string, { output, live, json }: GraphFlags = {}): Promise<number> {
   const ending = output === undefined ? undefined : extname(output).toLowerCase();
   if (ending !== undefined && ending !== '.svg' && ending !== '.png') {
     process.stderr.write(`--output: expected a file ending in .svg or .png, got ${output}\n`);
@@ -50,7 +58,7 @@ export async function drawFile(file: string, output?: string, live = false): Pro
   }
   const drawing = drawingOf(pipeline, running);
   if (output === undefined) {
-    process.stdout.write(`${toMermaid(drawing)}\n`);
+    process.stdout.write(`${json ? JSON.stringify(drawing, null, 2) : toMermaid(drawing)}\n`);
     return EXIT.fine;
   }
   await mkdir(dirname(output), { recursive: true });

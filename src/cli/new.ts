@@ -118,15 +118,16 @@ async function phantomPng(): Promise<Uint8Array> {
 }
 
 function nextSteps(kind: Kind, name: string, target: string): string[] {
+  const rxray = process.env['npm_lifecycle_event'] === 'npx' ? 'npx rxray' : 'rxray';
   const at = (file: string): string => join(target, file);
   switch (kind) {
     case 'pipeline':
-      return [`rxray lint ${at(`${name}.yaml`)}`, `rxray test ${at(`${name}.test.yaml`)}`];
+      return [`${rxray} lint ${at(`${name}.yaml`)}`, `${rxray} test ${at(`${name}.test.yaml`)}`];
     case 'stage':
-      return [`rxray test ${at(`${name}.test.ts`)}`, `rxray test ${at(`${name}.test.yaml`)}`];
+      return [`${rxray} test ${at(`${name}.test.ts`)}`, `${rxray} test ${at(`${name}.test.yaml`)}`];
     case 'source':
     case 'sink':
-      return [`rxray test ${at(`${name}.test.ts`)}`, `rxray lint ${at(`${name}.yaml`)}`];
+      return [`${rxray} test ${at(`${name}.test.ts`)}`, `${rxray} lint ${at(`${name}.yaml`)}`];
     case 'package':
       return [`cd ${target}`, 'npm install', 'npm test'];
   }

@@ -331,7 +331,8 @@ function sayAlready({ done, failed, otherGraph }: Already): void {
       : []),
   ];
   if (parts.length === 0) return;
-  say(`${parts.join(', ')}; --again processes ${done + failed === 1 ? 'it' : 'them'} anew`);
+  const [option, again] = done > 0 ? ['--again', 'processes'] : ['--failed', 'tries'];
+  say(`${parts.join(', ')}; ${option} ${again} ${done + failed === 1 ? 'it' : 'them'} anew`);
 }
 
 function films(count: number): string {

@@ -5,7 +5,7 @@ import sharp from 'sharp';
 import type { Image } from '../core/frame.js';
 import { Engine } from '../engine/engine.js';
 import { BundleError } from '../models/bundle.js';
-import { sampleFilms, SAMPLE_SIDE } from '../training/samples.js';
+import { sampleFilms, SAMPLE_SIDE, type SampleFilm } from '../training/samples.js';
 import { EXIT } from './exit.js';
 
 const EXAMPLES = `
@@ -25,6 +25,8 @@ interface SampleFlags {
   readonly json?: true;
 }
 
+/** All are drawn at once: a film takes 16 kB of the generator's, and 64 kB of its own. */
+const MAX_FILMS = 10_000;
 /** Pixels between the films of a contact sheet. */
 const GAP = 8;
 
@@ -33,8 +35,8 @@ export function sample(program: Command): void {
     .command('sample')
     .description('Draws films from the generator of an AnoGAN bundle.')
     .argument('<bundle>', "the bundle's folder")
-    .option('-n, --count <n>', 'how many films', whole, 16)
-    .option('--seed <n>', 'the same seed gives the same films', whole, 1)
+    .option('-n, --count <n>', `how many films, up to ${MAX_FILMS}`, upTo(MAX_FILMS), 16)
+    .option('--seed <n>', 'the same seed gives the same films', upTo(2 ** 32), 1)
     .option('--out <dir>', 'write one PNG a film into this folder, instead of a contact sheet')
     .option('--sheet <file>', 'where the contact sheet goes', 'samples.png')
     .option('--opacities', 'put phantom opacities into every third film')
@@ -50,8 +52,7 @@ async function writeSamples(bundle: string, flags: SampleFlags): Promise<number>
   const engine = new Engine();
   try {
     const films = await sampleFilms(engine, resolve(bundle), count, seed, { opacities });
-    const images = films.map(({ image }) => image);
-    const files = out === undefined ? [await writeSheet(images, sheet)] : await writeFilms(images, out);
+    const files = out === undefined ? [await writeSheet(films, sheet)] : await writeFilms(films, out);
     if (json) console.log(JSON.stringify({ bundle, seed, films: count, files }));
     else console.log(out === undefined ? `${sheet}: ${count} films` : `${count} films in ${out}`);
     return EXIT.fine;
@@ -64,12 +65,14 @@ async function writeSamples(bundle: string, flags: SampleFlags): Promise<number>
   }
 }
 
-async function writeFilms(images: readonly Image[], dir: string): Promise<string[]> {
+/** One PNG a film; its name says whether it has an opacity. */
+export async function writeFilms(films: readonly SampleFilm[], dir: string): Promise<string[]> {
   await mkdir(dir, { recursive: true });
-  const digits = String(images.length).length;
+  const digits = String(films.length).length;
   return Promise.all(
-    images.map(async (image, i) => {
-      const file = join(dir, `sample-${String(i + 1).padStart(digits, '0')}.png`);
+    films.map(async ({ image, opacity }, i) => {
+      const name = `sample-${String(i + 1).padStart(digits, '0')}`;
+      const file = join(dir, `${name}${opacity ? '-opacity' : ''}.png`);
       await writeFile(file, await greyPng(image));
       return file;
     }),
@@ -77,12 +80,12 @@ async function writeFilms(images: readonly Image[], dir: string): Promise<string
 }
 
 /** Films side by side, in about as many rows as columns. */
-async function writeSheet(images: readonly Image[], file: string): Promise<string> {
-  const columns = Math.ceil(Math.sqrt(images.length));
-  const rows = Math.ceil(images.length / columns);
+async function writeSheet(films: readonly SampleFilm[], file: string): Promise<string> {
+  const columns = Math.ceil(Math.sqrt(films.length));
+  const rows = Math.ceil(films.length / columns);
   const step = SAMPLE_SIDE + GAP;
   const tiles = await Promise.all(
-    images.map(async (image, i) => ({
+    films.map(async ({ image }, i) => ({
       input: await greyPng(image),
       left: GAP + (i % columns) * step,
       top: GAP + Math.floor(i / columns) * step,
@@ -102,8 +105,10 @@ function greyPng({ data, width, height, channels }: Image): Promise<Buffer> {
   return sharp(data, { raw: { width, height, channels } }).toColourspace('b-w').png().toBuffer();
 }
 
-function whole(text: string): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value > 0) return value;
-  throw new InvalidArgumentError('expected a whole number above 0');
+function upTo(most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (Number.isInteger(value) && value >= 1 && value <= most) return value;
+    throw new InvalidArgumentError(`expected a whole number from 1 to ${most}`);
+  };
 }

@@ -3,12 +3,12 @@ import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import pc from 'picocolors';
-import sharp from 'sharp';
 import { Engine } from '../engine/engine.js';
 import { sampleFilms } from '../training/samples.js';
 import { createHost } from './host.js';
 import { createLog } from './log.js';
 import { addRunOptions, runFile, type RunFlags } from './run.js';
+import { writeFilms } from './sample.js';
 
 /** The folder of the package: pipeline.yaml, inbox/ and models/ lie in it. */
 const HOME = fileURLToPath(new URL('../../', import.meta.url));
@@ -34,14 +34,7 @@ async function fillInbox(inbox: string, engine: Engine): Promise<void> {
   await mkdir(inbox, { recursive: true });
   if ((await readdir(inbox)).length > 0) return;
   const films = await sampleFilms(engine, GENERATOR, SAMPLES, SEED, { opacities: true });
-  for (const [index, { image, opacity }] of films.entries()) {
-    const { width, height, channels } = image;
-    const name = `sample-${String(index + 1)}${opacity ? '-opacity' : ''}.png`;
-    await sharp(image.data, { raw: { width, height, channels } })
-      .toColourspace('b-w')
-      .png()
-      .toFile(join(inbox, name));
-  }
+  await writeFilms(films, inbox);
   const where = relative(process.cwd(), inbox) || inbox;
   process.stderr.write(
     pc.dim(

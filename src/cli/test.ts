@@ -61,7 +61,12 @@ export function test(program: Command): void {
     .option('--json', 'print one JSON object')
     .addHelpText('after', EXAMPLES)
     .action(async (file: string, flags: TestFlags) => {
-      if (flags.watch) await testAgainAndAgain(file);
+      if (!existsSync(file)) {
+        process.stderr.write(
+          `there is no file ${file}: expected tests of a graph (.yaml) or of a plugin (.ts, .js)\n`,
+        );
+        process.exitCode = EXIT.usage;
+      } else if (flags.watch) await testAgainAndAgain(file);
       else if (/\.[cm]?[jt]s$/.test(file)) process.exitCode = await testPlugin(file);
       else process.exitCode = await testFile(file, flags);
     });

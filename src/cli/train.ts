@@ -4,8 +4,15 @@ import { trainEnsemble } from './train/ensemble.js';
 import { trainPatchcore } from './train/patchcore.js';
 import { trainResnet } from './train/resnet.js';
 
+const EXAMPLES = `
+Examples:
+  $ rxray train resnet --data films --out models/mine             a classifier of a folder of classes
+  $ rxray train anogan --data films --out models/mine-anogan      what is unlike the films of the class "normal"
+  $ rxray train patchcore --data films --out models/mine-patches  the same, patch by patch, in minutes
+  $ rxray train resnet --help                                     the options of one of them`;
+
 export function train(program: Command): void {
-  const command = program.command('train');
+  const command = program.command('train').addHelpText('after', EXAMPLES);
   trainResnet(command);
   trainEnsemble(command);
   trainAnogan(command);

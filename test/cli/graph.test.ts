@@ -8,6 +8,7 @@ import { drawingOf, toMermaid, toSvg } from '../../src/cli/drawing.js';
 import { parsePipeline } from '../../src/core/config/load.js';
 import { builtInRegistry } from '../../src/cli/builtins.js';
 import type { Drawing } from '../../src/cli/drawing.js';
+import { rxray } from '../support/lab.js';
 
 const YAML = `
 version: 1
@@ -91,11 +92,26 @@ describe('rxray graph', () => {
     });
 
     it('draws PNG at twice the size of the SVG, even before the models are trained', async () => {
-      expect(await drawFile(file, join(folder, 'out/p.svg'))).to.equal(0);
-      expect(await drawFile(file, join(folder, 'out/p.png'))).to.equal(0);
+      expect(await drawFile(file, { output: join(folder, 'out/p.svg') })).to.equal(0);
+      expect(await drawFile(file, { output: join(folder, 'out/p.png') })).to.equal(0);
       const width = Number(/width="(\d+)"/.exec(readFileSync(join(folder, 'out/p.svg'), 'utf8'))?.[1]);
       const metadata = await sharp(join(folder, 'out/p.png')).metadata();
       expect(metadata).to.include({ format: 'png', width: 2 * width });
+    });
+
+    it('gives the same as JSON', async () => {
+      const { stdout, code } = await rxray('graph', file, '--json');
+      expect(code).to.equal(0);
+      const { cards, arrows } = JSON.parse(stdout) as Drawing;
+      expect(cards.map(({ id }) => id)).to.deep.equal([
+        'watch',
+        'decode',
+        'end',
+        'classes',
+        'console',
+        'webhook',
+      ]);
+      expect(arrows).to.have.length(5);
     });
   });
 });

@@ -37,6 +37,17 @@ describe('rxray sample', function () {
     expect(await draw('c', '2')).to.not.deep.equal(first);
   });
 
+  it('names the films that have an opacity, and takes a number that it can draw', async () => {
+    const out = join(folder, 'opacities');
+    const bundle = join(folder, 'anogan');
+    const { code } = await rxray('sample', bundle, '-n', '3', '--opacities', '--out', out);
+    expect(code).to.equal(0);
+    expect(await readdir(out)).to.deep.equal(['sample-1.png', 'sample-2.png', 'sample-3-opacity.png']);
+    const tooMany = await rxray('sample', bundle, '-n', '100000000');
+    expect(tooMany.code).to.equal(2);
+    expect(tooMany.stderr).to.contain('expected a whole number from 1 to 10000');
+  });
+
   it('says what is wrong with a bundle that has no generator, and exits with 2', async () => {
     await toyClassifier(join(folder, 'resnet'));
     const { code, stderr } = await rxray('sample', join(folder, 'resnet'));

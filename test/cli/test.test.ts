@@ -124,4 +124,12 @@ describe('rxray test', () => {
     expect(model.code).to.equal(2);
     expect(model.stderr).to.contain('no-such-bundle');
   });
+
+  it('says that its file is not there, and exits with 2', async () => {
+    for (const name of ['none.test.yaml', 'none.test.ts']) {
+      const { code, stderr } = await rxray('test', lab.path(name));
+      expect(code).to.equal(2);
+      expect(stderr).to.match(/^there is no file .*none\.test\..*: expected tests of a graph/);
+    }
+  });
 });

@@ -97,7 +97,8 @@ function augmentation(text: string): Partial<Augmentation> {
   if (named !== undefined) return named;
   const parsed = augmentationSchema.partial().safeParse(text.includes('=') ? pairs(text) : yaml(text));
   if (parsed.success) return parsed.data as Partial<Augmentation>;
-  throw new InvalidArgumentError(z.prettifyError(parsed.error));
+  const known = Object.keys(augmentationSchema.shape).join(', ');
+  throw new InvalidArgumentError(`${z.prettifyError(parsed.error)}\nknown are ${known}`);
 }
 
 /** A range is written `low:high`. */

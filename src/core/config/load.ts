@@ -48,8 +48,7 @@ export async function loadPipeline(
   try {
     text = await readText(file);
   } catch (error) {
-    const message = `${file} cannot be read: ${messageOf(error)}`;
-    return { issues: [{ severity: 'error', code: 'CONFIG_NOT_FOUND', message }] };
+    return { issues: [{ severity: 'error', code: 'CONFIG_NOT_FOUND', message: unreadable(file, error) }] };
   }
   return parsePipeline(text, { file, registry, ...options });
 }
@@ -277,4 +276,11 @@ export async function readText(file: string): Promise<string> {
   } finally {
     await handle.close();
   }
+}
+
+/** What to say of a pipeline file that {@link readText} could not read. */
+export function unreadable(file: string, error: unknown): string {
+  return (error as NodeJS.ErrnoException).code === 'ENOENT'
+    ? `there is no file ${file}; \`rxray new pipeline NAME\` writes one to start from`
+    : `${file} cannot be read: ${messageOf(error)}`;
 }

@@ -1,7 +1,7 @@
 import { dirname, resolve } from 'node:path';
-import { messageOf, RxrayError } from '../errors.js';
+import { RxrayError } from '../errors.js';
 import { YamlFile } from './document.js';
-import { readText } from './load.js';
+import { readText, unreadable } from './load.js';
 import { pipelineSchema } from './schema.js';
 
 /**
@@ -11,7 +11,7 @@ import { pipelineSchema } from './schema.js';
 export async function stateDirOf(path: string, env = process.env): Promise<string> {
   const file = resolve(path);
   const text = await readText(file).catch((cause: unknown) => {
-    throw new RxrayError('CONFIG_NOT_FOUND', `${file} cannot be read: ${messageOf(cause)}`, { cause });
+    throw new RxrayError('CONFIG_NOT_FOUND', unreadable(file, cause), { cause });
   });
   const { state } = (new YamlFile(text, env).data ?? {}) as { state?: unknown };
   const parsed = pipelineSchema.shape.state.safeParse(state);

@@ -214,7 +214,7 @@ sinks: [{ use: table }]`);
 
     it('says that it is not there', async () => {
       expect(await load('none.yaml')).to.match(
-        /^none.yaml error CONFIG_NOT_FOUND none.yaml cannot be read: ENOENT/,
+        /^none.yaml error CONFIG_NOT_FOUND there is no file none.yaml; `rxray new pipeline NAME`/,
       );
     });
     it('says that it is a folder', async () => {
