@@ -1,5 +1,6 @@
 import { float32Of, type HostTensors } from '../engine/index.js';
-import { BATCH_NORM_EPSILON } from './layers.js';
+import { BATCH_NORM_EPSILON, batchNormParameters } from './layers.js';
+import { filled } from './random.js';
 
 /**
  * Folds frozen batch normalisation into the kernel before it: kernel' = kernel · γ/√(σ²+ε), bias' = β − μ · γ/√(σ²+ε).
@@ -39,4 +40,25 @@ export function foldBatchNorm(parameters: HostTensors, transposed: (name: string
     };
   }
   return folded;
+}
+
+/**
+ * The other way round, for networks that expect batch normalisation: one that adds the layer's bias and changes nothing
+ * else, to float32's precision.
+ *
+ * @param layers The names of the layers that expect one.
+ */
+export function unfoldBatchNorm(folded: HostTensors, layers: readonly string[]): HostTensors {
+  const biases = new Set(layers.map((layer) => `${layer}/bias`));
+  const unfolded = Object.fromEntries(Object.entries(folded).filter(([name]) => !biases.has(name)));
+  for (const layer of layers) {
+    const beta = float32Of(folded, `${layer}/bias`);
+    const dims = [beta.length];
+    Object.assign(unfolded, {
+      ...batchNormParameters(`${layer}/bn`, beta.length),
+      [`${layer}/bn/beta`]: { data: beta, dims },
+      [`${layer}/bn/movingVariance`]: filled(dims, 1 - BATCH_NORM_EPSILON),
+    });
+  }
+  return unfolded;
 }

@@ -23,13 +23,19 @@ import type { TrainingHooks } from './hooks.js';
 import { prepareNormals } from './normals.js';
 import { exportPca, fitPca } from './pca.js';
 import { checkpointDir, common, wrongSize, type Made, type Recipe } from './recipe.js';
+import { readTrainedGan } from './trained-gan.js';
+
+export interface AnoganBundleSettings extends AnoganSettings {
+  /** A bundle whose generator and discriminator are taken as they are: the encoder and all scores are made anew. */
+  readonly generator?: string;
+}
 
 /** Trains an AnoGAN on the normal films alone, and an encoder for it, and writes its bundle. */
 export async function makeAnogan(
   recipe: Recipe,
   engine: Engine,
   normal: string,
-  settings: AnoganSettings,
+  { generator: source, ...settings }: AnoganBundleSettings,
   hooks: Omit<TrainingHooks<AnoganEpoch>, 'checkpointDir'>,
   encoderHooks: Pick<TrainingHooks<EncoderEpoch>, 'onStep' | 'onEpoch'> = {},
 ): Promise<Made> {
@@ -37,11 +43,10 @@ export async function makeAnogan(
   const { films: prepared, val } = data;
   if (prepared.width !== 64 || prepared.height !== 64) throw wrongSize(prepared, '64×64');
 
-  const outcome = await trainAnogan(engine, data, settings, {
-    ...hooks,
-    checkpointDir: checkpointDir(recipe),
-  });
-  if (outcome.interrupted) return undefined;
+  const given = source === undefined ? undefined : await readTrainedGan(source);
+  const outcome =
+    given ?? (await trainAnogan(engine, data, settings, { ...hooks, checkpointDir: checkpointDir(recipe) }));
+  if ('interrupted' in outcome && outcome.interrupted) return undefined;
 
   const { architecture } = outcome;
   const { onStep: _step, onEpoch: _epoch, ...stop } = hooks;
@@ -89,12 +94,16 @@ export async function makeAnogan(
     reference,
     metrics,
     training: {
+      ...('training' in outcome
+        ? { ...outcome.training, ...scoringOf(settings), generator: outcome.origin }
+        : {
+            ...settings,
+            ...(outcome.bestEpoch > 0 && { bestEpoch: outcome.bestEpoch }),
+            history: outcome.history,
+          }),
       command: recipe.command,
-      ...settings,
       normal,
       films: data.normals.length,
-      ...(outcome.bestEpoch > 0 && { bestEpoch: outcome.bestEpoch }),
-      history: outcome.history,
       ...(encoded && { encoderHistory: encoder.history }),
     },
   };
@@ -108,6 +117,23 @@ export async function makeAnogan(
     ...(encoded && { encoder: exportEncoder(parameters, architecture) }),
   };
   return writeBundle(recipe.out, bundle, files, modelCard(bundle, recipe.about.limits));
+}
+
+/** The settings of what comes after the generator. */
+function scoringOf({
+  search,
+  refineSteps,
+  principalAxes,
+  encoderLambda,
+  encoder,
+}: AnoganSettings): Partial<AnoganSettings> {
+  return {
+    search,
+    refineSteps,
+    ...(principalAxes !== undefined && { principalAxes }),
+    encoderLambda,
+    ...(encoder && { encoder }),
+  };
 }
 
 /** How a method scores: the encoder's reconstruction is taken as it is, or is the start of a short search. */

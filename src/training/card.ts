@@ -15,7 +15,17 @@ export interface About {
 /** The model card that lies in the bundle as its README. */
 export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string[]): string {
   const { name, preprocessing, data, metrics } = bundle;
-  const { history: _inTheBundle, encoderHistory: _too, members, command, ...rest } = bundle.training;
+  const {
+    history: _inTheBundle,
+    encoderHistory: _too,
+    members,
+    command,
+    generator,
+    ...rest
+  } = bundle.training;
+  const commands = [(generator as { command?: unknown } | undefined)?.command, command].filter(
+    (each) => typeof each === 'string',
+  );
   const training = Array.isArray(members) ? { ...rest, members: members.map(withoutHistory) } : rest;
   const chain = preprocessing.map(({ use, with: settings }) => `- \`${use}\` ${inlineYaml(settings)}`);
   const counts = Object.entries(data.counts).map(
@@ -62,7 +72,10 @@ export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string
     '## Training',
     `rxray ${bundle.rxray}, ${bundle.createdAt}. Weights: ${bundle.license}.`,
     '',
-    ...(typeof command === 'string' ? ['```', command, '```', ''] : []),
+    ...(commands.length > 1
+      ? ['The first command made the generator and the discriminator, the second the rest.', '']
+      : []),
+    ...(commands.length > 0 ? ['```', ...commands, '```', ''] : []),
     '```json',
     JSON.stringify({ architecture: bundle.architecture, ...training }, null, 2),
     '```',

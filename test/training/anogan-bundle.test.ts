@@ -5,11 +5,11 @@ import { expect } from 'chai';
 import sharp from 'sharp';
 import { builtInRegistry } from '../../src/cli/builtins.js';
 import { Engine } from '../../src/engine/index.js';
-import { readBundle } from '../../src/models/bundle.js';
+import { readBundle, type Bundle } from '../../src/models/bundle.js';
 import { seededRandom } from '../../src/models/random.js';
 import { testServices } from '../../src/testing.js';
 import type { AnoganSettings } from '../../src/training/anogan.js';
-import { makeAnogan } from '../../src/training/anogan-bundle.js';
+import { makeAnogan, type AnoganBundleSettings } from '../../src/training/anogan-bundle.js';
 import { NO_AUGMENTATION } from '../../src/training/augment.js';
 import type { Dataset, Film } from '../../src/training/dataset.js';
 import { readDataset } from '../../src/training/dataset.js';
@@ -42,7 +42,7 @@ describe('an AnoGAN bundle', function () {
     evaluateEvery: 1,
   };
 
-  async function make(dataset: Dataset): Promise<Made> {
+  async function make(dataset: Dataset, more: Partial<AnoganBundleSettings> = {}): Promise<Made> {
     const recipe: Recipe = {
       dataset,
       about: { name: 'toy', license: 'CC0-1.0', source: 'Drawn by a test.', limits: [] },
@@ -50,20 +50,20 @@ describe('an AnoGAN bundle', function () {
         { use: 'decode', with: {} },
         { use: 'resize', with: { width: 64, height: 64 } },
       ],
-      out: join(dir, 'gan'),
+      out: join(dir, more.generator === undefined ? 'gan' : 'again'),
       name: 'gan',
       rxray: '0.1.0',
-      command: 'rxray train anogan',
+      command: `rxray train anogan${more.generator === undefined ? '' : ' --generator gan'}`,
       registry: builtInRegistry(),
       baseDir: dir,
       cacheDir: join(dir, 'cache'),
       log: testServices().log,
       onPhase: () => undefined,
     };
-    return makeAnogan(recipe, engine, 'normal', settings, {});
+    return makeAnogan(recipe, engine, 'normal', { ...settings, ...more }, {});
   }
 
-  it('of normal films alone, as the method is meant, has the last epoch and no AUROC', async () => {
+  async function toyFilms(): Promise<Dataset> {
     const folder = join(dir, 'films', 'normal');
     await mkdir(folder, { recursive: true });
     const random = seededRandom(3);
@@ -72,7 +72,11 @@ describe('an AnoGAN bundle', function () {
       const film = sharp(data, { raw: { width: 64, height: 64, channels: 1 } }).toColourspace('b-w');
       await film.png().toFile(join(folder, `${i}.png`));
     }
-    await make(await readDataset(join(dir, 'films'), { validation: 0.25, seed: 1 }));
+    return readDataset(join(dir, 'films'), { validation: 0.25, seed: 1 });
+  }
+
+  it('of normal films alone, as the method is meant, has the last epoch and no AUROC', async () => {
+    await make(await toyFilms());
     const { metrics, training, reference } = await readBundle(join(dir, 'gan'));
     expect(metrics).to.have.all.keys('films', 'referenceFilms', 'search');
     expect(metrics.films).to.equal(2);
@@ -81,6 +85,37 @@ describe('an AnoGAN bundle', function () {
     expect(training.history).to.have.length(2);
     const card = await readFile(join(dir, 'gan', 'README.md'), 'utf8');
     expect(card).not.to.match(/NaN|AUROC|auroc: |best epoch/);
+  });
+
+  it('takes the networks of another one, scores with them alike, and says where they are from', async () => {
+    const films = await toyFilms();
+    await make(films);
+    const encoder = {
+      epochs: 1,
+      batchSize: 2,
+      learningRate: 1e-3,
+      kappa: 1,
+      seed: 1,
+      augmentation: NO_AUGMENTATION,
+    };
+    await make(films, { generator: join(dir, 'gan'), epochs: 9, encoder });
+    const [one, other] = await Promise.all(['gan', 'again'].map((name) => readBundle(join(dir, name))));
+    const scores = (bundle?: Bundle) => bundle?.reference?.search?.scores ?? expect.fail();
+    scores(other).forEach((score, i) => {
+      expect(score).to.be.closeTo(scores(one)[i] ?? NaN, 1e-4);
+    });
+    expect(other?.files).to.have.property('encoder');
+    expect(other?.training).to.deep.include({ epochs: 2, history: one?.training.history });
+    expect(other?.training.encoderHistory).to.have.length(1);
+    const card = await readFile(join(dir, 'again', 'README.md'), 'utf8');
+    expect(card).to.include('```\nrxray train anogan\nrxray train anogan --generator gan\n```');
+  });
+
+  it('takes no networks from what is no AnoGAN', async () => {
+    const films = await toyFilms();
+    const error = await make(films, { generator: dir }).catch((thrown: unknown) => thrown);
+    expect(error).to.include({ code: 'TRAINING_DATA' });
+    expect((error as Error).message).to.match(/^no generator from .*: no model bundle at/);
   });
 
   describe('is refused, before any film is prepared,', () => {

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { Option, type Command } from 'commander';
 import { GENTLE_AUGMENTATION } from '../../training/augment.js';
 import { augmentationOf, common, number, positive, share, whole, type CommonOptions } from './options.js';
@@ -6,6 +7,7 @@ import { run, usualChain } from './run.js';
 interface Options extends CommonOptions {
   readonly normal: string;
   readonly gan: 'dcgan' | 'wgan-gp';
+  readonly generator?: string;
   readonly realLabel: number;
   readonly steps: number;
   readonly lambda: number;
@@ -30,6 +32,12 @@ export function trainAnogan(train: Command): void {
         .choices(['dcgan', 'wgan-gp'])
         .default('dcgan'),
     )
+    .addOption(
+      new Option(
+        '--generator <bundle>',
+        'take the generator and the discriminator of a bundle as they are, and make the encoder and all scores anew',
+      ).conflicts(['gan', 'width', 'epochs', 'lr', 'realLabel', 'patience']),
+    )
     .option(
       '--real-label <0..1>',
       'what the discriminator of dcgan is told of real films: below 1 is label smoothing',
@@ -53,7 +61,8 @@ export function trainAnogan(train: Command): void {
     .option('--refine-steps <n>', "gradient steps from the encoder's start, for method: refine", positive, 5)
     .addHelpText(
       'after',
-      '\nExample:\n  $ rxray train anogan --data films/manifest.csv --normal normal --out models/chest-anogan',
+      '\nExamples:\n  $ rxray train anogan --data films/manifest.csv --normal normal --out models/mine' +
+        '\n  $ rxray train anogan --data films/manifest.csv --generator models/mine --encoder-epochs 48 --out models/better',
     )
     .action(async (options: Options) => {
       const { makeAnogan } = await import('../../training/anogan-bundle.js');
@@ -63,6 +72,7 @@ export function trainAnogan(train: Command): void {
           engine,
           options.normal,
           {
+            ...(options.generator !== undefined && { generator: resolve(options.generator) }),
             width: options.width,
             epochs: options.epochs,
             batchSize: options.batch,
