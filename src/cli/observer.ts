@@ -12,7 +12,9 @@ import type { Log } from '../core/plugin.js';
 import type { PipelineRun } from '../core/run.js';
 
 /** Where `--page` serves when it is not told. */
-const PAGE: Listen = { host: '127.0.0.1', port: 8484 };
+/** Where the page is by default. */
+export const PAGE = '127.0.0.1:8484';
+const HOST = '127.0.0.1';
 const PAGE_DIR = fileURLToPath(new URL('../../dist/page', import.meta.url));
 
 /** What OpenTelemetry's API leaves in the process once an SDK has registered itself with it. */
@@ -73,13 +75,12 @@ export class Observer {
   }
 }
 
-/** `true` (just `--page`), `8484`, `127.0.0.1:8484`, `[::1]:8484`. */
-export function parseListen(value: string | true): Listen {
-  if (value === true) return PAGE;
+/** `8484`, `127.0.0.1:8484`, `[::1]:8484`. */
+export function parseListen(value: string): Listen {
   const [, bracketed, plain, digits] = /^(?:(?:\[([^\]]+)\]|([^:]+)):)?(\d+)$/.exec(value) ?? [];
   const port = Number(digits);
   if (digits === undefined || port > 65_535) {
     throw new InvalidArgumentError(`expected a port or host:port, got "${value}"`);
   }
-  return { host: bracketed ?? plain ?? PAGE.host, port };
+  return { host: bracketed ?? plain ?? HOST, port };
 }

@@ -1,4 +1,4 @@
-import { InvalidArgumentError, type Command } from 'commander';
+import { InvalidArgumentError, Option, type Command } from 'commander';
 import pc from 'picocolors';
 import { buffer, debounceTime, filter } from 'rxjs';
 import { formatIssues } from '../core/config/format.js';
@@ -24,7 +24,7 @@ import { builtInRegistry } from './builtins.js';
 import { EXIT } from './exit.js';
 import { createHost } from './host.js';
 import { createLog } from './log.js';
-import { Observer, parseListen } from './observer.js';
+import { Observer, PAGE, parseListen } from './observer.js';
 import { onReload } from './reload.js';
 
 export interface RunFlags {
@@ -69,10 +69,10 @@ export function addRunOptions(command: Command): Command {
     .option('--watch-config', 'take over the pipeline file when it changes, if it is without errors')
     .option('--input <dir>', 'watch this folder instead of the one in the pipeline file', notEmpty)
     .option('--json', 'print JSON lines: one per film, then a summary')
-    .option(
-      '--page [host:port]',
-      'serve a page to look at it (on this machine alone by default)',
-      parseListen,
+    .addOption(
+      new Option('--page [host:port]', 'serve a page to look at it (on this machine alone by default)')
+        .preset(PAGE)
+        .argParser(parseListen),
     );
 }
 

@@ -2,7 +2,8 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { parseListen } from '../../src/cli/observer.js';
+import { Command } from 'commander';
+import { addRunOptions } from '../../src/cli/run.js';
 import { controlAddress, prepareAddress } from '../../src/control/address.js';
 import { isLoopback } from '../../src/control/guard.js';
 
@@ -23,12 +24,18 @@ describe('the address of the control socket', () => {
 
 describe('--page', () => {
   it('takes a port, an address with a port, or nothing', () => {
-    expect(parseListen(true)).to.deep.equal({ host: '127.0.0.1', port: 8484 });
-    expect(parseListen('90')).to.deep.equal({ host: '127.0.0.1', port: 90 });
-    expect(parseListen('ward.example:90')).to.deep.equal({ host: 'ward.example', port: 90 });
-    expect(parseListen('[::1]:90')).to.deep.equal({ host: '::1', port: 90 });
+    const pageAt = (...value: string[]): unknown =>
+      addRunOptions(new Command())
+        .exitOverride()
+        .configureOutput({ writeErr: () => undefined })
+        .parse(['--page', ...value], { from: 'user' })
+        .opts()['page'];
+    expect(pageAt()).to.deep.equal({ host: '127.0.0.1', port: 8484 });
+    expect(pageAt('90')).to.deep.equal({ host: '127.0.0.1', port: 90 });
+    expect(pageAt('ward.example:90')).to.deep.equal({ host: 'ward.example', port: 90 });
+    expect(pageAt('[::1]:90')).to.deep.equal({ host: '::1', port: 90 });
     for (const wrong of ['', 'x', '70000', ':80', '::1:80'])
-      expect(() => parseListen(wrong), wrong).to.throw(/port/);
+      expect(() => pageAt(wrong), wrong).to.throw(/port/);
   });
 
   it('needs no token where only this machine can ask', () => {
