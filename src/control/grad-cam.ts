@@ -12,13 +12,13 @@ export function hasGradCam({ bundle }: Model): boolean {
   return bundle.kind === 'classifier' && bundle.architecture['name'] === 'resnet';
 }
 
-/** Draws where in a film a classifier sees a label (Selvaraju et al. 2017). Networks are kept until the end. */
+/** Draws where in a film a classifier sees a label (Selvaraju et al. 2017, Jiang et al. 2021). Networks are kept until the end. */
 export class GradCam {
   readonly #sessions = new Map<string, Promise<EngineSession>>();
 
   constructor(private readonly engine: Engine) {}
 
-  /** The map, 8 bit, black where nothing speaks for `label`; small: a 32nd of the image that the model saw. */
+  /** The map, 8 bit, black where nothing speaks for `label`; small: a 16th of the image that the model saw. */
   async draw(model: Model, image: Image, label: string): Promise<Image> {
     const { bundle, folder } = model;
     const index = bundle.labels.indexOf(label);

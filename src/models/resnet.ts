@@ -178,13 +178,26 @@ export function resnetStages(
   count = 4,
 ): tf.Tensor4D[] {
   const { mean = 0.5, std = 0.25 } = options;
+  const scaled: tf.Tensor4D = tf.div(tf.sub(images, mean), std);
+  const stem = tf.relu(pass.batchNorm('stem/bn', pass.conv('stem', scaled, 2, 3)));
+  const x = tf.maxPool(stem, 3, 2, 1);
+  return resnetStagesAfter(options, pass, x, 0, count);
+}
+
+/** What each of the stages beyond the first `done`, up to the first `count`, makes of what the one before them returned. */
+export function resnetStagesAfter(
+  options: ResnetOptions,
+  pass: ForwardPass,
+  before: tf.Tensor4D,
+  done: number,
+  count = 4,
+): tf.Tensor4D[] {
   const unit = (name: string, x: tf.Tensor4D, stride: number, pad: number): tf.Tensor4D =>
     pass.batchNorm(`${name}/bn`, pass.conv(name, x, stride, pad));
-  let x: tf.Tensor4D = tf.div(tf.sub(images, mean), std);
-  x = tf.relu(unit('stem', x, 2, 3));
-  x = tf.maxPool(x, 3, 2, 1);
+  let x = before;
   const stages: tf.Tensor4D[] = [];
   for (const block of blocksOf(options)) {
+    if (block.stage < done) continue;
     if (block.stage >= count) break;
     const shortcut = hasProjection(block) ? unit(`${block.name}/shortcut`, x, block.stride, 0) : x;
     const convs = convsOf(options, block);
@@ -194,7 +207,7 @@ export function resnetStages(
       if (index < convs.length - 1) y = tf.relu(y);
     });
     x = tf.relu(tf.add(y, shortcut));
-    stages[block.stage] = x;
+    stages[block.stage - done] = x;
   }
   return stages;
 }

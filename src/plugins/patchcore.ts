@@ -70,10 +70,10 @@ function anomaly({ anomalyScore, rawSum, map }: PatchScore, { input, reference }
   };
 }
 
-/** The distances over the film, 8 bit: mid grey is as far as the threshold of the whole film. */
+/** The distances d over the film, 8 bit, 255 · d ÷ (d + threshold): mid grey is as far as the threshold of the whole film. */
 function pictureOf(map: Float32Array, { width, height }: Bundle['input'], threshold: number): Image {
   const side = Math.sqrt(map.length);
-  const grey = Uint8ClampedArray.from(map, (distance) => (distance / (threshold || 1)) * 127.5);
+  const grey = Uint8ClampedArray.from(map, (distance) => (255 * distance) / (distance + (threshold || 1)));
   return resize(
     { width: side, height: side, channels: 1, data: Uint8Array.from(grey) },
     width,

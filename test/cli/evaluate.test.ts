@@ -174,6 +174,7 @@ describe('rxray evaluate', function () {
         'centre black',
         'border black',
         'lungs black',
+        'all but the lungs black',
       ]);
       expect(json.shortcuts.every(({ figures }) => figures.n === 12)).to.equal(true);
     }

@@ -50,7 +50,7 @@ describe('GradCam', () => {
       await gradCam.draw(model, image, 'normal'),
       await gradCam.draw(model, image, 'viral'),
     ];
-    expect([normal.width, normal.height]).to.deep.equal([3, 3]);
+    expect([normal.width, normal.height]).to.deep.equal([6, 6]);
     expect(Math.max(...normal.data, ...viral.data)).to.equal(255);
     expect([...normal.data]).not.to.deep.equal([...viral.data]);
   });

@@ -19,7 +19,7 @@ describe('Grad-CAM', () => {
   after(() => engine.dispose());
 
   it('of a pooled head adds up to what the class gets beyond its bias', async () => {
-    const session = await engine.load(gradCamModel(parameters, options).bytes, { device: 'cpu' });
+    const session = await engine.load(gradCamModel(parameters, options, 4).bytes, { device: 'cpu' });
     const { map, logits, features } = await session.run({ images, target });
     expect(map?.dims).to.deep.equal([2, 2, 2]);
     expect(features?.dims).to.deep.equal([2, 32]);
@@ -30,6 +30,23 @@ describe('Grad-CAM', () => {
       expect(sum).to.be.closeTo(logit - (bias[label] ?? 0), 1e-4 * Math.abs(logit));
     });
     await session.dispose();
+  });
+
+  it('of an earlier stage is finer, and answers alike', async () => {
+    const [last, third] = await Promise.all(
+      [4, 3].map(async (stage) => {
+        const session = await engine.load(gradCamModel(parameters, options, stage).bytes, { device: 'cpu' });
+        const found = await session.run({ images, target });
+        await session.dispose();
+        return found;
+      }),
+    );
+    expect(third?.map?.dims).to.deep.equal([2, 4, 4]);
+    for (const name of ['logits', 'features']) {
+      (last?.[name]?.data as Float32Array).forEach((value, i) => {
+        expect(third?.[name]?.data[i]).to.be.closeTo(value, 1e-5);
+      });
+    }
   });
 
   it('takes the parameters back from the bundle’s file, and answers as the bundle does', async () => {

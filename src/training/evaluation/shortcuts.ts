@@ -14,7 +14,7 @@ const CENTRE = 0.7;
 
 /**
  * The films with their centre black, with their border black, and, where the manifest's column `mask` names
- * an image of the lungs (white on black), with the lungs black. A model that reads the lungs cannot do
+ * an image of the lungs (white on black), with the lungs black and with all else black. A model that reads the lungs cannot do
  * without them; one that does has found something else (a marker, the shape of the image).
  */
 export async function blackouts(films: readonly Film[], images: readonly Image[]): Promise<Blackout[]> {
@@ -27,13 +27,15 @@ export async function blackouts(films: readonly Film[], images: readonly Image[]
     { name: 'border black', images: images.map((image) => black(image, (p) => !inCentre(image, p))) },
   ];
   if (films.every((film) => (film.details?.mask ?? '') !== '')) {
-    const masked: Image[] = [];
+    const without: Image[] = [];
+    const alone: Image[] = [];
     for (const [i, film] of films.entries()) {
       const image = images[i] as Image;
       const mask = await maskOf(film, image);
-      masked.push(black(image, (p) => (mask[p] ?? 0) > 127));
+      without.push(black(image, (p) => (mask[p] ?? 0) > 127));
+      alone.push(black(image, (p) => (mask[p] ?? 0) <= 127));
     }
-    found.push({ name: 'lungs black', images: masked });
+    found.push({ name: 'lungs black', images: without }, { name: 'all but the lungs black', images: alone });
   }
   return found;
 }

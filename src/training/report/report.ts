@@ -519,8 +519,9 @@ async function explanationSection({ evaluation, explanation }: Findings): Promis
   });
   return html`<h2>Where it looks</h2>
     <p>
-      Grad-CAM (Selvaraju et al. 2017): what in the film speaks for the class that the model names, from
-      yellow to red. These are films that it is right on; it says where, not whether that is a good reason.
+      Grad-CAM (Selvaraju et al. 2017, as LayerCAM, Jiang et al. 2021): what in the film speaks for the class
+      that the model names, from yellow to red. These are films that it is right on; it says where, not
+      whether that is a good reason.
     </p>
     <div class="films">${await Promise.all(cards)}</div>`;
 }
