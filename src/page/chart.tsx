@@ -10,6 +10,8 @@ export interface Series {
 interface ChartProps {
   readonly kind: 'line' | 'bars';
   readonly x: readonly number[];
+  /** How far back a line reaches, in seconds, also when `x` does not yet. Default: as far as `x`. */
+  readonly span?: number;
   readonly series: readonly Series[];
   /** What a screen reader says. */
   readonly label: string;
@@ -27,7 +29,7 @@ dark.addEventListener('change', () => {
 });
 
 /** A chart in the page's colours, as wide as its place. */
-export function Chart({ kind, x, series, label, ticks }: ChartProps) {
+export function Chart({ kind, x, span = 0, series, label, ticks }: ChartProps) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
 
@@ -51,7 +53,10 @@ export function Chart({ kind, x, series, label, ticks }: ChartProps) {
         cursor: { show: false },
         legend: { show: series.length > 1, live: false },
         scales: {
-          x: kind === 'line' ? { time: true } : { time: false, range: [-0.5, x.length - 0.5] },
+          x:
+            kind === 'line'
+              ? { time: true, range: (_, min, max) => [Math.min(min, max - span), max] }
+              : { time: false, range: [-0.5, x.length - 0.5] },
           y: { range: (_, __, max) => [0, Math.max(max * 1.1, 0.1)] },
         },
         axes: [
@@ -92,7 +97,7 @@ export function Chart({ kind, x, series, label, ticks }: ChartProps) {
       observer.disconnect();
       plot.current?.destroy();
     };
-  }, [kind, isDark.value]);
+  }, [kind, span, isDark.value]);
 
   useEffect(() => {
     plot.current?.setData(dataOf(x, series));

@@ -2,9 +2,11 @@ import { useSignal } from '@preact/signals';
 import type { Live, LiveNode } from './api.js';
 import { Chart, type Series } from './chart.js';
 import { percent } from './result.js';
-import { history, live } from './state.js';
+import { history, HISTORY_SECONDS, live } from './state.js';
 
-const BOX = { width: 172, height: 84, gapX: 56, gapY: 22 };
+const BOX = { width: 172, height: 84, gapX: 36, gapY: 22 };
+/** The picture is not drawn smaller: its text would be too small to read. */
+const LEAST_SCALE = 0.8;
 
 /** The graph as it runs: a picture, and the same numbers as a table. */
 export function GraphView() {
@@ -64,7 +66,7 @@ function Picture({ nodes, limiting }: Parts) {
     >
       <svg
         viewBox={`0 0 ${String(width)} ${String(height)}`}
-        style={{ maxWidth: `${String(width)}px` }}
+        style={{ maxWidth: `${String(width)}px`, minWidth: `${String(LEAST_SCALE * width)}px` }}
         aria-hidden="true"
       >
         {nodes.flatMap(({ id, from }) =>
@@ -153,6 +155,7 @@ function Throughput() {
       <Chart
         kind="line"
         x={history.value.map(({ at }) => at)}
+        span={HISTORY_SECONDS}
         series={series}
         label="Films per second over time"
       />

@@ -14,7 +14,7 @@ export const connection = signal<'connecting' | 'open' | 'lost' | 'token'>('conn
 /** What stands behind the `#`: `films`, `films/ID`, `graph`, `models`. */
 export const place = signal(location.hash.slice(1) || 'films');
 
-const SECONDS = 120;
+export const HISTORY_SECONDS = 120;
 
 addEventListener('hashchange', () => {
   place.value = location.hash.slice(1) || 'films';
@@ -63,7 +63,7 @@ function listen(): void {
   on('live', (now) => {
     live.value = now;
     const rate = { at: Date.parse(now.at) / 1000, rate: now.filmsPerSecond };
-    history.value = [...history.value.slice(1 - SECONDS), rate];
+    history.value = [...history.value.slice(1 - HISTORY_SECONDS), rate];
   });
   on('film', ({ outcome }) => {
     settled.value += 1;

@@ -28,7 +28,7 @@ const OPACITIES = [
   { x: 0.27, y: 0.42 },
   { x: 0.7, y: 0.55 },
   { x: 0.68, y: 0.4 },
-].map((middle) => ({ ...middle, radius: 0.26, strength: 0.75 }));
+].map((middle) => ({ ...middle, radius: 0.26, strength: 0.6 }));
 
 /**
  * Films out of the generator of an AnoGAN bundle, for trying things out: normal ones, and with `opacities`
