@@ -252,7 +252,7 @@ async function endToEnd(): Promise<void> {
           { use: 'decode' },
           { use: 'clahe', with: { clipLimit: 2, tileGridSize: 8 } },
           { use: 'resize', with: { width: input.width, height: input.height } },
-          { use: 'resnet', with: { bundle: BUNDLE }, batch: { size: BATCH, waitMs: 20 } },
+          { use: 'resnet', with: { bundle: BUNDLE }, batch: { size: BATCH, waitMs: 100 } },
         ],
         sinks: [{ use: 'csv', with: { path: './out.csv' } }],
       },

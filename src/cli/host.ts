@@ -11,6 +11,8 @@ export function createHost(log: Log): Container {
     .toDynamicValue(
       () =>
         new Engine({
+          // Worker threads want the cores, too.
+          spinning: false,
           log: {
             info: (message) => log.info({}, message),
             warn: (message) => log.warn({}, message),

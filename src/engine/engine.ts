@@ -5,7 +5,7 @@ import { Subject, type Observable } from 'rxjs';
 import { selfTest } from './devices.js';
 import { EngineError } from './errors.js';
 import type { HostTensors } from './host-tensor.js';
-import type { EngineLog, LoadOptions } from './load-options.js';
+import type { EngineLog, EngineOptions, LoadOptions } from './load-options.js';
 import type { Device, Envelope, Reply, Request } from './protocol.js';
 import { EngineSession } from './session.js';
 import { StateStore } from './state-store.js';
@@ -24,6 +24,7 @@ interface Pending {
  */
 export class Engine {
   readonly #log: EngineLog | undefined;
+  readonly #spinning: boolean;
   readonly #idle = new Subject<void>();
   readonly #waiting: Pending[] = [];
   #running: Pending | undefined;
@@ -32,8 +33,9 @@ export class Engine {
   #ids = 0;
   #auto: Promise<Device> | undefined;
 
-  constructor(options: { readonly log?: EngineLog } = {}) {
+  constructor(options: EngineOptions = {}) {
     this.#log = options.log;
+    this.#spinning = options.spinning ?? true;
   }
 
   /** Whether nothing runs and nothing waits. */
@@ -65,6 +67,7 @@ export class Engine {
         model,
         device,
         threads: options.threads ?? availableParallelism(),
+        spinning: this.#spinning,
         state: state.id,
       },
       priority,

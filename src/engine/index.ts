@@ -1,6 +1,6 @@
 export type { DeviceReport } from './devices.js';
 export { Engine } from './engine.js';
-export type { EngineLog, LoadOptions } from './load-options.js';
+export type { EngineLog, EngineOptions, LoadOptions } from './load-options.js';
 export { EngineError, type EngineErrorCode } from './errors.js';
 export type { TensorInfo } from './graph.js';
 export {

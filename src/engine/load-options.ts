@@ -7,6 +7,15 @@ export interface EngineLog {
   warn(message: string): void;
 }
 
+export interface EngineOptions {
+  readonly log?: EngineLog;
+  /**
+   * Whether threads of ONNX Runtime that wait for each other keep their core: quickest while nothing else wants it. True
+   * unless given.
+   */
+  readonly spinning?: boolean;
+}
+
 /** Options of `Engine.load`. */
 export interface LoadOptions {
   /** Name in error messages; the path, or "model", unless given. */

@@ -14,6 +14,7 @@ export type Request =
       readonly model: Uint8Array | string;
       readonly device: Device;
       readonly threads: number;
+      readonly spinning: boolean;
       readonly state: number | undefined;
     }
   | { readonly type: 'run' | 'step'; readonly session: number; readonly feeds: HostTensors }

@@ -70,7 +70,7 @@ async function answer(
 }
 
 async function load(request: Extract<Request, { type: 'load' }>): Promise<SessionDescription> {
-  const { model, name, device, threads } = request;
+  const { model, name, device, threads, spinning } = request;
   let metadata: Record<string, string>;
   let session: ort.InferenceSession;
   try {
@@ -79,6 +79,7 @@ async function load(request: Extract<Request, { type: 'load' }>): Promise<Sessio
     const options: ort.InferenceSession.SessionOptions = {
       executionProviders: [device],
       intraOpNumThreads: threads,
+      extra: { session: { intra_op: { allow_spinning: spinning ? '1' : '0' } } },
       graphOptimizationLevel: 'all',
       logSeverityLevel: 3,
     };

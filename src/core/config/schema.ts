@@ -26,7 +26,11 @@ const options = z.record(z.string(), z.unknown()).default({}).describe("The plug
 const batch = z
   .strictObject({
     size: z.int().min(1).max(4096).default(16).describe('As many frames at most.'),
-    waitMs: z.number().min(0).default(20).describe('Wait so many milliseconds for more, at most.'),
+    waitMs: z
+      .number()
+      .min(0)
+      .default(100)
+      .describe('Wait so many milliseconds for more, at most; a film that is alone never waits.'),
   })
   .describe('Hand several frames of one size to the stage at once.');
 

@@ -8,8 +8,10 @@ import { absent, advance, isLive, type LiveToken, type Token } from './ticket.js
 export interface BatchOptions {
   /** The most frames in one batch. */
   readonly size: number;
-  /** The longest that a frame waits for others while the device is busy with something else. */
+  /** The longest that a frame waits for others: while the device is busy with something else, or more are on their way. */
   readonly waitMs: number;
+  /** Whether more frames are on their way in the graph; never unless given. */
+  readonly isMoreComing?: () => boolean;
   /** The most batches at a time. */
   readonly concurrency: number;
 }
@@ -20,15 +22,16 @@ interface Waiting {
 }
 
 /**
- * Runs a batch stage. Frames of one shape (size, channels, sample type) are put together; while the
- * device is idle nothing waits, so that batches fill up exactly when the device is the bottleneck.
+ * Runs a batch stage. Frames of one shape (size, channels, sample type) are put together. A frame
+ * that is alone never waits for an idle device; among many, a short wait pays, because a batch costs less than its frames
+ * one by one.
  * A batch that throws is halved until only the guilty frame fails. Where the runtime has no memory for
  * a batch, nobody is guilty: batches are smaller from then on.
  */
 export function inBatches(
   { id, log, retry, fail }: Stage,
   stage: BatchStage,
-  { size: largest, waitMs, concurrency }: BatchOptions,
+  { size: largest, waitMs, isMoreComing = () => false, concurrency }: BatchOptions,
 ): OperatorFunction<Token, Token> {
   return (input) =>
     new Observable((subscriber) => {
@@ -51,7 +54,8 @@ export function inBatches(
           const first = queue?.[0];
           if (shape === undefined || queue === undefined || first === undefined) break;
           const age = performance.now() - first.since;
-          if (queue.length < size && age < waitMs && !idle() && !completed) {
+          const waits = !completed && (!idle() || isMoreComing());
+          if (queue.length < size && age < waitMs && waits) {
             timer = setTimeout(pump, Math.ceil(waitMs - age));
             return;
           }
@@ -111,6 +115,8 @@ export function inBatches(
           next: (token) => {
             if (!isLive(token)) {
               emit(absent(token));
+              // It may have been the one that others waited for.
+              pump();
               return;
             }
             const shape = shapeOf(token.frame.image);

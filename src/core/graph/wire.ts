@@ -1,4 +1,4 @@
-import { filter, identity, map, merge, share, type Observable, type OperatorFunction } from 'rxjs';
+import { filter, identity, map, merge, share, tap, type Observable, type OperatorFunction } from 'rxjs';
 import type { Pipeline, SinkNode, StageNode } from '../config/pipeline.js';
 import { compileCondition } from '../expression.js';
 import type { Frame } from '../frame.js';
@@ -17,7 +17,7 @@ import { absent, type Token } from './ticket.js';
 
 /** How many frames a stage on the main thread works on at a time unless the graph says otherwise: it mostly waits. */
 const MAIN_CONCURRENCY = 8;
-const DEFAULT_BATCH = { size: 16, waitMs: 20 };
+const DEFAULT_BATCH = { size: 16, waitMs: 100 };
 
 export interface WireOptions {
   readonly log: Log;
@@ -38,11 +38,16 @@ export function wire(
   admitted: Observable<Token>,
   { log, pool, monitor }: WireOptions,
 ): Observable<Settlement> {
+  let entered = 0;
+  const all = admitted.pipe(
+    tap(() => (entered += 1)),
+    share(),
+  );
   // Other sources' tickets come by as absent ones, so that several sources join like branches do.
   const outputs = new Map(
     pipeline.sources.map(({ id }) => [
       id,
-      admitted.pipe(
+      all.pipe(
         map((token) => (token.ticket.origin.source === id ? token : absent(token))),
         monitor.meter(id).leaving(),
         share(),
@@ -53,12 +58,18 @@ export function wire(
   for (const node of pipeline.stages) {
     const meter = monitor.meter(node.id);
     const workOf = node.plugin.runsIn === 'main' ? undefined : (made: Frame) => pool.workOf(made);
-    const work = stageOperator(node, meter.stage(get(stages, node.id), workOf), meter);
+    let arrived = 0;
+    const isMoreComing = (): boolean => arrived < entered;
+    const work = stageOperator(node, meter.stage(get(stages, node.id), workOf), meter, isMoreComing);
     const measured = (input: Observable<Token>): Observable<Token> =>
       input.pipe(routing(node), meter.entering(), work, meter.leaving());
     outputs.set(
       node.id,
-      inputOf(node).pipe(pipeline.duplicates === 'skip' ? pastDuplicates(measured) : measured, share()),
+      inputOf(node).pipe(
+        tap(() => (arrived += 1)),
+        pipeline.duplicates === 'skip' ? pastDuplicates(measured) : measured,
+        share(),
+      ),
     );
   }
   const [last = pipeline.sources[0]] = pipeline.stages.slice(-1);
@@ -91,12 +102,14 @@ export function wire(
     node: StageNode,
     stage: StageInstance,
     meter: Meter,
+    isMoreComing: () => boolean,
   ): OperatorFunction<Token, Token> {
     const context = stageOf(node, log);
     if ('operator' in stage) return throughOperator(context, stage);
     if ('processBatch' in stage) {
       meter.capacity = node.concurrency ?? 1;
-      return inBatches(context, stage, { ...DEFAULT_BATCH, ...node.batch, concurrency: meter.capacity });
+      const options = { ...DEFAULT_BATCH, ...node.batch, concurrency: meter.capacity, isMoreComing };
+      return inBatches(context, stage, options);
     }
     const usual = node.plugin.runsIn === 'main' ? MAIN_CONCURRENCY : pool.threads;
     const concurrency = node.concurrency ?? usual;

@@ -5,6 +5,7 @@ import { BroadcastChannel } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import type { Frame } from '../frame.js';
 import type { Candidate, Column, Log } from '../plugin.js';
+import { countShared } from './shared-memory.js';
 import {
   fromPlainError,
   type CreateReply,
@@ -81,8 +82,10 @@ export class WorkerPool {
   }
 
   /** Reads a settled file whole and hashes it; null when it changed meanwhile or is gone. */
-  read(candidate: Candidate, maxBytes: number): Promise<ReadReply> {
-    return this.#run<ReadReply>({ kind: 'read', candidate, maxBytes });
+  async read(candidate: Candidate, maxBytes: number): Promise<ReadReply> {
+    const reply = await this.#run<ReadReply>({ kind: 'read', candidate, maxBytes });
+    countShared(reply?.encoded.byteLength ?? 0);
+    return reply;
   }
 
   /** Makes the stage in one thread, to find out whether it can be made at all, and what columns it offers. */
@@ -100,6 +103,7 @@ export class WorkerPool {
     if (!outcome.ok) throw fromPlainError(outcome.error);
     const { frame: made, sameImage } = outcome.value;
     const out = sameImage && frame.image !== undefined ? { ...made, image: frame.image } : made;
+    if (!sameImage) countShared(made.image?.data.byteLength ?? 0);
     this.#works.set(out, { started, ms });
     if (stage.next !== undefined && later.length > 0) {
       this.#ahead.set(out, { key: stage.next.key, started: started + ms, steps: later });

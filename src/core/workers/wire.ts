@@ -2,6 +2,7 @@ import { types } from 'node:util';
 import { RxrayError, messageOf, type ErrorCode } from '../errors.js';
 import type { Frame, Image, Samples } from '../frame.js';
 import type { Candidate, Column, Log } from '../plugin.js';
+import { countShared } from './shared-memory.js';
 
 /** What the pool asks of a worker thread. */
 export type Task =
@@ -88,6 +89,7 @@ export function fromPlainError(plain: PlainError): Error {
 export function shareImage(image: Image): Image {
   if (types.isSharedArrayBuffer(image.data.buffer)) return image;
   const bytes = new SharedArrayBuffer(image.data.byteLength);
+  countShared(bytes.byteLength);
   const data = viewLike(image.data, bytes);
   data.set(image.data);
   return { ...image, data };

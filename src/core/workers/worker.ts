@@ -8,6 +8,7 @@ import { RxrayError, messageOf } from '../errors.js';
 import type { Frame } from '../frame.js';
 import type { Candidate, FrameStage, Log, Services } from '../plugin.js';
 import { loadPluginModule } from '../plugins/load.js';
+import { countShared } from './shared-memory.js';
 import {
   shareImage,
   toPlainError,
@@ -78,6 +79,7 @@ async function read(offered: Candidate, maxBytes: number): Promise<ReadReply> {
   try {
     if (!isWhatItWas(file, candidate)) return null;
     const encoded = new Uint8Array(new SharedArrayBuffer(candidate.size));
+    countShared(encoded.byteLength);
     let filled = 0;
     while (filled < encoded.length) {
       const bytesRead = readSync(file, encoded, filled, encoded.length - filled, filled);

@@ -59,6 +59,24 @@ describe('inBatches', () => {
     expect(batches.map((b) => b.ids)).to.deep.equal([['a', 'b']]);
   });
 
+  it('fills up while more are on their way, and goes on when the last of them has come or failed', async () => {
+    const { stage, batches } = manualStage();
+    const input = new Subject<Token>();
+    let coming = 3;
+    const isMoreComing = (): boolean => coming > 0;
+    input
+      .pipe(inBatches(stageNode(), stage, { size: 3, waitMs: 60_000, concurrency: 1, isMoreComing }))
+      .subscribe();
+    coming = 2;
+    input.next(token('a'));
+    coming = 1;
+    input.next(token('b'));
+    expect(batches).to.have.length(0);
+    coming = 0;
+    input.next({ ...token('c'), frame: null });
+    expect(batches.map((b) => b.ids)).to.deep.equal([['a', 'b']]);
+  });
+
   it('goes on as soon as the device becomes idle', () => {
     const idle$ = new Subject<void>();
     const device = { idle: false, idle$ };
