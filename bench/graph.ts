@@ -124,7 +124,7 @@ async function withoutJournal<T>(act: () => Promise<T>): Promise<T> {
   const open = Journal.open.bind(Journal);
   const answers: Record<string, (...args: never[]) => unknown> = {
     outcomes: (_: string, files: readonly unknown[]) => files.map(() => null),
-    admit: () => ({ known: null, delivered: [], duplicateOf: null }),
+    admit: () => ({ known: null, delivered: [], duplicateOf: null, interrupted: 0 }),
     record: ({ outcome }: { outcome: string }) => outcome,
     parked: () => [],
     parkedCounts: () => ({}),

@@ -18,6 +18,7 @@ import { inputTensor } from '../models/input-tensor.js';
 import { readBundle, type Bundle } from '../models/bundle.js';
 import { standingOf, type Reference } from '../models/reference.js';
 import { ANOMALY_COLUMNS } from './shared/anomaly.js';
+import { RebuiltOnce } from './shared/rebuilt-once.js';
 import {
   lintBundle,
   modelOptions,
@@ -128,10 +129,11 @@ export default defineStage({
     const { search, differs } = searchOf(wanted, bundle);
     if (differs.length > 0) log.warn({ stage: id }, `no percentiles: ${differs.join('; ')}`);
     const engine = get(Engine);
-    const networks =
+    const open = (): Promise<Networks> =>
       runtime === 'tensorflow'
-        ? await openTensorflow(dir, bundle, id, search.method)
-        : await openOnnx(dir, bundle, engine, id, device, search.method);
+        ? openTensorflow(dir, bundle, id, search.method)
+        : openOnnx(dir, bundle, engine, id, device, search.method);
+    const networks = await RebuiltOnce.open(open, log, id);
     const zDim = Number(bundle.architecture.zDim);
     const reference = differs.length > 0 ? undefined : bundle.reference?.[search.method];
     return {
@@ -140,7 +142,7 @@ export default defineStage({
       async processBatch(frames) {
         requireSize(frames, bundle, id);
         const images = inputTensor(frames.map(imageOf), bundle.input);
-        const scores = await scoreAnomalies(networks, images, zDim, search);
+        const scores = await networks.use((all) => scoreAnomalies(all, images, zDim, search));
         const area = bundle.input.width * bundle.input.height;
         return scores.flatMap((score, i) => {
           const frame = frames[i];

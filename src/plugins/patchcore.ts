@@ -2,13 +2,14 @@ import { z } from 'zod';
 import { imageOf, type Anomaly, type Image } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
 import { Engine } from '../engine/engine.js';
-import { readInitializers } from '../engine/index.js';
+import { readInitializers, type EngineSession } from '../engine/index.js';
 import { resize } from '../imaging/opencv.js';
 import type { Bundle } from '../models/bundle.js';
 import { inputTensor } from '../models/input-tensor.js';
 import { patchScores, PATCH_SCORES, type PatchScore } from '../models/patch-scorer.js';
 import { standingOf } from '../models/reference.js';
 import { ANOMALY_COLUMNS } from './shared/anomaly.js';
+import { RebuiltOnce } from './shared/rebuilt-once.js';
 import {
   lintBundle,
   modelOptions,
@@ -28,23 +29,25 @@ export default defineStage({
   examples: [{ title: 'Chest films', with: { bundle: './models/chest-patchcore' } }],
   runsIn: 'main',
   lint: (settings, context) => lintBundle(settings.bundle, 'patchcore', context),
-  async create(settings, { id, get, resolve: absolute }) {
+  async create(settings, { id, get, log, resolve: absolute }) {
     const dir = absolute(settings.bundle);
     const opened = await openBundle(dir, 'patchcore', id);
     const engine = get(Engine);
     const bytes = await openBundleFile(dir, opened, 'model', id);
     const score = z.enum(PATCH_SCORES).parse(opened.architecture.score);
-    const { session, memory } = await orDamaged(dir, 'model', id, async () => {
+    const open = (): Promise<EngineSession> => engine.load(bytes, { name: id, device: settings.device });
+    const { network, memory } = await orDamaged(dir, 'model', id, async () => {
       const { memory: patches } = readInitializers(bytes);
       if (patches === undefined) throw new Error('it holds no "memory"');
-      return { session: await engine.load(bytes, { name: id, device: settings.device }), memory: patches };
+      return { network: await RebuiltOnce.open(open, log, id), memory: patches };
     });
     return {
       device: engine,
       columns: ANOMALY_COLUMNS,
       async processBatch(frames) {
         requireSize(frames, opened, id);
-        const { distances } = await session.run({ images: inputTensor(frames.map(imageOf), opened.input) });
+        const images = inputTensor(frames.map(imageOf), opened.input);
+        const { distances } = await network.use((session) => session.run({ images }));
         if (distances === undefined) throw new Error('the network returns no "distances"');
         const scores = patchScores(distances, memory, score);
         return frames.flatMap((frame, i) => {
@@ -53,7 +56,7 @@ export default defineStage({
           return [{ ...frame, results: { ...frame.results, [id]: anomaly(found, opened) } }];
         });
       },
-      dispose: () => session.dispose(),
+      dispose: () => network.dispose(),
     };
   },
 });

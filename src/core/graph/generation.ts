@@ -241,6 +241,7 @@ export class Generation {
       },
       now,
       monitor,
+      log,
     });
     const through$ = wire(pipeline, this.#stages, this.#outlets, tokens$.pipe(share()), {
       log,

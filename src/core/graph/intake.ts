@@ -6,13 +6,15 @@ import { frameId, type Frame, type Origin } from '../frame.js';
 import type { Journal } from '../journal/journal.js';
 import type { Known, Policy } from '../journal/protocol.js';
 import type { Monitor } from '../monitor/monitor.js';
-import type { Candidate, SourceInstance } from '../plugin.js';
+import type { Candidate, Log, SourceInstance } from '../plugin.js';
 import type { WorkerPool } from '../workers/pool.js';
 import type { Admission, Admitted, Offer } from './admission.js';
 import { Ticket, type Token } from './ticket.js';
 
 /** How long a file must be left alone that changed between being offered and being read. */
 const RESETTLE_MS = 500;
+/** After so many beginnings without an end, somebody should look at the film. */
+const SUSPICIOUS = 3;
 
 export interface IntakeOptions {
   readonly admission: Admission;
@@ -32,6 +34,7 @@ export interface IntakeOptions {
   readonly onAlready: (offer: Offer & { readonly id: string }, known: Known) => void;
   readonly now: () => Date;
   readonly monitor: Monitor;
+  readonly log: Log;
 }
 
 /**
@@ -54,6 +57,7 @@ export function takeIn(
     onAlready,
     now,
     monitor,
+    log,
   }: IntakeOptions,
 ): Observable<Token> {
   /** Files that wait or are in flight: a source may offer one more than once. */
@@ -125,7 +129,7 @@ export function takeIn(
     }
     const { path, name, size, mtimeMs } = candidate;
     const film = { id, source, name, path, size, mtimeMs, sha256 };
-    const { known, delivered, duplicateOf } = await journal.admit(
+    const { known, delivered, duplicateOf, interrupted } = await journal.admit(
       film,
       // What a replay is for has failed before, whenever that was.
       replay === undefined ? policy : { ...policy, failedSince: Infinity },
@@ -135,6 +139,13 @@ export function takeIn(
       onAlready({ source, candidate, id }, known);
       ticket.release();
       return null;
+    }
+    if (interrupted >= SUSPICIOUS) {
+      log.warn(
+        { source, frame: id, begun: interrupted },
+        'the process ended while this film was in flight: if the film is what ends it, take its file away',
+      );
+      log.debug({ source, frame: id, file: candidate.name }, 'the name of that file');
     }
     ticket.delivered = new Set(delivered);
     ticket.duplicate = duplicateOf !== null;

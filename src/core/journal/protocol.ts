@@ -54,6 +54,8 @@ export interface Admittance {
   readonly delivered: readonly string[];
   /** An earlier film with the same bytes, where one was asked for. */
   readonly duplicateOf: { readonly id: string; readonly name: string } | null;
+  /** How often it has been begun, if the process ended the last time before the film was through; else 0. */
+  readonly interrupted: number;
 }
 
 /** A delivery that waits for its sink. */

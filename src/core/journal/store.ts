@@ -53,6 +53,7 @@ interface Row extends Film {
   readonly graph: string;
   readonly at: number;
   readonly admittedAt: number | null;
+  readonly attempts: number;
 }
 
 /** The journal's tables. Whatever it writes becomes durable with {@link commit}, all together. */
@@ -132,7 +133,7 @@ export class Store {
     const known = knownBy(row, policy);
     if (known !== null) {
       this.#run('UPDATE films SET path = ?, mtimeMs = ? WHERE id = ?', path, mtimeMs, id);
-      return { known, delivered: [], duplicateOf: null };
+      return { known, delivered: [], duplicateOf: null, interrupted: 0 };
     }
     // What was delivered before the user asked for everything anew counts no more.
     if (row !== undefined && Math.max(row.at, row.admittedAt ?? 0) < policy.since) {
@@ -159,6 +160,7 @@ export class Store {
       known: null,
       delivered: delivered.map(({ sink }) => sink),
       duplicateOf: findDuplicate ? this.#earlier(film) : null,
+      interrupted: row?.outcome === 'admitted' ? row.attempts : 0,
     };
   }
 

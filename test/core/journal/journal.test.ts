@@ -154,10 +154,14 @@ describe('Journal', () => {
       known: null,
       delivered: [],
       duplicateOf: null,
+      interrupted: 0,
     });
     await journal.confirm('id of a', 'csv');
     await journal.park('id of a', 'webhook', Buffer.from('frame'));
-    expect((await journal.admit(film('a'), all)).delivered).to.have.members(['csv', 'webhook']);
+    const begun = await journal.admit(film('a'), all);
+    expect(begun.delivered).to.have.members(['csv', 'webhook']);
+    expect(begun.interrupted).to.equal(1);
+    expect((await journal.admit(film('a'), all)).interrupted).to.equal(2);
     expect(await journal.record(entry('a', { outcome: 'failed', refused: ['webhook'] }))).to.equal('failed');
     const retried = await journal.admit(film('a'), { since: 0, failedSince: 1001 });
     expect(retried)
