@@ -108,9 +108,10 @@ export async function prepareFilms<F extends Omit<Film, 'split'>>(
     return { prepared: known, films, unreadable: [] };
   }
 
-  const specs = chain.map(({ use, with: settings, url }, i): StageSpec => {
-    return { key: `training:${i}`, id: use, url, settings, baseDir, stateDir: cacheDir };
-  });
+  const specs = chain.reduceRight<readonly StageSpec[]>((behind, { use, with: settings, url }, i) => {
+    const spec = { key: `training:${i}`, id: use, url, settings, baseDir, stateDir: cacheDir };
+    return [{ ...spec, next: behind[0] }, ...behind];
+  }, []);
   const pool = new WorkerPool(log, threads);
   let all: PreparedFilms | undefined;
   let done = 0;
