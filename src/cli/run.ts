@@ -8,14 +8,8 @@ import { messageOf, RxrayError } from '../core/errors.js';
 import { CreateError } from '../core/graph/create.js';
 import { printable } from '../core/printable.js';
 import type { Log } from '../core/plugin.js';
-import {
-  startPipeline,
-  type Already,
-  type PipelineRun,
-  type RunOptions,
-  type Settled,
-  type Summary,
-} from '../core/run.js';
+import type { Settled } from '../core/graph/settled.js';
+import { startPipeline, type Already, type PipelineRun, type RunOptions, type Summary } from '../core/run.js';
 import type { Reloaded } from '../control/app.js';
 import type { Listen } from '../control/serve.js';
 import { LOG } from '../core/container.js';

@@ -7,7 +7,7 @@ import { isImage, withoutImages } from '../core/frame.js';
 import type { Span } from '../core/monitor/meter.js';
 import type { Monitor } from '../core/monitor/monitor.js';
 import type { Log, Outcome } from '../core/plugin.js';
-import type { Settled } from '../core/run.js';
+import type { Settled } from '../core/graph/settled.js';
 
 /** A film of the worklist: what became of it, without its pixels. */
 export interface Row {

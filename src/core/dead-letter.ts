@@ -6,7 +6,7 @@ import { RxrayError, messageOf } from './errors.js';
 import { syncFolder } from './files.js';
 import type { Origin } from './frame.js';
 import type { Failure } from './graph/ticket.js';
-import { endReplay, letterIds, lettersDir, readLetter, removeLetter } from './letters.js';
+import { endReplay, letterIds, lettersDir, readLetter, removeLetter, type Reason } from './letters.js';
 import type { Candidate } from './plugin.js';
 import type { WorkerPool } from './workers/pool.js';
 
@@ -15,26 +15,6 @@ export interface Failed {
   readonly id: string;
   readonly candidate: Candidate;
   readonly origin: Origin;
-}
-
-/** What `reason.json` says of a file that failed. */
-export interface Reason {
-  readonly id: string;
-  readonly source: string;
-  readonly file: string;
-  /** Where the file lay, absolute; missing in letters of early versions. */
-  readonly path?: string;
-  readonly size?: number;
-  readonly mtimeMs?: number;
-  readonly sha256: string;
-  readonly code: string;
-  /** The entry of the graph in which it happened; null when the file could not even be read. */
-  readonly stage: string | null;
-  readonly message: string;
-  readonly cause: string | null;
-  /** The hash of the graph that failed on it. */
-  readonly graph: string;
-  readonly at: string;
 }
 
 /**

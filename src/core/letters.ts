@@ -1,9 +1,28 @@
 import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Reason } from './dead-letter.js';
 import { durably } from './durable.js';
 import { RxrayError } from './errors.js';
 import { replaceFile, syncFolder } from './files.js';
+
+/** What `reason.json` says of a file that failed. */
+export interface Reason {
+  readonly id: string;
+  readonly source: string;
+  readonly file: string;
+  /** Where the file lay, absolute; missing in letters of early versions. */
+  readonly path?: string;
+  readonly size?: number;
+  readonly mtimeMs?: number;
+  readonly sha256: string;
+  readonly code: string;
+  /** The entry of the graph in which it happened; null when the file could not even be read. */
+  readonly stage: string | null;
+  readonly message: string;
+  readonly cause: string | null;
+  /** The hash of the graph that failed on it. */
+  readonly graph: string;
+  readonly at: string;
+}
 
 /** A film in the dead letter. */
 export interface Letter extends Reason {

@@ -6,13 +6,12 @@ import { createRunContainer, JOURNAL, LOG } from './container.js';
 import { RxrayError } from './errors.js';
 import type { Origin } from './frame.js';
 import { diskIsLow } from './graph/disk.js';
-import { Generation, type GenerationOptions, type Settled } from './graph/generation.js';
+import { Generation, type GenerationOptions } from './graph/generation.js';
+import type { Settled } from './graph/settled.js';
 import type { Remade } from './graph/remake.js';
 import type { Journal } from './journal/journal.js';
 import type { Policy } from './journal/protocol.js';
 import { Monitor } from './monitor/monitor.js';
-
-export type { Settled } from './graph/generation.js';
 
 export interface RunOptions {
   /** End when everything that is there has been processed. Default: go on watching. */

@@ -8,7 +8,7 @@ import {
   type ClassifierSettings,
   type LabelledFilms,
 } from './classifier.js';
-import type { Film, Split } from './dataset.js';
+import type { Film, Split } from './film.js';
 import { finishClassifier } from './finish-classifier.js';
 import type { TrainingHooks } from './hooks.js';
 import type { PreparedFilms } from './preprocess.js';

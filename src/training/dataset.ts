@@ -3,27 +3,10 @@ import { readFile, readdir, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { parse } from 'csv-parse/sync';
 import { messageOf, RxrayError } from '../core/errors.js';
+import type { Film, Split } from './film.js';
 import { nearDuplicates, type Pair } from './near-duplicates.js';
 import { named, type Preparation, type Unreadable } from './preprocess.js';
 import { drawSplit, leaksInto, straddling } from './splits.js';
-
-export type Split = 'train' | 'val' | 'test';
-
-/** One labelled film. */
-export interface Film {
-  /** Absolute. */
-  readonly path: string;
-  /** As the manifest or the folder names it, with forward slashes. */
-  readonly name: string;
-  readonly class: string;
-  readonly split: Split;
-  /** Films of one patient stay together; where nothing is known, each film is its own patient. */
-  readonly patient: string;
-  /** Of the file's bytes, in hexadecimal. */
-  readonly sha256: string;
-  /** What else the manifest says of it, by column: source, view, age, … */
-  readonly details?: Readonly<Record<string, string>>;
-}
 
 export interface Dataset {
   readonly films: readonly Film[];

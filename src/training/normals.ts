@@ -1,7 +1,7 @@
 import { RxrayError } from '../core/errors.js';
 import type { PreprocessingStep } from '../models/bundle.js';
 import { seededRandom, shuffled } from '../models/random.js';
-import type { Film } from './dataset.js';
+import type { Film } from './film.js';
 import type { PreparedFilms } from './preprocess.js';
 import { prepare, type Recipe } from './recipe.js';
 

@@ -13,7 +13,7 @@ import type { HostTensor } from '../engine/index.js';
 import { blankLike } from '../imaging/image.js';
 import type { Bundle, PreprocessingStep } from '../models/bundle.js';
 import { inputTensor } from '../models/input-tensor.js';
-import type { Film } from './dataset.js';
+import type { Film } from './film.js';
 import { readTensorFile, writeTensorFile } from './tensor-file.js';
 
 /** 8 or 16 bit, full scale. */

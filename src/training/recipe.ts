@@ -3,7 +3,8 @@ import type { Log } from '../core/plugin.js';
 import { RxrayError } from '../core/errors.js';
 import type { Bundle, PreprocessingStep } from '../models/bundle.js';
 import type { About } from './card.js';
-import type { Dataset, Film, Split } from './dataset.js';
+import type { Dataset } from './dataset.js';
+import type { Film, Split } from './film.js';
 import { named, prepareFilms, resolveChain, unscaledInput, type PreparedFilms } from './preprocess.js';
 
 /** What every training starts from. */

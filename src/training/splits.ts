@@ -1,5 +1,5 @@
 import { seededRandom, shuffled } from '../models/random.js';
-import type { Film, Split } from './dataset.js';
+import type { Film, Split } from './film.js';
 import type { Pair } from './near-duplicates.js';
 
 type Unsplit = Omit<Film, 'split'>;

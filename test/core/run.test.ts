@@ -20,7 +20,8 @@ import {
   type StageInstance,
 } from '../../src/core/plugin.js';
 import { loadPluginModule } from '../../src/core/plugins/load.js';
-import { startPipeline, type RunOptions, type Settled, type Summary } from '../../src/core/run.js';
+import type { Settled } from '../../src/core/graph/settled.js';
+import { startPipeline, type RunOptions, type Summary } from '../../src/core/run.js';
 
 const location = { line: 1, column: 1 };
 const options = z.strictObject({});

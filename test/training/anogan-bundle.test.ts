@@ -11,7 +11,8 @@ import { testServices } from '../../src/testing.js';
 import type { AnoganSettings } from '../../src/training/anogan.js';
 import { makeAnogan, type AnoganBundleSettings } from '../../src/training/anogan-bundle.js';
 import { NO_AUGMENTATION } from '../../src/training/augment.js';
-import type { Dataset, Film } from '../../src/training/dataset.js';
+import type { Dataset } from '../../src/training/dataset.js';
+import type { Film } from '../../src/training/film.js';
 import { readDataset } from '../../src/training/dataset.js';
 import type { Made, Recipe } from '../../src/training/recipe.js';
 

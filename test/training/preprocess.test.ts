@@ -12,7 +12,7 @@ import { resize, clahe } from '../../src/imaging/opencv.js';
 import type { PreprocessingStep } from '../../src/models/bundle.js';
 import { inputTensor } from '../../src/models/input-tensor.js';
 import { makeFrame, testServices } from '../../src/testing.js';
-import type { Film } from '../../src/training/dataset.js';
+import type { Film } from '../../src/training/film.js';
 import {
   filmAt,
   imagesOf,

@@ -31,24 +31,9 @@ import { takeIn } from './intake.js';
 import { Outlet, type Settlement } from './outlet.js';
 import { remake, type Remade } from './remake.js';
 import { replaysOf } from './replays.js';
+import type { Settled } from './settled.js';
 import { failureOf, type Failure, type Ticket } from './ticket.js';
 import { wire } from './wire.js';
-
-/** A film at the end of its way: every sink has it, or it lies in the dead letter. */
-export interface Settled {
-  readonly id: string;
-  /** The path inside the source. */
-  readonly name: string;
-  readonly origin: Origin;
-  readonly outcome: Outcome;
-  /** The frame as the last sink took it; null when none did. */
-  readonly frame: Frame | null;
-  readonly failure?: Failure;
-  /** The hash of the graph that did it. */
-  readonly graph: string;
-  /** How long each call of a stage or sink took for it, in the order of their ends. */
-  readonly spans: readonly Span[];
-}
 
 export interface GenerationOptions {
   readonly once: boolean;

@@ -1,6 +1,6 @@
 import { Subject, type Observable } from 'rxjs';
 import type { Pipeline } from '../config/pipeline.js';
-import type { Settled } from '../run.js';
+import type { Settled } from '../graph/settled.js';
 import { Meter, type Span } from './meter.js';
 
 /** What waits before the graph and what it holds. */

@@ -1,4 +1,4 @@
-import type { Film } from '../dataset.js';
+import type { Film } from '../film.js';
 
 /** Films that a column of the manifest says the same of. */
 export interface FilmGroup {

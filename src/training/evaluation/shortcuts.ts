@@ -1,7 +1,7 @@
 import { dirname, isAbsolute, join } from 'node:path';
 import sharp from 'sharp';
 import type { Image } from '../../core/frame.js';
-import type { Film } from '../dataset.js';
+import type { Film } from '../film.js';
 
 /** What is hidden from the model, and the images that are left. */
 export interface Blackout {

@@ -12,7 +12,8 @@ import type { OperatorStage } from '../../../src/core/plugin.js';
 import { Histogram } from '../../../src/core/monitor/histogram.js';
 import { Meter, type Span } from '../../../src/core/monitor/meter.js';
 import { Monitor } from '../../../src/core/monitor/monitor.js';
-import { startPipeline, type Settled } from '../../../src/core/run.js';
+import type { Settled } from '../../../src/core/graph/settled.js';
+import { startPipeline } from '../../../src/core/run.js';
 import { film } from '../../support/films.js';
 import { frame, token } from '../graph/support.js';
 

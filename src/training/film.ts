@@ -1,0 +1,17 @@
+export type Split = 'train' | 'val' | 'test';
+
+/** One labelled film. */
+export interface Film {
+  /** Absolute. */
+  readonly path: string;
+  /** As the manifest or the folder names it, with forward slashes. */
+  readonly name: string;
+  readonly class: string;
+  readonly split: Split;
+  /** Films of one patient stay together; where nothing is known, each film is its own patient. */
+  readonly patient: string;
+  /** Of the file's bytes, in hexadecimal. */
+  readonly sha256: string;
+  /** What else the manifest says of it, by column: source, view, age, … */
+  readonly details?: Readonly<Record<string, string>>;
+}
