@@ -8,11 +8,11 @@ export const { startPipeline } = (await import(built('core/run'))) as typeof imp
 export const { Journal } = (await import(
   built('core/journal/journal')
 )) as typeof import('../src/core/journal/journal.js');
-export const { createHost } = (await import(built('cli/host'))) as typeof import('../src/cli/host.js');
+export const { createHost } = (await import(built('host/host'))) as typeof import('../src/host/host.js');
 export const { createLog } = (await import(built('cli/log'))) as typeof import('../src/cli/log.js');
 export const { builtInRegistry } = (await import(
-  built('cli/builtins')
-)) as typeof import('../src/cli/builtins.js');
+  built('host/builtins')
+)) as typeof import('../src/host/builtins.js');
 export const { Engine } = (await import(built('engine/index'))) as typeof import('../src/engine/index.js');
 export const { readBundle } = (await import(
   built('models/bundle')

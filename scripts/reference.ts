@@ -4,7 +4,7 @@ import { pathToFileURL } from 'node:url';
 import { format } from 'prettier';
 import { stringify } from 'yaml';
 import type { z } from 'zod';
-import { builtInRegistry } from '../src/cli/builtins.js';
+import { builtInRegistry } from '../src/host/builtins.js';
 import { optionRows, schemaOf } from '../src/cli/option-rows.js';
 import { pipelineSchema, sinkSchema, sourceSchema, stageSchema } from '../src/core/config/schema.js';
 import type { Kind, Plugin } from '../src/core/plugin.js';

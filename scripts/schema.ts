@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { z } from 'zod';
-import { builtInRegistry } from '../src/cli/builtins.js';
+import { builtInRegistry } from '../src/host/builtins.js';
 import { pipelineSchema, sinkSchema, sourceSchema, stageSchema } from '../src/core/config/schema.js';
 import type { Kind } from '../src/core/plugin.js';
 

@@ -6,5 +6,5 @@ export { frameBytes, imageOf } from './core/frame.js';
 export type * from './core/frame.js';
 export { RxrayError, Unavailable } from './core/errors.js';
 export type { ErrorCode } from './core/errors.js';
-export { PipelineError, runPipeline, type RunPipelineOptions } from './run-pipeline.js';
+export { PipelineError, runPipeline, type RunPipelineOptions } from './host/run-pipeline.js';
 export type { Settled } from './core/graph/settled.js';

@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
-import { builtInRegistry } from '../src/cli/builtins.js';
+import { builtInRegistry } from '../src/host/builtins.js';
 import { parsePipeline } from '../src/core/config/load.js';
 import { Receiver } from './sinks/receiver.js';
 import { film } from './support/films.js';

@@ -8,9 +8,9 @@ import { CreateError } from '../core/graph/create.js';
 import { discardLetter, listLetters, readLetter, requestReplay, type Letter } from '../core/letters.js';
 import { printable } from '../core/printable.js';
 import { startPipeline } from '../core/run.js';
-import { builtInRegistry } from './builtins.js';
+import { builtInRegistry } from '../host/builtins.js';
 import { EXIT } from './exit.js';
-import { createHost } from './host.js';
+import { createHost } from '../host/host.js';
 import { createLog } from './log.js';
 import { columns } from './table.js';
 

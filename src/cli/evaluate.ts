@@ -12,7 +12,7 @@ import type { BinaryFigures } from '../training/evaluation/binary-figures.js';
 import type { Interval } from '../training/evaluation/bootstrap.js';
 import type { ClassifierFigures } from '../training/evaluation/classifier-figures.js';
 import { evaluate as evaluateBundle, type Evaluation } from '../training/evaluation/evaluate.js';
-import { builtInRegistry } from './builtins.js';
+import { builtInRegistry } from '../host/builtins.js';
 import { columnsOf } from './columns.js';
 import { EXIT } from './exit.js';
 import { createLog } from './log.js';

@@ -5,7 +5,7 @@ import pc from 'picocolors';
 import { formatIssues } from '../core/config/format.js';
 import { loadPipeline } from '../core/config/load.js';
 import type { Live } from '../control/live.js';
-import { builtInRegistry } from './builtins.js';
+import { builtInRegistry } from '../host/builtins.js';
 import { withRunning } from './control.js';
 import { drawingOf, toMermaid, toSvg } from './drawing.js';
 import { EXIT } from './exit.js';

@@ -8,7 +8,7 @@ import type { Classification } from '../core/frame.js';
 import { Engine } from '../engine/index.js';
 import type { PreprocessingStep } from '../models/bundle.js';
 import { importClassifier, openOnnxClassifier, type OnnxInput } from '../training/import-classifier.js';
-import { builtInRegistry } from './builtins.js';
+import { builtInRegistry } from '../host/builtins.js';
 import { EXIT } from './exit.js';
 import { createLog } from './log.js';
 import { chainFile } from './train/run.js';

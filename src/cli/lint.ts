@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import pc from 'picocolors';
 import { formatIssues } from '../core/config/format.js';
 import { loadPipeline } from '../core/config/load.js';
-import { builtInRegistry } from './builtins.js';
+import { builtInRegistry } from '../host/builtins.js';
 import { EXIT } from './exit.js';
 
 const EXAMPLES = `

@@ -3,7 +3,7 @@ import pc from 'picocolors';
 import { stringify } from 'yaml';
 import { RxrayError } from '../core/errors.js';
 import type { Kind, Plugin } from '../core/plugin.js';
-import { builtInRegistry } from './builtins.js';
+import { builtInRegistry } from '../host/builtins.js';
 import { EXIT } from './exit.js';
 import { optionRows, schemaOf } from './option-rows.js';
 

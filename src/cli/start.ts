@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 import pc from 'picocolors';
 import { Engine } from '../engine/engine.js';
 import { sampleFilms } from '../training/samples.js';
-import { createHost } from './host.js';
+import { createHost } from '../host/host.js';
 import { createLog } from './log.js';
 import { addRunOptions, runFile, type RunFlags } from './run.js';
 import { writeFilms } from './sample.js';

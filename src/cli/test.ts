@@ -15,9 +15,9 @@ import { messageOf } from '../core/errors.js';
 import { CreateError } from '../core/graph/create.js';
 import { runFilms, type Mock, type TestedFilm } from '../testing/graph.js';
 import { faultsOf, parseGraphSpec, type GraphCase, type GraphSpec } from '../testing/graph-spec.js';
-import { builtInRegistry } from './builtins.js';
+import { builtInRegistry } from '../host/builtins.js';
 import { EXIT } from './exit.js';
-import { createHost } from './host.js';
+import { createHost } from '../host/host.js';
 import { createLog } from './log.js';
 
 const EXAMPLES = `

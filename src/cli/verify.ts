@@ -19,7 +19,7 @@ import { readDataset } from '../training/dataset.js';
 import { openModel } from '../training/evaluation/score.js';
 import { phantomCheck } from '../training/phantom-check.js';
 import { filmAt, imagesOf, prepareFilms, resolveChain } from '../training/preprocess.js';
-import { builtInRegistry } from './builtins.js';
+import { builtInRegistry } from '../host/builtins.js';
 import { EXIT } from './exit.js';
 import { createLog } from './log.js';
 

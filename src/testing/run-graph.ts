@@ -1,8 +1,8 @@
 import { resolve } from 'node:path';
-import { builtInRegistry } from '../cli/builtins.js';
-import { createHost } from '../cli/host.js';
+import { builtInRegistry } from '../host/builtins.js';
+import { createHost } from '../host/host.js';
 import { parsePipeline } from '../core/config/load.js';
-import { PipelineError } from '../run-pipeline.js';
+import { PipelineError } from '../host/run-pipeline.js';
 import { runFilms, type FilmToTest, type Mock, type TestedFilm } from './graph.js';
 
 export interface RunGraphOptions {

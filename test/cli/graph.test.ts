@@ -6,7 +6,7 @@ import sharp from 'sharp';
 import { drawFile } from '../../src/cli/graph.js';
 import { drawingOf, toMermaid, toSvg } from '../../src/cli/drawing.js';
 import { parsePipeline } from '../../src/core/config/load.js';
-import { builtInRegistry } from '../../src/cli/builtins.js';
+import { builtInRegistry } from '../../src/host/builtins.js';
 import type { Drawing } from '../../src/cli/drawing.js';
 import { rxray } from '../support/lab.js';
 

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { parse } from 'yaml';
-import { builtIns, builtInRegistry } from '../../src/cli/builtins.js';
+import { builtIns, builtInRegistry } from '../../src/host/builtins.js';
 import { describePlugins } from '../../src/cli/plugins.js';
 import { RxrayError } from '../../src/core/errors.js';
 import type { Kind } from '../../src/core/plugin.js';

@@ -1,6 +1,6 @@
 import { stripVTControlCharacters } from 'node:util';
 import { expect } from 'chai';
-import { builtInRegistry } from '../../src/cli/builtins.js';
+import { builtInRegistry } from '../../src/host/builtins.js';
 import { drawingOf, toMermaid, toSvg } from '../../src/cli/drawing.js';
 import { tableOf, type Answer } from '../../src/cli/top.js';
 import type { LiveNode } from '../../src/control/live.js';

@@ -6,7 +6,7 @@ import { text } from 'node:stream/consumers';
 import { expect } from 'chai';
 import { firstValueFrom, take, toArray } from 'rxjs';
 import sharp from 'sharp';
-import { builtInRegistry } from '../../src/cli/builtins.js';
+import { builtInRegistry } from '../../src/host/builtins.js';
 import type { Reloaded } from '../../src/control/app.js';
 import { ControlClient } from '../../src/control/client.js';
 import { ControlServer } from '../../src/control/serve.js';

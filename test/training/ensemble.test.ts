@@ -3,7 +3,7 @@ import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
-import { builtInRegistry } from '../../src/cli/builtins.js';
+import { builtInRegistry } from '../../src/host/builtins.js';
 import { Engine } from '../../src/engine/index.js';
 import { readBundle, readBundleFile, type Bundle } from '../../src/models/bundle.js';
 import { seededRandom } from '../../src/models/random.js';

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp, { type Sharp } from 'sharp';
-import { builtInRegistry } from '../../src/cli/builtins.js';
+import { builtInRegistry } from '../../src/host/builtins.js';
 import { phantomFilm } from '../../src/imaging/phantom.js';
 import { readDataset, type Dataset, type DatasetOptions } from '../../src/training/dataset.js';
 import { THUMBNAIL_CHAIN } from '../../src/training/near-duplicates.js';

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import sharp from 'sharp';
-import { builtInRegistry } from '../../src/cli/builtins.js';
+import { builtInRegistry } from '../../src/host/builtins.js';
 import type { Anomaly } from '../../src/core/frame.js';
 import type { BatchStage } from '../../src/core/plugin.js';
 import { Engine } from '../../src/engine/index.js';

@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
-import { builtInRegistry } from '../../src/cli/builtins.js';
+import { builtInRegistry } from '../../src/host/builtins.js';
 import { imageOf, type Frame, type Image } from '../../src/core/frame.js';
 import { WorkerPool } from '../../src/core/workers/pool.js';
 import type { HostTensor } from '../../src/engine/index.js';

@@ -13,7 +13,7 @@ import { readDataset } from '../../training/dataset.js';
 import { THUMBNAIL_CHAIN } from '../../training/near-duplicates.js';
 import { prepareFilms, resolveChain } from '../../training/preprocess.js';
 import type { Made, Recipe } from '../../training/recipe.js';
-import { builtInRegistry } from '../builtins.js';
+import { builtInRegistry } from '../../host/builtins.js';
 import { columnsOf } from '../columns.js';
 import { EXIT } from '../exit.js';
 import type { CommonOptions, DataOptions } from './options.js';

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { builtInRegistry } from '../../../src/cli/builtins.js';
+import { builtInRegistry } from '../../../src/host/builtins.js';
 import { formatIssues } from '../../../src/core/config/format.js';
 import { loadPipeline, parsePipeline } from '../../../src/core/config/load.js';
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { firstValueFrom, lastValueFrom, map, mergeMap, of, timer, toArray } from 'rxjs';
-import { builtInRegistry } from '../../../src/cli/builtins.js';
+import { builtInRegistry } from '../../../src/host/builtins.js';
 import { loadPipeline } from '../../../src/core/config/load.js';
 import { createProcessContainer } from '../../../src/core/container.js';
 import type { Frame } from '../../../src/core/frame.js';

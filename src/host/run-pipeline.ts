@@ -1,12 +1,12 @@
 import { resolve } from 'node:path';
 import { Observable } from 'rxjs';
-import { builtInRegistry } from './cli/builtins.js';
-import { createHost } from './cli/host.js';
-import { parsePipeline } from './core/config/load.js';
-import type { Issue } from './core/config/pipeline.js';
-import type { Log } from './core/plugin.js';
-import type { Settled } from './core/graph/settled.js';
-import { startPipeline } from './core/run.js';
+import { builtInRegistry } from './builtins.js';
+import { createHost } from './host.js';
+import { parsePipeline } from '../core/config/load.js';
+import type { Issue } from '../core/config/pipeline.js';
+import type { Log } from '../core/plugin.js';
+import type { Settled } from '../core/graph/settled.js';
+import { startPipeline } from '../core/run.js';
 
 export interface RunPipelineOptions {
   /** What relative paths in the YAML are relative to. Default: the working directory. */
