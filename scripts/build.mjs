@@ -21,6 +21,7 @@ const now = Object.fromEntries(
 let before = existsSync(stamp) ? JSON.parse(readFileSync(stamp, 'utf8')) : {};
 
 if (changed(() => true)) {
+  if (process.stderr.isTTY) process.stderr.write('building; after this only when something has changed\n');
   // tsc never removes the output of a source that is gone.
   if (Object.keys(before).some((name) => !(name in now))) {
     rmSync(join(root, 'dist'), { recursive: true });

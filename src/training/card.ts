@@ -45,7 +45,7 @@ export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string
     'Research and teaching: trying methods and pipelines on films like those that it was trained on.',
     '',
     '## Limits',
-    ...limits.map((limit) => `- ${limit}`),
+    ...(limits.length === 0 ? ['Not stated.'] : limits.map((limit) => `- ${limit}`)),
     '',
     '## Figures on the validation films',
     `${training.bestEpoch === undefined ? '' : 'They chose the best epoch, so they flatter the model a little. '}Intervals are 95 % (bootstrap over films).`,
@@ -120,7 +120,8 @@ function purposeOf({ kind, input, labels, training }: Omit<Bundle, 'files'>): st
     : `${memory} Its features are of a network that was shown normal films only.`;
 }
 
-function metricLines(metrics: Readonly<Record<string, unknown>>): string[] {
+/** A bundle's figures as Markdown. */
+export function metricLines(metrics: Readonly<Record<string, unknown>>): string[] {
   return Object.entries(metrics).flatMap(([name, value]) => {
     if (typeof value === 'number') return [`- ${name}: ${figure(value)}`];
     if (isInterval(value)) return [`- ${name}: ${interval(value)}`];

@@ -48,6 +48,7 @@ const LIST: Readonly<Record<string, typeof asShown | { more: string[] } | { why:
   'npm start': notRun('goes on until Ctrl-C: test/cli runs it with --once'),
   'npm start -- --once': notRun('classifies six films: test/cli runs it'),
   'npm test': notRun('it is what runs this'),
+  'npm run build': notRun('`npm test` has built it'),
   'npm pack': byPackageTest,
   'npm install --ignore-scripts ~/rxray/rxray-0.1.0.tgz': byPackageTest,
   'npm run bench': minutes,

@@ -8,7 +8,7 @@ import { RxrayError, messageOf } from '../../core/errors.js';
 import type { Log } from '../../core/plugin.js';
 import { Engine } from '../../engine/index.js';
 import type { Bundle, PreprocessingStep } from '../../models/bundle.js';
-import type { About } from '../../training/card.js';
+import { metricLines, type About } from '../../training/card.js';
 import { readDataset } from '../../training/dataset.js';
 import { THUMBNAIL_CHAIN } from '../../training/near-duplicates.js';
 import { prepareFilms, resolveChain } from '../../training/preprocess.js';
@@ -180,7 +180,9 @@ export class Report {
       console.log(JSON.stringify({ bundle: out, metrics: bundle.metrics }));
       return;
     }
-    console.log(`${out}: ${JSON.stringify(bundle.metrics)}`);
+    // Without the table: whoever wants it opens the card.
+    const figures = metricLines(bundle.metrics).filter((line) => line.startsWith('- '));
+    console.log([`${out}, on the validation films:`, ...figures].join('\n'));
     console.log('Not a medical device. The model card is its README.md.');
   }
 
