@@ -6,6 +6,7 @@ import { builtInRegistry } from '../src/host/builtins.js';
 import { parsePipeline } from '../src/core/config/load.js';
 import { Receiver } from './sinks/receiver.js';
 import { film } from './support/films.js';
+import { toyClassifier } from './support/bundles.js';
 import { GRAPH, Lab, rxray } from './support/lab.js';
 
 const root = new URL('../', import.meta.url);
@@ -121,6 +122,29 @@ describe('secrets', function () {
     expect(text).to.contain('FRAME_SINK');
     for (const secret of ['MfKQ9r8', 't0ken', 's3cret-path']) expect(text).not.to.contain(secret);
   });
+});
+
+describe('the libraries', () => {
+  it('keep nothing in the home folder, such as the identifier of a telemetry', async () => {
+    const stages = `stages:
+  - use: decode
+  - { use: resize, with: { width: 32, height: 32 } }
+  - { use: resnet, with: { bundle: ./classifier } }
+`;
+    const lab = await Lab.open(GRAPH.replace(/stages:[^]*(?=sinks:)/, stages));
+    try {
+      await toyClassifier(lab.path('classifier'));
+      await lab.write('home/.keep', '');
+      await lab.write('inbox/a.png', await film().png().toBuffer());
+      const env = { HOME: lab.path('home'), XDG_CACHE_HOME: '', ORT_DISABLE_TELEMETRY: undefined };
+      const { code, stderr } = await lab.start(['--once'], { env }).ended();
+      expect(code, stderr).to.equal(0);
+      expect(await lab.delivered()).to.deep.equal(['a.png']);
+      expect(await readdir(lab.path('home'))).to.deep.equal(['.keep']);
+    } finally {
+      await lab.close();
+    }
+  }).timeout(20_000);
 });
 
 describe('dependencies', () => {

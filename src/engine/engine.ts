@@ -136,6 +136,9 @@ export class Engine {
   }
 
   #start(): Worker {
+    // Official builds of ONNX Runtime report to Microsoft and keep an identifier in the home folder unless told
+    // otherwise before they start. The native library reads the process's environment, not the thread's.
+    process.env['ORT_DISABLE_TELEMETRY'] ??= '1';
     const worker = new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url));
     worker.on('message', (reply: Reply) => {
       this.#settle(reply);
