@@ -81,6 +81,17 @@ export class RxrayError extends Error {
     this.component = details.component;
     this.location = details.location;
   }
+
+  /** Errors of another copy of this class count, too: a plugin may have been loaded with its own rxray. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    if (this !== RxrayError) return Function.prototype[Symbol.hasInstance].call(this, value);
+    return (
+      value instanceof Error &&
+      'code' in value &&
+      typeof value.code === 'string' &&
+      Object.hasOwn(ERROR_CODES, value.code)
+    );
+  }
 }
 
 /**
