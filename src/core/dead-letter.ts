@@ -26,6 +26,8 @@ export class DeadLetter {
   readonly dir: string;
   /** The ids of what lies there, as far as this process knows. */
   readonly #ids = new Set<string>();
+  /** The last thing that is being done to a letter: two sinks may refuse a film at the same time. */
+  readonly #under = new Map<string, Promise<void>>();
 
   constructor(
     private readonly stateDir: string,
@@ -43,7 +45,9 @@ export class DeadLetter {
 
   /** The film is done: there is nothing to tell of it any more. */
   async forget(id: string): Promise<void> {
-    if (this.#ids.delete(id)) await removeLetter(this.stateDir, id);
+    await this.#inTurn(id, async () => {
+      if (this.#ids.delete(id)) await removeLetter(this.stateDir, id);
+    });
   }
 
   /** The film has been run once more, with or without success. */
@@ -53,6 +57,20 @@ export class DeadLetter {
 
   /** Keeps the film's file with the reason of its failure. Throws STATE_UNWRITABLE. */
   async keep(film: Failed, failure: Failure): Promise<void> {
+    await this.#inTurn(film.id, () => this.#write(film, failure));
+  }
+
+  async #inTurn(id: string, act: () => Promise<void>): Promise<void> {
+    const turn = (this.#under.get(id) ?? Promise.resolve()).then(act, act);
+    this.#under.set(id, turn);
+    try {
+      await turn;
+    } finally {
+      if (this.#under.get(id) === turn) this.#under.delete(id);
+    }
+  }
+
+  async #write(film: Failed, failure: Failure): Promise<void> {
     const { origin, id } = film;
     const reason: Reason = {
       id,
