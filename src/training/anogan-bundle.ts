@@ -39,11 +39,13 @@ export async function makeAnogan(
   hooks: Omit<TrainingHooks<AnoganEpoch>, 'checkpointDir'>,
   encoderHooks: Pick<TrainingHooks<EncoderEpoch>, 'onStep' | 'onEpoch'> = {},
 ): Promise<Made> {
-  const { chain, data } = await prepareNormals(recipe, normal, settings, hooks.signal);
+  const given = source === undefined ? undefined : await readTrainedGan(source);
+  // The reference must be of films that the generator has not seen: they were drawn by its seed.
+  const held = { ...settings, ...(given && { seed: given.seed }) };
+  const { chain, data } = await prepareNormals(recipe, normal, held, hooks.signal);
   const { films: prepared, val } = data;
   if (prepared.width !== 64 || prepared.height !== 64) throw wrongSize(prepared, '64×64');
 
-  const given = source === undefined ? undefined : await readTrainedGan(source);
   const outcome =
     given ?? (await trainAnogan(engine, data, settings, { ...hooks, checkpointDir: checkpointDir(recipe) }));
   if ('interrupted' in outcome && outcome.interrupted) return undefined;

@@ -1,4 +1,5 @@
 import { basename } from 'node:path';
+import { z } from 'zod';
 import { RxrayError, messageOf } from '../core/errors.js';
 import { readInitializers, type HostTensors } from '../engine/index.js';
 import { readBundle, readBundleFile, type Bundle } from '../models/bundle.js';
@@ -10,6 +11,8 @@ export interface TrainedGan {
   readonly architecture: DcganOptions;
   /** Both networks'; no encoder's. */
   readonly parameters: HostTensors;
+  /** Drew the films that they were trained on from those that were held back. */
+  readonly seed: number;
   /** What the bundle says of their training; nothing of an encoder's. */
   readonly training: Bundle['training'];
   /** The bundle that they were first part of, and the command that made it. */
@@ -37,6 +40,7 @@ export async function readTrainedGan(dir: string): Promise<TrainedGan> {
         ...ofNetwork(generator, 'generator'),
         ...unfoldBatchNorm(ofNetwork(discriminator, 'discriminator'), normalised),
       },
+      seed: z.number().parse(training.seed),
       training,
       origin: (training.generator as TrainedGan['origin'] | undefined) ?? {
         bundle: basename(dir),
