@@ -10,16 +10,36 @@ export interface TestServices extends SourceServices, SinkServices {
   readonly logged: readonly string[];
   /** Aborts `signal`, as when the graph is torn down. */
   abort(): void;
-  /** Removes the temporary folder. */
+  /** Removes the temporary folder, which else goes when the process ends. */
   cleanup(): void;
 }
 
 /** What a test may set; the rest comes from {@link testServices}. */
 export type TestServicesOptions = Partial<SourceServices & SinkServices>;
 
+const folders = new Set<string>();
+let removesAtExit = false;
+
+function temporaryFolder(): string {
+  if (!removesAtExit) {
+    removesAtExit = true;
+    process.once('exit', () => {
+      folders.forEach(remove);
+    });
+  }
+  const folder = mkdtempSync(join(tmpdir(), 'rxray-test-'));
+  folders.add(folder);
+  return folder;
+}
+
+function remove(folder: string): void {
+  folders.delete(folder);
+  rmSync(folder, { recursive: true, force: true });
+}
+
 /** Services as in a run, in a temporary folder of their own, without any service of the process. */
 export function testServices(options: TestServicesOptions = {}): TestServices {
-  const folder = mkdtempSync(join(tmpdir(), 'rxray-test-'));
+  const folder = temporaryFolder();
   const { baseDir = folder } = options;
   const logged: string[] = [];
   const record =
@@ -46,6 +66,6 @@ export function testServices(options: TestServicesOptions = {}): TestServices {
     ...options,
     logged,
     abort: () => aborter.abort(),
-    cleanup: () => rmSync(folder, { recursive: true, force: true }),
+    cleanup: () => remove(folder),
   };
 }

@@ -1,6 +1,6 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { expect } from 'chai';
 import { GradCam } from '../../src/control/grad-cam.js';
 import type { Model } from '../../src/control/models.js';
@@ -39,7 +39,7 @@ describe('GradCam', () => {
   after(async () => {
     await gradCam.close();
     await engine.dispose();
-    await rm(dir, { recursive: true, force: true });
+    await rm(dirname(dir), { recursive: true, force: true });
   });
 
   const data = Uint8Array.from({ length: SIZE * SIZE }, (_, i) => (i * 7919) % 256);
