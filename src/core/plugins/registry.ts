@@ -75,7 +75,9 @@ export class PluginRegistry {
   }
 
   #packageUrl(kinds: readonly Kind[], use: string, baseDir: string): string {
-    const url = isBuiltin(use) ? undefined : createJiti(`${baseDir}/`, { fsCache: false }).esmResolve(use, { try: true });
+    const url = isBuiltin(use)
+      ? undefined
+      : createJiti(`${baseDir}/`, { fsCache: false }).esmResolve(use, { try: true });
     if (url !== undefined) return url.startsWith('file:') ? url : pathToFileURL(url).href;
     const known = kinds.flatMap((kind) => this.names(kind));
     const what = kinds.length === 1 ? kinds[0] : 'plugin';
