@@ -108,3 +108,8 @@ export async function pixels(id: string, stage: string): Promise<Pixels> {
     data: new Samples(await response.arrayBuffer()),
   };
 }
+
+export async function picture(url: string): Promise<ImageBitmap> {
+  const response = await ask(url);
+  return createImageBitmap(await response.blob());
+}

@@ -82,7 +82,7 @@ function Origin({ film }: { readonly film: Film }) {
   const facts: [string, string][] = [
     ['Received', new Date(receivedAt).toLocaleString()],
     ['Done', new Date(settledAt).toLocaleString()],
-    ['Size', `${(size / 1024).toFixed(0)} KiB`],
+    ['Size', size < 1024 ? `${String(size)} bytes` : `${(size / 1024).toFixed(0)} KiB`],
     ...Object.entries(meta)
       .filter(([, value]) => typeof value !== 'object')
       .map(([key, value]): [string, string] => [key, String(value)]),

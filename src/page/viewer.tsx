@@ -1,6 +1,13 @@
 import { useSignal, useSignalEffect } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
-import { gradCamUrl, pixels as fetchPixels, resultUrl, type Film, type Pixels } from './api.js';
+import {
+  gradCamUrl,
+  picture as fetchPicture,
+  pixels as fetchPixels,
+  resultUrl,
+  type Film,
+  type Pixels,
+} from './api.js';
 
 /** A window as on a light box: `width` grey levels about `level` fill black to white, as shares of the full range. */
 interface Window {
@@ -48,9 +55,16 @@ export function Viewer({ film }: { readonly film: Film }) {
     const chosen = overlay.value;
     overlayImage.value = null;
     if (chosen === undefined) return;
-    void loadBitmap(chosen.url).then((bitmap) => {
-      if (overlay.value === chosen) overlayImage.value = bitmap;
-    });
+    fetchPicture(chosen.url).then(
+      (bitmap) => {
+        if (overlay.value === chosen) overlayImage.value = bitmap;
+      },
+      (error: unknown) => {
+        if (overlay.value !== chosen) return;
+        overlay.value = undefined;
+        fault.value = `${chosen.name}: ${error instanceof Error ? error.message : String(error)}`;
+      },
+    );
   });
 
   useSignalEffect(() => {
@@ -138,6 +152,9 @@ export function Viewer({ film }: { readonly film: Film }) {
                 ))}
               </select>
             </label>
+            <span role="status">
+              {overlay.value !== undefined && overlayImage.value === null && 'being drawn…'}
+            </span>
             <label>
               Opacity{' '}
               <input
@@ -230,9 +247,4 @@ function lay(canvas: HTMLCanvasElement, picture: ImageBitmap, opacity: number, i
   context.globalAlpha = opacity;
   context.drawImage(layer, 0, 0, canvas.width, canvas.height);
   context.restore();
-}
-
-async function loadBitmap(url: string): Promise<ImageBitmap | null> {
-  const response = await fetch(url);
-  return response.ok ? createImageBitmap(await response.blob()) : null;
 }
