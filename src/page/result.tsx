@@ -36,7 +36,7 @@ export function Percentile({ result }: { readonly result: Anomaly }) {
       class={`percentile ${percentile > 95 ? 'high' : ''}`}
       title={`score ${anomalyScore.toPrecision(3)}`}
     >
-      {percentile.toFixed(0)}
+      {Math.floor(percentile)}
       <small>/100</small>
     </span>
   );
