@@ -81,7 +81,10 @@ const program = new Command('rxray')
   .version(version)
   .exitOverride()
   .configureHelp({ showGlobalOptions: false })
-  .addHelpText('after', '\nEvery command has --help with examples. To begin: rxray doctor, then rxray run.');
+  .addHelpText(
+    'after',
+    '\nEvery command has --help with examples. To begin: rxray new pipeline ward; rxray doctor says what is missing.',
+  );
 
 // Whoever reads may stop reading (`| head`): that is no failure of ours.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
