@@ -24,9 +24,9 @@ subscribe('rxray:durable', ({ step, phase }) => {
   }
 });
 
-const { open } = fs.promises;
-fs.promises.open = (path, ...rest) => {
+const { openSync } = fs;
+fs.openSync = (path, ...rest) => {
   if (typeof path === 'string' && path.startsWith(inbox)) say(`reads ${path.slice(inbox.length)}`);
-  return open(path, ...rest);
+  return openSync(path, ...rest);
 };
 syncBuiltinESMExports();

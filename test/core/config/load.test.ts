@@ -80,7 +80,7 @@ describe('loading a pipeline', () => {
       pipeline.stages.map(({ batch, concurrency }) => ({ batch, concurrency })).slice(1, 3),
     ).to.deep.equal([
       { batch: undefined, concurrency: 2 },
-      { batch: { size: 8, waitMs: 20 }, concurrency: undefined },
+      { batch: { size: 8, waitMs: 100 }, concurrency: undefined },
     ]);
     expect(pipeline.sinks.map(({ id, from, when }) => ({ id, from, when }))).to.deep.equal([
       { id: 'table', from: ['joined'], when: undefined },
