@@ -50,7 +50,12 @@ export function trainAnogan(train: Command): void {
     .option('--search-rate <number>', 'learning rate of the search', number, 0.05)
     .option('--restarts <n>', 'searches per film, of which the best counts', positive, 2)
     .option('--patience <epochs>', 'stop after so many epochs without a better validation', positive, 60)
-    .option('--encoder-epochs <n>', 'times through the films for the encoder; 0 leaves it out', whole, 24)
+    .option(
+      '--encoder-epochs <n>',
+      'times through the films for the encoder, few on purpose; 0 leaves it out',
+      whole,
+      10,
+    )
     .option('--kappa <number>', "weight of the feature residual in the encoder's loss", number, 1)
     .option(
       '--encoder-lambda <0..1>',
@@ -62,7 +67,7 @@ export function trainAnogan(train: Command): void {
     .addHelpText(
       'after',
       '\nExamples:\n  $ rxray train anogan --data films/manifest.csv --normal normal --out models/mine' +
-        '\n  $ rxray train anogan --data films/manifest.csv --generator models/mine --encoder-epochs 48 --out models/better',
+        '\n  $ rxray train anogan --data films/manifest.csv --generator models/mine --encoder-epochs 5 --out models/other',
     )
     .action(async (options: Options) => {
       const { makeAnogan } = await import('../../training/anogan-bundle.js');
