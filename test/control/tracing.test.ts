@@ -1,3 +1,4 @@
+import { createRequire } from 'node:module';
 import {
   SpanStatusCode,
   trace,
@@ -74,5 +75,11 @@ describe('traceFilms', () => {
     const monitor = new Monitor();
     traceFilms(monitor, '1.0.0');
     expect(() => monitor.settle(film)).not.to.throw();
+  });
+
+  it('brings an API that SDKs of 1.9 take: they give nothing to a newer one', () => {
+    const require = createRequire(import.meta.url);
+    const { version } = require('@opentelemetry/api/package.json') as { version: string };
+    expect(version).to.match(/^1\.9\./);
   });
 });
