@@ -144,7 +144,7 @@ describe('the libraries', () => {
     } finally {
       await lab.close();
     }
-  }).timeout(20_000);
+  }).timeout(60_000);
 });
 
 describe('dependencies', () => {
