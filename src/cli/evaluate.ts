@@ -142,7 +142,7 @@ function describe(name: string, { kind, split, figures, unreadable, bootstrap }:
 }
 
 /** A line for each film that could not be read, under a headline; none where all could be. */
-export function unreadableLines(unreadable: Evaluation['unreadable']): string[] {
+function unreadableLines(unreadable: Evaluation['unreadable']): string[] {
   if (unreadable.length === 0) return [];
   return [
     pc.yellow(`${unreadable.length} more could not be read:`),

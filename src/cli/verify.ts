@@ -36,7 +36,7 @@ tensor, bit for bit, and give the same score. Everything runs on the CPU.
 
 A film that cannot be read is named and left out.
 
-Exit codes: 0 all the same, 1 there are differences or films that cannot be read, 2 usage or films that cannot be used, 3 fatal.`;
+Exit codes: 0 all the same, 1 differences or films that cannot be read, 2 usage or no film that can be, 3 fatal.`;
 
 interface VerifyOptions {
   readonly data: string;
