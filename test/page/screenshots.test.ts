@@ -1,4 +1,3 @@
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
@@ -9,6 +8,7 @@ import { Lab, rxray } from '../support/lab.js';
 
 const MODELS = fileURLToPath(new URL('../../models', import.meta.url));
 const PICTURES = fileURLToPath(new URL('../../docs/images', import.meta.url));
+const WANTED = process.env['RXRAY_SCREENSHOTS'] !== undefined;
 const FILMS = 15;
 
 const GRAPH = `
@@ -26,15 +26,18 @@ stages:
 sinks: [{ use: csv, with: { path: ./out.csv } }]
 `;
 
-/** The pictures in the docs, anew: `RXRAY_SCREENSHOTS=1 npx mocha --exit test/page/screenshots.test.ts`. */
+/** Draws the pictures of the docs; puts them there on request: `RXRAY_SCREENSHOTS=1 npx mocha --exit test/page/screenshots.test.ts`. */
 describe('the page, with the shipped models on films of their generator', function () {
   this.timeout(180_000);
   let lab: Lab;
   let browser: Browser;
 
   before(async function () {
-    const found = process.env['RXRAY_SCREENSHOTS'] === undefined ? undefined : await launchBrowser();
-    if (found === undefined) this.skip();
+    const found = await launchBrowser();
+    if (found === undefined) {
+      console.log('      no Chromium here: apt install chromium, or set CHROMIUM');
+      this.skip();
+    }
     browser = found;
     lab = await Lab.open(GRAPH);
     const inbox = lab.path('inbox');
@@ -49,21 +52,18 @@ describe('the page, with the shipped models on films of their generator', functi
     );
     expect(drawn.code, drawn.stderr).to.equal(0);
     await lab.write('inbox/scan-of-a-letter.png', 'not a film');
-    await mkdir(PICTURES, { recursive: true });
   });
   after(async () => {
     await (browser as Browser | undefined)?.close();
     await (lab as Lab | undefined)?.close();
   });
 
-  it('looks good', async () => {
+  it('shows its films with their pictures, and its graph', async () => {
     const home = await lab.start(['--page', '127.0.0.1:0']).said(/the page is at (http:\S+)/);
     const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
     const shoot = async (name: string): Promise<void> => {
-      const picture = await page.screenshot();
-      await sharp(picture)
-        .png({ palette: true, quality: 90 })
-        .toFile(join(PICTURES, `${name}.png`));
+      const picture = sharp(await page.screenshot()).png({ palette: true, quality: 90 });
+      await picture.toFile(WANTED ? join(PICTURES, `${name}.png`) : lab.path(`${name}.png`));
     };
     await page.goto(home);
     await page.getByText(`${FILMS} done`).waitFor({ timeout: 120_000 });
