@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 import { SingleBar } from 'cli-progress';
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import pc from 'picocolors';
 import { RxrayError } from '../core/errors.js';
 import { Engine } from '../engine/index.js';
@@ -56,7 +56,7 @@ export function evaluate(program: Command): void {
     .option('--columns <names>', "the manifest's columns, e.g. path=file,class=label,patient=id")
     .option('--directory <dir>', "what the manifest's paths are relative to (default: the manifest's folder)")
     .option('--normal <class>', "the class of healthy films (default: the bundle's)")
-    .option('--method <name>', 'how an AnoGAN scores: search, encoder or refine')
+    .addOption(new Option('--method <name>', 'how an AnoGAN scores').choices(['search', 'encoder', 'refine']))
     .option('--cache <dir>', 'where preprocessed films are kept', '.rxray/cache')
     .option('--report <dir>', 'write a report there: one HTML page, and its numbers as JSON')
     .option('--json', 'print one JSON object')
