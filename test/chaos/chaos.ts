@@ -1,7 +1,7 @@
 import type { Verdict } from './checker.js';
 import { type Doom, type Life } from './life.js';
 import { Random } from './random.js';
-import { runTrial } from './trial.js';
+import { runTrial, variantOf } from './trial.js';
 
 export interface Suspicion {
   /** The number of the only trial. */
@@ -55,39 +55,47 @@ export async function chaos(options: ChaosOptions): Promise<Tally> {
     [...tally.hits].filter(([, hits]) => hits < options.hits).map(([moment]) => moment);
   const enough = (): boolean =>
     tally.kills >= options.kills && tally.files >= options.films && rare().length === 0;
+  /** The moments that lives with the same graph came by. */
+  const known = new Map<number, Set<string>>();
   const { suspicion } = options;
   const found = (): boolean => suspicion !== undefined && tally.lost.length + tally.double.length > 0;
 
-  function nextDoom(fresh: boolean): Doom | undefined {
+  function nextDoom(fresh: boolean, possible: ReadonlySet<string>): Doom | undefined {
     if (!timeLeft() || enough()) return undefined;
     if (suspicion?.moment !== undefined) return { moment: suspicion.moment, nth: 1 + random.below(3) };
-    if (tally.hits.size === 0 || random.chance(0.3)) {
+    if (possible.size === 0 || random.chance(0.3)) {
       return random.chance(0.05)
         ? { afterMs: random.below(1000) }
         : { films: random.below(24), afterMs: random.below(20) };
     }
     // Files are made by the first lives of a trial, and by no other.
-    const seldom = rare().filter((moment) => moment.includes('.create ') === fresh);
-    const moment = random.pick(seldom.length > 0 && random.chance(0.8) ? seldom : [...tally.hits.keys()]);
+    const seldom = rare().filter((moment) => possible.has(moment) && moment.includes('.create ') === fresh);
+    const moment = random.pick(seldom.length > 0 && random.chance(0.8) ? seldom : [...possible]);
     return { moment, nth: 1 + (random.chance(0.5) ? random.below(6) : 0) };
   }
 
-  function onDeath({ moments, diedAt, inFlight }: Life): void {
+  function onDeath({ moments, diedAt, inFlight }: Life, possible: Set<string>): void {
     tally.kills += 1;
     if (inFlight) tally.inFlight += 1;
     else if (diedAt !== undefined) tally.opening += 1;
-    for (const moment of moments) if (!tally.hits.has(moment)) tally.hits.set(moment, 0);
+    for (const moment of moments) {
+      possible.add(moment);
+      if (!tally.hits.has(moment)) tally.hits.set(moment, 0);
+    }
     if (diedAt !== undefined) tally.hits.set(diedAt, (tally.hits.get(diedAt) ?? 0) + 1);
   }
 
   async function lane(): Promise<void> {
     while (timeLeft() && !enough() && !found()) {
+      const number = suspicion?.trial ?? trials++;
+      const possible = known.get(variantOf(number)) ?? new Set();
+      known.set(variantOf(number), possible);
       const verdict: Verdict = await runTrial({
-        number: suspicion?.trial ?? trials++,
+        number,
         films: options.filmsPerTrial,
         program: options.program,
-        nextDoom,
-        onDeath,
+        nextDoom: (fresh) => nextDoom(fresh, possible),
+        onDeath: (life) => onDeath(life, possible),
         keep: suspicion === undefined,
       });
       tally.files += verdict.files;

@@ -34,6 +34,9 @@ const VARIANTS: readonly [Variant, ...Variant[]] = [
   },
 ];
 
+/** Which of the graphs a trial takes. */
+export const variantOf = (number: number): number => number % VARIANTS.length;
+
 /** A folder with a graph, films for its inbox, and the receiver of its webhook. */
 export class Ward {
   /** Films that are through, or nearly: the receiver has answered, or the program has said so. */
@@ -54,7 +57,7 @@ export class Ward {
     { parent = tmpdir(), limits = {} }: { parent?: string; limits?: object } = {},
   ): Promise<Ward> {
     const folder = await mkdtemp(join(parent, 'rxray-chaos-'));
-    const variant = VARIANTS[number % VARIANTS.length] ?? VARIANTS[0];
+    const variant = VARIANTS[variantOf(number)] ?? VARIANTS[0];
     const receiver = await Receiver.listen(new Random(number));
     await writeFile(join(folder, 'pipeline.yaml'), graph(variant, receiver.url, limits));
     for (const part of ['inbox', 'out', '.arriving']) await mkdir(join(folder, part));
