@@ -175,11 +175,13 @@ export class Outlet {
           continue;
         }
       }
+      // Whether the sink is up again is asked with one frame, so that one that it cannot bear is found out among others.
+      const most = this.#down === undefined ? maxBatch : 1;
       if (!this.#fromJournal) {
-        await this.#deliver(this.#queue.splice(0, maxBatch));
+        await this.#deliver(this.#queue.splice(0, most));
         continue;
       }
-      const rows = await journal.parked(id, this.#cursor, maxBatch);
+      const rows = await journal.parked(id, this.#cursor, most);
       if (rows.length > 0) {
         await this.#deliver(
           rows.map(({ row, film, frame }) => ({ row, film, frame: deserialize(frame) as Frame })),
