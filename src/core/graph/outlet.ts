@@ -255,14 +255,18 @@ export class Outlet {
   #comeUp(): void {
     if (this.#down === undefined) return;
     this.#down = undefined;
+    // What was passed over has waited longest.
+    this.#cursor = 0;
     this.#options.log.info({ sink: this.#options.id }, 'the sink is up again');
   }
 
-  /** From here on the sink is served from the journal; behind these items, which had their chance. */
+  /** From here on the sink is served from the journal; behind an item that had its chance alone. */
   async #setBack(items: readonly Item[]): Promise<void> {
     this.#fromJournal = true;
     const live = [...items.filter(({ film }) => film === undefined), ...this.#queue.splice(0)];
-    for (const item of items) if (item.film !== undefined) this.#cursor = Math.max(this.#cursor, item.row);
+    const [only, ...others] = items;
+    // Of a group it is not known who is to blame: they are asked for one by one.
+    if (only?.film !== undefined && others.length === 0) this.#cursor = Math.max(this.#cursor, only.row);
     await Promise.all(
       live.map(async (item) => {
         if (item.token === undefined) return;
