@@ -23,7 +23,7 @@ const when = z
   );
 const options = z.record(z.string(), z.unknown()).default({}).describe("The plugin's options.");
 
-const batch = z
+export const batchSchema = z
   .strictObject({
     size: z.int().min(1).max(4096).default(16).describe('As many frames at most.'),
     waitMs: z
@@ -82,7 +82,7 @@ export const stageSchema = z.strictObject({
   id: id.optional(),
   from: from.optional(),
   when: when.optional(),
-  batch: batch.optional(),
+  batch: batchSchema.optional(),
   concurrency: z.int().min(1).max(1024).optional().describe('How many frames (or batches) at the same time.'),
   retry: stageRetry.optional(),
   onError: stageOnError.optional(),

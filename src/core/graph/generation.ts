@@ -7,7 +7,6 @@ import {
   merge,
   mergeMap,
   of,
-  share,
   Subject,
   takeUntil,
   tap,
@@ -228,7 +227,7 @@ export class Generation {
       monitor,
       log,
     });
-    const through$ = wire(pipeline, this.#stages, this.#outlets, tokens$.pipe(share()), {
+    const through$ = wire(pipeline, this.#stages, this.#outlets, tokens$, {
       log,
       pool,
       monitor,

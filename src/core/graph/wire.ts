@@ -1,5 +1,6 @@
 import { filter, identity, map, merge, share, tap, type Observable, type OperatorFunction } from 'rxjs';
 import type { Pipeline, SinkNode, StageNode } from '../config/pipeline.js';
+import { batchSchema } from '../config/schema.js';
 import { compileCondition } from '../expression.js';
 import type { Frame } from '../frame.js';
 import type { Meter } from '../monitor/meter.js';
@@ -17,7 +18,7 @@ import { absent, type Token } from './ticket.js';
 
 /** How many frames a stage on the main thread works on at a time unless the graph says otherwise: it mostly waits. */
 const MAIN_CONCURRENCY = 8;
-const DEFAULT_BATCH = { size: 16, waitMs: 100 };
+const DEFAULT_BATCH = batchSchema.parse({});
 
 export interface WireOptions {
   readonly log: Log;
@@ -27,8 +28,8 @@ export interface WireOptions {
 
 /**
  * Turns the declared graph into observables: one shared stream per node, made of operators that keep
- * to one token out per token in. `admitted` is the root: every ticket of every source, shared, and
- * beginning only after the subscription. Returns one settlement per ticket and sink; in a graph without
+ * to one token out per token in. `admitted` is the root: every ticket of every source, beginning only
+ * after the subscription. Returns one settlement per ticket and sink; in a graph without
  * sinks the last stage stands for one.
  */
 export function wire(

@@ -29,12 +29,16 @@ export interface Work {
   readonly ms: number;
 }
 
-/** What a thread has done with a frame beyond what it was asked for. */
-interface Ahead {
-  /** The stage that is next. */
-  readonly key: string;
+/** What a thread has done with a frame, and since when. */
+interface Done {
   readonly started: number;
   readonly steps: readonly Step[];
+}
+
+/** The same beyond what it was asked for. */
+interface Ahead extends Done {
+  /** The stage that is next. */
+  readonly key: string;
 }
 
 /**
@@ -123,7 +127,7 @@ export class WorkerPool {
     return ahead?.key === key ? ahead : undefined;
   }
 
-  async #work(stage: StageSpec, frame: Frame): Promise<Ahead> {
+  async #work(stage: StageSpec, frame: Frame): Promise<Done> {
     let steps: ProcessReply;
     try {
       steps = await this.#run<ProcessReply>({ kind: 'process', stage, frame });
@@ -133,7 +137,7 @@ export class WorkerPool {
       return this.#work({ ...stage, next: undefined }, frame);
     }
     const worked = steps.reduce((sum, { ms }) => sum + ms, 0);
-    return { key: stage.key, started: performance.now() - worked, steps };
+    return { started: performance.now() - worked, steps };
   }
 
   async #run<T extends ReadReply | CreateReply | ProcessReply>(task: Task): Promise<T> {
