@@ -29,13 +29,14 @@ export function gradCamModel(parameters: HostTensors, options: ResnetOptions, st
       const pass = new ForwardPass(variables, false);
       const activations = resnetStages(options, pass, images as tf.Tensor4D, stage).at(-1) as tf.Tensor4D;
       const lastOf = (x: tf.Tensor4D): tf.Tensor4D => resnetStagesAfter(options, pass, x, stage).at(-1) ?? x;
-      const logitsOf = (x: tf.Tensor4D): tf.Tensor2D => resnetHead(options, pass, lastOf(x));
-      const scoreOf = (x: tf.Tensor): tf.Scalar => tf.sum(tf.mul(logitsOf(x as tf.Tensor4D), target as tf.Tensor));
+      const scoreOf = (x: tf.Tensor): tf.Scalar =>
+        tf.sum(tf.mul(resnetHead(options, pass, lastOf(x as tf.Tensor4D)), target as tf.Tensor));
       const gradient = tf.grad(scoreOf)(activations);
+      const last = lastOf(activations);
       return {
-        logits: logitsOf(activations),
+        logits: resnetHead(options, pass, last),
         map: tf.sum(tf.mul(activations, tf.relu(gradient)), 3),
-        features: tf.mean(lastOf(activations), [1, 2]),
+        features: tf.mean(last, [1, 2]),
       };
     },
     { images: { shape: [1, inputSize, inputSize, 1] }, target: { shape: [1, classes] } },
