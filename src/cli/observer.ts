@@ -11,10 +11,9 @@ import { Monitor } from '../core/monitor/monitor.js';
 import type { Log } from '../core/plugin.js';
 import type { PipelineRun } from '../core/run.js';
 
-/** Where `--page` serves when it is not told. */
-/** Where the page is by default. */
-export const PAGE = '127.0.0.1:8484';
 const HOST = '127.0.0.1';
+/** Where `--page` serves when it is not told. */
+export const PAGE = `${HOST}:8484`;
 const PAGE_DIR = fileURLToPath(new URL('../../dist/page', import.meta.url));
 
 /** What OpenTelemetry's API leaves in the process once an SDK has registered itself with it. */

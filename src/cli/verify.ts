@@ -18,7 +18,14 @@ import type { inputTensor } from '../models/input-tensor.js';
 import { readDataset } from '../training/dataset.js';
 import { openModel } from '../training/evaluation/score.js';
 import { phantomCheck } from '../training/phantom-check.js';
-import { filmAt, imagesOf, prepareFilms, resolveChain } from '../training/preprocess.js';
+import {
+  byName,
+  filmAt,
+  imagesOf,
+  prepareFilms,
+  resolveChain,
+  type UnreadableByName,
+} from '../training/preprocess.js';
 import { builtInRegistry } from '../host/builtins.js';
 import { EXIT } from './exit.js';
 import { createLog } from './log.js';
@@ -111,15 +118,10 @@ export interface VerifiedFilm {
   readonly sha256: string;
 }
 
-interface UnreadableFilm {
-  readonly film: string;
-  readonly reason: string;
-}
-
 interface Found {
   /** How many were compared. */
   readonly films: number;
-  readonly unreadable: readonly UnreadableFilm[];
+  readonly unreadable: readonly UnreadableByName[];
   readonly differences: readonly Difference[];
   /** Over all films and ways. */
   readonly maxScoreDifference: number;
@@ -196,7 +198,7 @@ async function compare(
     (await phantomCheck({ registry, baseDir, log, rxray: version }, bundle.preprocessing, bundle.input));
   return {
     films: films.length,
-    unreadable: unreadable.map(({ film, reason }) => ({ film: film.name, reason })),
+    unreadable: unreadable.map(byName),
     differences,
     maxScoreDifference,
     phantom: check === undefined ? null : now?.tensor === check.tensor,
@@ -368,7 +370,7 @@ const IMAGE = /\.(jpe?g|png|tiff?|webp|bmp|gif|dcm)$/i;
 async function filmsOf({
   data,
   limit = Infinity,
-}: VerifyOptions): Promise<{ films: VerifiedFilm[]; unreadable: UnreadableFilm[] }> {
+}: VerifyOptions): Promise<{ films: VerifiedFilm[]; unreadable: UnreadableByName[] }> {
   const isFolder = (await stat(data).catch(() => undefined))?.isDirectory() === true;
   const dataset = isFolder ? undefined : await readDataset(data, { validation: 0 });
   const all =
@@ -381,7 +383,7 @@ async function filmsOf({
   const step = Math.max(1, all.length / limit);
   const some = Array.from({ length: Math.min(all.length, limit) }, (_, i) => all[Math.floor(i * step)]);
   const films: VerifiedFilm[] = [];
-  const unreadable = (dataset?.unreadable ?? []).map(({ film, reason }) => ({ film: film.name, reason }));
+  const unreadable = (dataset?.unreadable ?? []).map(byName);
   for (const film of some) {
     if (film === undefined) continue;
     const { path, name } = film;

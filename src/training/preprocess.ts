@@ -36,6 +36,17 @@ export interface Unreadable<F> {
   readonly reason: string;
 }
 
+/** The same for people and programs that know films by their names. */
+export interface UnreadableByName {
+  readonly film: string;
+  readonly reason: string;
+}
+
+export const byName = ({ film, reason }: Unreadable<{ readonly name: string }>): UnreadableByName => ({
+  film: film.name,
+  reason,
+});
+
 /** What came of some films: those that got through the chain, and those that did not. */
 export interface Preparation<F> {
   readonly prepared: PreparedFilms;

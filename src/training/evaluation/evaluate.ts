@@ -5,7 +5,15 @@ import type { Bundle } from '../../models/bundle.js';
 import { inputTensor } from '../../models/input-tensor.js';
 import type { Dataset } from '../dataset.js';
 import type { Film, Split } from '../film.js';
-import { filmAt, prepareFilms, resolveChain, type PreparedFilms, type Preparation } from '../preprocess.js';
+import {
+  byName,
+  filmAt,
+  prepareFilms,
+  resolveChain,
+  type PreparedFilms,
+  type Preparation,
+  type UnreadableByName,
+} from '../preprocess.js';
 import { anomalyFigures, type AnomalyFigures, type ScoredFilms } from './anomaly-figures.js';
 import type { BinaryQuestion } from './binary-figures.js';
 import { resample, type Weights } from './bootstrap.js';
@@ -42,7 +50,7 @@ interface Common {
   readonly results: readonly StageResult[];
   readonly split: Split | 'all';
   /** Films of the split that could not be read, by name: no figure knows of them. */
-  readonly unreadable: readonly { readonly film: string; readonly reason: string }[];
+  readonly unreadable: readonly UnreadableByName[];
   readonly bootstrap: {
     readonly resamples: number;
     readonly seed: number;
@@ -114,7 +122,7 @@ export async function evaluate(request: EvaluationRequest, services: ModelServic
     );
     return {
       ...{ films, images, results, split, groups },
-      unreadable: [...unopened, ...unreadable].map(({ film, reason }) => ({ film: film.name, reason })),
+      unreadable: [...unopened, ...unreadable].map(byName),
       bootstrap: { ...BOOTSTRAP, unit },
       shortcuts: shortcuts.map(({ name, figures }) => ({ name, figures })),
       ...figuresOf(films, results, bundle, normal, msPerFilm, baselines, resamples),

@@ -194,6 +194,10 @@ const BASELINES: Readonly<Record<string, string>> = {
 
 function baselineSection({ kind, figures }: Evaluation): Html | null {
   if (kind === 'classifier' || Object.keys(figures.baselines).length === 0) return null;
+  const own = html`<tr>
+    <td>This model</td>
+    <td>${figure(figures.auroc)} <small>${range(figures.intervals, 'auroc')}</small></td>
+  </tr>`;
   const rows = Object.entries(figures.baselines).map(
     ([name, { auroc, interval }]) =>
       html`<tr>
@@ -203,23 +207,7 @@ function baselineSection({ kind, figures }: Evaluation): Html | null {
   );
   return html`<h2>For comparison</h2>
     <p>Simpler scores of the same films. A model that does not beat them has learnt nothing.</p>
-    <div class="card scroll">
-      <table>
-        <thead>
-          <tr>
-            <th>score</th>
-            <th>AUROC</th>
-          </tr>
-        </thead>
-        <tbody>
-          <tr>
-            <td>This model</td>
-            <td>${figure(figures.auroc)} <small>${range(figures.intervals, 'auroc')}</small></td>
-          </tr>
-          ${rows}
-        </tbody>
-      </table>
-    </div>`;
+    ${table(['score', 'AUROC'], [own, ...rows])}`;
 }
 
 function confusionSection(figures: ClassifierFigures): Html | null {
@@ -266,23 +254,7 @@ function confusionSection(figures: ClassifierFigures): Html | null {
           </tbody>
         </table>
       </div>
-      <div class="card scroll">
-        <table>
-          <thead>
-            <tr>
-              <th>class</th>
-              <th>films</th>
-              <th>recall</th>
-              <th>precision</th>
-              <th>AUROC</th>
-              <th>AUPR</th>
-            </tr>
-          </thead>
-          <tbody>
-            ${classes}
-          </tbody>
-        </table>
-      </div>
+      ${table(['class', 'films', 'recall', 'precision', 'AUROC', 'AUPR'], classes)}
     </div>`;
 }
 
@@ -364,32 +336,34 @@ function figureTable(
       binary?.specificity ?? null,
     ];
   };
+  return table(
+    [
+      ...[head, 'films'],
+      ...(classifier ? ['balanced accuracy', 'AUROC, mean'] : []),
+      ...['AUROC, normal or not', 'sensitivity', 'specificity'],
+    ],
+    rows.map(
+      ({ name, figures }) =>
+        html`<tr>
+          <td>${name}</td>
+          <td>${figures.n}</td>
+          ${cells(figures).map((value) => html`<td>${figure(value)}</td>`)}
+        </tr>`,
+    ),
+  );
+}
+
+/** A table in a card of its own. */
+function table(head: readonly string[], rows: readonly Html[]): Html {
   return html`<div class="card scroll">
     <table>
       <thead>
         <tr>
-          <th>${head}</th>
-          <th>films</th>
-          ${
-            classifier
-              ? html`<th>balanced accuracy</th>
-                  <th>AUROC, mean</th>`
-              : null
-          }
-          <th>AUROC, normal or not</th>
-          <th>sensitivity</th>
-          <th>specificity</th>
+          ${head.map((text) => html`<th>${text}</th>`)}
         </tr>
       </thead>
       <tbody>
-        ${rows.map(
-          ({ name, figures }) =>
-            html`<tr>
-              <td>${name}</td>
-              <td>${figures.n}</td>
-              ${cells(figures).map((value) => html`<td>${figure(value)}</td>`)}
-            </tr>`,
-        )}
+        ${rows}
       </tbody>
     </table>
   </div>`;
@@ -399,25 +373,16 @@ function unreadableSection(unreadable: Evaluation['unreadable']): Html | null {
   if (unreadable.length === 0) return null;
   return html`<h2>Films that could not be read</h2>
     <p>They are in none of the figures.</p>
-    <div class="card scroll">
-      <table>
-        <thead>
-          <tr>
-            <th>film</th>
-            <th>reason</th>
-          </tr>
-        </thead>
-        <tbody>
-          ${unreadable.map(
-            ({ film, reason }) =>
-              html`<tr>
-                <td>${film}</td>
-                <td>${reason}</td>
-              </tr>`,
-          )}
-        </tbody>
-      </table>
-    </div>`;
+    ${table(
+      ['film', 'reason'],
+      unreadable.map(
+        ({ film, reason }) =>
+          html`<tr>
+            <td>${film}</td>
+            <td>${reason}</td>
+          </tr>`,
+      ),
+    )}`;
 }
 
 /** How many pictures of a kind the page shows. */
