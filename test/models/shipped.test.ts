@@ -1,7 +1,9 @@
 import { expect } from 'chai';
 import { readdirSync, readFileSync } from 'node:fs';
 import onnxProto from 'onnx-proto';
+import { parse } from 'yaml';
 import { bundleSchema, type Bundle } from '../../src/models/bundle.js';
+import { modelCard, type About } from '../../src/training/card.js';
 import { checkOnnx } from '../engine/onnx-checker.js';
 
 type ValueInfo = onnxProto.onnx.IValueInfoProto;
@@ -59,6 +61,14 @@ describe('shipped models', () => {
         expect(shapesOf(graph?.output)).to.deep.include(expected?.outputs ?? {});
       });
     }
+  }
+
+  for (const [folder, bundle] of bundles) {
+    it(`${folder}'s card says what its bundle and ${folder}.about.yaml say`, () => {
+      const { limits } = parse(read('.', `${folder}.about.yaml`).toString()) as About;
+      for (const limit of limits) expect(limit).to.be.a('string');
+      expect(read(folder, 'README.md').toString()).to.equal(modelCard(bundle, limits));
+    });
   }
 
   it('pass onnx.checker', async function () {
