@@ -59,9 +59,11 @@ export async function chaos(options: ChaosOptions): Promise<Tally> {
   const known = new Map<number, Set<string>>();
   const { suspicion } = options;
   const found = (): boolean => suspicion !== undefined && tally.lost.length + tally.double.length > 0;
+  let broken = false;
+  const over = (): boolean => broken || !timeLeft() || enough();
 
   function nextDoom(fresh: boolean, possible: ReadonlySet<string>): Doom | undefined {
-    if (!timeLeft() || enough()) return undefined;
+    if (over()) return undefined;
     if (suspicion?.moment !== undefined) return { moment: suspicion.moment, nth: 1 + random.below(3) };
     if (possible.size === 0 || random.chance(0.3)) {
       return random.chance(0.05)
@@ -86,7 +88,7 @@ export async function chaos(options: ChaosOptions): Promise<Tally> {
   }
 
   async function lane(): Promise<void> {
-    while (timeLeft() && !enough() && !found()) {
+    while (!over() && !found()) {
       const number = suspicion?.trial ?? trials++;
       const possible = known.get(variantOf(number)) ?? new Set();
       known.set(variantOf(number), possible);
@@ -97,6 +99,9 @@ export async function chaos(options: ChaosOptions): Promise<Tally> {
         nextDoom: (fresh) => nextDoom(fresh, possible),
         onDeath: (life) => onDeath(life, possible),
         keep: suspicion === undefined,
+      }).catch((error: unknown) => {
+        broken = true;
+        throw error;
       });
       tally.files += verdict.files;
       tally.lost.push(...verdict.lost);
@@ -105,7 +110,9 @@ export async function chaos(options: ChaosOptions): Promise<Tally> {
     }
   }
 
-  await Promise.all(Array.from({ length: options.abreast }, lane));
+  // The other lanes end before the first one's error is thrown: nobody else would close their receivers.
+  const lanes = await Promise.allSettled(Array.from({ length: options.abreast }, lane));
+  for (const each of lanes) if (each.status === 'rejected') throw each.reason;
   return tally;
 }
 
