@@ -210,6 +210,18 @@ describe('rxray evaluate', function () {
     expect((await evaluate('classifier', manifest, { split: 'val' })).code).to.equal(0);
   });
 
+  it('names a mask that cannot be read, before a report is made without it', async () => {
+    const masked = join(dir, 'masked');
+    await cp(join(dir, 'films'), masked, { recursive: true });
+    await writeFile(join(masked, 'lungs.png'), 'no picture');
+    const request = { report: join(dir, 'report-masked'), json: true };
+    const { code, text } = await evaluate('classifier', 'masked/manifest.csv', request);
+    expect(code).to.equal(2);
+    expect(text)
+      .to.match(/TRAINING_DATA/)
+      .and.include('the mask of bacterial/0.png, lungs.png, cannot be read');
+  });
+
   it('refuses films of one patient on both sides of a split', async () => {
     const { code, text } = await evaluate('classifier', 'films/leaking.csv', { split: 'test', json: true });
     expect(code).to.equal(2);

@@ -1,5 +1,6 @@
 import { dirname, isAbsolute, join } from 'node:path';
 import sharp from 'sharp';
+import { messageOf, RxrayError } from '../../core/errors.js';
 import type { Image } from '../../core/frame.js';
 import type { Film } from '../film.js';
 
@@ -48,14 +49,25 @@ function black(image: Image, hidden: (pixel: number) => boolean): Image {
   return { ...image, data };
 }
 
-/** As large as the film after preprocessing, 0 or 255. Its path is relative to the manifest, as the film's is. */
+/**
+ * As large as the film after preprocessing, 0 or 255. Its path is relative to the manifest, as the film's is.
+ * Throws TRAINING_DATA where it cannot be read.
+ */
 async function maskOf(film: Film, { width, height }: Image): Promise<Uint8Array> {
   const mask = film.details?.mask ?? '';
   const root = film.path.endsWith(film.name) ? film.path.slice(0, -film.name.length) : dirname(film.path);
-  return sharp(isAbsolute(mask) ? mask : join(root, mask))
-    .greyscale()
-    .resize(width, height, { fit: 'fill', kernel: 'nearest' })
-    .toColourspace('b-w')
-    .raw()
-    .toBuffer();
+  try {
+    return await sharp(isAbsolute(mask) ? mask : join(root, mask))
+      .greyscale()
+      .resize(width, height, { fit: 'fill', kernel: 'nearest' })
+      .toColourspace('b-w')
+      .raw()
+      .toBuffer();
+  } catch (cause) {
+    throw new RxrayError(
+      'TRAINING_DATA',
+      `the mask of ${film.name}, ${mask}, cannot be read: ${messageOf(cause)}`,
+      { cause },
+    );
+  }
 }
