@@ -13,6 +13,7 @@ import {
   type Outcome,
   type ProcessReply,
   type ReadReply,
+  type Reply,
   type StageSpec,
   type Step,
   type Task,
@@ -21,6 +22,12 @@ import {
 
 /** How long worker threads may take to dispose of their stages before they are ended. */
 const DISPOSE_TIMEOUT_MS = 2000;
+/** What takes a thread no longer than a message does shares one with others: files of so many bytes, … */
+const QUICK_BYTES = 32 * 1024;
+/** … and stages that were through with frames so soon. */
+const QUICK_MS = 0.1;
+/** Tasks in a message at most. */
+const PARCEL = 8;
 
 /** When a thread worked for a stage, and how long, in milliseconds. */
 export interface Work {
@@ -41,6 +48,13 @@ interface Ahead extends Done {
   readonly key: string;
 }
 
+/** A task, and who waits for its outcome. */
+interface Errand {
+  readonly task: Task;
+  readonly resolve: (outcome: Outcome<Reply>) => void;
+  readonly reject: (broken: unknown) => void;
+}
+
 /**
  * The worker threads: they read files and run the CPU stages, so that the main thread stays free.
  * Pixels pass between threads in shared memory, without being copied. A thread that has done a stage goes on with the
@@ -54,6 +68,10 @@ export class WorkerPool {
   #ready = 0;
   /** What is to be done when a thread has disposed of a stage. */
   readonly #onDisposed = new Map<string, () => void>();
+  /** Quick errands of this turn. */
+  #quick: Errand[] = [];
+  /** How long a thread takes for a frame, from the stage with this key on, in milliseconds: a moving average. */
+  readonly #pace = new Map<string, number>();
   readonly #ahead = new WeakMap<Frame, Ahead>();
   readonly #works = new WeakMap<Frame, Work>();
 
@@ -76,6 +94,7 @@ export class WorkerPool {
       idleTimeout: Infinity,
       // A thread that sleeps in Atomics.wait would hear nothing on its channel.
       atomics: 'disabled',
+      recordTiming: false,
       workerData: { channel } satisfies WorkerData,
     });
     // The task that the thread had in hand is rejected, and costs its frame; a new thread takes its place.
@@ -87,7 +106,10 @@ export class WorkerPool {
 
   /** Reads a settled file whole and hashes it; null when it changed meanwhile or is gone. */
   async read(candidate: Candidate, maxBytes: number): Promise<ReadReply> {
-    const reply = await this.#run<ReadReply>({ kind: 'read', candidate, maxBytes });
+    const reply = await this.#run<ReadReply>(
+      { kind: 'read', candidate, maxBytes },
+      candidate.size <= QUICK_BYTES,
+    );
     countShared(reply?.encoded.byteLength ?? 0);
     return reply;
   }
@@ -128,22 +150,55 @@ export class WorkerPool {
   }
 
   async #work(stage: StageSpec, frame: Frame): Promise<Done> {
+    const { key } = stage;
+    const pace = this.#pace.get(key);
     let steps: ProcessReply;
     try {
-      steps = await this.#run<ProcessReply>({ kind: 'process', stage, frame });
+      steps = await this.#run<ProcessReply>(
+        { kind: 'process', stage, frame },
+        pace !== undefined && pace < QUICK_MS,
+      );
     } catch (broken) {
       // Which stage was it that the thread broke down in?
       if (stage.next === undefined) throw broken;
       return this.#work({ ...stage, next: undefined }, frame);
     }
     const worked = steps.reduce((sum, { ms }) => sum + ms, 0);
+    this.#pace.set(key, pace === undefined ? worked : pace + (worked - pace) / 8);
     return { started: performance.now() - worked, steps };
   }
 
-  async #run<T extends ReadReply | CreateReply | ProcessReply>(task: Task): Promise<T> {
-    const outcome = (await this.#piscina.run(task)) as Outcome<T>;
+  async #run<T extends Reply>(task: Task, quick = false): Promise<T> {
+    const outcome = await new Promise<Outcome<Reply>>((resolve, reject) => {
+      const errand = { task, resolve, reject };
+      if (!quick) void this.#send([errand]);
+      else if (this.#quick.push(errand) === 1) setImmediate(() => this.#sendQuick());
+    });
     if (!outcome.ok) throw fromPlainError(outcome.error);
-    return outcome.value;
+    return outcome.value as T;
+  }
+
+  #sendQuick(): void {
+    const errands = this.#quick;
+    this.#quick = [];
+    for (let i = 0; i < errands.length; i += PARCEL) void this.#send(errands.slice(i, i + PARCEL));
+  }
+
+  async #send(errands: readonly Errand[]): Promise<void> {
+    let outcomes: readonly Outcome<Reply>[];
+    try {
+      outcomes = (await this.#piscina.run(errands.map(({ task }) => task))) as readonly Outcome<Reply>[];
+    } catch (broken) {
+      // Which of them was it that the thread broke down in?
+      if (errands.length === 1) errands[0]?.reject(broken);
+      else for (const errand of errands) void this.#send([errand]);
+      return;
+    }
+    errands.forEach(({ resolve, reject }, i) => {
+      const outcome = outcomes[i];
+      if (outcome === undefined) reject(new Error('a worker thread gave no answer'));
+      else resolve(outcome);
+    });
   }
 
   /** Aborts the signal of the stage in all threads. */
@@ -153,6 +208,7 @@ export class WorkerPool {
 
   /** Disposes of the stage in all threads. */
   disposeStage(key: string): Promise<void> {
+    this.#pace.delete(key);
     let left = this.#ready;
     if (left === 0) return Promise.resolve();
     return new Promise((resolve) => {

@@ -10,6 +10,9 @@ export type Task =
   | { readonly kind: 'create'; readonly stage: StageSpec }
   | { readonly kind: 'process'; readonly stage: StageSpec; readonly frame: Frame };
 
+/** What it is answered. */
+export type Reply = ReadReply | CreateReply | ProcessReply;
+
 /** What every worker thread is started with. */
 export interface WorkerData {
   /** The name of the broadcast channel of its pool. */

@@ -12,11 +12,11 @@ import { countShared } from './shared-memory.js';
 import {
   shareImage,
   toPlainError,
-  type CreateReply,
   type Word,
   type Outcome,
   type ProcessReply,
   type ReadReply,
+  type Reply,
   type StageSpec,
   type Step,
   type Task,
@@ -43,8 +43,14 @@ interface Instance {
 
 const instances = new Map<string, Instance>();
 
-/** The entry of a worker thread: one task in, its outcome out. Never rejects. */
-export default async function handle(task: Task): Promise<Outcome<ReadReply | CreateReply | ProcessReply>> {
+/** The entry of a worker thread: tasks in, their outcomes out. Never rejects. */
+export default async function handle(tasks: readonly Task[]): Promise<Outcome<Reply>[]> {
+  const outcomes: Outcome<Reply>[] = [];
+  for (const task of tasks) outcomes.push(await perform(task));
+  return outcomes;
+}
+
+async function perform(task: Task): Promise<Outcome<Reply>> {
   try {
     switch (task.kind) {
       case 'read':

@@ -1,8 +1,9 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { expect } from 'chai';
+import type { Frame } from '../../../src/core/frame.js';
 import { WorkerPool } from '../../../src/core/workers/pool.js';
 import type { StageSpec } from '../../../src/core/workers/wire.js';
 import { makeFrame } from '../../../src/testing.js';
@@ -11,17 +12,19 @@ const silent = { debug() {}, info() {}, warn() {}, error() {} };
 
 /** Counts its calls; fails, or ends its thread, at the films that it is told to. */
 const COUNT = `
+import { appendFileSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { defineStage, z } from 'rxray';
 export default defineStage({
   name: 'count', summary: 'Counts its calls.',
-  options: z.strictObject({ id: z.string(), refuses: z.string().optional(), endsAt: z.string().optional() }),
-  create({ id, refuses, endsAt }) {
+  options: z.strictObject({ id: z.string(), refuses: z.string(), endsAt: z.string(), waitMs: z.number(), log: z.string() }),
+  create({ id, refuses, endsAt, waitMs = 5, log }) {
     let calls = 0;
     return {
       async process(frame) {
         calls += 1;
-        await setTimeout(5);
+        if (log !== undefined) appendFileSync(log, frame.origin.name + ' ');
+        if (waitMs > 0) await setTimeout(waitMs);
         if (frame.origin.name === refuses) throw new Error(id + ' does not like it');
         if (frame.origin.name === endsAt) process.exit(1);
         return { ...frame, results: { ...frame.results, [id]: { kind: 'count', calls } } };
@@ -99,5 +102,23 @@ describe('stages behind each other in worker threads', () => {
     const second = await pool.process(b, await pool.process(a, frame));
     expect(Object.keys(second.results)).to.deep.equal(['a', 'b']);
     expect(await pool.process(c, second).catch((error: unknown) => error)).to.be.instanceOf(Error);
+  });
+
+  it('travel together when they are quick, and a film that ends the thread costs no other', async () => {
+    const log = join(dir, 'quick.log');
+    const [, , stage] = chain('quick', { c: { endsAt: 'guilty', waitMs: 0, log } }) as [
+      never,
+      never,
+      StageSpec,
+    ];
+    const process = (film: string): Promise<Frame> =>
+      pool.process(stage, { ...frame, id: film, origin: { ...frame.origin, name: film } });
+    // The pool comes to know that the stage is quick.
+    for (let i = 0; i < 100; i += 1) await process('early');
+    const films = Array.from({ length: 20 }, (_, i) => (i === 15 ? 'guilty' : `film-${i}`));
+    const fates = await Promise.allSettled(films.map(process));
+    expect(films.filter((_, i) => fates[i]?.status === 'rejected')).to.deep.equal(['guilty']);
+    const worked = (await readFile(log, 'utf8')).split(' ').filter((name) => name.startsWith('film'));
+    expect(worked.length, 'with those that were in one message with it once more').to.be.greaterThan(19);
   });
 });
