@@ -102,6 +102,18 @@ export function imageOf(frame: Frame): Image {
   return frame.image;
 }
 
+/** Throws when what a stage made of the frame `id` is another frame, or none at all, or has a malformed image. */
+export function checkMade(made: Frame | undefined, id: string): void {
+  if (made?.id !== id) throw new Error('the stage did not return the frame that it was given');
+  if (made.image === undefined) return;
+  const { width, height, channels, data } = made.image as Partial<Image>;
+  const samples = Number(width) * Number(height) * Number(channels);
+  if (data?.length !== samples) {
+    const got = `${String(data?.length)} samples for ${String(width)} × ${String(height)} × ${String(channels)}`;
+    throw new Error(`the stage returned a malformed image: ${got}`);
+  }
+}
+
 /** Bytes that a frame holds in memory: its encoded file and its pixels. */
 export function frameBytes(frame: Frame): number {
   return (frame.encoded?.byteLength ?? 0) + (frame.image?.data.byteLength ?? 0);

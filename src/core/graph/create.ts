@@ -5,7 +5,15 @@ import { DUPLICATE, type Issue, type Pipeline, type StageNode } from '../config/
 import { adopt, LOG, SINK, SOURCE, STAGE } from '../container.js';
 import { isFatal, messageOf, RxrayError } from '../errors.js';
 import { compileExpression } from '../expression.js';
-import type { Candidate, Services, SinkInstance, SourceInstance, StageInstance } from '../plugin.js';
+import type { Frame } from '../frame.js';
+import type {
+  Candidate,
+  FrameStage,
+  Services,
+  SinkInstance,
+  SourceInstance,
+  StageInstance,
+} from '../plugin.js';
 import { WorkerPool } from '../workers/pool.js';
 import type { StageSpec } from '../workers/wire.js';
 
@@ -22,7 +30,13 @@ export interface Intake {
   unsettled(source: string, candidates: readonly Candidate[]): Promise<Candidate[]>;
 }
 
-type Stages = ReadonlyMap<string, StageInstance>;
+/** A stage in worker threads, as the main thread sees it. */
+export interface PooledStage extends FrameStage {
+  /** This stage and none behind it, so that its pixels are handed over. */
+  alone(frame: Frame): Promise<Frame>;
+}
+
+export type Stages = ReadonlyMap<string, StageInstance | PooledStage>;
 
 interface Disposable {
   dispose?(): Promise<void> | void;
@@ -38,12 +52,14 @@ export class CreateError extends Error {
 
 /**
  * Makes the stages of the graph in its container. Throws {@link CreateError}, or the error itself where the
- * trouble is outside the pipeline file (no place to write, say).
+ * trouble is outside the pipeline file (no place to write, say). While `isWatched`, stages in worker threads work one
+ * by one.
  */
 export async function createStages(
   pipeline: Pipeline,
   container: Container,
   signal: AbortSignal,
+  isWatched: () => boolean,
 ): Promise<Stages> {
   const pool = container.get(WorkerPool);
   const graph = randomUUID();
@@ -52,7 +68,7 @@ export async function createStages(
     await make(container, pipeline.stages, STAGE, (node) =>
       node.plugin.runsIn === 'main'
         ? createOnMain(node, services(node.id))
-        : createInWorkers(node, pool, { graph, signal, pipeline }),
+        : createInWorkers(node, pool, { graph, signal, pipeline, isWatched }),
     ),
   );
 }
@@ -157,18 +173,25 @@ async function createOnMain(node: StageNode, services: Services): Promise<StageI
 async function createInWorkers(
   node: StageNode,
   pool: WorkerPool,
-  { graph, signal, pipeline }: { graph: string; signal: AbortSignal; pipeline: Pipeline },
-): Promise<StageInstance> {
+  {
+    graph,
+    signal,
+    pipeline,
+    isWatched,
+  }: { graph: string; signal: AbortSignal; pipeline: Pipeline; isWatched: () => boolean },
+): Promise<PooledStage> {
   if (node.batch !== undefined) {
     throw new RxrayError('CONFIG_INVALID', `"${node.use}" takes frames one by one: leave out \`batch:\``);
   }
   const spec = specOf(node, pipeline, graph);
+  const alone = { ...spec, next: undefined };
   signal.addEventListener('abort', () => {
     pool.abort(spec.key);
   });
   return {
     columns: await pool.create(spec),
-    process: (frame) => pool.process(spec, frame),
+    process: (frame) => pool.process(isWatched() ? alone : spec, frame),
+    alone: (frame) => pool.process(alone, frame),
     dispose: () => pool.disposeStage(spec.key),
   };
 }

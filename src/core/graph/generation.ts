@@ -22,10 +22,10 @@ import { frameId, type Frame, type Origin } from '../frame.js';
 import type { Entry, Film, Known, Policy, Standing } from '../journal/protocol.js';
 import type { Span } from '../monitor/meter.js';
 import type { Load, Monitor } from '../monitor/monitor.js';
-import type { Candidate, Outcome, StageInstance } from '../plugin.js';
+import type { Candidate, Outcome } from '../plugin.js';
 import { WorkerPool } from '../workers/pool.js';
 import { Admission } from './admission.js';
-import { createEnds, createStages, type Ends } from './create.js';
+import { createEnds, createStages, type Ends, type Stages } from './create.js';
 import { takeIn } from './intake.js';
 import { Outlet, type Settlement } from './outlet.js';
 import { remake, type Remade } from './remake.js';
@@ -53,7 +53,7 @@ export class Generation {
   readonly #container: Container;
   readonly #abort = new AbortController();
   readonly #stop = new Subject<void>();
-  #stages: ReadonlyMap<string, StageInstance> = new Map();
+  #stages: Stages = new Map();
   #ends: { readonly container: Container; readonly parts: Ends; readonly abort: AbortController } | undefined;
   #outlets: ReadonlyMap<string, Outlet> = new Map();
   #admission: Admission | undefined;
@@ -70,7 +70,12 @@ export class Generation {
   static async open(pipeline: Pipeline, run: Container, options: GenerationOptions): Promise<Generation> {
     const generation = new Generation(pipeline, createGraphContainer(run, pipeline), options);
     try {
-      generation.#stages = await createStages(pipeline, generation.#container, generation.#abort.signal);
+      generation.#stages = await createStages(
+        pipeline,
+        generation.#container,
+        generation.#abort.signal,
+        () => options.monitor.watched,
+      );
       return generation;
     } catch (error) {
       await generation.dispose();

@@ -3,6 +3,7 @@ import type { Pipeline, StageNode } from '../config/pipeline.js';
 import { compileCondition } from '../expression.js';
 import type { Frame } from '../frame.js';
 import type { StageInstance } from '../plugin.js';
+import type { PooledStage, Stages } from './create.js';
 import { combine } from './join.js';
 
 /** What an entry of the graph makes of a film: null where the film does not come by. Rejects as the entry does. */
@@ -12,7 +13,7 @@ export type Remade = (id: string) => Promise<Frame | null>;
  * Takes a film through the graph's stages once more, as far as somebody wants to see: each entry at most
  * once, and only on the way to what is asked for. Nothing is counted, delivered or recorded.
  */
-export function remake(pipeline: Pipeline, stages: ReadonlyMap<string, StageInstance>, frame: Frame): Remade {
+export function remake(pipeline: Pipeline, stages: Stages, frame: Frame): Remade {
   const made = new Map<string, Promise<Frame | null>>();
 
   const at: Remade = (id) => {
@@ -41,7 +42,8 @@ export function remake(pipeline: Pipeline, stages: ReadonlyMap<string, StageInst
   }
 }
 
-async function apply(stage: StageInstance, frame: Frame): Promise<Frame> {
+async function apply(stage: StageInstance | PooledStage, frame: Frame): Promise<Frame> {
+  if ('alone' in stage) return stage.alone(frame);
   if ('operator' in stage) return lastValueFrom(of(frame).pipe(stage.operator));
   if ('process' in stage) return stage.process(frame);
   const [out] = await stage.processBatch([frame]);

@@ -1,5 +1,5 @@
 import { RxrayError, messageOf, type ErrorCode } from '../errors.js';
-import { frameBytes, type Frame, type Image, type Origin } from '../frame.js';
+import { checkMade, frameBytes, type Frame, type Origin } from '../frame.js';
 import type { Candidate } from '../plugin.js';
 
 /** Why a frame did not come through. */
@@ -115,22 +115,9 @@ export function isLive(token: Token): token is LiveToken {
 
 /** The token with what a stage made of its frame. Throws when that is another frame, or none at all. */
 export function advance({ ticket, frame }: LiveToken, out: Frame): Token {
-  if ((out as Frame | undefined)?.id !== ticket.id) {
-    throw new Error('the stage did not return the frame that it was given');
-  }
-  checkImage(out);
+  checkMade(out, ticket.id);
   ticket.advance(out, frame);
   return { ticket, frame: out };
-}
-
-function checkImage({ image }: Frame): void {
-  if (image === undefined) return;
-  const { width, height, channels, data } = image as Partial<Image>;
-  const samples = Number(width) * Number(height) * Number(channels);
-  if (data?.length !== samples) {
-    const got = `${String(data?.length)} samples for ${String(width)} × ${String(height)} × ${String(channels)}`;
-    throw new Error(`the stage returned a malformed image: ${got}`);
-  }
 }
 
 export function absent({ ticket }: Token): Token {

@@ -44,6 +44,8 @@ export class Meter {
   readonly batches = new Histogram(BATCHES);
   /** What came out, as long as somebody looks. */
   readonly #passing = new Subject<Frame>();
+  /** What a worker thread did to make a frame. */
+  #workOf: (made: Frame) => Work | undefined = () => undefined;
   #tokensIn = 0;
   #tokensOut = 0;
 
@@ -95,8 +97,14 @@ export class Meter {
     else this.#passed(frame);
   }
 
+  /** Whether somebody looks at what comes out. */
+  get watched(): boolean {
+    return this.#passing.observed;
+  }
+
   /** The stage, with its calls measured; `workOf` tells what a worker thread did of it. */
-  stage(stage: StageInstance, workOf?: (made: Frame) => Work | undefined): StageInstance {
+  stage(stage: StageInstance, workOf: (made: Frame) => Work | undefined = () => undefined): StageInstance {
+    this.#workOf = workOf;
     if ('operator' in stage) {
       // A whole stream has no calls: how long each frame is inside is what can be said of it.
       return {
@@ -167,7 +175,7 @@ export class Meter {
 
   #passed(frame: Frame): void {
     this.framesOut += 1;
-    this.bytes += frameBytes(frame);
+    this.bytes += this.#workOf(frame)?.bytes ?? frameBytes(frame);
     if (this.#passing.observed) this.#passing.next(frame);
   }
 }

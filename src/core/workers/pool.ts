@@ -34,6 +34,8 @@ export interface Work {
   /** On the main thread's `performance.now()`. */
   readonly started: number;
   readonly ms: number;
+  /** What the frame held then: an image that nobody else wants stays in the thread. */
+  readonly bytes: number;
 }
 
 /** What a thread has done with a frame, and since when. */
@@ -58,7 +60,7 @@ interface Errand {
 /**
  * The worker threads: they read files and run the CPU stages, so that the main thread stays free.
  * Pixels pass between threads in shared memory, without being copied. A thread that has done a stage goes on with the
- * next at once, while the pixels are in its cache; whoever asks for that finds it done.
+ * next at once, while the pixels are in its cache; whoever asks for that finds it done. Only the last of them hands its pixels over.
  */
 export class WorkerPool {
   readonly threads: number;
@@ -127,10 +129,10 @@ export class WorkerPool {
     if (step === undefined) throw new Error('a worker thread gave no answer');
     const { outcome, ms } = step;
     if (!outcome.ok) throw fromPlainError(outcome.error);
-    const { frame: made, sameImage } = outcome.value;
+    const { frame: made, sameImage, bytes } = outcome.value;
     const out = sameImage && frame.image !== undefined ? { ...made, image: frame.image } : made;
     if (!sameImage) countShared(made.image?.data.byteLength ?? 0);
-    this.#works.set(out, { started, ms });
+    this.#works.set(out, { started, ms, bytes });
     if (stage.next !== undefined && later.length > 0) {
       this.#ahead.set(out, { key: stage.next.key, started: started + ms, steps: later });
     }

@@ -55,10 +55,13 @@ export interface Step {
   /** How long the thread worked, in milliseconds. */
   readonly ms: number;
 }
-/** The new frame. `sameImage` says that its pixels are those it came with, which are not sent back. */
+/** The new frame; without its pixels, where the next stage has had them and is through. */
 export interface Made {
   readonly frame: Frame;
+  /** Its pixels are those that the thread was given, which are not sent back. */
   readonly sameImage: boolean;
+  /** What it held, pixels included. */
+  readonly bytes: number;
 }
 
 /** Errors lose their class and code on the way between threads, so they travel as plain data. */

@@ -5,13 +5,14 @@ import { setTimeout } from 'node:timers/promises';
 import { BroadcastChannel } from 'node:worker_threads';
 import { workerData } from 'piscina';
 import { RxrayError, messageOf } from '../errors.js';
-import type { Frame } from '../frame.js';
+import { checkMade, frameBytes, type Frame } from '../frame.js';
 import type { Candidate, FrameStage, Log, Services } from '../plugin.js';
 import { loadPluginModule } from '../plugins/load.js';
 import { countShared } from './shared-memory.js';
 import {
   shareImage,
   toPlainError,
+  type Made,
   type Word,
   type Outcome,
   type ProcessReply,
@@ -136,25 +137,35 @@ function isWhatItWas(file: number, { path, within }: Candidate): boolean {
 
 /** Takes the frame through the stage, and on through those behind it until one fails. */
 async function process(first: StageSpec, frame: Frame): Promise<ProcessReply> {
-  const steps: Step[] = [];
-  let input = frame;
+  const done: { readonly made: Frame; readonly ms: number }[] = [];
+  const failed: Step[] = [];
   for (let spec: StageSpec | undefined = first; spec !== undefined; spec = spec.next) {
     let started = performance.now();
     try {
       const stage = await instanceOf(spec);
       started = performance.now();
-      const made = await stage.process(input);
-      const ms = performance.now() - started;
-      const sameImage = made.image !== undefined && made.image === input.image;
-      const { image, ...rest } = made;
-      input = image === undefined || sameImage ? made : { ...rest, image: shareImage(image) };
-      steps.push({ outcome: { ok: true, value: { frame: sameImage ? rest : input, sameImage } }, ms });
+      const made = await stage.process(done.at(-1)?.made ?? frame);
+      checkMade(made, frame.id);
+      done.push({ made, ms: performance.now() - started });
     } catch (thrown) {
-      steps.push({ outcome: { ok: false, error: toPlainError(thrown) }, ms: performance.now() - started });
+      failed.push({ outcome: { ok: false, error: toPlainError(thrown) }, ms: performance.now() - started });
       break;
     }
   }
-  return steps;
+  const steps = done.map(({ made, ms }, i): Step => {
+    const value = packed(made, frame, i === done.length - 1);
+    return { outcome: { ok: true, value }, ms };
+  });
+  return [...steps, ...failed];
+}
+
+/** Pixels that the next stage has had are of no use to anybody else: those of the last one alone are sent. */
+function packed(made: Frame, given: Frame, isLast: boolean): Made {
+  const bytes = frameBytes(made);
+  const { image, ...rest } = made;
+  if (image === undefined) return { frame: rest, sameImage: false, bytes };
+  if (image === given.image) return { frame: rest, sameImage: true, bytes };
+  return { frame: isLast ? { ...rest, image: shareImage(image) } : rest, sameImage: false, bytes };
 }
 
 function instanceOf(spec: StageSpec): Promise<FrameStage> {

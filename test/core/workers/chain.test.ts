@@ -17,8 +17,10 @@ import { setTimeout } from 'node:timers/promises';
 import { defineStage, z } from 'rxray';
 export default defineStage({
   name: 'count', summary: 'Counts its calls.',
-  options: z.strictObject({ id: z.string(), refuses: z.string(), endsAt: z.string(), waitMs: z.number(), log: z.string() }),
-  create({ id, refuses, endsAt, waitMs = 5, log }) {
+  options: z.strictObject({
+    id: z.string(), refuses: z.string(), endsAt: z.string(), waitMs: z.number(), log: z.string(), changes: z.boolean(),
+  }),
+  create({ id, refuses, endsAt, waitMs = 5, log, changes }) {
     let calls = 0;
     return {
       async process(frame) {
@@ -27,7 +29,8 @@ export default defineStage({
         if (waitMs > 0) await setTimeout(waitMs);
         if (frame.origin.name === refuses) throw new Error(id + ' does not like it');
         if (frame.origin.name === endsAt) process.exit(1);
-        return { ...frame, results: { ...frame.results, [id]: { kind: 'count', calls } } };
+        const image = changes ? { ...frame.image, data: frame.image.data.map((value) => value + 1) } : frame.image;
+        return { ...frame, image, results: { ...frame.results, [id]: { kind: 'count', calls } } };
       },
     };
   },
@@ -79,6 +82,29 @@ describe('stages behind each other in worker threads', () => {
     expect(worked?.ms).to.be.greaterThan(4);
     expect(later?.started, 'before anybody asked').to.be.lessThan(answered);
     expect(later?.started).to.be.at.least((worked?.started ?? Infinity) + (worked?.ms ?? Infinity));
+  });
+
+  it('hand over the pixels of the last one alone, and of one before it when that fails', async () => {
+    const given = makeFrame({ width: 4, height: 3 });
+    const specs = chain('pixels', { a: { changes: true }, b: { changes: true } });
+    const [one, two, three] = specs as [StageSpec, StageSpec, StageSpec];
+    const first = await pool.process(one, given);
+    expect(first.image, 'they stayed in the thread').to.equal(undefined);
+    expect(pool.workOf(first)?.bytes).to.equal(12);
+    const last = await pool.process(three, await pool.process(two, first));
+    expect(last.image?.data).to.deep.equal(given.image?.data.map((value) => value + 2));
+
+    const [a, b] = chain('kept', { a: { changes: true }, b: { refuses: given.origin.name } }) as [
+      StageSpec,
+      StageSpec,
+    ];
+    const before = await pool.process(a, given);
+    expect(before.image?.data).to.deep.equal(given.image?.data.map((value) => value + 1));
+    expect(await pool.process(b, before).catch((error: unknown) => error)).to.be.instanceOf(Error);
+
+    const [same, , end] = chain('same') as [StageSpec, StageSpec, StageSpec];
+    expect((await pool.process(same, given)).image, 'what it was given').to.equal(given.image);
+    expect((await pool.process(end, given)).image).to.equal(given.image);
   });
 
   it('do it again for whoever asks twice', async () => {
