@@ -93,6 +93,17 @@ describe('rxray train', function () {
     '--json',
   ];
 
+  it('says of a limit with a colon in it, which YAML takes for a map, that it wants quotes', async () => {
+    const about = join(dir, 'colon.yaml');
+    await writeFile(
+      about,
+      'name: Toy\nlicense: CC0-1.0\nsource: Drawn.\nlimits:\n  - Of no use: AUROC 0.5.\n',
+    );
+    const { code, stderr } = await train([...resnet('colon'), '--about', about]);
+    expect(code).to.equal(2);
+    expect(stderr).to.include('colon.yaml').and.include('wants it in quotes').and.include('limits[0]');
+  });
+
   it('resnet: writes a bundle with the chain, the labels, the figures and a card', async () => {
     const { code, lines, stderr } = await train(resnet('classifier'));
     expect(code, stderr).to.equal(0);

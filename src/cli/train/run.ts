@@ -35,7 +35,9 @@ const aboutSchema = z.strictObject({
   name: z.string(),
   license: z.string(),
   source: z.string(),
-  limits: z.array(z.string()).default([]),
+  limits: z
+    .array(z.string({ error: 'expected text (with a colon and a space in it, YAML wants it in quotes)' }))
+    .default([]),
 });
 
 /** How a training is told to go on or to stop. */
@@ -62,6 +64,9 @@ export async function run(
   const engine = new Engine();
   const registry = builtInRegistry();
   try {
+    // What a person may have mistyped is read before all the films are.
+    const about = await aboutOf(options);
+    const chain = await chainOf(options.preprocess, usual);
     const dataset = await readDataset(options.data, {
       validation: options.validation,
       seed: options.seed,
@@ -102,8 +107,8 @@ export async function run(
     for (const finding of dataset.findings) report.say(finding);
     const recipe: Recipe = {
       dataset,
-      about: await aboutOf(options),
-      chain: await chainOf(options.preprocess, usual),
+      about,
+      chain,
       out,
       name: basename(out),
       rxray: version,
