@@ -24,7 +24,7 @@ const NOW: typeof COUNTED = {
 };
 const SPREAD: Readonly<Record<string, { help: string; of: (meter: Meter) => Histogram }>> = {
   duration_seconds: {
-    help: 'Duration of a call, waiting for a thread or device included',
+    help: 'Duration of a call, waiting for a device included; in worker threads the work alone',
     of: (m) => m.durations,
   },
   batch_size: { help: 'Frames per call', of: (m) => m.batches },

@@ -107,9 +107,15 @@ export function checkMade(made: Frame | undefined, id: string): void {
   if (made?.id !== id) throw new Error('the stage did not return the frame that it was given');
   if (made.image === undefined) return;
   const { width, height, channels, data } = made.image as Partial<Image>;
+  if (!(data instanceof Uint8Array || data instanceof Uint16Array || data instanceof Float32Array)) {
+    const got = (data as object | undefined)?.constructor.name ?? 'nothing';
+    throw new Error(
+      `the stage returned a malformed image: its samples are ${got}, not Uint8Array, Uint16Array or Float32Array`,
+    );
+  }
   const samples = Number(width) * Number(height) * Number(channels);
-  if (data?.length !== samples) {
-    const got = `${String(data?.length)} samples for ${String(width)} × ${String(height)} × ${String(channels)}`;
+  if (data.length !== samples) {
+    const got = `${String(data.length)} samples for ${String(width)} × ${String(height)} × ${String(channels)}`;
     throw new Error(`the stage returned a malformed image: ${got}`);
   }
 }

@@ -70,11 +70,11 @@ export async function chaos(options: ChaosOptions): Promise<Tally> {
         ? { afterMs: random.below(1000) }
         : { films: random.below(24), afterMs: random.below(20) };
     }
-    // Files are made by the first lives of a trial, once, and by no other.
+    // Files are made by the first lives of a trial, each once; later only by rotation.
     const making = (moment: string): boolean => moment.includes('.create ');
     const seldom = rare().filter((moment) => possible.has(moment) && making(moment) === fresh);
     const moment = random.pick(seldom.length > 0 && random.chance(0.8) ? seldom : [...possible]);
-    return { moment, nth: making(moment) || random.chance(0.5) ? 1 : 1 + random.below(6) };
+    return { moment, nth: (fresh && making(moment)) || random.chance(0.5) ? 1 : 1 + random.below(6) };
   }
 
   function onDeath({ moments, diedAt, inFlight }: Life, possible: Set<string>): void {

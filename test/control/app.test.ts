@@ -262,15 +262,21 @@ describe('the control interface', () => {
   });
 
   it('lets somebody look at what comes out of one entry, with pictures', async () => {
-    let data: Record<string, unknown> = {};
-    for await (const told of client.events('/api/tap/resize?pictures')) {
-      data = told.data as Record<string, unknown>;
-      if (told.event === 'frame') break;
-      await writeFile(join(dir, 'inbox/tapped.png'), await film(70, 60).png().toBuffer());
+    for (const [entry, side] of [
+      // A thread goes on from it to resize at once.
+      ['decode', [70, 60]],
+      ['resize', [32, 32]],
+    ] as const) {
+      let data: Record<string, unknown> = {};
+      for await (const told of client.events(`/api/tap/${entry}?pictures`)) {
+        data = told.data as Record<string, unknown>;
+        if (told.event === 'frame') break;
+        await writeFile(join(dir, `inbox/tapped-${entry}.png`), await film(70, 60).png().toBuffer());
+      }
+      expect(data).to.deep.include({ file: `tapped-${entry}.png`, missed: 0 });
+      const { width, height } = await sharp(Buffer.from(data['png'] as string, 'base64')).metadata();
+      expect([width, height], entry).to.deep.equal(side);
     }
-    expect(data).to.deep.include({ file: 'tapped.png', missed: 0 });
-    const { width, height } = await sharp(Buffer.from(data['png'] as string, 'base64')).metadata();
-    expect([width, height]).to.deep.equal([32, 32]);
     const unknown = await client
       .events('/api/tap/nothing')
       .next()

@@ -52,14 +52,14 @@ export class CreateError extends Error {
 
 /**
  * Makes the stages of the graph in its container. Throws {@link CreateError}, or the error itself where the
- * trouble is outside the pipeline file (no place to write, say). While `isWatched`, stages in worker threads work one
- * by one.
+ * trouble is outside the pipeline file (no place to write, say). `isWatched` tells whether somebody looks at what comes out of an
+ * entry: then a thread hands its pixels over.
  */
 export async function createStages(
   pipeline: Pipeline,
   container: Container,
   signal: AbortSignal,
-  isWatched: () => boolean,
+  isWatched: (id: string) => boolean,
 ): Promise<Stages> {
   const pool = container.get(WorkerPool);
   const graph = randomUUID();
@@ -178,7 +178,7 @@ async function createInWorkers(
     signal,
     pipeline,
     isWatched,
-  }: { graph: string; signal: AbortSignal; pipeline: Pipeline; isWatched: () => boolean },
+  }: { graph: string; signal: AbortSignal; pipeline: Pipeline; isWatched: (id: string) => boolean },
 ): Promise<PooledStage> {
   if (node.batch !== undefined) {
     throw new RxrayError('CONFIG_INVALID', `"${node.use}" takes frames one by one: leave out \`batch:\``);
@@ -190,10 +190,16 @@ async function createInWorkers(
   });
   return {
     columns: await pool.create(spec),
-    process: (frame) => pool.process(isWatched() ? alone : spec, frame),
+    process: (frame) => pool.process(handsOver(spec, isWatched) ? alone : spec, frame),
     alone: (frame) => pool.process(alone, frame),
     dispose: () => pool.disposeStage(spec.key),
   };
+}
+
+/** Whether somebody wants to see the pixels of a stage, which has another behind it. */
+function handsOver(spec: StageSpec, isWatched: (id: string) => boolean): boolean {
+  if (spec.next === undefined) return false;
+  return isWatched(spec.id) || handsOver(spec.next, isWatched);
 }
 
 function specOf(node: StageNode, pipeline: Pipeline, graph: string): StageSpec {

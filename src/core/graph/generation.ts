@@ -74,7 +74,7 @@ export class Generation {
         pipeline,
         generation.#container,
         generation.#abort.signal,
-        () => options.monitor.watched,
+        (id) => options.monitor.meters.get(id)?.watched === true,
       );
       return generation;
     } catch (error) {

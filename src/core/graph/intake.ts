@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { setTimeout } from 'node:timers/promises';
 import { filter, map, merge, mergeMap, takeUntil, tap, type Observable } from 'rxjs';
 import { DUPLICATE, type Limits } from '../config/pipeline.js';
-import { frameId, type Frame, type Origin } from '../frame.js';
+import { frameBytes, frameId, type Frame, type Origin } from '../frame.js';
 import type { Journal } from '../journal/journal.js';
 import type { Known, Policy } from '../journal/protocol.js';
 import type { Monitor } from '../monitor/monitor.js';
@@ -160,7 +160,7 @@ export function takeIn(
             meta: {},
             results: { [DUPLICATE]: { kind: 'duplicate', of: duplicateOf.name, id: duplicateOf.id } },
           };
-    ticket.charge(frame);
+    ticket.hold(frameBytes(frame));
     await admission.enter(ticket);
     monitor.enter(id);
     return { ticket, frame };

@@ -64,14 +64,14 @@ export class Ticket {
     return this.#bytes;
   }
 
-  /** Counts the memory of the frame as it was read. */
-  charge(frame: Frame): void {
-    this.#bytes += frameBytes(frame);
+  /** Counts memory that is held for the frame. */
+  hold(bytes: number): void {
+    this.#bytes += bytes;
   }
 
   /** Counts the memory of what a stage made of the frame. */
   advance(out: Frame, before: Frame): void {
-    if (out.image !== before.image) this.#bytes += frameBytes(out);
+    if (out.image !== before.image) this.hold(frameBytes(out));
     this.countAsStaged();
   }
 

@@ -115,7 +115,8 @@ export function wire(
     const usual = node.plugin.runsIn === 'main' ? MAIN_CONCURRENCY : pool.threads;
     const concurrency = node.concurrency ?? usual;
     meter.capacity = node.plugin.runsIn === 'main' ? concurrency : pool.threads;
-    return eachFrame(context, (frame) => stage.process(frame), concurrency);
+    const aheadBytes = (made: Frame): number => pool.workOf(made)?.aheadBytes ?? 0;
+    return eachFrame(context, (frame) => stage.process(frame), concurrency, aheadBytes);
   }
 }
 

@@ -34,7 +34,7 @@ export class Meter {
   bytes = 0;
   /** Frames that the plugin has in hand. */
   inFlight = 0;
-  /** Seconds of all calls together, waiting for a thread or a device included. */
+  /** Seconds of all calls together, waiting for a device included; of stages in worker threads the work alone. */
   callSeconds = 0;
   /** Seconds of work in worker threads. */
   workSeconds = 0;
@@ -42,7 +42,7 @@ export class Meter {
   readonly durations = new Histogram(DURATIONS);
   /** Frames per call, of stages that work in batches and of sinks. */
   readonly batches = new Histogram(BATCHES);
-  /** What came out, as long as somebody looks. */
+  /** What came out, pixels and all, as long as somebody looks. */
   readonly #passing = new Subject<Frame>();
   /** What a worker thread did to make a frame. */
   #workOf: (made: Frame) => Work | undefined = () => undefined;
@@ -174,8 +174,11 @@ export class Meter {
   }
 
   #passed(frame: Frame): void {
+    const bytes = frameBytes(frame);
+    const held = this.#workOf(frame)?.bytes ?? bytes;
     this.framesOut += 1;
-    this.bytes += this.#workOf(frame)?.bytes ?? frameBytes(frame);
-    if (this.#passing.observed) this.#passing.next(frame);
+    this.bytes += held;
+    // A frame that was in a thread before somebody looked has left its pixels there.
+    if (this.#passing.observed && held === bytes) this.#passing.next(frame);
   }
 }

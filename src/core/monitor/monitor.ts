@@ -55,11 +55,6 @@ export class Monitor {
     return this.#meters;
   }
 
-  /** Whether somebody looks at the frames of an entry. */
-  get watched(): boolean {
-    return [...this.#meters.values()].some(({ watched }) => watched);
-  }
-
   /** A graph begins. An entry that the last one had, too, goes on counting. */
   attach(pipeline: Pipeline, threads: number): void {
     const before = this.#meters;

@@ -22,10 +22,12 @@ import {
 
 /** How long worker threads may take to dispose of their stages before they are ended. */
 const DISPOSE_TIMEOUT_MS = 2000;
-/** What takes a thread no longer than a message does shares one with others: files of so many bytes, … */
-const QUICK_BYTES = 32 * 1024;
-/** … and stages that were through with frames so soon. */
+/** What takes a thread no longer than a message does, as a rule, shares one with others. */
 const QUICK_MS = 0.1;
+/** Reading larger files is never quick. */
+const SMALL_BYTES = 32 * 1024;
+/** Stands for the reading of small files where the pace of work is learnt. */
+const READING = {};
 /** Tasks in a message at most. */
 const PARCEL = 8;
 
@@ -36,12 +38,16 @@ export interface Work {
   readonly ms: number;
   /** What the frame held then: an image that nobody else wants stays in the thread. */
   readonly bytes: number;
+  /** What is held for the stages behind it, which have been done already. */
+  readonly aheadBytes: number;
 }
 
 /** What a thread has done with a frame, and since when. */
 interface Done {
   readonly started: number;
   readonly steps: readonly Step[];
+  /** The stage that the second step is of. */
+  readonly next: StageSpec | undefined;
 }
 
 /** The same beyond what it was asked for. */
@@ -72,8 +78,8 @@ export class WorkerPool {
   readonly #onDisposed = new Map<string, () => void>();
   /** Quick errands of this turn. */
   #quick: Errand[] = [];
-  /** How long a thread takes for a frame, from the stage with this key on, in milliseconds: a moving average. */
-  readonly #pace = new Map<string, number>();
+  /** How long a thread takes to read a small file, and for a frame, by the stage: moving averages in milliseconds. */
+  readonly #pace = new WeakMap<object, number>();
   readonly #ahead = new WeakMap<Frame, Ahead>();
   readonly #works = new WeakMap<Frame, Work>();
 
@@ -108,10 +114,12 @@ export class WorkerPool {
 
   /** Reads a settled file whole and hashes it; null when it changed meanwhile or is gone. */
   async read(candidate: Candidate, maxBytes: number): Promise<ReadReply> {
+    const isSmall = candidate.size <= SMALL_BYTES;
     const reply = await this.#run<ReadReply>(
       { kind: 'read', candidate, maxBytes },
-      candidate.size <= QUICK_BYTES,
+      isSmall && this.#isQuick(READING),
     );
+    if (isSmall && reply !== null) this.#learn(READING, reply.ms);
     countShared(reply?.encoded.byteLength ?? 0);
     return reply;
   }
@@ -125,16 +133,21 @@ export class WorkerPool {
     const {
       started,
       steps: [step, ...later],
+      next,
     } = this.#takeAhead(stage, frame) ?? (await this.#work(stage, frame));
     if (step === undefined) throw new Error('a worker thread gave no answer');
     const { outcome, ms } = step;
     if (!outcome.ok) throw fromPlainError(outcome.error);
     const { frame: made, sameImage, bytes } = outcome.value;
     const out = sameImage && frame.image !== undefined ? { ...made, image: frame.image } : made;
-    if (!sameImage) countShared(made.image?.data.byteLength ?? 0);
-    this.#works.set(out, { started, ms, bytes });
-    if (stage.next !== undefined && later.length > 0) {
-      this.#ahead.set(out, { key: stage.next.key, started: started + ms, steps: later });
+    if (!sameImage) countShared(imageBytes(made));
+    const aheadBytes = later.reduce(
+      (sum, { outcome }) => sum + (outcome.ok ? imageBytes(outcome.value.frame) : 0),
+      0,
+    );
+    this.#works.set(out, { started, ms, bytes, aheadBytes });
+    if (next !== undefined && later.length > 0) {
+      this.#ahead.set(out, { key: next.key, started: started + ms, steps: later, next: next.next });
     }
     return out;
   }
@@ -151,23 +164,31 @@ export class WorkerPool {
     return ahead?.key === key ? ahead : undefined;
   }
 
-  async #work(stage: StageSpec, frame: Frame): Promise<Done> {
-    const { key } = stage;
-    const pace = this.#pace.get(key);
+  async #work(stage: StageSpec, frame: Frame, mayBeQuick = true): Promise<Done> {
+    const { next } = stage;
     let steps: ProcessReply;
     try {
       steps = await this.#run<ProcessReply>(
         { kind: 'process', stage, frame },
-        pace !== undefined && pace < QUICK_MS,
+        mayBeQuick && this.#isQuick(stage),
       );
     } catch (broken) {
       // Which stage was it that the thread broke down in?
-      if (stage.next === undefined) throw broken;
-      return this.#work({ ...stage, next: undefined }, frame);
+      if (next === undefined) throw broken;
+      return this.#work({ ...stage, next: undefined }, frame, false);
     }
     const worked = steps.reduce((sum, { ms }) => sum + ms, 0);
-    this.#pace.set(key, pace === undefined ? worked : pace + (worked - pace) / 8);
-    return { started: performance.now() - worked, steps };
+    if (steps.every(({ outcome }) => outcome.ok)) this.#learn(stage, worked);
+    return { started: performance.now() - worked, steps, next };
+  }
+
+  #isQuick(work: StageSpec | typeof READING): boolean {
+    return (this.#pace.get(work) ?? Infinity) < QUICK_MS;
+  }
+
+  #learn(work: StageSpec | typeof READING, ms: number): void {
+    const pace = this.#pace.get(work) ?? ms;
+    this.#pace.set(work, pace + (ms - pace) / 8);
   }
 
   async #run<T extends Reply>(task: Task, quick = false): Promise<T> {
@@ -210,7 +231,6 @@ export class WorkerPool {
 
   /** Disposes of the stage in all threads. */
   disposeStage(key: string): Promise<void> {
-    this.#pace.delete(key);
     let left = this.#ready;
     if (left === 0) return Promise.resolve();
     return new Promise((resolve) => {
@@ -233,4 +253,8 @@ export class WorkerPool {
     this.#channel.close();
     await this.#piscina.destroy();
   }
+}
+
+function imageBytes({ image }: Frame): number {
+  return image?.data.byteLength ?? 0;
 }

@@ -41,8 +41,12 @@ export interface StageSpec {
   readonly next?: StageSpec | undefined;
 }
 
-/** The bytes of a file, in shared memory; null when the file changed while it was read. */
-export type ReadReply = { readonly encoded: Uint8Array; readonly sha256: string } | null;
+/** The bytes of a file, in shared memory, and how long that took; null when the file changed while it was read. */
+export type ReadReply = {
+  readonly encoded: Uint8Array;
+  readonly sha256: string;
+  readonly ms: number;
+} | null;
 export interface CreateReply {
   readonly columns: readonly Column[];
 }

@@ -26,6 +26,13 @@ describe('eachFrame', () => {
       'a malformed image',
       (f) => ({ ...f, image: { width: 2, height: 2, channels: 1, data: new Uint8Array(3) } }),
     ],
+    [
+      'a malformed image, of samples that no other stage knows',
+      (f) => ({
+        ...f,
+        image: { width: 1, height: 1, channels: 1, data: new Uint8ClampedArray(1) as never },
+      }),
+    ],
   ] as [string, Parameters<typeof eachFrame>[1]][]) {
     it(`fails a frame for which the stage returns ${title}`, async () => {
       const sent = token('a');

@@ -25,7 +25,7 @@ export default defineStage({
     return {
       async process(frame) {
         calls += 1;
-        if (log !== undefined) appendFileSync(log, frame.origin.name + ' ');
+        if (log !== undefined && frame.origin.name !== 'early') appendFileSync(log, frame.origin.name + ' ');
         if (waitMs > 0) await setTimeout(waitMs);
         if (frame.origin.name === refuses) throw new Error(id + ' does not like it');
         if (frame.origin.name === endsAt) process.exit(1);
@@ -94,6 +94,12 @@ describe('stages behind each other in worker threads', () => {
     const last = await pool.process(three, await pool.process(two, first));
     expect(last.image?.data).to.deep.equal(given.image?.data.map((value) => value + 2));
 
+    // Somebody begins to look at the second stage, which the thread has done already.
+    const again = await pool.process(one, given);
+    const watched = await pool.process({ ...two, next: undefined }, again);
+    expect((await pool.process(three, watched)).image?.data).to.deep.equal(last.image?.data);
+    expect([pool.workOf(again)?.aheadBytes, pool.workOf(last)?.aheadBytes]).to.deep.equal([12, 0]);
+
     const [a, b] = chain('kept', { a: { changes: true }, b: { refuses: given.origin.name } }) as [
       StageSpec,
       StageSpec,
@@ -139,12 +145,18 @@ describe('stages behind each other in worker threads', () => {
     ];
     const process = (film: string): Promise<Frame> =>
       pool.process(stage, { ...frame, id: film, origin: { ...frame.origin, name: film } });
-    // The pool comes to know that the stage is quick.
-    for (let i = 0; i < 100; i += 1) await process('early');
     const films = Array.from({ length: 20 }, (_, i) => (i === 15 ? 'guilty' : `film-${i}`));
-    const fates = await Promise.allSettled(films.map(process));
-    expect(films.filter((_, i) => fates[i]?.status === 'rejected')).to.deep.equal(['guilty']);
-    const worked = (await readFile(log, 'utf8')).split(' ').filter((name) => name.startsWith('film'));
-    expect(worked.length, 'with those that were in one message with it once more').to.be.greaterThan(19);
+    let together = false;
+    for (let round = 1; !together; round += 1) {
+      expect(round, 'they never travelled together').to.be.lessThan(6);
+      await rm(log, { force: true });
+      // The pool comes to know that the stage is quick, unless the machine is busy just now.
+      for (let i = 0; i < 100; i += 1) await process('early');
+      const fates = await Promise.allSettled(films.map(process));
+      expect(films.filter((_, i) => fates[i]?.status === 'rejected')).to.deep.equal(['guilty']);
+      const worked = (await readFile(log, 'utf8')).split(' ').filter((name) => name.startsWith('film'));
+      // Those that were in one message with the guilty one were worked on once more.
+      together = worked.length > 19;
+    }
   });
 });
