@@ -65,16 +65,27 @@ export async function chaos(options: ChaosOptions): Promise<Tally> {
   function nextDoom(fresh: boolean, possible: ReadonlySet<string>): Doom | undefined {
     if (over()) return undefined;
     if (suspicion?.moment !== undefined) return { moment: suspicion.moment, nth: 1 + random.below(3) };
+    // Files are made by the first lives of a trial, each once; later only by rotation.
+    const making = (moment: string): boolean => moment.includes('.create ');
+    const seldom = rare().filter((moment) => possible.has(moment) && making(moment) === fresh);
+    if (fresh && seldom.length > 0) return { moment: random.pick(seldom), nth: 1 };
     if (possible.size === 0 || random.chance(0.3)) {
       return random.chance(0.05)
         ? { afterMs: random.below(1000) }
         : { films: random.below(24), afterMs: random.below(20) };
     }
-    // Files are made by the first lives of a trial, each once; later only by rotation.
-    const making = (moment: string): boolean => moment.includes('.create ');
-    const seldom = rare().filter((moment) => possible.has(moment) && making(moment) === fresh);
     const moment = random.pick(seldom.length > 0 && random.chance(0.8) ? seldom : [...possible]);
-    return { moment, nth: (fresh && making(moment)) || random.chance(0.5) ? 1 : 1 + random.below(6) };
+    return { moment, nth: random.chance(0.5) ? 1 : 1 + random.below(6) };
+  }
+
+  /** The next trial; those whose graph has no rare moment are passed over. */
+  function nextTrial(): number {
+    const number = trials++;
+    const possible = known.get(variantOf(number));
+    const seldom = rare();
+    const isWorth =
+      possible === undefined || seldom.length === 0 || seldom.some((each) => possible.has(each));
+    return isWorth ? number : nextTrial();
   }
 
   function onDeath({ moments, diedAt, inFlight }: Life, possible: Set<string>): void {
@@ -90,7 +101,7 @@ export async function chaos(options: ChaosOptions): Promise<Tally> {
 
   async function lane(): Promise<void> {
     while (!over() && !found()) {
-      const number = suspicion?.trial ?? trials++;
+      const number = suspicion?.trial ?? nextTrial();
       const possible = known.get(variantOf(number)) ?? new Set();
       known.set(variantOf(number), possible);
       const verdict: Verdict = await runTrial({
