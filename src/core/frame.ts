@@ -122,7 +122,12 @@ export function checkMade(made: Frame | undefined, id: string): void {
 
 /** Bytes that a frame holds in memory: its encoded file and its pixels. */
 export function frameBytes(frame: Frame): number {
-  return (frame.encoded?.byteLength ?? 0) + (frame.image?.data.byteLength ?? 0);
+  return (frame.encoded?.byteLength ?? 0) + imageBytes(frame);
+}
+
+/** Bytes of its pixels alone. */
+export function imageBytes({ image }: Frame): number {
+  return image?.data.byteLength ?? 0;
 }
 
 /** The frame as plain data: without its file, its image, and the images (residual maps) in its results. */

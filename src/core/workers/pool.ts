@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os';
 import { extname } from 'node:path';
 import { BroadcastChannel } from 'node:worker_threads';
 import { Piscina } from 'piscina';
-import type { Frame } from '../frame.js';
+import { imageBytes, type Frame } from '../frame.js';
 import type { Candidate, Column, Log } from '../plugin.js';
 import { countShared } from './shared-memory.js';
 import {
@@ -142,7 +142,7 @@ export class WorkerPool {
     const out = sameImage && frame.image !== undefined ? { ...made, image: frame.image } : made;
     if (!sameImage) countShared(imageBytes(made));
     const aheadBytes = later.reduce(
-      (sum, { outcome }) => sum + (outcome.ok ? imageBytes(outcome.value.frame) : 0),
+      (sum, { outcome: its }) => sum + (its.ok ? imageBytes(its.value.frame) : 0),
       0,
     );
     this.#works.set(out, { started, ms, bytes, aheadBytes });
@@ -253,8 +253,4 @@ export class WorkerPool {
     this.#channel.close();
     await this.#piscina.destroy();
   }
-}
-
-function imageBytes({ image }: Frame): number {
-  return image?.data.byteLength ?? 0;
 }
