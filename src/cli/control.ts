@@ -1,6 +1,6 @@
 import pc from 'picocolors';
 import { stateDirOf } from '../core/config/state-dir.js';
-import { messageOf, RxrayError } from '../core/errors.js';
+import { exitCodeOf, messageOf, RxrayError } from '../core/errors.js';
 import { ControlClient } from '../control/client.js';
 import { EXIT } from './exit.js';
 
@@ -15,6 +15,6 @@ export async function withRunning(
   } catch (error) {
     const code = error instanceof RxrayError ? ` (${error.code})` : '';
     process.stderr.write(`${pc.red('✗')} ${messageOf(error)}${code}\n`);
-    return error instanceof RxrayError ? EXIT.usage : EXIT.fatal;
+    return exitCodeOf(error);
   }
 }

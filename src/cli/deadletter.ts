@@ -3,7 +3,7 @@ import pc from 'picocolors';
 import { formatIssues } from '../core/config/format.js';
 import { loadPipeline } from '../core/config/load.js';
 import { stateDirOf } from '../core/config/state-dir.js';
-import { messageOf, RxrayError } from '../core/errors.js';
+import { exitCodeOf, messageOf, RxrayError } from '../core/errors.js';
 import { CreateError } from '../core/graph/create.js';
 import { discardLetter, listLetters, readLetter, requestReplay, type Letter } from '../core/letters.js';
 import { printable } from '../core/printable.js';
@@ -190,8 +190,7 @@ async function guarded(act: () => Promise<number>): Promise<void> {
   } catch (error) {
     const code = error instanceof RxrayError ? ` (${error.code})` : '';
     process.stderr.write(`${pc.red('✗')} ${messageOf(error)}${code}\n`);
-    const isUsage = error instanceof RxrayError && /^(DEADLETTER|CONFIG)_/.test(error.code);
-    process.exitCode = isUsage ? EXIT.usage : EXIT.fatal;
+    process.exitCode = exitCodeOf(error);
   }
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { createRequire } from 'node:module';
 import { Command } from 'commander';
-import { messageOf } from '../core/errors.js';
+import { exitCodeOf, messageOf } from '../core/errors.js';
 import { EXIT } from './exit.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
@@ -108,6 +108,6 @@ try {
     process.exitCode = exitCode === 0 ? EXIT.fine : EXIT.usage;
   } else {
     process.stderr.write(`rxray stopped: ${messageOf(error)}\n`);
-    process.exitCode = EXIT.fatal;
+    process.exitCode = exitCodeOf(error);
   }
 }

@@ -4,7 +4,7 @@ import { buffer, debounceTime, filter } from 'rxjs';
 import { formatIssues } from '../core/config/format.js';
 import { loadPipeline } from '../core/config/load.js';
 import type { Issue, Pipeline } from '../core/config/pipeline.js';
-import { messageOf, RxrayError } from '../core/errors.js';
+import { exitCodeOf, messageOf, RxrayError } from '../core/errors.js';
 import { CreateError } from '../core/graph/create.js';
 import { printable } from '../core/printable.js';
 import type { Log } from '../core/plugin.js';
@@ -140,7 +140,7 @@ export async function runFile(
       return EXIT.usage;
     }
     process.stderr.write(`${pc.red('rxray stopped:')} ${describe(error)}\n`);
-    return error instanceof RxrayError && /^(CONFIG|CONTROL)_/.test(error.code) ? EXIT.usage : EXIT.fatal;
+    return exitCodeOf(error);
   } finally {
     await host.unbindAllAsync();
   }

@@ -5,7 +5,7 @@ import { streamSSE, type SSEStreamingApi } from 'hono/streaming';
 import { serveStatic } from '@hono/node-server/serve-static';
 import type { Registry } from 'prom-client';
 import { z } from 'zod';
-import { messageOf, RxrayError } from '../core/errors.js';
+import { ERRORS, messageOf, RxrayError } from '../core/errors.js';
 import { withoutImages, type Image, type Origin } from '../core/frame.js';
 import type { Monitor } from '../core/monitor/monitor.js';
 import { discardLetter, listLetters, readLetter, requestReplay, type Letter } from '../core/letters.js';
@@ -49,8 +49,6 @@ export interface Controlled {
 const BEAT_MS = 1000;
 /** Frames that may wait for a slow looker-on before a tap leaves some out. */
 const TAP_QUEUE = 16;
-/** What is asked for is not there (any more). */
-const GONE: ReadonlySet<string> = new Set(['FRAME_UNREADABLE', 'DEADLETTER_UNKNOWN', 'CONTROL_REFUSED']);
 const MAX_BODY = 64 * 1024;
 
 const querySchema = z.strictObject({
@@ -94,8 +92,10 @@ export class ControlApp {
       if (error instanceof SyntaxError || error instanceof z.ZodError) {
         return c.json(problem('BODY', messageOf(error)), 400);
       }
-      const code = error instanceof RxrayError ? error.code : 'FAILED';
-      return c.json(problem(code, messageOf(error)), GONE.has(code) ? 404 : 500);
+      if (error instanceof RxrayError) {
+        return c.json(problem(error.code, error.message), ERRORS[error.code].status);
+      }
+      return c.json(problem('FAILED', messageOf(error)), 500);
     });
     app.notFound((c) => c.json(problem('NOT_FOUND', 'there is nothing of that name'), 404));
     app.use('/api/*', async (c, next) => {

@@ -9,8 +9,7 @@ import { WorkerPool } from './workers/pool.js';
 
 /** The logger of the process. */
 export const LOG: ServiceIdentifier<Log> = Symbol.for('rxray:log');
-/** The graph that a child container belongs to, its journal, and its plugins by the name of their ids. */
-export const PIPELINE: ServiceIdentifier<Pipeline> = Symbol.for('rxray:pipeline');
+/** The journal of a run, and the plugins of its graph by the name of their ids. */
 export const JOURNAL: ServiceIdentifier<Journal> = Symbol.for('rxray:journal');
 export const SOURCE: ServiceIdentifier<SourceInstance> = Symbol.for('rxray:source');
 export const STAGE: ServiceIdentifier<StageInstance> = Symbol.for('rxray:stage');
@@ -45,7 +44,6 @@ export function createRunContainer(parent: Container, stateDir: string): Contain
 /** The container of one running graph. `unbindAllAsync` disposes of everything that the graph opened. */
 export function createGraphContainer(parent: Container, pipeline: Pipeline): Container {
   const container = new Container({ parent, defaultScope: 'Singleton' });
-  container.bind(PIPELINE).toConstantValue(pipeline);
   container
     .bind(DeadLetter)
     .toResolvedValue(

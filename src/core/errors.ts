@@ -1,59 +1,263 @@
+/** What an error of one kind ends, and how a command and the HTTP interface report it. */
+interface Kind {
+  /** Its heading in `docs/errors.md`. */
+  readonly title: string;
+  /** What happens to the film, the run or the command. */
+  readonly consequence: string;
+  /** The exit code of a command that ends with it: 1 some films failed, 2 usage or configuration, 3 fatal. */
+  readonly exit: 1 | 2 | 3;
+  /** The HTTP status of a request that fails with it. */
+  readonly status: 404 | 422 | 500 | 503;
+}
+
+export const ERROR_KINDS = {
+  config: {
+    title: 'Configuration',
+    consequence: 'All problems are collected and shown with line and caret before anything starts.',
+    exit: 2,
+    status: 422,
+  },
+  frame: {
+    title: 'Frames',
+    consequence: 'The film goes to the dead letter with its reason, and the run goes on.',
+    exit: 1,
+    status: 422,
+  },
+  outage: {
+    title: 'Outages',
+    consequence: 'No film is at fault: films wait in the journal, and the sink is tried again.',
+    exit: 1,
+    status: 503,
+  },
+  deadLetter: {
+    title: 'Dead letter',
+    consequence: 'The command or request is refused.',
+    exit: 2,
+    status: 404,
+  },
+  model: {
+    title: 'Models',
+    consequence:
+      'Before the start: nothing starts. On a frame: the film goes to the dead letter, exit code 1.',
+    exit: 2,
+    status: 422,
+  },
+  training: { title: 'Training', consequence: 'The training does not begin.', exit: 2, status: 422 },
+  import: { title: 'Models from elsewhere', consequence: 'Nothing is imported.', exit: 2, status: 422 },
+  control: {
+    title: 'A running process',
+    consequence: 'Reported by `rxray top`, `tap`, `graph --live` and `run --page`.',
+    exit: 2,
+    status: 404,
+  },
+  fatal: { title: 'Fatal', consequence: 'The run ends.', exit: 3, status: 500 },
+} as const satisfies Record<string, Kind>;
+
+export type ErrorKind = keyof typeof ERROR_KINDS;
+
+/** One row of the table. */
+interface ErrorRow extends Pick<Kind, 'exit' | 'status'> {
+  readonly kind: ErrorKind;
+  readonly meaning: string;
+  /** What the user should do. */
+  readonly remedy: string;
+}
+
+function row(kind: ErrorKind, meaning: string, remedy: string, status?: Kind['status']): ErrorRow {
+  const { exit, status: usual } = ERROR_KINDS[kind];
+  return { kind, meaning, remedy, exit, status: status ?? usual };
+}
+
 /**
- * Every error that rxray raises on purpose, in one table: code → what it means. `docs/errors.md` is
- * kept equal to it by a test.
+ * Every error that rxray raises on purpose, with its consequences. `docs/errors.md` is generated from this table by
+ * `npm run reference`, and a test compares the two.
  */
-export const ERROR_CODES = {
-  // configuration: collected, shown with line and caret, exit code 2
-  CONFIG_NOT_FOUND: 'The pipeline file cannot be read.',
-  CONFIG_SYNTAX: 'The pipeline file is not valid YAML.',
-  CONFIG_UNKNOWN_KEY: 'A key that is not known at this place.',
-  CONFIG_INVALID: 'A value of the wrong type or out of range, or a missing key.',
-  CONFIG_UNKNOWN_PLUGIN: 'No plugin of that name and kind is built in or installed.',
-  CONFIG_PLUGIN_BROKEN: 'The plugin module cannot be loaded, or does not export a plugin.',
-  CONFIG_PLUGIN_INCOMPATIBLE: 'The plugin was made for another version of rxray.',
-  CONFIG_DUPLICATE_ID: 'Two entries share an id.',
-  CONFIG_UNKNOWN_ID: '`from` names an id that does not exist.',
-  CONFIG_CYCLE: 'The graph runs in a circle.',
-  CONFIG_EXPRESSION: 'An expression does not parse.',
-  CONFIG_ENV_MISSING: 'An environment variable is not set and has no default.',
-  CONFIG_UNUSED: 'A stage whose output reaches no sink (a warning).',
-  CONFIG_REFUSED: 'A plugin found fault with its settings or its place in the graph.',
-  CONFIG_CREATE: 'A plugin refused its settings when it was created.',
-  // frames: the file goes to the dead letter, the run goes on, exit code 1
-  FRAME_UNREADABLE: 'The file cannot be read.',
-  FRAME_TOO_LARGE: 'The file or the image is larger than allowed.',
-  FRAME_EMPTY: 'The file is empty.',
-  FRAME_NOT_AN_IMAGE: 'The file is not an image of a known format.',
-  FRAME_DAMAGED: 'The image is truncated or damaged.',
-  FRAME_UNSUPPORTED: 'The image uses a feature that is not supported.',
-  FRAME_OUTSIDE: 'The file lies outside the watched folder (a symbolic link).',
-  FRAME_STAGE: 'A stage failed on the frame.',
-  FRAME_EXPRESSION: 'An expression failed on the frame.',
-  FRAME_SINK: 'A sink refused the frame.',
-  // the dead letter: exit code 2
-  DEADLETTER_UNKNOWN: 'No film of that id is in the dead letter.',
-  // models: exit code 2 when found before the start, a failed frame when found on a frame
-  BUNDLE_NOT_FOUND: 'The model bundle does not exist.',
-  BUNDLE_DAMAGED: 'A file of the bundle is damaged or does not fit the others.',
-  BUNDLE_SHAPE: 'The image does not have the size that the bundle was trained on.',
-  // training and evaluation: exit code 2
-  TRAINING_DATA: 'The films for training or evaluation cannot be used.',
-  TRAINING_RESUME: 'The checkpoint does not belong to this training.',
-  // models from elsewhere: exit code 2
-  IMPORT_REFUSED: 'The model does not fit what was said of it.',
-  // looking at a running process: exit code 2
-  CONTROL_NOT_RUNNING: 'No process runs the graph of that state folder.',
-  CONTROL_REFUSED: 'The running process cannot give what was asked for.',
-  CONTROL_ADDRESS: 'The page cannot be served at that address.',
-  // fatal: the run ends, exit code 3
-  RUN_STOPPED: 'The run cannot go on: an entry with `onError: stop` failed, or the engine has died.',
-  STATE_UNWRITABLE: 'The folder for the journal and the dead letter cannot be written.',
-  STATE_DAMAGED: 'The journal is damaged.',
-  STATE_LOCKED: 'Another process is using the same journal.',
-  OUTPUT_UNWRITABLE: 'A sink cannot write its output.',
+export const ERRORS = {
+  CONFIG_NOT_FOUND: row(
+    'config',
+    'The pipeline file cannot be read.',
+    'Check the path; the file must be UTF-8 text of at most 1 MiB.',
+  ),
+  CONFIG_SYNTAX: row(
+    'config',
+    'The pipeline file is not valid YAML.',
+    'Look at the caret and the line above it: tabs, a missing quote, a bracket left open.',
+  ),
+  CONFIG_UNKNOWN_KEY: row(
+    'config',
+    'A key that is not known at this place.',
+    'What belongs to the plugin stands under `with:`. `rxray plugins NAME` lists its options.',
+  ),
+  CONFIG_INVALID: row(
+    'config',
+    'A value of the wrong type or out of range, or a missing key.',
+    '`rxray plugins NAME` shows types, ranges and defaults.',
+  ),
+  CONFIG_UNKNOWN_PLUGIN: row(
+    'config',
+    'No plugin of that name and kind is built in or installed.',
+    '`rxray plugins` lists what is built in. A file of your own begins with `./`.',
+  ),
+  CONFIG_PLUGIN_BROKEN: row(
+    'config',
+    'The plugin module cannot be loaded, or does not export a plugin.',
+    "The message is the module's own. It needs `export default defineStage({ … })`.",
+  ),
+  CONFIG_PLUGIN_INCOMPATIBLE: row(
+    'config',
+    'The plugin was made for another version of rxray.',
+    'Update the plugin, or rxray.',
+  ),
+  CONFIG_DUPLICATE_ID: row(
+    'config',
+    'Two entries share an id.',
+    "Give one of them an `id:`. The default is the plugin's name.",
+  ),
+  CONFIG_UNKNOWN_ID: row(
+    'config',
+    '`from` names an id that does not exist.',
+    'Name a source or a stage; nothing comes out of a sink.',
+  ),
+  CONFIG_CYCLE: row(
+    'config',
+    'The graph runs in a circle.',
+    'The message names the loop: change one `from:` of it.',
+  ),
+  CONFIG_EXPRESSION: row(
+    'config',
+    'An expression does not parse.',
+    'See [expressions](pipeline.md#expressions).',
+  ),
+  CONFIG_ENV_MISSING: row(
+    'config',
+    'An environment variable is not set and has no default.',
+    'Set it, or write `${NAME:-default}`.',
+  ),
+  CONFIG_UNUSED: row(
+    'config',
+    'A stage whose output reaches no sink (a warning).',
+    'Name it in a `from:`, or remove it.',
+  ),
+  CONFIG_REFUSED: row(
+    'config',
+    'A plugin found fault with its settings or its place in the graph.',
+    "The message is the plugin's own.",
+  ),
+  CONFIG_CREATE: row(
+    'config',
+    'A plugin refused its settings when it was created.',
+    "The message is the plugin's own.",
+  ),
+  FRAME_UNREADABLE: row('frame', 'The file cannot be read.', 'Check its permissions.', 404),
+  FRAME_TOO_LARGE: row(
+    'frame',
+    'The file or the image is larger than allowed.',
+    'Raise `limits.bytes`, or the option of the stage that the message names.',
+  ),
+  FRAME_EMPTY: row('frame', 'The file is empty.', 'Send it again.'),
+  FRAME_NOT_AN_IMAGE: row(
+    'frame',
+    'The file is not an image of a known format.',
+    "Keep such files out with the source's `exclude`.",
+  ),
+  FRAME_DAMAGED: row('frame', 'The image is truncated or damaged.', 'Send it again.'),
+  FRAME_UNSUPPORTED: row('frame', 'The image uses a feature that is not supported.', 'Convert it.'),
+  FRAME_OUTSIDE: row(
+    'frame',
+    'The file lies outside the watched folder (a symbolic link).',
+    'Put the file itself into the folder.',
+  ),
+  FRAME_STAGE: row('frame', 'A stage failed on the frame.', "The message is the stage's own."),
+  FRAME_EXPRESSION: row(
+    'frame',
+    'An expression failed on the frame.',
+    'A field was not there, or of another type: see [expressions](pipeline.md#expressions).',
+  ),
+  FRAME_SINK: row('frame', 'A sink refused the frame.', "The message is the sink's own."),
+  SINK_UNAVAILABLE: row(
+    'outage',
+    'The receiver of a sink takes nothing now, or its write did not end in time.',
+    'Look at the receiver. The films wait in the journal until it answers.',
+  ),
+  DEADLETTER_UNKNOWN: row(
+    'deadLetter',
+    'No film of that id is in the dead letter.',
+    '`rxray deadletter ls` lists what is.',
+  ),
+  BUNDLE_NOT_FOUND: row(
+    'model',
+    'The model bundle does not exist.',
+    'Check the path, or train one: `rxray train --help`.',
+  ),
+  BUNDLE_DAMAGED: row(
+    'model',
+    'A file of the bundle is damaged or does not fit the others.',
+    'Copy the bundle again.',
+  ),
+  BUNDLE_SHAPE: row(
+    'model',
+    'The image does not have the size that the bundle was trained on.',
+    'Put a `resize` before the model: `bundle.json` says which.',
+  ),
+  TRAINING_DATA: row(
+    'training',
+    'The films for training or evaluation cannot be used.',
+    'The message says which and why.',
+  ),
+  TRAINING_RESUME: row(
+    'training',
+    'The checkpoint does not belong to this training.',
+    'Resume with the same options and films, or begin anew.',
+  ),
+  IMPORT_REFUSED: row(
+    'import',
+    'The model does not fit what was said of it.',
+    'The message says what it takes or gives: correct `--labels`, `--layout`, `--size`, `--range`, `--mean` or `--std`.',
+  ),
+  CONTROL_NOT_RUNNING: row(
+    'control',
+    'No process runs the graph of that state folder.',
+    'Start it with `rxray run`, or name its pipeline file.',
+    503,
+  ),
+  CONTROL_REFUSED: row(
+    'control',
+    'The running process cannot give what was asked for.',
+    "The message is the process's own.",
+  ),
+  CONTROL_ADDRESS: row(
+    'control',
+    'The page cannot be served at that address.',
+    "Another program has the port, or the address is not this machine's: name another with `--page`.",
+  ),
+  RUN_STOPPED: row(
+    'fatal',
+    'The run cannot go on: an entry with `onError: stop` failed, or the engine has died.',
+    "The message is the entry's own. The film comes again at the next start.",
+  ),
+  STATE_UNWRITABLE: row(
+    'fatal',
+    'The folder for the journal and the dead letter cannot be written.',
+    'Check its permissions and the space on the disk, or name another with `state:`.',
+  ),
+  STATE_DAMAGED: row(
+    'fatal',
+    'The journal is damaged.',
+    'It was set aside and the next start begins a new one: films still in the folder are taken again, and sinks know those that they have.',
+  ),
+  STATE_LOCKED: row(
+    'fatal',
+    'Another process is using the same journal.',
+    'End it, or give this pipeline a `state:` of its own.',
+  ),
+  OUTPUT_UNWRITABLE: row(
+    'fatal',
+    'A sink cannot write its output.',
+    'Check the permissions and the space on the disk.',
+  ),
 } as const;
 
-export type ErrorCode = keyof typeof ERROR_CODES;
+export type ErrorCode = keyof typeof ERRORS;
 
 /** A place in the pipeline file, both counted from 1. */
 export interface Location {
@@ -64,7 +268,6 @@ export interface Location {
 export interface ErrorDetails {
   /** The entry of the graph that raised it. */
   readonly component?: string | undefined;
-  readonly location?: Location | undefined;
   readonly cause?: unknown;
 }
 
@@ -72,14 +275,12 @@ export interface ErrorDetails {
 export class RxrayError extends Error {
   readonly code: ErrorCode;
   readonly component: string | undefined;
-  readonly location: Location | undefined;
 
-  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
-    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+  constructor(code: ErrorCode, message: string, { component, cause }: ErrorDetails = {}) {
+    super(message, cause === undefined ? undefined : { cause });
     this.name = 'RxrayError';
     this.code = code;
-    this.component = details.component;
-    this.location = details.location;
+    this.component = component;
   }
 
   /** Errors of another copy of this class count, too: a plugin may have been loaded with its own rxray. */
@@ -89,21 +290,21 @@ export class RxrayError extends Error {
       value instanceof Error &&
       'code' in value &&
       typeof value.code === 'string' &&
-      Object.hasOwn(ERROR_CODES, value.code)
+      Object.hasOwn(ERRORS, value.code)
     );
   }
 }
 
 /**
- * Thrown by a sink whose receiver takes nothing now and may later: no frame is at fault. The host asks again
+ * Thrown by a sink whose receiver takes nothing now and may later: no frame is at fault. The host tries again
  * with growing waits, at the earliest after `retryAfterMs`, and the frames wait in the journal meanwhile.
  */
-export class Unavailable extends Error {
+export class Unavailable extends RxrayError {
   constructor(
     message: string,
     readonly retryAfterMs = 0,
   ) {
-    super(message);
+    super('SINK_UNAVAILABLE', message);
     this.name = 'Unavailable';
   }
 }
@@ -115,7 +316,17 @@ export function messageOf(thrown: unknown): string {
   return String(thrown);
 }
 
-/** Whether the error ends the run: there is no place to write, or the graph wants it so. Others cost a frame. */
-export function isFatal({ code }: RxrayError): boolean {
-  return /^(?:STATE|OUTPUT|RUN)_/.test(code);
+/** The kind of an error of ours; undefined for whatever else was thrown. */
+export function errorKind(thrown: unknown): ErrorKind | undefined {
+  return thrown instanceof RxrayError ? ERRORS[thrown.code].kind : undefined;
+}
+
+/** Whether the error ends the run: there is no place to write, or the graph demands it. Others cost a frame. */
+export function isFatal(thrown: unknown): thrown is RxrayError {
+  return errorKind(thrown) === 'fatal';
+}
+
+/** The exit code of a command that this has ended: what nobody expected is fatal. */
+export function exitCodeOf(thrown: unknown): number {
+  return thrown instanceof RxrayError ? ERRORS[thrown.code].exit : ERROR_KINDS.fatal.exit;
 }

@@ -1,18 +1,30 @@
 import { expect } from 'chai';
 import { readFileSync } from 'node:fs';
-import { ERROR_CODES, RxrayError } from '../../src/core/errors.js';
+import { ERRORS_FILE, errorsText } from '../../scripts/errors.js';
+import { errorKind, ERRORS, exitCodeOf, isFatal, RxrayError, Unavailable } from '../../src/core/errors.js';
 import { ExpressionSyntaxError } from '../../src/core/expression.js';
 import { toPlainError } from '../../src/core/workers/wire.js';
 
-describe('the error codes', () => {
-  it('and their page in the docs say the same', () => {
-    const page = readFileSync(new URL('../../docs/errors.md', import.meta.url), 'utf8');
-    const rows = [...page.matchAll(/^\| `([A-Z_]+)` *\| (.*?) *\|/gm)].map(([, code, meaning]) => [
-      code,
-      meaning,
+describe('the table of errors', () => {
+  it('and its page in the docs are equal', async () => {
+    expect(readFileSync(ERRORS_FILE, 'utf8')).to.equal(await errorsText());
+  });
+
+  it('has the consequences of an error as columns', () => {
+    const film = new RxrayError('FRAME_DAMAGED', 'cut off');
+    const disk = new RxrayError('STATE_UNWRITABLE', 'the disk is full');
+    const receiver = new Unavailable('nobody answers', 5);
+    expect([film, disk, receiver, new Error()].map(errorKind)).to.deep.equal([
+      'frame',
+      'fatal',
+      'outage',
+      undefined,
     ]);
-    expect(Object.fromEntries(rows)).to.deep.equal(ERROR_CODES);
-    expect(rows).to.have.length(Object.keys(ERROR_CODES).length);
+    expect([film, disk, receiver, new Error()].map(isFatal)).to.deep.equal([false, true, false, false]);
+    expect([film, disk, new RxrayError('CONFIG_CYCLE', ''), 'thrown'].map(exitCodeOf)).to.deep.equal([
+      1, 3, 2, 3,
+    ]);
+    expect(ERRORS.FRAME_UNREADABLE).to.include({ kind: 'frame', exit: 1, status: 404 });
   });
 });
 

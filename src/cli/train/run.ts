@@ -4,7 +4,7 @@ import { basename, dirname, isAbsolute, resolve } from 'node:path';
 import { SingleBar } from 'cli-progress';
 import { parse } from 'yaml';
 import { z } from 'zod';
-import { RxrayError, messageOf } from '../../core/errors.js';
+import { errorKind, messageOf, RxrayError } from '../../core/errors.js';
 import type { Log } from '../../core/plugin.js';
 import { Engine } from '../../engine/index.js';
 import type { Bundle, PreprocessingStep } from '../../models/bundle.js';
@@ -135,7 +135,7 @@ export async function run(
     }
     report.bundle(bundle, out);
   } catch (error) {
-    const wrongUse = error instanceof RxrayError && error.code.startsWith('TRAINING_');
+    const wrongUse = error instanceof RxrayError && errorKind(error) === 'training';
     if (!wrongUse && !abort.signal.aborted) throw error;
     report.say(wrongUse ? `${error.code} ${error.message}` : 'stopped before the training began');
     process.exitCode = wrongUse ? EXIT.usage : EXIT.filmsFailed;

@@ -140,7 +140,7 @@ async function make<N extends Pipeline['sources' | 'stages' | 'sinks'][number], 
       adopt(container, kind, id, plugin);
       made.set(id, plugin);
     } catch (thrown) {
-      if (thrown instanceof RxrayError && isFatal(thrown)) throw thrown;
+      if (isFatal(thrown)) throw thrown;
       const code = thrown instanceof RxrayError ? thrown.code : 'CONFIG_CREATE';
       issues.push({ severity: 'error', code, message: messageOf(thrown), component: id, location });
     }

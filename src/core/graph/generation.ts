@@ -372,7 +372,7 @@ function whole(sinks: number): OperatorFunction<Settlement, Through> {
   return concatMap(({ sink, token: { ticket }, frame, parked = false, thrown }) => {
     const state = open.get(ticket) ?? { left: sinks, frame: null, confirmed: [], refused: [] };
     if (thrown !== undefined) {
-      if (thrown instanceof RxrayError && isFatal(thrown)) throw thrown;
+      if (isFatal(thrown)) throw thrown;
       ticket.refuse(sink, thrown, 'FRAME_SINK');
       state.refused.push(sink);
     } else if (frame !== null && !parked) {

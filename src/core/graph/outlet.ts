@@ -2,7 +2,7 @@ import { deserialize, serialize } from 'node:v8';
 import { ExponentialBackoff, type IBackoff } from 'cockatiel';
 import { Observable, type OperatorFunction, type Subscriber } from 'rxjs';
 import type { OnError, SinkRetry } from '../config/pipeline.js';
-import { isFatal, messageOf, RxrayError, Unavailable } from '../errors.js';
+import { errorKind, isFatal, messageOf, RxrayError, Unavailable } from '../errors.js';
 import { withoutPixels, type Frame } from '../frame.js';
 import type { Journal } from '../journal/journal.js';
 import type { Film } from '../journal/protocol.js';
@@ -202,8 +202,8 @@ export class Outlet {
       await sink.write(items.map(({ frame }) => frame));
     } catch (thrown) {
       if (this.#subscriber?.closed === true) return;
-      if (thrown instanceof RxrayError && isFatal(thrown)) throw thrown;
-      const outage = thrown instanceof Unavailable;
+      if (isFatal(thrown)) throw thrown;
+      const outage = errorKind(thrown) === 'outage';
       const [only, ...others] = items;
       if (only === undefined) return;
       if (others.length > 0 && !outage) {
@@ -213,12 +213,10 @@ export class Outlet {
         }
         return;
       }
-      if (
-        thrown instanceof RxrayError ||
-        (others.length === 0 && this.#strike(only, outage) >= retry.attempts)
-      ) {
-        // Whoever refuses a film is there.
-        if (thrown instanceof RxrayError) this.#comeUp();
+      const refused = thrown instanceof RxrayError && !outage;
+      if (refused || (others.length === 0 && this.#strike(only, outage) >= retry.attempts)) {
+        // A sink that rejects a film is reachable.
+        if (refused) this.#comeUp();
         await this.#settle(only, thrown);
         return;
       }
