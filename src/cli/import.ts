@@ -8,6 +8,7 @@ import type { Classification } from '../core/frame.js';
 import { Engine } from '../engine/index.js';
 import type { PreprocessingStep } from '../models/bundle.js';
 import { importClassifier, openOnnxClassifier, type OnnxInput } from '../training/import-classifier.js';
+import { requireBundlePlace } from '../training/write-bundle.js';
 import { builtInRegistry } from '../host/builtins.js';
 import { EXIT } from './exit.js';
 import { createLog } from './log.js';
@@ -67,10 +68,11 @@ export function importCommand(program: Command): void {
 async function importModel(model: string, flags: Flags): Promise<number> {
   const engine = new Engine();
   try {
+    const out = resolve(flags.out);
+    await requireBundlePlace(out);
     const opened = await openOnnxClassifier(model, engine);
     const known = await complete(flags, opened.input);
     if (known === undefined) return EXIT.usage;
-    const out = resolve(flags.out);
     const { width, height } = known;
     const usual: PreprocessingStep[] = [
       { use: 'decode', with: {} },

@@ -199,6 +199,11 @@ export const ERRORS = {
     'The image does not have the size that the bundle was trained on.',
     'Put a `resize` before the model: `bundle.json` says which.',
   ),
+  BUNDLE_PLACE: row(
+    'training',
+    'The folder for a new bundle holds other files, or cannot be written.',
+    'Give `--out` a new folder, an empty one, or one with an earlier bundle.',
+  ),
   TRAINING_DATA: row(
     'training',
     'The films for training or evaluation cannot be used.',

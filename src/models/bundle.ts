@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { referenceSchema } from './reference.js';
@@ -8,7 +9,12 @@ import { referenceSchema } from './reference.js';
 const step = z.strictObject({ use: z.string(), with: z.record(z.string(), z.unknown()).default({}) });
 export type PreprocessingStep = z.output<typeof step>;
 
-const file = z.strictObject({ path: z.string(), sha256: z.string() });
+/** A file of the bundle, by its name in the bundle's folder. */
+const file = z.strictObject({
+  path: z.string().regex(/^(?!\.\.?$)[^/\\]+$/, 'expected the name of a file in the folder of the bundle'),
+  sha256: z.string(),
+});
+export type StoredFile = z.output<typeof file>;
 
 /** How films are scored for anomaly: by an AnoGAN in one of three ways, or by a memory of patches. */
 export const ANOMALY_METHODS = ['search', 'encoder', 'refine', 'patchcore'] as const;
@@ -42,6 +48,9 @@ export const bundleSchema = z.strictObject({
   files: z
     .record(z.string(), file)
     .describe('By role: `model`; or `search`, `features`, `generator`, `discriminator`, `encoder`.'),
+  card: file
+    .optional()
+    .describe('The model card as it was written: a card that was edited since is not replaced.'),
   reference: z
     .partialRecord(z.enum(ANOMALY_METHODS), referenceSchema)
     .optional()
@@ -110,9 +119,9 @@ export async function readBundle(dir: string): Promise<Bundle> {
   const path = join(dir, 'bundle.json');
   let text: string;
   try {
-    text = await readFile(path, 'utf8');
+    text = new TextDecoder().decode(await readRegularFile(path));
   } catch (cause) {
-    throw new BundleError('missing', `no model bundle at ${dir}: ${path} cannot be read`, { cause });
+    throw new BundleError('missing', `no model bundle at ${dir}: ${path} cannot be read${whyOf(cause)}`, { cause });
   }
   let json: unknown;
   try {
@@ -142,9 +151,9 @@ export async function readBundleFile(dir: string, bundle: Bundle, role: string):
   const path = join(dir, entry.path);
   let bytes: Uint8Array;
   try {
-    bytes = await readFile(path);
+    bytes = await readRegularFile(path);
   } catch (cause) {
-    throw new BundleError('missing', `${path}, named by bundle.json, cannot be read`, { cause });
+    throw new BundleError('missing', `${path}, named by bundle.json, cannot be read${whyOf(cause)}`, { cause });
   }
   const found = sha256(bytes);
   if (found !== entry.sha256) {
@@ -156,32 +165,22 @@ export async function readBundleFile(dir: string, bundle: Bundle, role: string):
   return bytes;
 }
 
-/**
- * Writes a bundle beside its place and renames it there, so that a reader never sees half of one.
- * `files` maps roles to bytes; each becomes `<role>.onnx`. `card` becomes `README.md`.
- */
-export async function writeBundle(
-  dir: string,
-  bundle: Omit<Bundle, 'files'>,
-  files: Readonly<Record<string, Uint8Array>>,
-  card: string,
-): Promise<Bundle> {
-  const part = `${dir}.part-${process.pid}`;
-  await rm(part, { recursive: true, force: true });
-  await mkdir(part, { recursive: true });
-  const whole: Bundle = { ...bundle, files: {} };
-  for (const [role, bytes] of Object.entries(files)) {
-    const path = `${role}.onnx`;
-    await writeFile(join(part, path), bytes);
-    whole.files[role] = { path, sha256: sha256(bytes) };
+/** The bytes of a file; a pipe or a device is refused instead of waited for. */
+async function readRegularFile(path: string): Promise<Uint8Array> {
+  const handle = await open(path, process.platform === 'win32' ? constants.O_RDONLY : constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    if (!(await handle.stat()).isFile()) throw new Error('it is not a regular file');
+    return await handle.readFile();
+  } finally {
+    await handle.close();
   }
-  await writeFile(join(part, 'bundle.json'), `${JSON.stringify(bundleSchema.parse(whole), null, 2)}\n`);
-  await writeFile(join(part, 'README.md'), card);
-  await rm(dir, { recursive: true, force: true });
-  await rename(part, dir);
-  return whole;
 }
 
-function sha256(bytes: Uint8Array): string {
+function whyOf(cause: unknown): string {
+  return cause instanceof Error ? ` (${cause.message})` : '';
+}
+
+/** SHA-256 in hexadecimal, as a bundle records it. */
+export function sha256(bytes: Uint8Array | string): string {
   return createHash('sha256').update(bytes).digest('hex');
 }

@@ -6,7 +6,8 @@ import {
   type AnomalyScore,
   type SearchSettings,
 } from '../models/anomaly-scorer.js';
-import { writeBundle, type Bundle } from '../models/bundle.js';
+import type { Bundle } from '../models/bundle.js';
+import { writeBundle } from './write-bundle.js';
 import { exportAnogan, exportEncoder, turnLatentSpace } from '../models/index.js';
 import { referenceOf } from '../models/reference.js';
 import {

@@ -1,5 +1,6 @@
 import type { Engine, HostTensors } from '../engine/index.js';
-import { writeBundle, type Bundle, type PreprocessingStep } from '../models/bundle.js';
+import type { Bundle, PreprocessingStep } from '../models/bundle.js';
+import { writeBundle } from './write-bundle.js';
 import { exportResnet, type ResnetExport, type ResnetOptions } from '../models/index.js';
 import { modelCard } from './card.js';
 import { classifierMetrics, type LabelledFilms } from './classifier.js';

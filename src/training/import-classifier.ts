@@ -7,7 +7,8 @@ import type { StageResult } from '../core/frame.js';
 import type { Log } from '../core/plugin.js';
 import type { PluginRegistry } from '../core/plugins/registry.js';
 import type { Engine, EngineSession, HostTensors } from '../engine/index.js';
-import { writeBundle, type Bundle, type PreprocessingStep } from '../models/bundle.js';
+import type { Bundle, PreprocessingStep } from '../models/bundle.js';
+import { writeBundle } from './write-bundle.js';
 import { openModel } from './evaluation/score.js';
 import { phantomCheck, savePhantom } from './phantom-check.js';
 import { imagesOf, prepareFilms, resolveChain, type PreparedFilms } from './preprocess.js';
@@ -132,12 +133,13 @@ export async function importClassifier(
       data: { name: 'unknown', license: 'unknown', source: settings.source, fingerprint: '', counts: {} },
       training: {},
     };
-    const bundle = await writeBundle(out, described, { model: bytes }, cardOf(described));
-    const model = await openModel(out, 'classifier', {}, { registry, engine, log, stateDir: temporary });
-    const [result] = await model.score([{ ...prepared, channels: 1 }]);
-    await model.dispose();
+    // The stage that serves it has the last word, before an earlier bundle is replaced.
+    const trial = join(temporary, 'bundle');
+    await writeBundle(trial, described, { model: bytes }, cardOf(described));
+    const model = await openModel(trial, 'classifier', {}, { registry, engine, log, stateDir: temporary });
+    const [result] = await model.score([{ ...prepared, channels: 1 }]).finally(() => model.dispose());
     if (result === undefined) throw refused('the stage gave no result');
-    return { bundle, result };
+    return { bundle: await writeBundle(out, described, { model: bytes }, cardOf(described)), result };
   } catch (cause) {
     throw cause instanceof RxrayError ? cause : refused(messageOf(cause), cause);
   } finally {

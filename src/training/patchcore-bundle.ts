@@ -1,7 +1,8 @@
 import { basename } from 'node:path';
 import { RxrayError, messageOf } from '../core/errors.js';
 import { readInitializers, type Engine, type HostTensors } from '../engine/index.js';
-import { readBundle, readBundleFile, writeBundle, type Bundle } from '../models/bundle.js';
+import { readBundle, readBundleFile, type Bundle } from '../models/bundle.js';
+import { writeBundle } from './write-bundle.js';
 import {
   exportPatchcore,
   PATCH_LAYERS,

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { expect } from 'chai';
 import type { Bundle } from '../../src/models/bundle.js';
-import { writeBundle } from '../../src/models/bundle.js';
+import { writeBundle } from '../../src/training/write-bundle.js';
 import { exportResnet, initResnet } from '../../src/models/index.js';
 import { film } from '../support/films.js';
 import { GRAPH, Lab } from '../support/lab.js';

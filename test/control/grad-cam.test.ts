@@ -6,7 +6,8 @@ import { GradCam } from '../../src/control/grad-cam.js';
 import type { Model } from '../../src/control/models.js';
 import type { Image } from '../../src/core/frame.js';
 import { Engine } from '../../src/engine/index.js';
-import { readBundle, writeBundle } from '../../src/models/bundle.js';
+import { readBundle } from '../../src/models/bundle.js';
+import { writeBundle } from '../../src/training/write-bundle.js';
 import { exportResnet, initResnet } from '../../src/models/index.js';
 import { bundleOf } from '../support/bundles.js';
 

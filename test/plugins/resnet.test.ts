@@ -8,7 +8,7 @@ import { RxrayError } from '../../src/core/errors.js';
 import type { Classification, Frame, Image } from '../../src/core/frame.js';
 import type { BatchStage, LintContext, LintMessage } from '../../src/core/plugin.js';
 import { Engine, traceToOnnx } from '../../src/engine/index.js';
-import { writeBundle } from '../../src/models/bundle.js';
+import { writeBundle } from '../../src/training/write-bundle.js';
 import resnet, { classify, softmax } from '../../src/plugins/resnet.js';
 import { makeFrame, stageContract } from '../../src/testing.js';
 import { bundleOf, toyAnogan, toyClassifier, withEngine } from '../support/bundles.js';

@@ -1,5 +1,6 @@
 import { Engine } from '../../src/engine/index.js';
-import { writeBundle, type Bundle } from '../../src/models/bundle.js';
+import type { Bundle } from '../../src/models/bundle.js';
+import { writeBundle } from '../../src/training/write-bundle.js';
 import {
   exportAnogan,
   exportEncoder,

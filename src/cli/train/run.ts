@@ -12,6 +12,7 @@ import { metricLines, type About } from '../../training/card.js';
 import { readDataset } from '../../training/dataset.js';
 import { THUMBNAIL_CHAIN } from '../../training/near-duplicates.js';
 import { prepareFilms, resolveChain } from '../../training/preprocess.js';
+import { requireBundlePlace } from '../../training/write-bundle.js';
 import type { Made, Recipe } from '../../training/recipe.js';
 import { builtInRegistry } from '../../host/builtins.js';
 import { columnsOf } from '../columns.js';
@@ -67,6 +68,7 @@ export async function run(
     // What a person may have mistyped is read before all the films are.
     const about = await aboutOf(options);
     const chain = await chainOf(options.preprocess, usual);
+    await requireBundlePlace(out);
     const dataset = await readDataset(options.data, {
       validation: options.validation,
       seed: options.seed,
