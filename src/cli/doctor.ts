@@ -54,7 +54,7 @@ export async function examine(folder: string): Promise<Check[]> {
     memory(),
     await library('Inference', 'onnxruntime-node', loads('onnxruntime-node')),
     ...(await devices()),
-    tensorflow(),
+    await tensorflow(),
     await library('Decoding', 'sharp', libvips),
     await library('CLAHE, resize', 'opencv-wasm', equaliseSomething),
     await library('Journal', 'libsql', loads('libsql')),
@@ -125,15 +125,15 @@ async function devices(): Promise<Check[]> {
   }));
 }
 
-function tensorflow(): Check {
+async function tensorflow(): Promise<Check> {
+  const { TENSORFLOW_INSTALL } = await import('../engine/index.js');
   const found = ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node'].find(isInstalled);
   if (found !== undefined) return { name: 'TensorFlow', status: 'ok', found: `${found} ${versionOf(found)}` };
   return {
     name: 'TensorFlow',
     status: 'warning',
     found: 'not installed; only `runtime: tensorflow` needs it',
-    remedy:
-      'npm install --no-save --ignore-scripts=false @tensorflow/tfjs-node-gpu (without a GPU: tfjs-node)',
+    remedy: TENSORFLOW_INSTALL,
   };
 }
 

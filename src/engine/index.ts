@@ -32,4 +32,4 @@ export { probeDevices } from './probe-devices.js';
 export { joinLoop, type LoopPlan } from './join-loop.js';
 export { toOnnx, type ExportOptions, type LayersModel } from './to-onnx.js';
 export { compile, type CompiledFunction } from './compile.js';
-export { loadTensorFlow, runtimeOn, type TensorFlowRuntime } from './tensorflow.js';
+export { loadTensorFlow, TENSORFLOW_INSTALL, runtimeOn, type TensorFlowRuntime } from './tensorflow.js';

@@ -1,6 +1,8 @@
 import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
 import * as tf from '@tensorflow/tfjs-core';
 import { EngineError } from './errors.js';
+import { allowExplicitPadding } from './explicit-padding.js';
 import { registerAllGradients } from './gradients/index.js';
 import { fromNumbers } from './graph.js';
 import type { HostTensors } from './host-tensor.js';
@@ -8,8 +10,12 @@ import type { TensorMap, TraceableFunction } from './trace.js';
 
 /** The packages of `runtime: tensorflow`, the preferred first. */
 const PACKAGES = ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node'] as const;
-const INSTALL_LINE =
-  'npm install @tensorflow/tfjs-node-gpu --ignore-scripts=false   (or @tensorflow/tfjs-node without a GPU)';
+const BUILD_SCRIPT = fileURLToPath(new URL('../../scripts/tensorflow-node.sh', import.meta.url));
+
+/** How to install native TensorFlow: with Google's download of libtensorflow, and without. */
+export const TENSORFLOW_INSTALL =
+  'npm install @tensorflow/tfjs-node-gpu --ignore-scripts=false (without a GPU: @tensorflow/tfjs-node); ' +
+  `where libtensorflow cannot be downloaded: bash ${BUILD_SCRIPT} .`;
 
 /** A TensorFlow.js backend that runs functions eagerly. */
 export interface TensorFlowRuntime {
@@ -31,6 +37,7 @@ export async function loadTensorFlow(
   for (const name of PACKAGES) {
     try {
       await importPackage(name);
+      allowExplicitPadding('tensorflow');
       return await runtimeOn('tensorflow');
     } catch (error) {
       failures.push(
@@ -40,7 +47,7 @@ export async function loadTensorFlow(
   }
   throw new EngineError(
     'missing-package',
-    `The runtime "tensorflow" needs a package that is not installed or does not load. Install it with: ${INSTALL_LINE}. ` +
+    `The runtime "tensorflow" needs a package that is not installed or does not load. Install it with: ${TENSORFLOW_INSTALL}. ` +
       `Tried ${failures.join('; ')}`,
   );
 }

@@ -82,13 +82,18 @@ export interface PatchMemory {
 export function exportPatchcore(parameters: HostTensors, memory: PatchMemory, options: PatchcoreOptions): Uint8Array {
   const variables = { ...backboneOf(parameters, options), ...memory };
   return traceToOnnx(
-    ({ images }, given) => ({ distances: distances(options, given, images as tf.Tensor4D) }),
+    ({ images }, given) => ({ distances: patchDistances(options, given, images as tf.Tensor4D) }),
     { images: imagesOf(options) },
     { variables, freeze: true, batch: 'symbolic', metadata: metadataOf(options) },
   ).bytes;
 }
 
-function distances(options: PatchcoreOptions, given: TensorMap, images: tf.Tensor4D): tf.Tensor {
+/**
+ * Images [N,S,S,1], 0..1 → Euclidean distances [N,rows·columns,M] of every patch to every remembered one.
+ *
+ * @param given the network's parameters and the {@link PatchMemory}.
+ */
+export function patchDistances(options: PatchcoreOptions, given: TensorMap, images: tf.Tensor4D): tf.Tensor {
   const { mean, projection, memory } = given as Record<keyof PatchMemory, tf.Tensor>;
   const features = patchFeatures(options, new ForwardPass(given, false), images);
   const [n, rows, columns, channels] = features.shape;

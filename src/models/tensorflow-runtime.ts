@@ -4,6 +4,8 @@ import type { HostTensor, HostTensors } from '../engine/index.js';
 import type { SearchNetworks } from './anomaly-scorer.js';
 import type { TensorflowTask } from './tensorflow-worker.js';
 
+const ARCHITECTURES: ReadonlySet<unknown> = new Set(['resnet', 'dcgan', 'patchcore']);
+
 /**
  * Runs a bundle's network as the TensorFlow.js function that it was exported from, with the weights out
  * of its ONNX files, in a thread of its own.
@@ -24,11 +26,14 @@ export class TensorflowRuntime implements SearchNetworks {
     architecture: Readonly<Record<string, unknown>>,
     files: readonly Uint8Array[],
   ): Promise<TensorflowRuntime> {
-    if (architecture.name !== 'resnet' && architecture.name !== 'dcgan') {
+    if (!ARCHITECTURES.has(architecture.name)) {
       throw new Error(
-        `\`runtime: tensorflow\` runs bundles trained by rxray (resnet, dcgan), this one is "${String(architecture.name)}": use \`runtime: onnx\``,
+        `\`runtime: tensorflow\` runs bundles trained by rxray (${[...ARCHITECTURES].join(', ')}), this one is ` +
+          `"${String(architecture.name)}": use \`runtime: onnx\``,
       );
     }
+    // TensorFlow writes what it found of the processor to standard error, unless told otherwise.
+    process.env.TF_CPP_MIN_LOG_LEVEL ??= '2';
     const runtime = new TensorflowRuntime();
     try {
       await runtime.#thread.run({ do: 'open', architecture, files });
@@ -44,16 +49,24 @@ export class TensorflowRuntime implements SearchNetworks {
     return this.#thread.run({ do: 'classify', images });
   }
 
-  async features(images: HostTensor): Promise<HostTensor> {
-    const { features } = await this.#thread.run({ do: 'features', images });
-    if (features === undefined) throw new Error('the feature network returns no "features"');
-    return features;
+  /** images [N,64,64,1] → the discriminator's features [N,4,4,C]. */
+  features(images: HostTensor): Promise<HostTensor> {
+    return this.#one('features', { do: 'features', images });
   }
 
-  async encode(images: HostTensor): Promise<HostTensor> {
-    const { z } = await this.#thread.run({ do: 'encode', images });
-    if (z === undefined) throw new Error('the encoder returns no "z"');
-    return z;
+  /** images [N,64,64,1] → z [N,zDim]. */
+  encode(images: HostTensor): Promise<HostTensor> {
+    return this.#one('z', { do: 'encode', images });
+  }
+
+  /** images [N,S,S,1] → distances [N,patches,M] to the remembered patches. */
+  distances(images: HostTensor): Promise<HostTensor> {
+    return this.#one('distances', { do: 'distances', images });
+  }
+
+  /** How many tensors TensorFlow holds: the weights, between two batches. */
+  async tensorCount(): Promise<number> {
+    return Number((await this.#one('tensors', { do: 'memory' })).data[0]);
   }
 
   search(feeds: HostTensors): Promise<HostTensors> {
@@ -62,5 +75,11 @@ export class TensorflowRuntime implements SearchNetworks {
 
   dispose(): Promise<void> {
     return this.#thread.destroy();
+  }
+
+  async #one(name: string, task: TensorflowTask): Promise<HostTensor> {
+    const { [name]: tensor } = await this.#thread.run(task);
+    if (tensor === undefined) throw new Error(`TensorFlow.js returned no "${name}"`);
+    return tensor;
   }
 }

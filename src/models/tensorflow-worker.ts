@@ -11,6 +11,7 @@ import { DCGAN_IMAGE_SIZE, discriminatorFeatures, type DcganOptions } from './dc
 import { encode } from './izi-encoder.js';
 import { anomalyLosses, searchStep } from './latent-search.js';
 import { ForwardPass } from './layers.js';
+import { patchDistances, type PatchcoreOptions } from './patch-core.js';
 import { resnetClassify, type ResnetOptions } from './resnet.js';
 
 /** What the runtime asks of its thread. */
@@ -21,8 +22,9 @@ export type TensorflowTask =
       /** ONNX files whose constants are the weights. */
       readonly files: readonly Uint8Array[];
     }
-  | { readonly do: 'classify' | 'features' | 'encode'; readonly images: HostTensor }
-  | { readonly do: 'search'; readonly feeds: HostTensors };
+  | { readonly do: 'classify' | 'features' | 'encode' | 'distances'; readonly images: HostTensor }
+  | { readonly do: 'search'; readonly feeds: HostTensors }
+  | { readonly do: 'memory' };
 
 interface Network {
   readonly runtime: TensorFlowRuntime;
@@ -62,8 +64,22 @@ export default async function handle(task: TensorflowTask): Promise<HostTensors>
         { images: task.images },
         {},
       );
+    case 'distances':
+      return runtime.run(
+        ({ images }) => ({
+          distances: patchDistances(
+            architecture as unknown as PatchcoreOptions,
+            weights,
+            images as tf.Tensor4D,
+          ),
+        }),
+        { images: task.images },
+        {},
+      );
     case 'search':
       return search(opened, task.feeds);
+    case 'memory':
+      return { tensors: { data: Int32Array.of(tf.memory().numTensors), dims: [] } };
   }
 }
 

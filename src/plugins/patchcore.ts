@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { imageOf, type Anomaly, type Image } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
 import { Engine } from '../engine/engine.js';
-import { readInitializers, type EngineSession } from '../engine/index.js';
+import { readInitializers, type HostTensor } from '../engine/index.js';
 import { resize } from '../imaging/opencv.js';
 import type { Bundle } from '../models/bundle.js';
 import { inputTensor } from '../models/input-tensor.js';
@@ -19,8 +19,7 @@ import {
   requireSize,
 } from './shared/bundle.js';
 
-const { bundle, device } = modelOptions;
-const options = z.strictObject({ bundle, device });
+const options = z.strictObject(modelOptions);
 
 export default defineStage({
   name: 'patchcore',
@@ -35,7 +34,10 @@ export default defineStage({
     const engine = get(Engine);
     const bytes = await openBundleFile(dir, opened, 'model', id);
     const score = z.enum(PATCH_SCORES).parse(opened.architecture.score);
-    const open = (): Promise<EngineSession> => engine.load(bytes, { name: id, device: settings.device });
+    const open = (): Promise<Network> =>
+      settings.runtime === 'tensorflow'
+        ? openTensorflow(opened, bytes)
+        : openOnnx(bytes, engine, id, settings.device);
     const { network, memory } = await orDamaged(dir, 'model', id, async () => {
       const { memory: patches } = readInitializers(bytes);
       if (patches === undefined) throw new Error('it holds no "memory"');
@@ -47,8 +49,7 @@ export default defineStage({
       async processBatch(frames) {
         requireSize(frames, opened, id);
         const images = inputTensor(frames.map(imageOf), opened.input);
-        const { distances } = await network.use((session) => session.run({ images }));
-        if (distances === undefined) throw new Error('the network returns no "distances"');
+        const distances = await network.use((current) => current.distances(images));
         const scores = patchScores(distances, memory, score);
         return frames.flatMap((frame, i) => {
           const found = scores[i];
@@ -60,6 +61,34 @@ export default defineStage({
     };
   },
 });
+
+interface Network {
+  /** images [N,S,S,1] → distances [N,patches,M]. */
+  distances(images: HostTensor): Promise<HostTensor>;
+  dispose(): Promise<void>;
+}
+
+async function openOnnx(
+  bytes: Uint8Array,
+  engine: Engine,
+  id: string,
+  device: z.output<typeof options>['device'],
+): Promise<Network> {
+  const session = await engine.load(bytes, { name: id, device });
+  return {
+    async distances(images) {
+      const { distances } = await session.run({ images });
+      if (distances === undefined) throw new Error('the network returns no "distances"');
+      return distances;
+    },
+    dispose: () => session.dispose(),
+  };
+}
+
+async function openTensorflow({ architecture }: Bundle, bytes: Uint8Array): Promise<Network> {
+  const { TensorflowRuntime } = await import('../models/tensorflow-runtime.js');
+  return TensorflowRuntime.open(architecture, [bytes]);
+}
 
 /** The result on the frame. */
 function anomaly({ anomalyScore, rawSum, map }: PatchScore, { input, reference }: Bundle): Anomaly {

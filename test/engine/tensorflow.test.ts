@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'chai';
+import { existsSync } from 'node:fs';
 import {
   Engine,
   EngineError,
@@ -20,13 +21,16 @@ const network: TraceableFunction = ({ x }, { kernel }) => {
 describe('the TensorFlow runtime', () => {
   before(useCpuBackend);
 
-  it('gives the install line when no package is there', async () => {
+  it('gives the install line and the build script when no package is there, and takes no slow substitute', async () => {
     let error: unknown;
     await loadTensorFlow(() => Promise.reject(new Error('Cannot find package'))).catch((reason: unknown) => {
       error = reason;
     });
     expect(error).to.be.instanceOf(EngineError).with.property('code', 'missing-package');
-    expect((error as Error).message).to.match(/npm install @tensorflow\/tfjs-node-gpu/);
+    const { message } = error as Error;
+    expect(message).to.match(/npm install @tensorflow\/tfjs-node-gpu --ignore-scripts=false/);
+    const script = /bash (\S+tensorflow-node\.sh) \./.exec(message)?.[1] ?? '';
+    expect(existsSync(script), script).to.equal(true);
   });
 
   it('runs the function that the engine traces, with the same results (here on the CPU backend)', async () => {

@@ -1,4 +1,3 @@
-import { createRequire } from 'node:module';
 import { expect } from 'chai';
 import * as tf from '@tensorflow/tfjs-core';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -261,27 +260,7 @@ describe('resnet', () => {
       for (const stage of stages) await stage.dispose?.();
     });
   });
-
-  it('says how to install native TensorFlow where there is none, and takes no slow substitute', async function () {
-    for (const name of ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node']) {
-      if (isInstalled(name)) this.skip();
-    }
-    const error: unknown = await open({ runtime: 'tensorflow' }).catch((thrown: unknown) => thrown);
-    expect(error).to.be.instanceOf(Error).and.not.include({ code: 'BUNDLE_DAMAGED' });
-    expect((error as Error).message).to.match(
-      /npm install @tensorflow\/tfjs-node-gpu --ignore-scripts=false/,
-    );
-  });
 });
-
-function isInstalled(name: string): boolean {
-  try {
-    createRequire(import.meta.url).resolve(name);
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 describe('softmax and classify', () => {
   it('turn logits into probabilities without overflowing', () => {

@@ -14,7 +14,7 @@ import { countFlops, trainedSize } from '../count-flops.js';
 import { onnxFile } from '../onnx-file.js';
 import { ours } from '../ours.js';
 import { pytorch } from '../pytorch.js';
-import { wasm } from '../wasm.js';
+import { tfjs } from '../tfjs.js';
 
 const EXPORTED = 'exported ONNX';
 
@@ -41,7 +41,11 @@ export function resnetInference(options: ResnetOptions, batchSize: number): Work
         { depth, size: inputSize, classes, batch: batchSize },
         setting,
       );
-      const peers = [torch, await wasm(forward, parameters, images)];
+      const peers = [
+        torch,
+        await tfjs('wasm', forward, parameters, images),
+        await tfjs('tensorflow', forward, parameters, images),
+      ];
       if ('missing' in torch) return [{ name: EXPORTED, missing: 'nobody to export it' }, ...peers];
       const path = join(setting.folder, `resnet-${depth}-${inputSize}.onnx`);
       await torch.exportOnnx(path);

@@ -1,0 +1,102 @@
+import { expect } from 'chai';
+import { readdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import type { Frame, StageResult } from '../../src/core/frame.js';
+import type { BatchStage, PluginOf } from '../../src/core/plugin.js';
+import { Engine } from '../../src/engine/index.js';
+import { phantomFilm } from '../../src/imaging/phantom.js';
+import { bundleSchema, type Bundle } from '../../src/models/bundle.js';
+import { inputTensor } from '../../src/models/input-tensor.js';
+import { TensorflowRuntime } from '../../src/models/tensorflow-runtime.js';
+import anogan from '../../src/plugins/anogan.js';
+import patchcore from '../../src/plugins/patchcore.js';
+import resnet from '../../src/plugins/resnet.js';
+import { makeFrame } from '../../src/testing.js';
+import { withEngine } from '../support/bundles.js';
+
+const MODELS = fileURLToPath(new URL('../../models/', import.meta.url));
+const STAGES: Partial<Record<Bundle['kind'], PluginOf<'stage'>>> = { classifier: resnet, anogan, patchcore };
+
+const shipped = readdirSync(MODELS, { withFileTypes: true })
+  .filter((entry) => entry.isDirectory())
+  .map(({ name }): [string, Bundle] => [
+    name,
+    bundleSchema.parse(JSON.parse(readFileSync(`${MODELS}${name}/bundle.json`, 'utf8'))),
+  ]);
+
+/** The numbers of a result, by their paths; `spread` and percentiles amplify differences of the scores. */
+function numbersOf(result: StageResult | undefined): Record<string, number> {
+  const { probabilities, anomalyScore, residualLoss, discriminationLoss } = { ...result } as Record<string, unknown>;
+  const all = { ...(probabilities as object), anomalyScore, residualLoss, discriminationLoss };
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => typeof value === 'number')) as Record<
+    string,
+    number
+  >;
+}
+
+describe('`runtime: tensorflow` on native TensorFlow', () => {
+  let engine: Engine | undefined;
+  before(function () {
+    try {
+      createRequire(import.meta.url).resolve('@tensorflow/tfjs-node');
+    } catch {
+      console.log('      skipped: @tensorflow/tfjs-node is not installed (bash scripts/tensorflow-node.sh)');
+      this.skip();
+    }
+    engine = new Engine();
+  });
+  after(() => engine?.dispose());
+
+  const films = ({ input }: Bundle, count: number): Frame[] =>
+    Array.from({ length: count }, (_, seed) => ({
+      ...makeFrame({ name: `film-${String(seed)}.png`, width: input.width, height: input.height }),
+      image: phantomFilm({ seed, size: input.width, opacities: seed % 3 }).image,
+    }));
+
+  for (const [name, bundle] of shipped) {
+    const plugin = STAGES[bundle.kind];
+    const methods = bundle.kind === 'anogan' ? ['search', 'encoder', 'refine'] : [undefined];
+    for (const method of methods) {
+      it(`${name}${method === undefined ? '' : ` (${method})`} equals \`runtime: onnx\` at batches of 1, 3 and 16`, async () => {
+        const open = async (runtime: string): Promise<BatchStage> => {
+          const settings = plugin?.options.parse({ bundle: name, device: 'cpu', runtime, ...(method && { method }) });
+          return (await plugin?.create(settings as never, withEngine(engine as Engine, MODELS))) as BatchStage;
+        };
+        const [onnx, tensorflow] = [await open('onnx'), await open('tensorflow')];
+        for (const count of [1, 3, 16]) {
+          const frames = films(bundle, count);
+          const expected = (await onnx.processBatch(frames)).map(({ results }) => numbersOf(results.model));
+          const given = (await tensorflow.processBatch(frames)).map(({ results }) => numbersOf(results.model));
+          expect(given).to.have.length(count);
+          for (const [i, numbers] of expected.entries()) {
+            expect(numbers).to.not.deep.equal({});
+            for (const [key, value] of Object.entries(numbers)) {
+              expect(given[i]?.[key], `${key} of film ${String(i)}`).to.be.closeTo(value, 1e-4);
+            }
+          }
+        }
+        await onnx.dispose?.();
+        await tensorflow.dispose?.();
+      }).timeout(300_000);
+    }
+  }
+
+  it('holds no more tensors after 1,000 films than before them', async () => {
+    const [name, bundle] = shipped.find(([, { kind }]) => kind === 'classifier') as [string, Bundle];
+    const path = `${MODELS}${name}/${String(bundle.files.model?.path)}`;
+    const network = await TensorflowRuntime.open(bundle.architecture, [readFileSync(path)]);
+    try {
+      const images = inputTensor(
+        films(bundle, 20).flatMap(({ image }) => image ?? []),
+        bundle.input,
+      );
+      await network.classify(images);
+      const before = await network.tensorCount();
+      for (let done = 0; done < 1000; done += 20) await network.classify(images);
+      expect(await network.tensorCount()).to.equal(before);
+    } finally {
+      await network.dispose();
+    }
+  }).timeout(300_000);
+});
