@@ -96,6 +96,12 @@ export interface Candidate {
   readonly size: number;
   readonly mtimeMs: number;
   /**
+   * Inode and change time, where the source has them. They tell a file from another one of the same size and
+   * modification time that has taken its place (unpacked, restored, renamed over it).
+   */
+  readonly ino?: number | undefined;
+  readonly ctimeMs?: number | undefined;
+  /**
    * The folder (absolute, without links) in which the file must lie, by whatever links, at the moment at which it is
    * opened: between being offered and being read it may have been replaced. Outside, it fails with FRAME_OUTSIDE.
    */
@@ -127,15 +133,24 @@ export interface SourceInstance {
    * replays of films of which the dead letter has no copy.
    */
   look?(name: string): Promise<Candidate | undefined>;
-  /** Called when a frame is done or has failed and the journal says so: keep, move or delete the file. */
-  settle?(candidate: Candidate, outcome: Outcome): Promise<void>;
+  /**
+   * Called when a frame is done or has failed and the journal says so: keep, move or delete the file. `sha256` is the
+   * hash of the bytes that were processed (empty if they could not be read): what is at the path by now may be another
+   * film, and nothing may be moved or deleted that has other bytes.
+   */
+  settle?(candidate: Candidate, outcome: Outcome, sha256: string): Promise<void>;
+  /**
+   * Called when a file that was offered was gone, or had changed, before it was read: the source offers it again when
+   * it is there and complete.
+   */
+  lost?(candidate: Candidate): void;
   dispose?(): Promise<void> | void;
 }
 
 export interface SourceServices extends Services {
   /** True when the run ends as soon as everything that is there has been processed. */
   readonly once: boolean;
-  /** Of these, the ones that the journal has not settled yet in the same size and mtime. */
+  /** Of these, the ones that the journal has not settled yet in the same size, mtime, inode and ctime. */
   unsettled(candidates: readonly Candidate[]): Promise<Candidate[]>;
 }
 

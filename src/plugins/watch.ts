@@ -1,24 +1,13 @@
 import { constants, type Stats } from 'node:fs';
-import {
-  access,
-  copyFile,
-  link,
-  lstat,
-  mkdir,
-  open,
-  opendir,
-  readFile,
-  realpath,
-  stat,
-  unlink,
-} from 'node:fs/promises';
-import { basename, dirname, extname, isAbsolute, join, relative, resolve, sep } from 'node:path';
+import { access, lstat, opendir, realpath, stat } from 'node:fs/promises';
+import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import chokidar, { type FSWatcher } from 'chokidar';
 import picomatch from 'picomatch';
 import { Observable } from 'rxjs';
 import { z } from 'zod';
 import { messageOf, RxrayError } from '../core/errors.js';
 import { type Candidate, defineSource, type SourceServices } from '../core/plugin.js';
+import { codeOf, isAbandoned, isCode, ownerTag, putAway, restore } from './watch/put-away.js';
 
 const globs = z.array(z.string().min(1));
 
@@ -107,13 +96,16 @@ export default defineSource({
     }
     if (found === undefined) log.warn({ source: id }, 'the folder does not exist yet: waiting for it');
     const archive = await archiveOf(root, settings.moveTo && services.resolve(settings.moveTo));
+    const tag = ownerTag(services.stateDir, id);
     let ended = Promise.resolve();
+    let watch: FolderWatch | undefined;
     return {
       candidates$: new Observable((subscriber) => {
-        const watch = new FolderWatch(root, archive, settings, services, (file) => {
+        const folder = new FolderWatch(root, archive, settings, services, (file) => {
           subscriber.next(file);
         });
-        ended = watch.run().then(
+        watch = folder;
+        ended = folder.run().then(
           () => {
             subscriber.complete();
           },
@@ -122,7 +114,7 @@ export default defineSource({
           },
         );
         return () => {
-          watch.stop();
+          folder.stop();
         };
       }),
       dispose: () => ended,
@@ -131,15 +123,13 @@ export default defineSource({
         const info = await lstat(path).catch(() => undefined);
         return info && candidateOf(await realpath(root), path, name, info);
       },
-      settle: async (candidate, outcome) => {
+      settle: async (candidate, outcome, sha256) => {
         if (outcome === 'failed' || settings.onDone === 'keep') return;
-        const { path, name } = candidate;
-        if (await isUnchanged(candidate)) {
-          if (archive !== undefined) await putAside(await realpath(path), join(archive, name));
-        } else if (!(await leadsNowhere(path))) {
-          return;
-        }
-        await unlink(path);
+        const archived = archive && join(archive, candidate.name);
+        await putAway(candidate, { sha256, archived, tag });
+      },
+      lost: ({ path, name }) => {
+        watch?.lookAgain(path, name);
       },
     };
   },
@@ -148,7 +138,7 @@ export default defineSource({
 /** A file as it was last seen. */
 interface Sighting {
   readonly candidate: Candidate;
-  /** When it was first seen in this size and time (monotonic, ms). */
+  /** When it was first seen as it is (monotonic, ms). */
   readonly since: number;
   /** The scan that last found it. */
   scan: number;
@@ -158,7 +148,7 @@ interface Sighting {
 const AT_ONCE = 32;
 
 /**
- * Offers every file that is complete, once per size and modification time. What the operating system
+ * Offers every file that is complete, once per size, modification time, inode and change time. What the operating system
  * announces is a hint, quick but unreliable; the scan is the truth.
  *
  * With `once`, ends after a scan that finds nothing unsettled; otherwise when it is stopped. All handles
@@ -181,6 +171,7 @@ class FolderWatch {
   #wake = (): void => undefined;
   readonly #warned = new Set<string>();
   readonly #matches: (name: string) => boolean;
+  readonly #tag: string;
 
   constructor(
     readonly root: string,
@@ -190,6 +181,7 @@ class FolderWatch {
     readonly offer: (candidate: Candidate) => void,
   ) {
     this.#matches = picomatch(settings.include, { ignore: settings.exclude, nocase: true });
+    this.#tag = ownerTag(services.stateDir, services.id);
   }
 
   async run(): Promise<void> {
@@ -212,6 +204,13 @@ class FolderWatch {
 
   stop(): void {
     this.#stopped = true;
+    this.#wake();
+  }
+
+  /** It was offered and could not be read as it was. */
+  lookAgain(path: string, name: string): void {
+    this.#forget(name);
+    this.#hints.add(path);
     this.#wake();
   }
 
@@ -284,11 +283,11 @@ class FolderWatch {
 
   /** Remembers how the file looks, and returns it if it has looked so for long enough. */
   #note(candidate: Candidate): Candidate | undefined {
-    const { name, size, mtimeMs } = candidate;
+    const { name, mtimeMs } = candidate;
     const { settleMs } = this.settings;
     const now = performance.now();
     const before = this.#seen.get(name);
-    if (before?.candidate.size === size && before.candidate.mtimeMs === mtimeMs) {
+    if (before !== undefined && isUnchanged(before.candidate, candidate)) {
       before.scan = this.#scan;
       if (!this.#restless.has(name) || now - before.since < settleMs) return undefined;
       this.#restless.delete(name);
@@ -317,6 +316,7 @@ class FolderWatch {
         const path = join(dir, entry.name);
         if (!entry.isDirectory()) yield path;
         else if (this.#enters(path)) yield* this.#walk(path);
+        else if (await isAbandoned(path, this.#tag)) yield* await restore(path);
       }
     } catch (error) {
       // Gone while it was read is nothing to tell.
@@ -422,6 +422,16 @@ function unheard(error: unknown, scanMs: number): string {
   return limit === undefined ? instead : `${limit}. Until then ${instead}`;
 }
 
+/** Size and time alone are not enough: a film that is unpacked, restored or renamed over another may have both. */
+function isUnchanged(before: Candidate, now: Candidate): boolean {
+  return (
+    before.size === now.size &&
+    before.mtimeMs === now.mtimeMs &&
+    before.ino === now.ino &&
+    before.ctimeMs === now.ctimeMs
+  );
+}
+
 function isHidden(name: string): boolean {
   return name.startsWith('.') || name.includes('/.');
 }
@@ -436,38 +446,22 @@ async function candidateOf(
   name: string,
   info: Stats,
 ): Promise<Candidate | undefined> {
-  const { size, mtimeMs } = info;
-  if (info.isFile()) return { path, name, size, mtimeMs, within: realRoot };
+  const { size, mtimeMs, ino, ctimeMs } = info;
+  if (info.isFile()) return { path, name, size, mtimeMs, ino, ctimeMs, within: realRoot };
   if (!info.isSymbolicLink()) return undefined;
   try {
     const target = await realpath(path);
     if (target !== realRoot && !target.startsWith(realRoot + sep)) {
       const message = 'the file is a symbolic link that leads out of the folder';
-      return { path, name, size, mtimeMs, error: new RxrayError('FRAME_OUTSIDE', message) };
+      return { path, name, size, mtimeMs, ino, ctimeMs, error: new RxrayError('FRAME_OUTSIDE', message) };
     }
     const there = await stat(target);
-    if (!there.isFile()) return undefined;
-    return { path, name, size: there.size, mtimeMs: there.mtimeMs, within: realRoot };
+    return there.isFile() ? await candidateOf(realRoot, path, name, there) : undefined;
   } catch (cause) {
     const message = 'the file is a symbolic link that leads nowhere';
-    return { path, name, size, mtimeMs, error: new RxrayError('FRAME_UNREADABLE', message, { cause }) };
+    const error = new RxrayError('FRAME_UNREADABLE', message, { cause });
+    return { path, name, size, mtimeMs, ino, ctimeMs, error };
   }
-}
-
-// ── when a file is done ───────────────────────────────────────────────────────────────────────────
-
-async function isUnchanged({ path, size, mtimeMs }: Candidate): Promise<boolean> {
-  const info = await stat(path).catch(() => undefined);
-  return info?.size === size && info.mtimeMs === mtimeMs;
-}
-
-async function leadsNowhere(path: string): Promise<boolean> {
-  const info = await lstat(path).catch(() => undefined);
-  if (info?.isSymbolicLink() !== true) return false;
-  return stat(path).then(
-    () => false,
-    (error: unknown) => isCode(error, 'ENOENT'),
-  );
 }
 
 /**
@@ -491,65 +485,4 @@ async function realPathOf(path: string): Promise<string> {
     if (!isCode(error, 'ENOENT') || dirname(path) === path) return path;
     return join(await realPathOf(dirname(path)), basename(path));
   }
-}
-
-/**
- * Puts a file at `to` as well, also on another disk; where there is another one of that name, as `name-1`,
- * `name-2`, … Durable when it resolves.
- */
-async function putAside(from: string, to: string): Promise<void> {
-  await mkdir(dirname(to), { recursive: true });
-  const ending = extname(to);
-  for (let n = 0; ; n++) {
-    const free = n === 0 ? to : `${to.slice(0, to.length - ending.length)}-${String(n)}${ending}`;
-    try {
-      await linkOrCopy(from, free);
-      return;
-    } catch (error) {
-      if (!isCode(error, 'EEXIST')) throw error;
-      // Put there before a crash, which came before it was taken away from here.
-      if (await areSame(from, free)) return;
-    }
-  }
-}
-
-/** Unlike a rename, neither ever overwrites. */
-async function linkOrCopy(from: string, to: string): Promise<void> {
-  try {
-    await link(from, to);
-  } catch (error) {
-    if (isCode(error, 'EEXIST')) throw error;
-    // Another disk, or one without hard links.
-    await copyFile(from, to, constants.COPYFILE_EXCL);
-    await sync(to);
-  }
-  // Windows keeps the names in a folder without being asked, and cannot be asked.
-  if (process.platform !== 'win32') await sync(dirname(to));
-}
-
-/** Whether the two are one file, or have the same bytes. */
-async function areSame(one: string, other: string): Promise<boolean> {
-  const [a, b] = await Promise.all([stat(one), stat(other)]);
-  if (a.dev === b.dev && a.ino === b.ino) return true;
-  if (!b.isFile() || a.size !== b.size) return false;
-  const [bytes, others] = await Promise.all([readFile(one), readFile(other)]);
-  return bytes.equals(others);
-}
-
-async function sync(path: string): Promise<void> {
-  // Windows flushes only what may be written; elsewhere the copy of a read-only film may not.
-  const handle = await open(path, process.platform === 'win32' ? 'r+' : 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
-function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error ? String(error.code) : undefined;
-}
-
-function isCode(error: unknown, code: string): boolean {
-  return codeOf(error) === code;
 }

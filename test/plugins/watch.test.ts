@@ -1,4 +1,5 @@
 import { execSync, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { renameSync, writeFileSync } from 'node:fs';
 import {
   appendFile,
@@ -25,7 +26,10 @@ import sinon from 'sinon';
 import { filter, firstValueFrom, lastValueFrom, ReplaySubject, take, timeout, toArray } from 'rxjs';
 import type { Candidate, SourceInstance, SourceServices } from '../../src/core/plugin.js';
 import watch from '../../src/plugins/watch.js';
+import { ownerTag } from '../../src/plugins/watch/put-away.js';
 import { sourceContract, testServices, type TestServices } from '../../src/testing.js';
+
+const sha256 = (bytes: string | Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
 const QUICK = { settleMs: 60, scanMs: 150 };
 
@@ -392,7 +396,7 @@ describe('watch', () => {
     ): Promise<void> => {
       const { source, offered } = await open(settings);
       const file = await offered(name);
-      await source.settle?.(file, outcome);
+      await source.settle?.(file, outcome, sha256(await readFile(file.path)));
     };
     const exists = (path: string): Promise<boolean> =>
       stat(join(folder, path)).then(
@@ -511,8 +515,9 @@ describe('watch', () => {
       it('deletes a link whose film was moved before it', async () => {
         const { source, offered } = await open(move);
         const [link, film] = await Promise.all([offered('link.png'), offered('films/a.png')]);
-        await source.settle?.(film, 'done');
-        await source.settle?.(link, 'done');
+        const hash = sha256(await readFile(film.path));
+        await source.settle?.(film, 'done', hash);
+        await source.settle?.(link, 'done', hash);
         expect(await lstat(inbox('link.png')).catch(() => undefined)).to.equal(undefined);
       });
     });
@@ -522,8 +527,87 @@ describe('watch', () => {
       const { source, offered } = await open({ onDone: 'delete' });
       const file = await offered('a.png');
       await appendFile(inbox('a.png'), 'more');
-      await source.settle?.(file, 'done');
+      await source.settle?.(file, 'done', sha256(await readFile(inbox('a.png'))));
       expect(await exists('inbox/a.png')).to.equal(true);
     });
+
+    for (const settings of [{ onDone: 'delete' }, { onDone: 'move', moveTo: 'archive' }]) {
+      it(`leaves alone what has other bytes, whatever else is the same (${settings.onDone})`, async () => {
+        await putOld('a.png', 'first');
+        const { source, offered } = await open(settings);
+        const file = await offered('a.png');
+        await source.settle?.(file, 'done', sha256('other'));
+        expect(await readFile(inbox('a.png'), 'utf8')).to.equal('first');
+        expect(await readdir(inbox())).to.deep.equal(['a.png']);
+        expect(await exists('archive/a.png')).to.equal(false);
+      });
+
+      it(`destroys no film that takes its place at any moment (${settings.onDone})`, async () => {
+        await mkdir(join(folder, 'archive'));
+        const { source, all } = await open({ ...settings, settleMs: 0 });
+        const taken = new Set<string>();
+        const settled: Promise<void>[] = [];
+        all.subscribe((file) => {
+          // As the host does it: what is read is what is put away.
+          const read = readFile(file.path).then(
+            async (bytes) => {
+              taken.add(String(bytes));
+              await source.settle?.(file, 'done', sha256(bytes));
+            },
+            () => undefined,
+          );
+          settled.push(read);
+        });
+        const sent = Array.from({ length: 60 }, (_, i) => `film ${String(100 + i)}`);
+        for (const text of sent) {
+          await writeFile(join(folder, 'arriving'), text);
+          await rename(join(folder, 'arriving'), inbox('latest.png'));
+          // The next one comes while this one is being put away.
+          while (!taken.has(text)) await sleep(1);
+        }
+        await Promise.all(settled);
+        expect([...taken]).to.deep.equal(sent);
+      });
+    }
+
+    it('puts back what a crash has left aside, under its name or beside it', async () => {
+      const own = { once: true, id: 'films', stateDir: join(folder, 'state') };
+      const tag = ownerTag(own.stateDir, own.id);
+      await putOld('ward/.rxray-01234567-000000000000/a.png', 'of another process');
+      for (const [n, text] of ['one', 'two'].entries()) {
+        await putOld(`.rxray-${tag}-00000000000${String(n)}/a.png`, text);
+      }
+      const files = await lastValueFrom((await open({}, own)).all.pipe(timeout(5000), toArray()));
+      expect(files.map(({ name }) => name).sort()).to.deep.equal(['a-1.png', 'a.png']);
+      expect((await readdir(inbox())).sort()).to.deep.equal(['a-1.png', 'a.png', 'ward']);
+    });
+  });
+
+  it('offers a film that replaces another one of the same size and time', async () => {
+    await putOld('a.bmp', 'one');
+    const { all, offered } = await open();
+    await offered('a.bmp');
+    const { mtime } = await stat(inbox('a.bmp'));
+    await writeFile(join(folder, 'new'), 'two');
+    await utimes(join(folder, 'new'), mtime, mtime);
+    await rename(join(folder, 'new'), inbox('a.bmp'));
+    const both = await firstValueFrom(all.pipe(take(2), toArray(), timeout(5000)));
+    expect(both.map(({ size, mtimeMs }) => ({ size, mtimeMs }))[1]).to.deep.equal({
+      size: 3,
+      mtimeMs: +mtime,
+    });
+    expect(both[0]?.ino).not.to.equal(both[1]?.ino);
+  });
+
+  it('offers a file again that the host could not read as it was offered', async () => {
+    await putOld('a.png');
+    const { source, all, offered } = await open({ scanMs: 60_000 });
+    const file = await offered('a.png');
+    await rename(inbox(), join(folder, 'away'));
+    source.lost?.(file);
+    await sleep(50);
+    await rename(join(folder, 'away'), inbox());
+    source.lost?.(file);
+    await firstValueFrom(all.pipe(take(2), toArray(), timeout(5000)));
   });
 });

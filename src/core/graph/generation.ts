@@ -226,7 +226,7 @@ export class Generation {
       onAlready: ({ source, candidate, id }, known) => {
         onAlready([known]);
         void this.#endReplay(id, candidate, known.outcome);
-        if (known.outcome === 'done') void this.#putAway(source, candidate, 'done');
+        if (known.outcome === 'done') void this.#putAway(source, candidate, 'done', known.sha256);
       },
       now,
       monitor,
@@ -254,7 +254,7 @@ export class Generation {
     const journal = await this.#container.getAsync(JOURNAL);
     const standing = await journal.record(this.#entryOf(ticket, failure, { confirmed, refused }));
     await this.#endReplay(id, candidate, standing);
-    if (standing === outcome) await this.#putAway(origin.source, candidate, outcome);
+    if (standing === outcome) await this.#putAway(origin.source, candidate, outcome, origin.sha256);
     ticket.release();
     const spans = this.options.monitor.leave(id);
     if (standing !== outcome) return undefined;
@@ -263,20 +263,27 @@ export class Generation {
 
   /** The same for what a sink had waiting in the journal. */
   async #concludeLate(sink: string, film: Film, frame: Frame, thrown: unknown): Promise<Settled | undefined> {
-    const { id, source, name, path, size, mtimeMs } = film;
-    const candidate = { path, name, size, mtimeMs };
+    const { id, source, name, path, size, mtimeMs, sha256 } = film;
+    const candidate = {
+      path,
+      name,
+      size,
+      mtimeMs,
+      ino: film.ino ?? undefined,
+      ctimeMs: film.ctimeMs ?? undefined,
+    };
     const journal = await this.#container.getAsync(JOURNAL);
     if (thrown === undefined) {
       if ((await journal.confirm(id, sink)) === null) return undefined;
       await this.#endReplay(id, candidate, 'done');
-      await this.#putAway(source, candidate, 'done');
+      await this.#putAway(source, candidate, 'done', sha256);
       return this.#settled({ id, origin: frame.origin }, frame, undefined, []);
     }
     const failure = failureOf(sink, thrown, 'FRAME_SINK');
     const failed: Failed = { id, candidate, origin: frame.origin };
     await this.#container.get(DeadLetter).keep(failed, failure);
     await journal.refuse(this.#entryOf(failed, failure, { confirmed: [], refused: [sink] }));
-    await this.#putAway(source, candidate, 'failed');
+    await this.#putAway(source, candidate, 'failed', sha256);
     return this.#settled(failed, frame, failure, []);
   }
 
@@ -318,6 +325,8 @@ export class Generation {
       path: candidate.path,
       size: candidate.size,
       mtimeMs: candidate.mtimeMs,
+      ino: candidate.ino,
+      ctimeMs: candidate.ctimeMs,
       sha256: origin.sha256 || null,
       outcome: failure === undefined ? 'done' : 'failed',
       ...sinks,
@@ -328,12 +337,17 @@ export class Generation {
   }
 
   /** A warning only: the film is settled, and the next start tries again. */
-  async #putAway(source: string, candidate: Candidate, outcome: Outcome): Promise<void> {
+  async #putAway(
+    source: string,
+    candidate: Candidate,
+    outcome: Outcome,
+    sha256: string | null,
+  ): Promise<void> {
     try {
       const instance = this.#ends?.parts.sources.get(source);
       if (instance?.settle === undefined) return;
       const settle = instance.settle.bind(instance);
-      await durably('source.settle', () => settle(candidate, outcome));
+      await durably('source.settle', () => settle(candidate, outcome, sha256 ?? ''));
     } catch (error) {
       const log = this.#container.get(LOG);
       const { code = 'unknown error' } = error as NodeJS.ErrnoException;
@@ -349,7 +363,8 @@ export class Generation {
     if (known.length > 0) this.options.onAlready(known);
     // It may have ended between the journal's word and the source's deed.
     for (const [index, candidate] of candidates.entries()) {
-      if (found[index]?.outcome === 'done') await this.#putAway(source, candidate, 'done');
+      const { outcome, sha256 = null } = found[index] ?? {};
+      if (outcome === 'done') await this.#putAway(source, candidate, 'done', sha256);
     }
     return candidates.filter((_, index) => found[index] === null);
   }

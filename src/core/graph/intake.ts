@@ -92,11 +92,18 @@ export function takeIn(
         let reply = await pool.read(candidate, limits.bytes);
         while (reply === null) {
           const changed = once && replay === undefined ? await lookAgain(candidate) : null;
-          if (changed === null) return giveUp(admitted);
+          if (changed === null) {
+            giveUp(admitted);
+            if (replay === undefined) sources.get(source)?.lost?.(candidate);
+            return null;
+          }
           candidate = changed;
           reply = await pool.read(candidate, limits.bytes);
         }
         ({ sha256, encoded } = reply);
+        const { ino, ctimeMs } = reply;
+        // The copy of a replay has an identity of its own.
+        if (replay?.copy === undefined) candidate = { ...candidate, ino, ctimeMs };
       }
     } catch (thrown) {
       error = thrown;
@@ -127,8 +134,8 @@ export function takeIn(
       ticket.fail(undefined, error, 'FRAME_UNREADABLE');
       return { ticket, frame: null };
     }
-    const { path, name, size, mtimeMs } = candidate;
-    const film = { id, source, name, path, size, mtimeMs, sha256 };
+    const { path, name, size, mtimeMs, ino, ctimeMs } = candidate;
+    const film = { id, source, name, path, size, mtimeMs, ino, ctimeMs, sha256 };
     const { known, delivered, duplicateOf, interrupted } = await journal.admit(
       film,
       // What a replay is for has failed before, whenever that was.
@@ -184,8 +191,8 @@ async function lookAgain(candidate: Candidate): Promise<Candidate | null> {
   }
 }
 
-function keyOf({ source, candidate: { name, size, mtimeMs } }: Offer): string {
-  return JSON.stringify([source, name, size, mtimeMs]);
+function keyOf({ source, candidate: { name, size, mtimeMs, ino, ctimeMs } }: Offer): string {
+  return JSON.stringify([source, name, size, mtimeMs, ino, ctimeMs]);
 }
 
 function plain({

@@ -71,8 +71,8 @@ export class Journal {
   }
 
   /**
-   * What became of these files in the same place, size and mtime, file by file; null where nothing did that counts
-   * by the policy. A file that could not be read is no settled one: next time it may be.
+   * What became of these files in the same place, size, mtime, inode and ctime, file by file; null where nothing did
+   * that counts by the policy. A file that could not be read is no settled one: next time it may be.
    */
   async outcomes(
     source: string,
@@ -80,13 +80,20 @@ export class Journal {
     policy: Policy,
   ): Promise<readonly (Known | null)[]> {
     if (candidates.length === 0) return [];
-    const files = candidates.map(({ path, name, size, mtimeMs }) => ({ path, name, size, mtimeMs }));
+    const files = candidates.map(({ path, name, size, mtimeMs, ino, ctimeMs }) => ({
+      path,
+      name,
+      size,
+      mtimeMs,
+      ino,
+      ctimeMs,
+    }));
     return this.#ask({ kind: 'outcomes', source, files, policy, at: Date.now() });
   }
 
   /**
    * Notes that a film enters the graph, and says what an earlier process has done of it. If it is settled, its file
-   * is known by its present place and mtime from now on.
+   * is known by its present place, mtime, inode and ctime from now on.
    */
   admit(film: Film, policy: Policy, findDuplicate = false): Promise<Admittance> {
     return this.#ask({ kind: 'admit', film, policy, findDuplicate, at: Date.now() });

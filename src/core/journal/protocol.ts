@@ -11,6 +11,9 @@ export interface Film {
   readonly path: string;
   readonly size: number;
   readonly mtimeMs: number;
+  /** Inode and change time; null or missing where the source has none. */
+  readonly ino?: number | null | undefined;
+  readonly ctimeMs?: number | null | undefined;
   /** Null when the file could not be read. */
   readonly sha256: string | null;
 }
@@ -44,6 +47,8 @@ export interface Known {
   readonly outcome: Standing;
   /** The graph that did it. */
   readonly graph: string;
+  /** The hash of the bytes that were processed; null when the file could not be read. */
+  readonly sha256: string | null;
 }
 
 /** What the journal knows of a film that is about to enter the graph. */

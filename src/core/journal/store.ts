@@ -2,7 +2,7 @@ import Database from 'libsql';
 import type { Admittance, Entry, Film, Known, Parked, Policy, Standing } from './protocol.js';
 
 /** The layout of the tables, as `PRAGMA user_version` says it. */
-const VERSION = 1;
+const VERSION = 2;
 
 /**
  * `films`: one row per film for ever; `outcome` is `admitted` until it is settled, `at` when it was. `discovered`: files
@@ -13,13 +13,13 @@ const SCHEMA = `
   CREATE TABLE films (
     id TEXT PRIMARY KEY, source TEXT NOT NULL, name TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL,
     mtimeMs REAL NOT NULL, sha256 TEXT, outcome TEXT NOT NULL, reason TEXT, graph TEXT NOT NULL, at INTEGER NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 1, discoveredAt INTEGER, admittedAt INTEGER, sinks TEXT
+    attempts INTEGER NOT NULL DEFAULT 1, discoveredAt INTEGER, admittedAt INTEGER, sinks TEXT, ino REAL, ctimeMs REAL
   ) STRICT;
   CREATE INDEX by_name ON films (source, name);
   CREATE INDEX by_bytes ON films (sha256);
   CREATE TABLE discovered (
     source TEXT NOT NULL, name TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL, mtimeMs REAL NOT NULL,
-    at INTEGER NOT NULL, PRIMARY KEY (source, name)
+    at INTEGER NOT NULL, ino REAL, ctimeMs REAL, PRIMARY KEY (source, name)
   ) STRICT, WITHOUT ROWID;
   CREATE TABLE deliveries (
     row INTEGER PRIMARY KEY AUTOINCREMENT, film TEXT NOT NULL, sink TEXT NOT NULL, frame BLOB, at INTEGER NOT NULL,
@@ -39,6 +39,17 @@ const MIGRATION = `
     SELECT id, source, name, path, size, mtimeMs, sha256, outcome, reason, graph, at, attempts FROM old;
   DROP TABLE old;
 `;
+
+/** From each layout to the next. Inode and change time are unknown of what was recorded before they were. */
+const UPGRADES: Readonly<Record<number, string>> = {
+  1: `
+    ALTER TABLE films ADD COLUMN ino REAL;
+    ALTER TABLE films ADD COLUMN ctimeMs REAL;
+    ALTER TABLE discovered ADD COLUMN ino REAL;
+    ALTER TABLE discovered ADD COLUMN ctimeMs REAL;
+    PRAGMA user_version = 2;
+  `,
+};
 
 /** The time of a delivery that was refused: the sink is not asked again. */
 const REFUSED = 0;
@@ -76,53 +87,69 @@ export class Store {
         `it was written by a newer rxray (layout ${String(version)}, expected ${String(VERSION)})`,
       );
     }
-    if (version < VERSION) {
+    if (version === 0) {
       const films = this.#get("SELECT 1 FROM sqlite_schema WHERE name = 'films'") !== undefined;
       this.#db.exec(`BEGIN IMMEDIATE; ${films ? MIGRATION : SCHEMA} COMMIT`);
+    }
+    for (let from = version; from > 0 && from < VERSION; from++) {
+      this.#db.exec(`BEGIN IMMEDIATE; ${UPGRADES[from] ?? ''} COMMIT`);
     }
     this.#run('DELETE FROM discovered WHERE at < ?', Date.now() - FORGET_AFTER_MS);
     this.commit();
   }
 
-  /** What became of files, each in its place, size and mtime; what is new to the journal is noted as discovered. */
+  /**
+   * What became of files, each in its place, size, mtime, inode and ctime; what is new to the journal is noted as
+   * discovered. Of a row without inode and ctime (from an earlier layout) size and mtime have to do, once.
+   */
   outcomes(
     source: string,
     files: readonly Omit<Film, 'id' | 'source' | 'sha256'>[],
     policy: Policy,
     at: number,
   ): (Known | null)[] {
-    return files.map(({ path, name, size, mtimeMs }) => {
+    return files.map(({ path, name, size, mtimeMs, ino = null, ctimeMs = null }) => {
       const row = this.#get(
-        `SELECT outcome, reason, graph, at FROM films WHERE source = ? AND name = ? AND path = ? AND size = ? AND mtimeMs = ?
-         ORDER BY at DESC LIMIT 1`,
+        `SELECT id, sha256, outcome, reason, graph, at, ino, ctimeMs FROM films
+         WHERE source = ? AND name = ? AND path = ? AND size = ? AND mtimeMs = ?
+           AND ifnull(ino = ?, TRUE) AND ifnull(ctimeMs = ?, TRUE)
+         ORDER BY ino IS NULL, at DESC LIMIT 1`,
         source,
         name,
         path,
         size,
         mtimeMs,
+        ino,
+        ctimeMs,
       ) as Row | undefined;
+      if (row?.ino === null && ino !== null) {
+        this.#run('UPDATE films SET ino = ?, ctimeMs = ? WHERE id = ?', ino, ctimeMs, row.id);
+      }
       // A file that could not be read may be readable next time.
       const known = row?.reason?.startsWith('FRAME_UNREADABLE:') === true ? null : knownBy(row, policy);
       if (known === null) {
         this.#run(
-          `INSERT INTO discovered (source, name, path, size, mtimeMs, at) VALUES (?, ?, ?, ?, ?, ?)
-           ON CONFLICT DO UPDATE SET path = excluded.path, size = excluded.size, mtimeMs = excluded.mtimeMs, at = excluded.at
-           WHERE size <> excluded.size OR mtimeMs <> excluded.mtimeMs`,
+          `INSERT INTO discovered (source, name, path, size, mtimeMs, at, ino, ctimeMs) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+           ON CONFLICT DO UPDATE SET path = excluded.path, size = excluded.size, mtimeMs = excluded.mtimeMs,
+             at = excluded.at, ino = excluded.ino, ctimeMs = excluded.ctimeMs
+           WHERE (size, mtimeMs, ino, ctimeMs) IS NOT (excluded.size, excluded.mtimeMs, excluded.ino, excluded.ctimeMs)`,
           source,
           name,
           path,
           size,
           mtimeMs,
           at,
+          ino,
+          ctimeMs,
         );
       }
       return known;
     });
   }
 
-  /** Counts an attempt at a film, unless it is settled: then it is known by its present place and mtime from now on. */
+  /** Counts an attempt at a film, unless it is settled: then it is known by its present place and identity from now on. */
   admit(film: Film, policy: Policy, findDuplicate: boolean, at: number): Admittance {
-    const { id, source, name, path, size, mtimeMs, sha256 } = film;
+    const { id, source, name, path, size, mtimeMs, ino = null, ctimeMs = null, sha256 } = film;
     const discovered = this.#get(
       'DELETE FROM discovered WHERE source = ? AND name = ? RETURNING at',
       source,
@@ -132,7 +159,14 @@ export class Store {
     const row = this.#get('SELECT * FROM films WHERE id = ?', id) as Row | undefined;
     const known = knownBy(row, policy);
     if (known !== null) {
-      this.#run('UPDATE films SET path = ?, mtimeMs = ? WHERE id = ?', path, mtimeMs, id);
+      this.#run(
+        `UPDATE films SET path = ?, mtimeMs = ?, ino = ifnull(?, ino), ctimeMs = ifnull(?, ctimeMs) WHERE id = ?`,
+        path,
+        mtimeMs,
+        ino,
+        ctimeMs,
+        id,
+      );
       return { known, delivered: [], duplicateOf: null, interrupted: 0 };
     }
     // What was delivered before the user asked for everything anew counts no more.
@@ -141,9 +175,11 @@ export class Store {
       this.#run('UPDATE films SET reason = NULL WHERE id = ?', id);
     }
     this.#run(
-      `INSERT INTO films (id, source, name, path, size, mtimeMs, sha256, outcome, graph, at, discoveredAt, admittedAt)
-       VALUES (?, ?, ?, ?, ?, ?, ?, 'admitted', '', 0, ?, ?)
+      `INSERT INTO films
+         (id, source, name, path, size, mtimeMs, sha256, outcome, graph, at, discoveredAt, admittedAt, ino, ctimeMs)
+       VALUES (?, ?, ?, ?, ?, ?, ?, 'admitted', '', 0, ?, ?, ?, ?)
        ON CONFLICT DO UPDATE SET path = excluded.path, mtimeMs = excluded.mtimeMs, outcome = 'admitted',
+         ino = ifnull(excluded.ino, ino), ctimeMs = ifnull(excluded.ctimeMs, ctimeMs),
          reason = iif(outcome = 'admitted', reason, NULL), attempts = attempts + 1, admittedAt = excluded.admittedAt`,
       id,
       source,
@@ -154,6 +190,8 @@ export class Store {
       sha256,
       discovered?.at ?? at,
       at,
+      ino,
+      ctimeMs,
     );
     const delivered = this.#all('SELECT sink FROM deliveries WHERE film = ?', id) as { sink: string }[];
     return {
@@ -197,7 +235,20 @@ export class Store {
 
   /** The film has left the graph: it is done, unless it waits for a sink, or has failed meanwhile. */
   record(entry: Entry): Standing {
-    const { id, source, name, path, size, mtimeMs, sha256, reason, graph, at } = entry;
+    const {
+      id,
+      source,
+      name,
+      path,
+      size,
+      mtimeMs,
+      ino = null,
+      ctimeMs = null,
+      sha256,
+      reason,
+      graph,
+      at,
+    } = entry;
     for (const sink of entry.confirmed) this.#deliver(id, sink, at);
     for (const sink of entry.refused)
       this.#run('DELETE FROM deliveries WHERE film = ? AND sink = ?', id, sink);
@@ -213,9 +264,10 @@ export class Store {
     const waiting = entry.outcome === 'done' && this.#waits(id);
     const outcome = waiting ? 'waiting' : entry.outcome;
     this.#run(
-      `INSERT INTO films (id, source, name, path, size, mtimeMs, sha256, outcome, reason, graph, at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+      `INSERT INTO films (id, source, name, path, size, mtimeMs, sha256, outcome, reason, graph, at, ino, ctimeMs)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
        ON CONFLICT DO UPDATE SET path = excluded.path, size = excluded.size, mtimeMs = excluded.mtimeMs,
+         ino = ifnull(excluded.ino, ino), ctimeMs = ifnull(excluded.ctimeMs, ctimeMs),
          reason = excluded.reason, graph = excluded.graph, at = excluded.at,
          attempts = attempts + (outcome <> 'admitted'), outcome = excluded.outcome`,
       id,
@@ -229,6 +281,8 @@ export class Store {
       reason,
       graph,
       at,
+      ino,
+      ctimeMs,
     );
     // What could not even be read was never admitted.
     this.#run('DELETE FROM discovered WHERE source = ? AND name = ?', source, name);
@@ -378,9 +432,9 @@ export class Store {
 function knownBy(row: Row | undefined, { since, failedSince }: Policy): Known | null {
   if (row === undefined || row.outcome === 'admitted' || row.at < since) return null;
   if (row.outcome === 'failed' && row.at < failedSince) return null;
-  return { outcome: row.outcome, graph: row.graph };
+  return { outcome: row.outcome, graph: row.graph, sha256: row.sha256 };
 }
 
-function filmIn({ id, source, name, path, size, mtimeMs, sha256 }: Row): Film {
-  return { id, source, name, path, size, mtimeMs, sha256 };
+function filmIn({ id, source, name, path, size, mtimeMs, ino, ctimeMs, sha256 }: Row): Film {
+  return { id, source, name, path, size, mtimeMs, ino, ctimeMs, sha256 };
 }

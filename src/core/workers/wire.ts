@@ -45,6 +45,9 @@ export interface StageSpec {
 export type ReadReply = {
   readonly encoded: Uint8Array;
   readonly sha256: string;
+  /** Of the file that was opened. */
+  readonly ino: number;
+  readonly ctimeMs: number;
   readonly ms: number;
 } | null;
 export interface CreateReply {

@@ -1,5 +1,14 @@
 import { createHash } from 'node:crypto';
-import { closeSync, constants, fstatSync, openSync, readSync, realpathSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readSync,
+  realpathSync,
+  statSync,
+  type Stats,
+} from 'node:fs';
 import { resolve, sep } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { BroadcastChannel } from 'node:worker_threads';
@@ -85,7 +94,8 @@ async function read(offered: Candidate, maxBytes: number): Promise<ReadReply> {
     throw new RxrayError('FRAME_UNREADABLE', `the file cannot be opened: ${messageOf(cause)}`, { cause });
   }
   try {
-    if (!isWhatItWas(file, candidate)) return null;
+    const opened = fstatSync(file);
+    if (!isWhatItWas(opened, candidate)) return null;
     const encoded = new Uint8Array(new SharedArrayBuffer(candidate.size));
     countShared(encoded.byteLength);
     let filled = 0;
@@ -94,10 +104,10 @@ async function read(offered: Candidate, maxBytes: number): Promise<ReadReply> {
       if (bytesRead === 0) return null;
       filled += bytesRead;
     }
-    const { size, mtimeMs } = fstatSync(file);
-    if (size !== candidate.size || mtimeMs !== candidate.mtimeMs) return null;
+    const { size, mtimeMs, ino, ctimeMs } = fstatSync(file);
+    if (size !== candidate.size || mtimeMs !== candidate.mtimeMs || ctimeMs !== opened.ctimeMs) return null;
     const sha256 = createHash('sha256').update(encoded).digest('hex');
-    return { encoded, sha256, ms: performance.now() - started };
+    return { encoded, sha256, ino, ctimeMs, ms: performance.now() - started };
   } catch (cause) {
     if (cause instanceof RxrayError) throw cause;
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
@@ -125,8 +135,7 @@ async function openPatiently(path: string): Promise<number> {
  * Whether the open file is a file, and the one that lies inside the candidate's folder: by then somebody may have put a
  * link in its place, or in that of a folder on the way. Throws FRAME_OUTSIDE.
  */
-function isWhatItWas(file: number, { path, within }: Candidate): boolean {
-  const opened = fstatSync(file);
+function isWhatItWas(opened: Stats, { path, within }: Candidate): boolean {
   if (!opened.isFile()) return false;
   if (within === undefined) return true;
   const target = realpathSync.native(path);
