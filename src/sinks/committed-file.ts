@@ -80,15 +80,23 @@ const COMPACT_AFTER = 1 << 20;
  *
  * A group of rows is appended and synced, then the new length is appended to a small journal in the
  * state folder and synced, and only then do the rows count. When it is opened, what lies behind the last
- * committed byte is the torn rest of a group that nobody was told of: it is cut off, and kept in the
+ * committed byte is the torn rest of a group that was never confirmed: it is cut off, and kept in the
  * state folder. Cutting at the last line end instead would go wrong inside quoted fields.
+ *
+ * A copy of that journal is kept beside the file. It is not synced, so it is never ahead of the one in the state
+ * folder, unless that was restored from a backup: then the copy says which rows were confirmed since.
+ *
+ * A file that another program has changed while it was open is kept under another name, and a new one is begun.
  */
 export class CommittedFile {
   readonly #options: CommittedFileOptions;
   readonly #path: string;
   readonly #lock: FileLock;
   readonly #commits: CommitLog;
+  readonly #copy: CommitLog;
   #rows: DurableFile;
+  /** How the file looked after the last group. */
+  #left: Stats | undefined;
   #crc: number;
   #day: string;
   #ids: Set<string>;
@@ -99,6 +107,7 @@ export class CommittedFile {
     path: string,
     lock: FileLock,
     commits: CommitLog,
+    copy: CommitLog,
     rows: DurableFile,
     found: Found,
   ) {
@@ -106,6 +115,7 @@ export class CommittedFile {
     this.#path = path;
     this.#lock = lock;
     this.#commits = commits;
+    this.#copy = copy;
     this.#rows = rows;
     ({ crc: this.#crc, day: this.#day, ids: this.#ids, known: this.#known } = found);
   }
@@ -131,11 +141,12 @@ export class CommittedFile {
         await rm(journal, { force: true });
         log.info({ path, kept }, 'what is processed again begins a new file; the old one is kept');
       }
-      const found = await recover(path, journal, options);
+      const copy = new CommitLog(join(dirname(path), `.${basename(path)}.commits`), false);
+      const found = await recover(path, journal, copy.path, options);
       const rows = await durably(`${format.name}.cut`, () => DurableFile.open(path, found.length));
       // Whoever made the file may have failed to sync its folder.
       await syncFolder(dirname(path));
-      const file = new CommittedFile(options, path, lock, new CommitLog(journal), rows, found);
+      const file = new CommittedFile(options, path, lock, new CommitLog(journal), copy, rows, found);
       await file.#compact();
       return file;
     } catch (error) {
@@ -163,6 +174,7 @@ export class CommittedFile {
     try {
       const commit = { length: this.#rows.length, crc, day, ...this.#kept(ids) };
       await durably(`${this.#options.format.name}.commit`, () => this.#commits.append(commit));
+      await this.#copied(() => this.#copy.append(commit));
     } catch (error) {
       this.#rows.cut(before);
       // Its line may have come to the disk all the same: the journal is begun anew before these rows are overwritten.
@@ -172,11 +184,13 @@ export class CommittedFile {
     this.#crc = crc;
     this.#day = day;
     for (const id of ids) this.#ids.add(id);
+    this.#left = await this.#rows.stat().catch(() => undefined);
   }
 
   async close(): Promise<void> {
     await this.#rows.close();
     await this.#commits.close();
+    await this.#copy.close();
     await this.#lock.release();
   }
 
@@ -184,19 +198,38 @@ export class CommittedFile {
   async #lookAfter(): Promise<void> {
     const { log } = this.#options;
     const [own, there] = await Promise.all([this.#rows.stat(), statOf(this.#path)]);
-    if (there === undefined) {
-      log.warn({ path: this.#path }, 'the file has been moved away or deleted: a new one is begun');
+    if (there === undefined || (there.size === 0 && this.#rows.length > 0)) {
+      const what = there === undefined ? 'moved away or deleted' : 'emptied';
+      log.warn({ path: this.#path }, `the file has been ${what}: a new one is begun`);
       await this.#begin();
-    } else if (there.ino !== own.ino || there.dev !== own.dev) {
-      await this.#rows.close();
-      const found = await recover(this.#path, this.#commits.path, this.#options);
-      this.#rows = await DurableFile.open(this.#path, found.length);
-    } else if (own.size < this.#rows.length) {
-      throw unwritable(this.#path, shorter(this.#rows.length, own.size, this.#commits.path));
-    } else if (own.size > this.#rows.length && !this.#rows.torn) {
+      return;
+    }
+    const isOwn = there.ino === own.ino && there.dev === own.dev;
+    if (isOwn && (this.#rows.torn || isAsLeft(own, this.#left))) return;
+    if (!there.isFile() || !(await this.#holdsCommitted(there.size))) {
+      const kept = await archive(this.#path, timestamp());
+      log.warn(
+        { path: this.#path, kept },
+        'another program has changed the file: it is kept, a new one is begun',
+      );
+      this.#known = new Set([...this.#known, ...this.#ids]);
+      await this.#begin();
+      return;
+    }
+    if (there.size > this.#rows.length) {
       await keepTail(this.#path, this.#rows.length, this.#commits.path, log);
       this.#rows.cut(this.#rows.length);
     }
+    if (isOwn) return;
+    const { length } = this.#rows;
+    await this.#rows.close();
+    this.#rows = await DurableFile.open(this.#path, length);
+  }
+
+  /** Whether what is at the path begins with all that was committed. */
+  async #holdsCommitted(size: number): Promise<boolean> {
+    const { length } = this.#rows;
+    return size >= length && (await crcOf(this.#path, length)) === this.#crc;
   }
 
   #isFull(more: number): boolean {
@@ -228,14 +261,20 @@ export class CommittedFile {
   }
 
   async #compact(rotating: { rotating?: true } = {}): Promise<void> {
-    await this.#commits.compact({
+    const commit = {
       length: this.#rows.length,
       crc: this.#crc,
       day: this.#day,
       ...this.#kept([...this.#ids]),
       known: [...this.#known],
-      ...rotating,
-    });
+    };
+    await this.#commits.compact({ ...commit, ...rotating });
+    await this.#copied(() => this.#copy.compact(commit));
+  }
+
+  /** The copy only ever adds to what the state folder says: without it the file is still right. */
+  async #copied(act: () => Promise<void>): Promise<void> {
+    await act().catch(() => this.#copy.close());
   }
 
   #kept(ids: readonly string[]): { ids?: readonly string[] } {
@@ -248,7 +287,11 @@ class CommitLog {
   #file: DurableFile | undefined;
   #compactAt = 0;
 
-  constructor(readonly path: string) {}
+  /** Without `sync`, a commit is in the file when it resolves, and not yet on the disk. */
+  constructor(
+    readonly path: string,
+    readonly sync = true,
+  ) {}
 
   /** Whether {@link compact} has to come before the next commit: it is long, or compacting it failed. */
   get due(): boolean {
@@ -256,7 +299,7 @@ class CommitLog {
   }
 
   async append(commit: Commit): Promise<void> {
-    await this.#file?.append(lineOf(commit));
+    await this.#file?.append(lineOf(commit), this.sync);
   }
 
   /** Starts anew with everything that has been committed so far, in one line. */
@@ -286,16 +329,21 @@ interface Found {
 }
 
 /** Brings the file to its last committed state, or creates it with its header. */
-async function recover(path: string, journal: string, { format, log }: CommittedFileOptions): Promise<Found> {
+async function recover(
+  path: string,
+  journal: string,
+  copy: string,
+  { format, log }: CommittedFileOptions,
+): Promise<Found> {
   const { header } = format;
   const start = Buffer.byteLength(header);
   const size = await sizeOf(path);
-  const commit = await lastCommit(journal);
+  const recorded = await lastCommit(journal);
   // A rotation that was cut short leaves no file, or one without rows.
-  const rotated = commit?.rotating === true && size <= start && size < commit.length;
+  const rotated = recorded?.rotating === true && size <= start && size < recorded.length;
   if (size === 0 || rotated) {
     if (!rotated) {
-      if (commit !== undefined && commit.length > start) {
+      if (recorded !== undefined && recorded.length > start) {
         log.warn({ path }, 'the file has been moved away or deleted: a new one is begun');
       }
       // A journal without its file is of a file that was moved away. It goes first: a crash in between
@@ -304,10 +352,18 @@ async function recover(path: string, journal: string, { format, log }: Committed
       await syncFolder(dirname(journal));
     }
     await durably(`${format.name}.create`, () => replaceFile(path, Buffer.from(header)));
-    const known = new Set(rotated ? commit.known : []);
+    const known = new Set(rotated ? recorded.known : []);
     return { length: start, crc: crc32(header), day: today(), ids: new Set(), known };
   }
 
+  const later = await laterCommit(path, size, copy, recorded);
+  if (later !== undefined && recorded !== undefined) {
+    log.warn(
+      { path },
+      'the state folder is older than the file (restored from a backup?): its rows are kept',
+    );
+  }
+  const commit = later ?? recorded;
   const length = commit?.length ?? size;
   if (size < length) throw unwritable(path, shorter(length, size, journal));
   const { crc, ids, endsRow } = await readCommitted(path, length, format);
@@ -338,6 +394,40 @@ async function keepTail(path: string, length: number, journal: string, log: Log)
     { path, kept },
     'the file ended in rows that rxray never confirmed: they are cut off and kept in the state folder; films among them are written again',
   );
+}
+
+/** What the copy of the journal beside the file says was committed after `commit`, if the file holds it. */
+async function laterCommit(
+  path: string,
+  size: number,
+  copy: string,
+  commit: Commit | undefined,
+): Promise<Commit | undefined> {
+  const later = await lastCommit(copy).catch(() => undefined);
+  if (later === undefined || later.length <= (commit?.length ?? 0) || later.length > size) return undefined;
+  // Without a journal the user may want the file as it is, with rows of others.
+  if (commit === undefined && later.length < size) return undefined;
+  return (await crcOf(path, later.length)) === later.crc ? later : undefined;
+}
+
+/** Whether nothing has happened to a file since. */
+function isAsLeft(now: Stats, left: Stats | undefined): boolean {
+  return (
+    left !== undefined &&
+    now.size === left.size &&
+    now.mtimeMs === left.mtimeMs &&
+    now.ctimeMs === left.ctimeMs
+  );
+}
+
+/** The CRC-32 of the first `length` bytes. */
+async function crcOf(path: string, length: number): Promise<number> {
+  let crc = 0;
+  if (length === 0) return crc;
+  for await (const chunk of createReadStream(path, { end: length - 1 }) as AsyncIterable<Buffer>) {
+    crc = crc32(chunk, crc);
+  }
+  return crc;
 }
 
 /** Reads the first `length` bytes in one pass: their CRC, the ids in them, whether they end with a row. */
@@ -371,10 +461,13 @@ async function lastCommit(journal: string): Promise<Commit | undefined> {
     throw error;
   });
   // The text after the last line end is a torn line: it was never confirmed.
-  const commits = text
-    .split('\n')
-    .slice(0, -1)
-    .map((line) => JSON.parse(line) as Commit);
+  const lines = text.split('\n').slice(0, -1);
+  let commits: Commit[];
+  try {
+    commits = lines.map((line) => JSON.parse(line) as Commit);
+  } catch (cause) {
+    throw new Error(`${journal} is damaged: delete it to go on with the file as it is`, { cause });
+  }
   const last = commits.at(-1);
   return (
     last && {

@@ -38,8 +38,8 @@ export class DurableFile {
     return this.#handle.stat();
   }
 
-  /** Resolves when the bytes are on the disk; when it rejects, none of them count. */
-  async append(bytes: Uint8Array): Promise<void> {
+  /** Resolves when the bytes are on the disk (without `sync`: in the file); when it rejects, none of them count. */
+  async append(bytes: Uint8Array, sync = true): Promise<void> {
     if (this.#torn) await this.#handle.truncate(this.#length);
     this.#torn = true;
     let written = 0;
@@ -52,7 +52,7 @@ export class DurableFile {
       );
       written += bytesWritten;
     }
-    await this.#handle.datasync();
+    if (sync) await this.#handle.datasync();
     this.#torn = false;
     this.#length += written;
   }

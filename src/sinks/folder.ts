@@ -10,6 +10,7 @@ import { defineSink, type LintMessage, type SinkInstance, type SinkServices } fr
 import { annotate } from './folder/annotate.js';
 import { oneByOne } from './one-by-one.js';
 import { plain } from './plain.js';
+import { writeError } from './trouble.js';
 
 const options = z.strictObject({
   path: z
@@ -129,7 +130,7 @@ async function folderSink(settings: FolderOptions, services: SinkServices): Prom
     } catch (error) {
       // A name that the file system does not take is a matter of this film alone.
       if (error instanceof RxrayError || isCode(error, 'ENAMETOOLONG')) throw error;
-      throw unwritable(error);
+      throw writeError(settings.path, component, error);
     }
   }
 

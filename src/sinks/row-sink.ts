@@ -1,8 +1,8 @@
-import { messageOf, RxrayError } from '../core/errors.js';
 import type { Frame } from '../core/frame.js';
 import type { SinkInstance } from '../core/plugin.js';
 import type { CommittedFile, Row } from './committed-file.js';
 import { oneByOne } from './one-by-one.js';
+import { writeError } from './trouble.js';
 
 interface RowSink {
   /** The plugin's name. */
@@ -27,10 +27,7 @@ export function rowSink({ name, id, path, file, rowOf }: RowSink): SinkInstance 
     try {
       await file.append([...rows.values()]);
     } catch (cause) {
-      throw new RxrayError('OUTPUT_UNWRITABLE', `${path} cannot be written: ${messageOf(cause)}`, {
-        component: id,
-        cause,
-      });
+      throw writeError(path, id, cause);
     }
   }
   return oneByOne(name, append, () => file.close());

@@ -7,6 +7,7 @@ import type { Frame } from '../core/frame.js';
 import { defineSink, type SinkInstance, type SinkServices } from '../core/plugin.js';
 import { oneByOne } from './one-by-one.js';
 import { plain, valueAt } from './plain.js';
+import { writeError } from './trouble.js';
 
 const options = z.strictObject({
   path: z.string().min(1).describe('The database. It and its folder are made when they are missing.'),
@@ -50,8 +51,8 @@ interface Statement {
 interface Connection {
   readonly database: Database;
   readonly upsert: Statement;
-  /** Which file it is: one made again has the same path. */
-  readonly ino: number;
+  /** Which file it is: one made again has the same path, and may have the same inode. */
+  readonly identity: string;
 }
 
 const FIXED = ['id', 'file', 'receivedAt', 'completedAt', 'meta', 'results'];
@@ -63,11 +64,7 @@ async function sqliteSink(
   const { id: component, columns } = services;
   const offered = columns.filter(({ stage, column }) => !FIXED.includes(`${stage}.${column.name}`));
   const names = [...FIXED, ...offered.map(({ stage, column }) => `${stage}.${column.name}`)];
-  const unwritable = (cause: unknown): RxrayError =>
-    new RxrayError('OUTPUT_UNWRITABLE', `${path} cannot be written: ${messageOf(cause)}`, {
-      component,
-      cause,
-    });
+  checkNames(names, component);
 
   const file = services.resolve(path);
   const upserting = `INSERT INTO ${quoted(table)} (${names.map(quoted).join(', ')})
@@ -82,21 +79,34 @@ async function sqliteSink(
     try {
       database = await open(file);
       await makeTable(database, table, names);
-      return { database, upsert: await database.prepare(upserting), ino: (await stat(file)).ino };
+      return { database, upsert: await database.prepare(upserting), identity: await identityOf(file) };
     } catch (error) {
       database?.close();
-      throw unwritable(error);
+      throw error;
     }
   }
-  let connection = await connect();
+  let connection: Connection | undefined;
+  try {
+    connection = await connect();
+  } catch (cause) {
+    if (!isLocked(cause)) {
+      throw new RxrayError('OUTPUT_UNWRITABLE', `${path} cannot be written: ${messageOf(cause)}`, {
+        component,
+        cause,
+      });
+    }
+    services.log.warn({ path }, 'another program has locked the database: films wait until it is free');
+  }
 
   /** SQLite goes on writing into a database that was deleted. */
-  async function lookAfter(): Promise<void> {
-    const there = await stat(file).catch(() => undefined);
-    if (there?.ino === connection.ino) return;
-    services.log.warn({ path }, 'the database has been moved away or deleted: a new one is begun');
-    connection.database.close();
-    connection = await connect();
+  async function present(): Promise<Connection> {
+    if (connection !== undefined && (await identityOf(file)) !== connection.identity) {
+      services.log.warn({ path }, 'the database has been moved away or deleted: a new one is begun');
+      connection.database.close();
+      connection = undefined;
+    }
+    connection ??= await connect();
+    return connection;
   }
 
   const rowOf = (frame: Frame): unknown[] => {
@@ -110,9 +120,8 @@ async function sqliteSink(
   async function write(frames: readonly Frame[]): Promise<void> {
     if (frames.length === 0) return;
     const rows = frames.map(rowOf);
-    await lookAfter();
-    const { database: db, upsert } = connection;
     try {
+      const { database: db, upsert } = await present();
       await db.exec('BEGIN IMMEDIATE');
       try {
         for (const row of rows) await upsert.run(row);
@@ -123,22 +132,53 @@ async function sqliteSink(
         throw error;
       }
     } catch (error) {
-      throw unwritable(error);
+      throw writeError(path, component, error);
     }
   }
 
   return oneByOne('sqlite', write, () => {
-    connection.database.close();
+    connection?.database.close();
   });
+}
+
+function isLocked(cause: unknown): boolean {
+  return cause instanceof Error && 'code' in cause && /^SQLITE_(?:BUSY|LOCKED)/.test(String(cause.code));
+}
+
+/** Empty when there is none. */
+async function identityOf(file: string): Promise<string> {
+  const info = await stat(file).catch(() => undefined);
+  return info === undefined ? '' : [info.dev, info.ino, info.birthtimeMs].join();
+}
+
+/** SQLite does not tell apart upper and lower case in names. */
+function checkNames(names: readonly string[], component: string): void {
+  const first = new Map<string, string>();
+  for (const name of names) {
+    const other = first.get(name.toLowerCase());
+    if (other !== undefined) {
+      const message = `the columns "${other}" and "${name}" are the same to SQLite: give the stage, or the label, another name`;
+      throw new RxrayError('CONFIG_CREATE', message, { component });
+    }
+    first.set(name.toLowerCase(), name);
+  }
 }
 
 async function open(path: string): Promise<Database> {
   await mkdir(dirname(path), { recursive: true });
   const { default: Promised } = await import('libsql/promise');
   const database = new Promised(path, {}) as unknown as Database;
-  // Others may read while rxray writes; a writer beside it is waited for.
-  await database.exec('PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
-  return database;
+  // A program that writes or reads beside it is waited for. No WAL: a database that somebody moves away would leave its
+  // last rows in a file that stays behind.
+  try {
+    await database.exec(
+      'PRAGMA busy_timeout = 10000; PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL',
+    );
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
 }
 
 /** Columns have no declared type, so that numbers stay numbers and text stays text. */

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { cpSync } from 'node:fs';
 import {
   appendFile,
+  cp,
   mkdir,
   mkdtemp,
   readdir,
@@ -71,6 +72,13 @@ describe('the csv sink', () => {
   const text = () => readFile(path, 'utf8');
   const records = async () => parse(await readFile(path), { bom: true, record_delimiter: '\r\n' });
   const names = async () => (await records()).slice(1).map(([name]) => name);
+  /** The file that was put aside. */
+  const kept = async (): Promise<string> => {
+    const [name = ''] = (await readdir(join(folder, 'out'))).filter((each) =>
+      /^results\..+\.csv$/.test(each),
+    );
+    return readFile(join(folder, 'out', name), 'utf8');
+  };
   async function refusal(attempt: Promise<unknown>): Promise<RxrayError> {
     const error: unknown = await attempt.then(
       () => expect.fail('expected a refusal'),
@@ -144,7 +152,10 @@ describe('the csv sink', () => {
       await sink.dispose?.();
     }
     expect(await names()).to.deep.equal(['a.png', 'b.png']);
-    expect(await readdir(join(folder, 'out'))).to.deep.equal(['results.csv']);
+    expect((await readdir(join(folder, 'out'))).sort()).to.deep.equal([
+      '.results.csv.commits',
+      'results.csv',
+    ]);
   });
 
   it('knows by its rows what it has written, even when the state folder is gone', async () => {
@@ -185,7 +196,9 @@ describe('the csv sink', () => {
       await sink.dispose?.();
     }
     expect(await text()).to.equal('file,meta.run\r\na.png,second\r\n');
-    const [old, ...others] = (await readdir(join(folder, 'out'))).filter((name) => name !== 'results.csv');
+    const [old, ...others] = (await readdir(join(folder, 'out'))).filter((name) =>
+      /^results\..+\.csv$/.test(name),
+    );
     expect(others).to.be.empty;
     expect(old).to.match(/^results\.\d{4}-\d\d-\d\dT[-\d]+Z\.csv$/);
     expect(await readFile(join(folder, 'out', old!), 'utf8')).to.equal('file,meta.run\r\na.png,first\r\n');
@@ -384,7 +397,7 @@ describe('the csv sink', () => {
       expect(await names()).to.deep.equal(['b.png']);
     });
 
-    it('goes on in a file that was replaced by its like, and stops at one that says something else', async () => {
+    it('goes on in a file that was replaced by its like, and leaves one alone that says something else', async () => {
       const sink = await open();
       await sink.write([film('a.png')]);
       const rows = await text();
@@ -394,11 +407,64 @@ describe('the csv sink', () => {
       expect(await names()).to.deep.equal(['a.png', 'b.png']);
       await writeFile(join(folder, 'copy'), (await text()).replace('a.png', 'A.PNG'));
       await rename(join(folder, 'copy'), path);
-      const error = await refusal(sink.write([film('c.png')]));
-      expect(error.code).to.equal('OUTPUT_UNWRITABLE');
-      expect(error.message).to.contain('another program has changed it');
+      await sink.write([film('b.png'), film('c.png')]);
       await sink.dispose?.();
+      expect(await names()).to.deep.equal(['c.png']);
+      expect(await kept()).to.match(/^A\.PNG,.*\r\nb\.png,.*\r\n$/m);
     });
+
+    for (const [how, edit] of [
+      ['longer', (rows: string) => rows.replace('a.png', 'a.png (seen: Dr. Meier)')],
+      ['shorter', (rows: string) => rows.replace('a.png', 'a')],
+      ['other', (rows: string) => rows.replace('a.png', 'A.PNG')],
+    ] as const) {
+      it(`leaves a file alone that was edited in place, and begins a new one (${how})`, async () => {
+        const sink = await open();
+        await sink.write([film('a.png'), film('b.png')]);
+        // The clock of a file system ticks every few milliseconds.
+        const { ctimeMs } = await stat(path);
+        const edited = edit(await text());
+        do await writeFile(path, edited);
+        while ((await stat(path)).ctimeMs === ctimeMs);
+        await sink.write([film('b.png'), film('c.png')]);
+        await sink.write([film('d.png')]);
+        await sink.dispose?.();
+        expect(await names()).to.deep.equal(['c.png', 'd.png']);
+        expect(await kept()).to.equal(edited);
+      });
+    }
+
+    it('begins again in a file that was emptied in place', async () => {
+      const sink = await open();
+      await sink.write([film('a.png')]);
+      await writeFile(path, '');
+      await sink.write([film('b.png')]);
+      await sink.dispose?.();
+      expect(await names()).to.deep.equal(['b.png']);
+    });
+  });
+
+  describe('with a state folder that was restored from a backup', () => {
+    for (const columns of [undefined, ['file']]) {
+      it(`keeps the rows that were confirmed since (${columns === undefined ? 'with' : 'without'} ids)`, async () => {
+        const settings = columns === undefined ? {} : { columns };
+        const state = join(folder, '.rxray');
+        const write = async (...films: string[]): Promise<void> => {
+          const sink = await open(settings);
+          for (const name of films) await sink.write([film(name)]);
+          await sink.dispose?.();
+        };
+        await write('a.png');
+        await cp(state, join(folder, 'backup'), { recursive: true });
+        await write('b.png', 'c.png');
+        await appendFile(path, 'torn');
+        await rm(state, { recursive: true });
+        await rename(join(folder, 'backup'), state);
+        await write('b.png', 'd.png');
+        expect(await names()).to.deep.equal(['a.png', 'b.png', 'c.png', 'd.png']);
+        expect(await torn()).to.deep.equal(['torn']);
+      });
+    }
   });
 
   describe('rotates', () => {

@@ -1,9 +1,9 @@
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import Database from 'libsql';
-import { RxrayError } from '../../src/core/errors.js';
+import { RxrayError, Unavailable } from '../../src/core/errors.js';
 import type { SinkInstance } from '../../src/core/plugin.js';
 import sqlite from '../../src/sinks/sqlite.js';
 import { makeFrame, testServices, type TestServices, type TestServicesOptions } from '../../src/testing.js';
@@ -118,6 +118,42 @@ describe('the sqlite sink', () => {
     await sink.write([film]);
     expect(rows('SELECT id FROM films')).to.deep.equal([{ id: film.id }]);
     expect(services.logged.join()).to.contain('a new one is begun');
+  });
+
+  it('leaves every row that was confirmed in a database that is moved away', async () => {
+    const sink = await open();
+    await sink.write([film]);
+    await rename(join(folder, 'out/results.db'), join(folder, 'out/january.db'));
+    await sink.write([makeFrame({ name: 'b.png', image: null })]);
+    expect(rows('SELECT file FROM films')).to.deep.equal([{ file: 'b.png' }]);
+    await rename(join(folder, 'out/january.db'), join(folder, 'out/results.db'));
+    expect(rows('SELECT file FROM films')).to.deep.equal([{ file: 'ward/a.png' }]);
+  });
+
+  it('is down while another program has locked the database, also at the start, and takes films afterwards', async function () {
+    this.timeout(60_000);
+    const first = await open();
+    const other = new Database(join(folder, 'out/results.db'));
+    other.exec('BEGIN EXCLUSIVE');
+    const second = await open();
+    for (const sink of [first, second]) {
+      const [outcome] = await Promise.allSettled([sink.write([film])]);
+      expect((outcome as PromiseRejectedResult).reason).to.be.instanceOf(Unavailable);
+    }
+    other.exec('COMMIT');
+    other.close();
+    await second.write([film]);
+    expect(rows()).to.have.lengthOf(1);
+  });
+
+  it('refuses columns that differ in case only, which SQLite cannot tell apart', async () => {
+    const columns = ['Normal', 'normal'].map((name) => ({
+      stage: 'classes',
+      column: { name, path: [name] },
+    }));
+    const [outcome] = await Promise.allSettled([open({}, { columns })]);
+    expect(outcome).to.have.nested.property('reason.code', 'CONFIG_CREATE');
+    expect(outcome).to.have.nested.property('reason.message').that.contains('"classes.normal"');
   });
 
   it("refuses a table of somebody else's, and a file that is no database", async () => {
