@@ -412,12 +412,7 @@ async function laterCommit(
 
 /** Whether nothing has happened to a file since. */
 function isAsLeft(now: Stats, left: Stats | undefined): boolean {
-  return (
-    left !== undefined &&
-    now.size === left.size &&
-    now.mtimeMs === left.mtimeMs &&
-    now.ctimeMs === left.ctimeMs
-  );
+  return now.size === left?.size && now.mtimeMs === left.mtimeMs && now.ctimeMs === left.ctimeMs;
 }
 
 /** The CRC-32 of the first `length` bytes. */
