@@ -168,6 +168,12 @@ describe('dependencies', () => {
     expect(faultsOf(manifest, lock)).to.deep.include({ licences: [], versions: [] });
   });
 
+  it('are each in docs/security.md, with what they are for', async () => {
+    const table = /\| package [^]*?\n\n/.exec(await read('docs/security.md'))?.[0] ?? '';
+    const named = [...table.matchAll(/^\| `([^`]+)` +\| \S/gm)].map(([, name]) => name);
+    expect(named).to.deep.equal(Object.keys(manifest.dependencies));
+  });
+
   it('are refused from elsewhere, without a hash, in an open range, or under another licence', () => {
     const withEntry = (change: object): Faults => {
       const { rxjs = {} } = { rxjs: lock.packages['node_modules/rxjs'] };

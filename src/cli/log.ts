@@ -10,9 +10,11 @@ const PAINT = { debug: pc.dim, info: pc.dim, warn: pc.yellow, error: pc.red };
  */
 export function createLog(): Log {
   const level = process.env.RXRAY_LOG ?? 'warn';
-  return process.stderr.isTTY
-    ? pino({ level }, { write: writeReadable })
-    : pino({ level }, pino.destination({ dest: 2, sync: true }));
+  if (process.stderr.isTTY) return pino({ level }, { write: writeReadable });
+  const lines = pino.destination({ dest: 2, sync: true });
+  // Nobody may read the log any more: films are processed all the same.
+  lines.on('error', () => undefined);
+  return pino({ level }, lines);
 }
 
 function writeReadable(line: string): void {

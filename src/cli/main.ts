@@ -3,6 +3,7 @@ import { createRequire } from 'node:module';
 import { Command } from 'commander';
 import { exitCodeOf, messageOf } from '../core/errors.js';
 import { EXIT } from './exit.js';
+import { catchHangups, isInTerminal } from './hangup.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
@@ -86,13 +87,24 @@ const program = new Command('rxray')
     '\nEvery command has --help with examples. To begin: rxray new pipeline ward; rxray doctor says what is missing.',
   );
 
-// Whoever reads may stop reading (`| head`): that is no failure of ours.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-});
-
 /** `rxray COMMAND …`, or `rxray help COMMAND`. */
 const [first, second] = process.argv.slice(2);
+
+if ((first === 'run' || first === 'start') && !isInTerminal()) catchHangups();
+
+// Whoever reads may stop reading (`| head`), or the log's disk may be full: no work is lost for that.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') process.exitCode = EXIT.fatal;
+  });
+}
+
+// Node would end with 1, which says that some films failed, and which the systemd unit takes for a success.
+process.on('uncaughtException', (error) => {
+  process.stderr.write(`rxray stopped: ${error.stack ?? messageOf(error)}\n`);
+  process.exit(EXIT.fatal);
+});
+
 const asked = first === 'help' ? second : first;
 
 try {

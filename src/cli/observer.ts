@@ -6,6 +6,7 @@ import type { Reloaded } from '../control/app.js';
 import { ControlServer, type Listen } from '../control/serve.js';
 import { Worklist } from '../control/worklist.js';
 import type { Pipeline } from '../core/config/pipeline.js';
+import { messageOf } from '../core/errors.js';
 import type { Engine } from '../engine/engine.js';
 import { Monitor } from '../core/monitor/monitor.js';
 import type { Log } from '../core/plugin.js';
@@ -14,6 +15,8 @@ import type { PipelineRun } from '../core/run.js';
 const HOST = '127.0.0.1';
 /** Where `--page` serves when it is not told. */
 export const PAGE = `${HOST}:8484`;
+/** How long until a page that could not be served is tried again. */
+const PAGE_AGAIN_MS = 5000;
 const PAGE_DIR = fileURLToPath(new URL('../../dist/page', import.meta.url));
 
 /** What OpenTelemetry's API leaves in the process once an SDK has registered itself with it. */
@@ -27,6 +30,7 @@ export class Observer {
   #traces: Subscription | undefined;
   #run: PipelineRun | undefined;
   #reload: (() => Promise<Reloaded>) | undefined;
+  #pageTimer: NodeJS.Timeout | undefined;
   /** Whether the run takes no more films. */
   stopping = false;
 
@@ -55,9 +59,26 @@ export class Observer {
     }
   }
 
-  /** Serves the page and returns its address. Throws CONTROL_ADDRESS. */
-  servePage(listen: Listen): Promise<string> {
-    return this.#server.listenOnPort(listen);
+  /**
+   * Serves the page and returns its address. Where the address cannot be had now (the process before is still ending, the
+   * network is not up yet), says so and tries again: films do not wait for a page. Throws CONTROL_ADDRESS.
+   */
+  async servePage(listen: Listen, say: (line: string) => void): Promise<string | undefined> {
+    try {
+      return await this.#server.listenOnPort(listen);
+    } catch (error) {
+      if (!isPassing(error)) throw error;
+      say(`${messageOf(error)}: the graph runs without it meanwhile`);
+    }
+    const again = async (): Promise<void> => {
+      try {
+        say(`the page is at ${await this.#server.listenOnPort(listen)}`);
+      } catch {
+        this.#pageTimer = setTimeout(() => void again(), PAGE_AGAIN_MS).unref();
+      }
+    };
+    this.#pageTimer = setTimeout(() => void again(), PAGE_AGAIN_MS).unref();
+    return undefined;
   }
 
   /** The run has begun, so that the state folder is this process's. */
@@ -68,10 +89,18 @@ export class Observer {
   }
 
   async close(): Promise<void> {
+    clearTimeout(this.#pageTimer);
     this.#traces?.unsubscribe();
     await this.#server.close();
     await this.#worklist.close();
   }
+}
+
+/** Whether the address may be free, or known, in a moment. */
+function isPassing(error: unknown): boolean {
+  const { cause } = error as Error;
+  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
+  return ['EADDRINUSE', 'EADDRNOTAVAIL', 'ENOTFOUND', 'EAI_AGAIN'].includes(code);
 }
 
 /** `8484`, `127.0.0.1:8484`, `[::1]:8484`. */

@@ -1,27 +1,29 @@
+import { unwatchFile, watchFile } from 'node:fs';
 import { resolve } from 'node:path';
-import chokidar from 'chokidar';
 import { concatMap, debounceTime, Subject } from 'rxjs';
+import { catchHangups, isInTerminal, onHangup } from './hangup.js';
 
 /** Editors save in several steps. */
 const SETTLE_MS = 200;
+/** How often the pipeline file is looked at: whatever links lead to it, one of them may be turned to another file. */
+const LOOK_EVERY_MS = 500;
 
 /**
- * Calls `reload`, one call at a time, when the pipeline file changes (if `watching`), and on SIGHUP, which is a terminal's
- * last word where there is one. Returns what ends it.
+ * Calls `reload`, one call at a time, when the pipeline file changes (if `watching`), and on SIGHUP, which closing a
+ * terminal sends, too. Returns what ends it.
  */
 export function onReload(file: string, watching: boolean, reload: () => Promise<void>): () => void {
   const wanted = new Subject<void>();
   const subscription = wanted.pipe(debounceTime(SETTLE_MS), concatMap(reload)).subscribe();
   const want = (): void => wanted.next();
-  const inTerminal = process.stdin.isTTY || process.stderr.isTTY;
-  if (watching || !inTerminal) process.on('SIGHUP', want);
-  // Editors replace the file: its folder is what stays.
-  const watcher = watching
-    ? chokidar.watch(resolve(file), { ignoreInitial: true }).on('all', want)
-    : undefined;
+  const path = resolve(file);
+  // Without a terminal, `main` has done so already.
+  if (watching && isInTerminal()) catchHangups();
+  const stopHangups = onHangup(want);
+  if (watching) watchFile(path, { interval: LOOK_EVERY_MS, persistent: false }, want);
   return () => {
-    process.off('SIGHUP', want);
+    stopHangups();
+    if (watching) unwatchFile(path, want);
     subscription.unsubscribe();
-    void watcher?.close();
   };
 }

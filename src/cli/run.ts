@@ -167,7 +167,7 @@ async function runPipeline(
   const observer = new Observer(pipeline, log, engine);
   let stopReloading = (): void => undefined;
   try {
-    const page = flags.page === undefined ? undefined : await observer.servePage(flags.page);
+    const page = flags.page === undefined ? undefined : await observer.servePage(flags.page, say);
     const { once = false, again = false, failed = false, watchConfig = false } = flags;
     const graph = await start({ once, again, failed, monitor: observer.monitor });
     await observer.observe(graph, () => reload(graph));
@@ -206,9 +206,6 @@ async function attend(
   };
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
-  // Whoever reads the lines may stop reading (`| head`): the films are processed all the same.
-  process.stdout.on('error', () => undefined);
-
   graph.settled$.subscribe({ next: print.film, error: () => undefined });
   if (!once) {
     const quiet$ = graph.already$.pipe(debounceTime(500));

@@ -15,6 +15,28 @@ export interface Listen {
   readonly port: number;
 }
 
+/** Connections at the same time, of each server: one that is beyond that is closed at once. */
+const MAX_CONNECTIONS = 100;
+/** Connections on which nothing is asked for are closed. */
+const TIMEOUTS = {
+  headersTimeout: 10_000,
+  requestTimeout: 60_000,
+  keepAliveTimeout: 5_000,
+  connectionsCheckingInterval: 5_000,
+};
+
+/** The token that the user has set. Throws CONTROL_ADDRESS when it is blank: whoever sends none would have it. */
+function givenToken(): string | undefined {
+  const token = process.env['RXRAY_TOKEN'];
+  if (token?.trim() === '') {
+    throw new RxrayError(
+      'CONTROL_ADDRESS',
+      'RXRAY_TOKEN is set and empty: set it to a secret (`openssl rand -base64 24`), or unset it to have one made',
+    );
+  }
+  return token;
+}
+
 /** Serves the interface of one process on its socket and, when asked, as the page. Loaded at the first request. */
 export class ControlServer {
   readonly #servers: Server[] = [];
@@ -53,12 +75,13 @@ export class ControlServer {
   /** Serves the page; returns its address, with the token where one is needed. Throws CONTROL_ADDRESS. */
   async listenOnPort({ host, port }: Listen): Promise<string> {
     const local = isLoopback(host);
-    const token = process.env['RXRAY_TOKEN'] ?? (local ? undefined : randomBytes(24).toString('base64url'));
+    const token = givenToken() ?? (local ? undefined : randomBytes(24).toString('base64url'));
     const server = this.#serve({ kind: local ? 'loopback' : 'network', token });
     server.listen(port, host);
     try {
       await once(server, 'listening');
     } catch (cause) {
+      this.#servers.splice(this.#servers.indexOf(server), 1);
       throw new RxrayError(
         'CONTROL_ADDRESS',
         `the page cannot be served on ${host}:${port}: ${messageOf(cause)}`,
@@ -84,12 +107,13 @@ export class ControlServer {
   /** The routes are loaded when somebody asks for the first time: a start must not wait for them. */
   #serve(entrance: Entrance): Server {
     let listener: Promise<RequestListener> | undefined;
-    const server = createServer((incoming, outgoing) => {
+    const server = createServer(TIMEOUTS, (incoming, outgoing) => {
       listener ??= this.#listener(entrance);
       void listener.then((listen) => listen(incoming, outgoing));
     });
-    // Whoever only looks must not keep the process.
+    // Whoever only looks must not keep the process, nor take its file handles.
     server.unref();
+    server.maxConnections = MAX_CONNECTIONS;
     this.#servers.push(server);
     return server;
   }

@@ -184,6 +184,11 @@ export const ERRORS = {
     'No film of that id is in the dead letter.',
     '`rxray deadletter ls` lists what is.',
   ),
+  DEADLETTER_DAMAGED: row(
+    'deadLetter',
+    'The `reason.json` of a film in the dead letter is damaged.',
+    'The copy of the film is still there: put it into the inbox again, and discard the entry.',
+  ),
   BUNDLE_NOT_FOUND: row(
     'model',
     'The model bundle does not exist.',

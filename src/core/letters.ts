@@ -1,7 +1,8 @@
 import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { durably } from './durable.js';
-import { RxrayError } from './errors.js';
+import { RxrayError, messageOf } from './errors.js';
 import { replaceFile, syncFolder } from './files.js';
 
 /** What `reason.json` says of a file that failed. */
@@ -33,6 +34,20 @@ export interface Letter extends Reason {
 }
 
 const ID = /^[0-9a-f]{32}$/;
+
+/** What {@link Reason} needs at least; a letter is read by hand and by scripts, and restored from backups. */
+const reasonSchema = z
+  .looseObject({
+    source: z.string(),
+    file: z.string(),
+    code: z.string(),
+    message: z.string(),
+    at: z.string(),
+    path: z.string().optional(),
+    size: z.number().optional(),
+    mtimeMs: z.number().optional(),
+  })
+  .partial();
 
 /** The folder of the dead letter. */
 export const lettersDir = (stateDir: string): string => join(stateDir, 'deadletter');
@@ -133,21 +148,41 @@ export async function removeLetter(stateDir: string, id: string): Promise<void> 
   await endReplay(stateDir, id);
 }
 
+/** One that cannot be read (torn by a bad disk, say) still names its film, by what is left of it. */
 async function letterOf(stateDir: string, id: string): Promise<Letter | undefined> {
   const dir = join(lettersDir(stateDir), id);
+  const replaying = await stat(join(replaysDir(stateDir), id)).then(
+    () => true,
+    () => false,
+  );
+  let film: string | undefined;
   try {
-    const reason = JSON.parse(await readFile(join(dir, 'reason.json'), 'utf8')) as Reason;
-    const film = (await readdir(dir)).find((name) => name !== 'reason.json');
-    const replaying = await stat(join(replaysDir(stateDir), id)).then(
-      () => true,
-      () => false,
-    );
-    return { ...reason, id, kept: film === undefined ? null : join(dir, film), replaying };
+    film = (await readdir(dir)).find((name) => name !== 'reason.json');
+    const kept = film === undefined ? null : join(dir, film);
+    const text = await readFile(join(dir, 'reason.json'), 'utf8');
+    const reason = reasonSchema.parse(JSON.parse(text)) as Partial<Reason>;
+    return { ...damaged(id, film, 'its reason.json is incomplete'), ...reason, id, kept, replaying };
   } catch (error) {
     // It has gone meanwhile.
-    if (isMissing(error)) return undefined;
-    throw error;
+    if (isMissing(error) && film === undefined) return undefined;
+    const kept = film === undefined ? null : join(dir, film);
+    return { ...damaged(id, film, `its reason.json cannot be read: ${messageOf(error)}`), kept, replaying };
   }
+}
+
+function damaged(id: string, film: string | undefined, message: string): Reason {
+  return {
+    id,
+    source: '',
+    file: film ?? '(unknown)',
+    sha256: '',
+    code: 'DEADLETTER_DAMAGED',
+    stage: null,
+    message,
+    cause: null,
+    graph: '',
+    at: '',
+  };
 }
 
 async function namesIn(dir: string): Promise<string[]> {

@@ -1,3 +1,4 @@
+import { STATUS_CODES } from 'node:http';
 import { Webhook } from 'standardwebhooks';
 import { z } from 'zod';
 import { durably } from '../core/durable.js';
@@ -100,7 +101,8 @@ function webhookSink(settings: WebhookOptions, services: SinkServices): SinkInst
     await discard(response);
     if (response.ok) return;
     const { status } = response;
-    const answer = `it answered ${status} ${response.statusText}`.trimEnd();
+    // The receiver's own reason phrase may repeat what it was sent, secrets included.
+    const answer = `it answered ${status} ${STATUS_CODES[status] ?? ''}`.trimEnd();
     if (status === 408 || status === 429 || status >= 500) {
       throw new Unavailable(answer, retryAfterOf(response));
     }

@@ -68,7 +68,7 @@ describe('a running process', () => {
   });
 
   it('does not start where the page has no place', async () => {
-    const { code, stderr } = await lab.run(['--page', '203.0.113.1:1']);
+    const { code, stderr } = await lab.run(['--page', '127.0.0.1:1'], { asNobody: true });
     expect(code).to.equal(2);
     expect(stderr).to.contain('CONTROL_ADDRESS');
   });

@@ -131,6 +131,19 @@ describe('the webhook sink', () => {
     expect(webhook).to.include({ outbox: true });
   });
 
+  it('repeats nothing that the receiver says: its reason phrase may hold the secret that it was sent', async () => {
+    const secret = 'sup3rs3cret';
+    for (const status of [401, 503]) {
+      receiver.answers.push((response) => response.writeHead(status, `bad Bearer ${secret}`).end());
+      const sink = await open({ headers: { authorization: `Bearer ${secret}` } });
+      const [outcome] = await Promise.allSettled([sink.write([film()])]);
+      const { message } = (outcome as PromiseRejectedResult).reason as Error;
+      expect(message)
+        .to.contain(`it answered ${String(status)} `)
+        .and.not.contain(secret);
+    }
+  });
+
   for (const status of [408, 429, 500, 502, 503]) {
     it(`leaves it to the host to try again after ${status}`, async () => {
       receiver.answer(status);

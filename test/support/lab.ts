@@ -83,12 +83,16 @@ export class Lab {
     await writeFile(this.path(name), content);
   }
 
-  /** Starts `rxray run`, as nobody when asked. */
+  /** Starts `rxray run`, as nobody when asked; `under`: by a command that takes another one. */
   start(
     args: readonly string[] = [],
-    { asNobody = false, env = {} }: { asNobody?: boolean; env?: NodeJS.ProcessEnv } = {},
+    {
+      asNobody = false,
+      env = {},
+      under = [],
+    }: { asNobody?: boolean; env?: NodeJS.ProcessEnv; under?: readonly string[] } = {},
   ): Running {
-    const command = [process.execPath, CLI, 'run', this.path('pipeline.yaml'), ...args];
+    const command = [...under, process.execPath, CLI, 'run', this.path('pipeline.yaml'), ...args];
     const running = launch(asNobody && process.getuid?.() === 0 ? [...NOBODY, ...command] : command, env);
     this.#started.push(running);
     return running;
@@ -163,6 +167,14 @@ export class Running {
   async said(pattern: RegExp): Promise<string> {
     await this.until(() => pattern.test(this.#stdout + this.#stderr));
     return pattern.exec(this.#stdout + this.#stderr)?.[1] ?? '';
+  }
+
+  get pid(): number | undefined {
+    return this.child.pid;
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.child.kill(signal);
   }
 
   /** Ctrl-C. */

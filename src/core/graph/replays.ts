@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { concatMap, filter, from, map, of, timer, type Observable } from 'rxjs';
+import { messageOf } from '../errors.js';
 import { endReplay, requestedReplays, type Letter } from '../letters.js';
 import type { Candidate, Log, SourceInstance } from '../plugin.js';
 import type { Offer } from './admission.js';
@@ -18,8 +19,10 @@ export function replaysOf(
 ): Observable<Offer> {
   /** Those that are on their way. */
   let offered = new Set<string>();
+  let known: readonly Letter[] = [];
+  let failed = false;
   return (once ? of(0) : timer(0, LOOK_EVERY_MS)).pipe(
-    concatMap(() => requestedReplays(stateDir)),
+    concatMap(requested),
     map((letters) => {
       const before = offered;
       offered = new Set(letters.map(({ id }) => id));
@@ -30,11 +33,25 @@ export function replaysOf(
     filter((offer) => offer !== undefined),
   );
 
+  /** Those that were asked for so far. What keeps the folder from being read (too many open files) may pass. */
+  async function requested(): Promise<readonly Letter[]> {
+    try {
+      const letters = await requestedReplays(stateDir);
+      failed = false;
+      return (known = letters);
+    } catch (error) {
+      if (!failed) log.warn({}, `replays wait: ${messageOf(error)}`);
+      failed = true;
+      return known;
+    }
+  }
+
   async function offerOf(letter: Letter): Promise<Offer | undefined> {
     const source = sources.get(letter.source);
     const candidate = source === undefined ? undefined : await candidateOf(letter, source);
     if (candidate !== undefined) return { source: letter.source, candidate };
-    const why = source === undefined ? `the graph has no source ${letter.source}` : 'its file is gone';
+    const missing = letter.source === '' ? letter.message : `the graph has no source ${letter.source}`;
+    const why = source === undefined ? missing : 'its file is gone';
     log.warn({ frame: letter.id }, `a film of the dead letter cannot be replayed: ${why}`);
     await endReplay(stateDir, letter.id);
     return undefined;

@@ -1,9 +1,9 @@
-import { mkdir } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { durably } from '../durable.js';
 import { RxrayError, messageOf } from '../errors.js';
 import type { Candidate, Log } from '../plugin.js';
+import { makePrivate } from '../private-folder.js';
 import type {
   Admittance,
   Answer,
@@ -49,8 +49,7 @@ export class Journal {
   static async open(stateDir: string, log: Log): Promise<Journal> {
     const path = join(stateDir, 'journal.db');
     try {
-      // It holds films that failed: nobody else's business.
-      await mkdir(stateDir, { recursive: true, mode: 0o700 });
+      await makePrivate(stateDir, log);
     } catch (cause) {
       throw new RxrayError('STATE_UNWRITABLE', `${stateDir} cannot be made: ${messageOf(cause)}`, { cause });
     }
