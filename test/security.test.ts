@@ -169,8 +169,8 @@ describe('dependencies', () => {
   });
 
   it('are each in docs/security.md, with what they are for', async () => {
-    const table = /\| package [^]*?\n\n/.exec(await read('docs/security.md'))?.[0] ?? '';
-    const named = [...table.matchAll(/^\| `([^`]+)` +\| \S/gm)].map(([, name]) => name);
+    const list = /Each direct dependency[^]*?\n\n`/.exec(await read('docs/security.md'))?.[0] ?? '';
+    const named = [...list.matchAll(/^- `([^`]+)`: \S/gm)].map(([, name]) => name);
     expect(named).to.deep.equal(Object.keys(manifest.dependencies));
   });
 
