@@ -8,6 +8,7 @@ import { exitCodeOf, messageOf, RxrayError } from '../core/errors.js';
 import { CreateError } from '../core/graph/create.js';
 import { printable } from '../core/printable.js';
 import type { Log } from '../core/plugin.js';
+import type { Unread } from '../core/graph/generation.js';
 import type { Settled } from '../core/graph/settled.js';
 import { startPipeline, type Already, type PipelineRun, type RunOptions, type Summary } from '../core/run.js';
 import type { Reloaded } from '../control/app.js';
@@ -207,6 +208,7 @@ async function attend(
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
   graph.settled$.subscribe({ next: print.film, error: () => undefined });
+  graph.unread$.subscribe((unread) => print.unread?.(unread));
   if (!once) {
     const quiet$ = graph.already$.pipe(debounceTime(500));
     graph.already$
@@ -221,7 +223,8 @@ async function attend(
   try {
     const summary = await graph.finished;
     print.summary(summary, pipeline, once);
-    return summary.failed > 0 || (once && summary.waiting > 0) ? EXIT.filmsFailed : EXIT.fine;
+    const incomplete = once && summary.waiting + summary.unread > 0;
+    return summary.failed > 0 || incomplete ? EXIT.filmsFailed : EXIT.fine;
   } finally {
     process.off('SIGINT', stop);
     process.off('SIGTERM', stop);
@@ -232,6 +235,7 @@ interface Printer {
   started?(pipeline: Pipeline, once: boolean): void;
   film(film: Settled): void;
   already?(counts: Already): void;
+  unread?(unread: Unread): void;
   stopping(): void;
   summary(summary: Summary, pipeline: Pipeline, once: boolean): void;
 }
@@ -249,16 +253,18 @@ const printText: Printer = {
     );
   },
   already: sayAlready,
+  unread: ({ name, reason }) => say(`${pc.red('✗')} ${printable(name)}  ${printable(reason)}`),
   stopping: sayStopping,
   summary: (summary, { stateDir }, once) => {
-    const { done, failed, waiting, unfinished, already, failedBefore, otherGraph, seconds } = summary;
+    const { done, failed, waiting, unfinished, already, failedBefore, otherGraph, unread, seconds } = summary;
     if (once) sayAlready({ done: already, failed: failedBefore, otherGraph });
     if (unfinished > 0) say(`${films(unfinished)} did not come through in time: the next start takes them`);
     if (waiting > 0) {
-      say(`${films(waiting)} wait in the journal for a sink that is down: the next run delivers them`);
+      const [wait, them] = waiting === 1 ? ['waits', 'it'] : ['wait', 'them'];
+      say(`${films(waiting)} ${wait} in the journal for a sink that is down: the next run delivers ${them}`);
     }
     if (done + failed === 0) {
-      if (already + failedBefore === 0) say('no films found');
+      if (already + failedBefore + waiting + unfinished + unread === 0) say('no films found');
       return;
     }
     say(pc.dim(`${films(done + failed)} in ${seconds.toFixed(1)} s`));
@@ -278,6 +284,7 @@ const printJson: Printer = {
       ...(failure !== undefined && { failure: { code, stage: component ?? null, message } }),
     });
   },
+  unread: ({ name, reason }) => write({ event: 'unread', name, reason }),
   stopping: sayStopping,
   summary: (summary) => {
     write({ event: 'summary', ...summary });

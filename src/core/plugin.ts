@@ -152,6 +152,11 @@ export interface SourceServices extends Services {
   readonly once: boolean;
   /** Of these, the ones that the journal has not settled yet in the same size, mtime, inode and ctime. */
   unsettled(candidates: readonly Candidate[]): Promise<Candidate[]>;
+  /**
+   * Tells of a file or folder, by its name inside the source, that may hold films and cannot be taken: the user sees it,
+   * and with `once` the run ends with code 1. To be called once for each.
+   */
+  unread(name: string, reason: string): void;
 }
 
 export interface SourceDefinition<O extends Options = Options> extends Definition<O> {

@@ -6,7 +6,7 @@ import { createRunContainer, JOURNAL, LOG } from './container.js';
 import { RxrayError } from './errors.js';
 import type { Origin } from './frame.js';
 import { diskIsLow } from './graph/disk.js';
-import { Generation, type GenerationOptions } from './graph/generation.js';
+import { Generation, type GenerationOptions, type Unread } from './graph/generation.js';
 import type { Settled } from './graph/settled.js';
 import type { Remade } from './graph/remake.js';
 import type { Journal } from './journal/journal.js';
@@ -40,6 +40,8 @@ export interface Summary {
   readonly failedBefore: number;
   /** Of {@link already}, how many another version of the graph has done. */
   readonly otherGraph: number;
+  /** Files and folders that may hold films and could not be taken: see {@link PipelineRun.unread$}. */
+  readonly unread: number;
   readonly seconds: number;
 }
 
@@ -57,6 +59,8 @@ export interface PipelineRun {
   readonly settled$: Observable<Settled>;
   /** Files that the journal has settled already, each time that a source finds some. */
   readonly already$: Observable<Already>;
+  /** Files and folders that may hold films and cannot be taken: no permission, a name that is not UTF-8, never at rest. */
+  readonly unread$: Observable<Unread>;
   /** Resolves when the run has ended and everything is closed; rejects with what ended it, if that was an error. */
   readonly finished: Promise<Summary>;
   /**
@@ -98,9 +102,10 @@ export async function startPipeline(
   const started = performance.now();
   const settled = new Subject<Settled>();
   const already = new Subject<Already>();
+  const unread = new ReplaySubject<Unread>();
   /** Emits when the frames in flight have had their time. */
   const abandoned = new ReplaySubject<void>(1);
-  const counts = { done: 0, failed: 0, already: 0, failedBefore: 0, otherGraph: 0 };
+  const counts = { done: 0, failed: 0, already: 0, failedBefore: 0, otherGraph: 0, unread: 0 };
   let stopping = false;
   let swap: Swap | undefined;
 
@@ -127,6 +132,10 @@ export async function startPipeline(
         monitor.films.already += found.done;
         monitor.films.failedBefore += found.failed;
         if (found.done + found.failed > 0) already.next(found);
+      },
+      onUnread: (place) => {
+        counts.unread += 1;
+        unread.next(place);
       },
       now,
       monitor,
@@ -245,6 +254,7 @@ export async function startPipeline(
   return {
     settled$: settled.asObservable(),
     already$: already.asObservable(),
+    unread$: unread.asObservable(),
     finished,
     remake: (origin) => generation.remake(origin),
     reload: async (changed) => {

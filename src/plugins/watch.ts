@@ -1,5 +1,6 @@
+import { isUtf8 } from 'node:buffer';
 import { constants, type Stats } from 'node:fs';
-import { access, lstat, opendir, realpath, stat } from 'node:fs/promises';
+import { access, lstat, opendir, readdir, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import chokidar, { type FSWatcher } from 'chokidar';
 import picomatch from 'picomatch';
@@ -8,6 +9,9 @@ import { z } from 'zod';
 import { messageOf, RxrayError } from '../core/errors.js';
 import { type Candidate, defineSource, type SourceServices } from '../core/plugin.js';
 import { codeOf, isAbandoned, isCode, ownerTag, putAway, restore } from './watch/put-away.js';
+
+/** Node makes 1 ms of a timer that is longer. */
+const MAX_MS = 2 ** 31 - 1;
 
 const globs = z.array(z.string().min(1));
 
@@ -24,14 +28,24 @@ const options = z
     settleMs: z
       .int()
       .min(0)
+      .max(MAX_MS)
       .default(500)
       .describe('A file is complete when its size and time have not changed for this long.'),
     scanMs: z
       .int()
       .min(10)
+      .max(MAX_MS)
       .default(5000)
       .describe(
         'How often the whole folder is read, which finds what the operating system did not announce.',
+      ),
+    giveUpAfterMs: z
+      .int()
+      .min(0)
+      .max(MAX_MS)
+      .default(60_000)
+      .describe(
+        'With --once: how many milliseconds to wait for files that do not come to rest. They are named then, and the run ends with code 1.',
       ),
     polling: z
       .boolean()
@@ -144,6 +158,10 @@ interface Sighting {
   scan: number;
 }
 
+/** In a run that ends: how long files may be written to until the log says that they are waited for. */
+const TELL_AFTER_MS = 5000;
+const WAITING = 'waiting';
+
 /** Files looked at together: enough to keep the disk busy, few enough to keep the thread free. */
 const AT_ONCE = 32;
 
@@ -170,6 +188,7 @@ class FolderWatch {
   #stopped = false;
   #wake = (): void => undefined;
   readonly #warned = new Set<string>();
+  readonly #unreadNames = new Set<string>();
   readonly #matches: (name: string) => boolean;
   readonly #tag: string;
 
@@ -185,12 +204,19 @@ class FolderWatch {
   }
 
   async run(): Promise<void> {
-    const { settleMs, scanMs } = this.settings;
+    const { settleMs, scanMs, giveUpAfterMs } = this.settings;
     const { once } = this.services;
+    const started = performance.now();
     try {
       while (!this.#isStopped()) {
         await this.#lookAtAll();
         if (once && this.#restless.size === 0) return;
+        const waited = performance.now() - started;
+        if (once && waited >= giveUpAfterMs) {
+          for (const name of this.#restless.keys()) this.#unread(name, 'the file has not come to rest');
+          return;
+        }
+        if (once && waited >= TELL_AFTER_MS) this.#tellOfWaiting();
         const next = performance.now() + (once ? settleMs : scanMs);
         for (let now = performance.now(); now < next && !this.#isStopped(); now = performance.now()) {
           await this.#sleep(Math.min(next, this.#firstDue()) - now);
@@ -209,6 +235,9 @@ class FolderWatch {
 
   /** It was offered and could not be read as it was. */
   lookAgain(path: string, name: string): void {
+    // The host has waited for it.
+    if (this.services.once)
+      this.#unread(name, 'the file was gone, or kept changing, before it could be read');
     this.#forget(name);
     this.#hints.add(path);
     this.#wake();
@@ -223,6 +252,7 @@ class FolderWatch {
   async #lookAtAll(): Promise<void> {
     this.#scan += 1;
     if (!(await this.#watchRoot())) {
+      if (this.services.once) this.#unread('', 'the folder is gone');
       this.#seen.clear();
       this.#restless.clear();
       return;
@@ -271,7 +301,7 @@ class FolderWatch {
     }
     if (!this.#wants(name)) return undefined;
     if (info === undefined) {
-      if (name.includes('\ufffd')) this.#warn(path, 'a file has a name that is not UTF-8: rename it', name);
+      if (await isMisnamed(path)) this.#unread(name, 'a file has a name that is not UTF-8: rename it');
       this.#forget(name);
       return undefined;
     }
@@ -279,6 +309,30 @@ class FolderWatch {
     if (candidate !== undefined) return this.#note(candidate);
     this.#forget(name);
     return undefined;
+  }
+
+  #tellOfWaiting(): void {
+    if (this.#warned.has(WAITING)) return;
+    this.#warned.add(WAITING);
+    const { id: source, log } = this.services;
+    const files = this.#restless.size;
+    log.warn(
+      { source, files, upToMs: this.settings.giveUpAfterMs },
+      'waiting for files that are still being written',
+    );
+  }
+
+  /** Tells of what cannot be taken, once for each name. What stands in a name is for the user, not for the log. */
+  #unread(name: string, reason: string, cause?: unknown): void {
+    const shown = name === '' ? '.' : name;
+    if (this.#unreadNames.has(shown)) return;
+    this.#unreadNames.add(shown);
+    const code = codeOf(cause);
+    const told = code === undefined ? reason : `${reason} (${code})`;
+    const { id: source, log } = this.services;
+    log.warn({ source }, told);
+    log.debug({ source, name: shown }, `${told}: ${messageOf(cause)}`);
+    this.services.unread(shown, told);
   }
 
   /** Remembers how the file looks, and returns it if it has looked so for long enough. */
@@ -319,8 +373,10 @@ class FolderWatch {
         else if (await isAbandoned(path, this.#tag)) yield* await restore(path);
       }
     } catch (error) {
-      // Gone while it was read is nothing to tell.
-      if (!isCode(error, 'ENOENT')) this.#warn(dir, 'a folder cannot be read', error);
+      const name = this.#nameOf(dir);
+      if (await isMisnamed(dir)) this.#unread(name, 'a folder has a name that is not UTF-8: rename it');
+      // A folder deleted while being read is not worth a warning.
+      else if (!isCode(error, 'ENOENT')) this.#unread(name, 'a folder cannot be read', error);
     }
   }
 
@@ -430,6 +486,13 @@ function isUnchanged(before: Candidate, now: Candidate): boolean {
     before.ino === now.ino &&
     before.ctimeMs === now.ctimeMs
   );
+}
+
+/** Whether there is a file at `path` whose name Node cannot say, because its bytes are not UTF-8. */
+async function isMisnamed(path: string): Promise<boolean> {
+  if (!basename(path).includes('\ufffd')) return false;
+  const names = await readdir(dirname(path), { encoding: 'buffer' }).catch(() => []);
+  return names.some((bytes) => bytes.toString() === basename(path) && !isUtf8(bytes));
 }
 
 function isHidden(name: string): boolean {

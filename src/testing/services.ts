@@ -53,6 +53,7 @@ export function testServices(options: TestServicesOptions = {}): TestServices {
     log: { debug: record('debug'), info: record('info'), warn: record('warn'), error: record('error') },
     baseDir,
     stateDir: join(folder, '.rxray'),
+    unread: (name, reason) => void logged.push(JSON.stringify({ level: 'unread', name, reason })),
     signal: aborter.signal,
     resolve: (path) => resolve(baseDir, path),
     get: (service) => {

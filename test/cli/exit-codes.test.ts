@@ -1,3 +1,4 @@
+import { chmod } from 'node:fs/promises';
 import { expect } from 'chai';
 import { film } from '../support/films.js';
 import { GRAPH, Lab, rxray } from '../support/lab.js';
@@ -27,6 +28,24 @@ describe('exit codes', () => {
     await lab.write('inbox/bad.png', 'not a film');
     const { code, stderr } = await lab.run();
     expect(code, stderr).to.equal(1);
+  });
+
+  it('1: a folder could not be looked at, and is named', async () => {
+    await lab.write('inbox/ward/locked.png', 'x');
+    await chmod(lab.path('inbox/ward'), 0o000);
+    const { code, stderr } = await lab.run([], { asNobody: true });
+    await chmod(lab.path('inbox/ward'), 0o755);
+    expect(code, stderr).to.equal(1);
+    expect(stderr).to.match(/✗ ward {2}a folder cannot be read \(EACCES\)/);
+  });
+
+  it('1: a film waits for a sink that is down, which is not said to be no film', async () => {
+    const sink =
+      "- use: webhook\n    retry: { giveUpAfterMs: 100, backoffMs: 50 }\n    with: { url: 'http://127.0.0.1:9/' }";
+    await lab.write('pipeline.yaml', GRAPH.replace(/- use: csv[^]*$/, sink));
+    const { code, stderr } = await lab.run();
+    expect(code, stderr).to.equal(1);
+    expect(stderr).to.contain('1 film wait').and.not.contain('no films found');
   });
 
   it('2: errors in the pipeline file, or no such file', async () => {

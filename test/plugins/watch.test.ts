@@ -311,6 +311,35 @@ describe('watch', () => {
     const [warned, more] = services.logged;
     expect(warned).to.contain('"warn"').and.contain('EACCES').and.not.contain('Doe');
     expect(more).to.contain('"debug"').and.contain('Doe, Jane');
+    expect(services.logged[2]).to.contain('"unread"').and.contain('Doe, Jane').and.contain('EACCES');
+  });
+
+  it('tells of files and folders whose names are not UTF-8', async function () {
+    if (process.platform !== 'linux') this.skip();
+    for (const name of ['f\xfcr.png', 'M\xfcller']) {
+      const path = Buffer.concat([Buffer.from(inbox('/')), Buffer.from(name, 'latin1')]);
+      if (name.endsWith('.png')) await writeFile(path, 'x');
+      else await mkdir(path);
+    }
+    await putOld('\ufffd.png');
+    expect(await names()).to.deep.equal(['\ufffd.png']);
+    const unread = services.logged
+      .filter((line) => line.includes('"unread"'))
+      .map((line) => JSON.parse(line) as object);
+    expect(unread).to.deep.include.members([
+      { level: 'unread', name: 'f\ufffdr.png', reason: 'a file has a name that is not UTF-8: rename it' },
+      { level: 'unread', name: 'M\ufffdller', reason: 'a folder has a name that is not UTF-8: rename it' },
+    ]);
+    expect(unread).to.have.lengthOf(2);
+  });
+
+  it('in a run that ends, gives a file up that does not come to rest, and names it', async () => {
+    await putOld('a.png');
+    const growing = setInterval(() => void appendFile(inbox('log.txt'), 'x'), 10);
+    await sleep(50);
+    expect(await names({ giveUpAfterMs: 300 })).to.deep.equal(['a.png']);
+    clearInterval(growing);
+    expect(services.logged.join()).to.contain('"name":"log.txt","reason":"the file has not come to rest"');
   });
 
   it('takes thousands of files that are renamed into it at once, each once, while the thread is held up', async function () {

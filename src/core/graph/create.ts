@@ -28,6 +28,7 @@ export interface Intake {
   readonly once: boolean;
   readonly again: boolean;
   unsettled(source: string, candidates: readonly Candidate[]): Promise<Candidate[]>;
+  unread(source: string, name: string, reason: string): void;
 }
 
 /** A stage in worker threads, as the main thread sees it. */
@@ -101,6 +102,7 @@ export async function createEnds(
       ...services(node.id),
       once: intake.once,
       unsettled: (candidates) => intake.unsettled(node.id, candidates),
+      unread: (name, reason) => intake.unread(node.id, name, reason),
     }),
   );
   all({ made: new Map(), issues: [...sinks.issues, ...sources.issues] });

@@ -34,6 +34,13 @@ import type { Settled } from './settled.js';
 import { failureOf, type Failure, type Ticket } from './ticket.js';
 import { wire } from './wire.js';
 
+/** A file or folder that may hold films and cannot be taken. */
+export interface Unread {
+  readonly source: string;
+  readonly name: string;
+  readonly reason: string;
+}
+
 export interface GenerationOptions {
   readonly once: boolean;
   /** Nothing is taken but what the dead letter is asked for. */
@@ -41,6 +48,8 @@ export interface GenerationOptions {
   readonly policy: Policy;
   /** Files that are left alone because the journal has settled them. */
   readonly onAlready: (known: readonly Known[]) => void;
+  /** Files and folders of a source that cannot be taken. */
+  readonly onUnread: (unread: Unread) => void;
   readonly now: () => Date;
   readonly monitor: Monitor;
 }
@@ -96,6 +105,7 @@ export class Generation {
         once,
         again,
         unsettled: (source, candidates) => this.#unsettled(source, candidates),
+        unread: (source, name, reason) => this.options.onUnread({ source, name, reason }),
       });
       this.#ends = { container, parts, abort };
     } catch (error) {

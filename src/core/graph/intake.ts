@@ -13,6 +13,7 @@ import { Ticket, type Token } from './ticket.js';
 
 /** How long a file must be left alone that changed between being offered and being read. */
 const RESETTLE_MS = 500;
+const RESETTLE_UP_TO_MS = 60_000;
 /** After so many beginnings without an end, somebody should look at the film. */
 const SUSPICIOUS = 3;
 
@@ -180,15 +181,17 @@ export function takeIn(
   }
 }
 
-/** The file as it is when it has been left alone for a moment; null when it is gone. */
+/** The file as it is when it has been left alone for a moment; null when it is gone, or never left alone. */
 async function lookAgain(candidate: Candidate): Promise<Candidate | null> {
-  for (let { size, mtimeMs } = candidate; ;) {
+  const end = performance.now() + RESETTLE_UP_TO_MS;
+  for (let { size, mtimeMs } = candidate; performance.now() < end;) {
     await setTimeout(RESETTLE_MS);
     const info = await stat(candidate.path).catch(() => null);
     if (info === null) return null;
     if (info.size === size && info.mtimeMs === mtimeMs) return { ...candidate, size, mtimeMs };
     ({ size, mtimeMs } = info);
   }
+  return null;
 }
 
 function keyOf({ source, candidate: { name, size, mtimeMs, ino, ctimeMs } }: Offer): string {
