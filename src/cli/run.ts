@@ -6,7 +6,7 @@ import { loadPipeline } from '../core/config/load.js';
 import type { Issue, Pipeline } from '../core/config/pipeline.js';
 import { exitCodeOf, messageOf, RxrayError } from '../core/errors.js';
 import { CreateError } from '../core/graph/create.js';
-import { printable } from '../core/printable.js';
+import { printable, printableLines } from '../core/printable.js';
 import type { Log } from '../core/plugin.js';
 import type { Unread } from '../core/graph/generation.js';
 import type { Settled } from '../core/graph/settled.js';
@@ -349,5 +349,5 @@ function write(event: object): void {
 }
 
 function describe(error: unknown): string {
-  return error instanceof RxrayError ? `${error.message} (${error.code})` : messageOf(error);
+  return printableLines(error instanceof RxrayError ? `${error.message} (${error.code})` : messageOf(error));
 }

@@ -5,6 +5,9 @@ import type { ErrorCode } from './errors.js';
 import type { RxrayError } from './errors.js';
 import type { Frame } from './frame.js';
 
+/** The longest timer, in milliseconds: Node makes 1 ms of a longer one. */
+export const MAX_TIMER_MS = 2 ** 31 - 1;
+
 /** The plugin contract that this host speaks. A plugin built for another major version is refused. */
 export const CONTRACT_VERSION = 1;
 
@@ -160,6 +163,11 @@ export interface SourceServices extends Services {
 }
 
 export interface SourceDefinition<O extends Options = Options> extends Definition<O> {
+  /**
+   * Whether a file at this place (absolute) would be taken as a film: no sink may write there, or its results would be
+   * films, and their results, without end.
+   */
+  takes?(settings: z.output<O>, path: string, baseDir: string): boolean | Promise<boolean>;
   create(settings: z.output<O>, services: SourceServices): SourceInstance | Promise<SourceInstance>;
 }
 
@@ -260,6 +268,10 @@ export interface SinkDefinition<O extends Options = Options> extends Definition<
    * transactional outbox). Default false: enough where the first delivery of an id is the one that counts.
    */
   readonly outbox?: boolean;
+  /** Whether two columns whose names differ in case only are one to it: the ids of stages must differ in more then. */
+  readonly ignoresCase?: boolean;
+  /** Files that it may write, one of each kind, relative to the pipeline file or absolute. */
+  writes?(settings: z.output<O>): readonly string[];
   create(settings: z.output<O>, services: SinkServices): SinkInstance | Promise<SinkInstance>;
 }
 

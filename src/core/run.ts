@@ -102,7 +102,7 @@ export async function startPipeline(
   const started = performance.now();
   const settled = new Subject<Settled>();
   const already = new Subject<Already>();
-  const unread = new ReplaySubject<Unread>();
+  const unread = new ReplaySubject<Unread>(1000);
   /** Emits when the frames in flight have had their time. */
   const abandoned = new ReplaySubject<void>(1);
   const counts = { done: 0, failed: 0, already: 0, failedBefore: 0, otherGraph: 0, unread: 0 };

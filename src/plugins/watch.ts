@@ -7,11 +7,8 @@ import picomatch from 'picomatch';
 import { Observable } from 'rxjs';
 import { z } from 'zod';
 import { messageOf, RxrayError } from '../core/errors.js';
-import { type Candidate, defineSource, type SourceServices } from '../core/plugin.js';
+import { type Candidate, defineSource, MAX_TIMER_MS, type SourceServices } from '../core/plugin.js';
 import { codeOf, isAbandoned, isCode, ownerTag, putAway, restore } from './watch/put-away.js';
-
-/** Node makes 1 ms of a timer that is longer. */
-const MAX_MS = 2 ** 31 - 1;
 
 const globs = z.array(z.string().min(1));
 
@@ -28,13 +25,13 @@ const options = z
     settleMs: z
       .int()
       .min(0)
-      .max(MAX_MS)
+      .max(MAX_TIMER_MS)
       .default(500)
       .describe('A file is complete when its size and time have not changed for this long.'),
     scanMs: z
       .int()
       .min(10)
-      .max(MAX_MS)
+      .max(MAX_TIMER_MS)
       .default(5000)
       .describe(
         'How often the whole folder is read, which finds what the operating system did not announce.',
@@ -42,7 +39,7 @@ const options = z
     giveUpAfterMs: z
       .int()
       .min(0)
-      .max(MAX_MS)
+      .max(MAX_TIMER_MS)
       .default(60_000)
       .describe(
         'With --once: how many milliseconds to wait for files that do not come to rest. They are named then, and the run ends with code 1.',
@@ -92,6 +89,16 @@ export default defineSource({
     } catch (error) {
       return [{ severity: 'error', option: ['moveTo'], message: messageOf(error) }];
     }
+  },
+  async takes({ path, include, exclude, recursive, moveTo }, file, baseDir) {
+    const root = resolve(baseDir, path);
+    const name = relative(await realPathOf(root), await realPathOf(file));
+    if (name === '' || name.split(sep)[0] === '..' || isAbsolute(name)) return false;
+    const archive = await archiveOf(root, moveTo && resolve(baseDir, moveTo)).catch(() => undefined);
+    if (archive !== undefined && join(root, name).startsWith(archive + sep)) return false;
+    const posix = name.split(sep).join('/');
+    if (isHidden(posix) || (!recursive && posix.includes('/'))) return false;
+    return picomatch(include, { ignore: exclude, nocase: true })(posix);
   },
   async create(settings, services) {
     const { id, once, log } = services;

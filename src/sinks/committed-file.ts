@@ -27,6 +27,12 @@ export const rotation = z
   .describe('Begin new files; the old ones are kept as `results.<time>.csv`, or `results.<day>.csv`.');
 export type Rotation = NonNullable<z.output<typeof rotation>>;
 
+/** The file, and an earlier one that was put aside. */
+export function filesOf(path: string): readonly string[] {
+  const { dir, name, ext } = parsePath(path);
+  return [path, join(dir, `${name}.${timestamp()}${ext}`)];
+}
+
 /** A row as it stands in the file, with its line end, and the frame that it tells of. */
 export interface Row {
   readonly id: string;

@@ -6,7 +6,7 @@ import { RxrayError } from '../core/errors.js';
 import { expressionFault } from '../core/expression.js';
 import type { Frame } from '../core/frame.js';
 import { defineSink, type LintMessage, type SinkInstance, type SinkServices } from '../core/plugin.js';
-import { CommittedFile, type RowFormat, rotation } from './committed-file.js';
+import { CommittedFile, filesOf, type RowFormat, rotation } from './committed-file.js';
 import { valueAt, withoutImages } from './plain.js';
 import { rowSink } from './row-sink.js';
 
@@ -63,6 +63,7 @@ export default defineSink({
   ],
   // A group costs two syncs however long it is.
   maxBatch: 256,
+  writes: ({ path }) => filesOf(path),
   lint: ({ columns = [] }) =>
     columns.flatMap((entry, index): LintMessage[] => {
       const message = typeof entry === 'string' ? undefined : expressionFault(entry.value);

@@ -53,6 +53,10 @@ export default defineSink({
   ],
   maxBatch: 8,
   pixels: true,
+  writes: ({ path, name, picture, json }) => {
+    const place = join(path, name.replaceAll(/\{\w+\}/g, 'x'));
+    return [...(picture ? [`${place}.png`] : []), ...(json ? [`${place}.json`] : [])];
+  },
   lint: ({ name }) => {
     const message = faultOf(name);
     return message === undefined

@@ -2,7 +2,7 @@ import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
 import { z } from 'zod';
 import { defineSink, type SinkInstance, type SinkServices } from '../core/plugin.js';
-import { CommittedFile, type RowFormat, rotation } from './committed-file.js';
+import { CommittedFile, filesOf, type RowFormat, rotation } from './committed-file.js';
 import { rowSink } from './row-sink.js';
 import { plain } from './plain.js';
 
@@ -29,6 +29,7 @@ export default defineSink({
   ],
   // A group costs two syncs however long it is.
   maxBatch: 256,
+  writes: ({ path }) => filesOf(path),
   create: jsonlSink,
 });
 

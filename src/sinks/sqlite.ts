@@ -34,6 +34,8 @@ export default defineSink({
   ],
   // A group costs one sync however long it is.
   maxBatch: 256,
+  ignoresCase: true,
+  writes: ({ path }) => [path, `${path}-journal`],
   create: sqliteSink,
 });
 

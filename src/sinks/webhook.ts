@@ -5,7 +5,13 @@ import { durably } from '../core/durable.js';
 import { RxrayError, Unavailable } from '../core/errors.js';
 import { expressionFault } from '../core/expression.js';
 import type { Frame } from '../core/frame.js';
-import { defineSink, type LintMessage, type SinkInstance, type SinkServices } from '../core/plugin.js';
+import {
+  defineSink,
+  MAX_TIMER_MS,
+  type LintMessage,
+  type SinkInstance,
+  type SinkServices,
+} from '../core/plugin.js';
 import { oneByOne } from './one-by-one.js';
 import { plain, withoutImages } from './plain.js';
 
@@ -21,7 +27,7 @@ const options = z.strictObject({
         '`openssl rand -base64 32` makes one. Empty: no signature.',
     ),
   headers: z.record(z.string(), z.string()).default({}).describe('More headers, such as `Authorization`.'),
-  timeoutMs: z.int().positive().default(10_000).describe('How long one attempt may take.'),
+  timeoutMs: z.int().positive().max(MAX_TIMER_MS).default(10_000).describe('How long one attempt may take.'),
   includeFile: z
     .boolean()
     .default(false)

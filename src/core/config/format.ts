@@ -1,5 +1,6 @@
 import { relative } from 'node:path';
 import pc from 'picocolors';
+import { printableLines } from '../printable.js';
 import type { Issue } from './pipeline.js';
 
 /** As much of a source line is shown around the caret. */
@@ -19,14 +20,14 @@ export interface FormatOptions {
 export function formatIssues(issues: readonly Issue[], { file, text, color = false }: FormatOptions): string {
   const colors = pc.createColors(color);
   const name = shortest(file);
-  const lines = text?.split(/\r\n|\n/) ?? [];
+  const lines = text === undefined ? [] : printableLines(text.replaceAll('\r\n', '\n')).split('\n');
   return [...issues]
     .sort((a, b) => order(a) - order(b))
     .map((issue) => {
       const paint = issue.severity === 'error' ? colors.red : colors.yellow;
       const { location } = issue;
       const place = location === undefined ? name : `${name}:${location.line}:${location.column}`;
-      const head = `${colors.bold(place)} ${paint(issue.severity)} ${colors.dim(issue.code)} ${issue.message}`;
+      const head = `${colors.bold(place)} ${paint(issue.severity)} ${colors.dim(issue.code)} ${printableLines(issue.message)}`;
       const line = location === undefined ? undefined : lines[location.line - 1];
       if (location === undefined || line === undefined) return head;
       const number = String(location.line);

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
-import { basename, dirname, extname, resolve } from 'node:path';
+import { basename, dirname, extname, join, resolve } from 'node:path';
 import { messageOf } from '../errors.js';
 import type { PluginRegistry } from '../plugins/registry.js';
 import { YamlFile } from './document.js';
@@ -92,9 +92,11 @@ export async function parsePipeline(
   for (const entry of [...stages, ...sinks]) lintExpression(entry, entries, yaml, report);
   for (const stage of stages) lintBatch(stage, yaml, report);
   if (whole.success && whole.data.duplicates === 'skip') lintReserved(stages, report);
+  lintCase(stages, sinks, report);
   if (lint) {
     const all = [...sources, ...stages, ...sinks];
     await Promise.all(all.map((entry) => lintSettings(entry, entries, yaml, baseDir, report)));
+    await lintOutputs(sources, sinks, yaml, baseDir, whole.success ? whole.data.state : undefined, report);
   }
   if (!whole.success || issues.some(({ severity }) => severity === 'error')) return done();
 
@@ -163,6 +165,67 @@ function lintReserved(stages: readonly Entry[], report: (issue: Issue) => void):
   if (stage === undefined) return;
   const message = `with \`duplicates: skip\`, \`${DUPLICATE}\` is the id of the host's own results: give the stage another`;
   report({ severity: 'error', code: 'CONFIG_DUPLICATE_ID', message, ...stage.idPlace, component: stage.id });
+}
+
+/** Refuses ids that a sink cannot tell apart. */
+function lintCase(stages: readonly Entry[], sinks: readonly Entry[], report: (issue: Issue) => void): void {
+  const sink = sinks.find(({ plugin }) => plugin?.kind === 'sink' && plugin.ignoresCase === true);
+  if (sink === undefined) return;
+  const first = new Map<string, string>();
+  for (const { id, idPlace } of stages) {
+    const other = first.get(id.toLowerCase());
+    if (other === undefined) {
+      first.set(id.toLowerCase(), id);
+      continue;
+    }
+    const message = `the ids \`${other}\` and \`${id}\` are the same to \`${sink.use}\`, which ignores upper and lower case: give one of them another`;
+    report({ severity: 'error', code: 'CONFIG_DUPLICATE_ID', message, ...idPlace, component: id });
+  }
+}
+
+/** Refuses sinks, and a state folder, whose files a source would take for films. */
+async function lintOutputs(
+  sources: readonly Entry[],
+  sinks: readonly Entry[],
+  yaml: YamlFile,
+  baseDir: string,
+  state: string | undefined,
+  report: (issue: Issue) => void,
+): Promise<void> {
+  const outputs = sinks.flatMap(({ plugin, settings, path, id }) =>
+    plugin?.kind !== 'sink' || settings === undefined
+      ? []
+      : (plugin.writes?.(settings as never) ?? []).map((file) => ({
+          file,
+          place: [...path, 'with', 'path'],
+          id,
+        })),
+  );
+  const letters =
+    state === undefined
+      ? []
+      : [{ file: join(state, 'deadletter/x/film.png'), place: ['state'], id: undefined }];
+  const refused = new Set<string>();
+  for (const { plugin, settings, id: source } of sources) {
+    if (plugin?.kind !== 'source' || settings === undefined) continue;
+    for (const { file, place, id } of [...outputs, ...letters]) {
+      if (
+        refused.has(place.join()) ||
+        (await plugin.takes?.(settings as never, resolve(baseDir, file), baseDir)) !== true
+      ) {
+        continue;
+      }
+      refused.add(place.join());
+      const message = `what is written here would be taken for films by the source \`${source}\`: name a folder outside of its own`;
+      report({
+        severity: 'error',
+        code: 'CONFIG_REFUSED',
+        message,
+        ...yaml.place(place),
+        ...(id !== undefined && { component: id }),
+      });
+    }
+  }
 }
 
 /** Lets the plugin itself look at its settings and at what stands before it. */

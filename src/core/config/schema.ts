@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { MAX_TIMER_MS } from '../plugin.js';
 
 /** What belongs to the host in a pipeline file. What belongs to a plugin stands under `with`, in its own schema. */
 
@@ -29,6 +30,7 @@ export const batchSchema = z
     waitMs: z
       .number()
       .min(0)
+      .max(MAX_TIMER_MS)
       .default(100)
       .describe('Wait so many milliseconds for more, at most; a film that is alone never waits.'),
   })
@@ -38,9 +40,15 @@ const retry = {
   backoffMs: z
     .int()
     .min(1)
+    .max(MAX_TIMER_MS)
     .default(500)
     .describe('Milliseconds before the second attempt; they double each time, with some chance.'),
-  maxBackoffMs: z.int().min(1).default(30_000).describe('The longest wait in milliseconds.'),
+  maxBackoffMs: z
+    .int()
+    .min(1)
+    .max(MAX_TIMER_MS)
+    .default(30_000)
+    .describe('The longest wait in milliseconds.'),
 };
 const stageRetry = z
   .strictObject({
@@ -60,6 +68,7 @@ const sinkRetry = z
     giveUpAfterMs: z
       .int()
       .min(0)
+      .max(MAX_TIMER_MS)
       .default(600_000)
       .describe(
         'With --once: how many milliseconds of an outage to wait. What the sink has not got then waits in the journal for the next run.',
@@ -137,6 +146,7 @@ export const pipelineSchema = z.strictObject({
   shutdownTimeoutMs: z
     .int()
     .min(0)
+    .max(MAX_TIMER_MS)
     .default(30_000)
     .describe(
       'How many milliseconds the frames in flight have to come through when the run is stopped; the next start takes the others.',
