@@ -1,4 +1,6 @@
+import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
+import type { ServerResponse } from 'node:http';
 import { Hono, type Context, type MiddlewareHandler } from 'hono';
 import { setCookie } from 'hono/cookie';
 import { streamSSE, type SSEStreamingApi } from 'hono/streaming';
@@ -49,6 +51,13 @@ export interface Controlled {
 const BEAT_MS = 1000;
 /** Frames that may wait for a slow looker-on before a tap leaves some out. */
 const TAP_QUEUE = 16;
+/** Bytes of their pixels, of all lookers-on together. */
+const TAP_BYTES = 64 * 1024 ** 2;
+/** Events that may wait for a slow reader before it is dropped. */
+const EVENT_QUEUE = 1000;
+/** Answers with pixels at the same time, and how long one of them may take. */
+const MAX_SENDING = 4;
+const SEND_MS = 60_000;
 const MAX_BODY = 64 * 1024;
 
 const querySchema = z.strictObject({
@@ -70,17 +79,26 @@ const chosenSchema = z.union([
 export class ControlApp {
   readonly #live: LiveGraph;
   readonly #pictures: Pictures;
+  /** Answers with pixels that are under way, and what lets the next ones go. */
+  #sending = 0;
+  readonly #queue: (() => void)[] = [];
+  /** Bytes of frames that are on their way to those who look at a tap. */
+  #tapped = 0;
   #metrics: Registry | undefined;
   #cam: GradCam | undefined;
 
   constructor(private readonly controlled: Controlled) {
     const { monitor, run } = controlled;
     this.#live = new LiveGraph(monitor);
-    this.#pictures = new Pictures((film) => {
-      const graph = run();
-      if (graph === undefined) throw new Refused(503, 'STARTING', 'the graph is not running yet');
-      return this.#remake(graph, film);
-    });
+    this.#pictures = new Pictures(
+      (film) => {
+        const graph = run();
+        if (graph === undefined) throw new Refused(503, 'STARTING', 'the graph is not running yet');
+        return this.#remake(graph, film);
+      },
+      // Made anew by each reload, also when only a bundle or a plugin has changed, which the hash does not see.
+      () => monitor.pipeline,
+    );
   }
 
   /** The routes, for those who come by this entrance. */
@@ -196,6 +214,7 @@ export class ControlApp {
       send(c, await this.#pictures.stage(await this.#film(c), c.req.param('stage'))),
     );
     app.get('/api/films/:id/stages/:stage/pixels', async (c) => {
+      await this.#oneOfFew(c);
       const image = await this.#pictures.pixels(await this.#film(c), c.req.param('stage'));
       if (image === null) throw new Refused(404, 'NO_PICTURE', 'the film does not come by there');
       const { width, height, channels, data } = image;
@@ -211,6 +230,24 @@ export class ControlApp {
     app.get('/api/films/:id/results/:stage/:field', async (c) =>
       send(c, await this.#pictures.result(await this.#film(c), c.req.param('stage'), c.req.param('field'))),
     );
+  }
+
+  /** Resolves when few enough answers with pixels are under way; this one is, until its connection has it or is closed. */
+  async #oneOfFew(c: Context): Promise<void> {
+    const { outgoing } = c.env as { outgoing?: ServerResponse };
+    if (outgoing === undefined) return;
+    if (this.#sending < MAX_SENDING) this.#sending += 1;
+    else await new Promise<void>((resolve) => this.#queue.push(resolve));
+    // Whoever does not read keeps others waiting, and memory.
+    const timer = setTimeout(() => outgoing.destroy(), SEND_MS);
+    const done = (): void => {
+      clearTimeout(timer);
+      const next = this.#queue.shift();
+      if (next === undefined) this.#sending -= 1;
+      else next();
+    };
+    if (outgoing.closed) done();
+    else outgoing.once('close', done);
   }
 
   #gradCam(app: Hono): void {
@@ -243,12 +280,22 @@ export class ControlApp {
     const { monitor, worklist } = this.controlled;
     app.get('/api/events', (c) =>
       streamSSE(c, async (stream) => {
+        let waiting = 0;
+        // One who does not read is dropped; the page connects again.
+        const tell = (event: string, data: unknown): void => {
+          if (waiting >= EVENT_QUEUE) {
+            drop(c, stream);
+            return;
+          }
+          waiting += 1;
+          void say(stream, event, data).finally(() => (waiting -= 1));
+        };
         const films = monitor.settled$.subscribe(({ id }) => {
           void worklist.get(id).then((film) => {
-            if (film !== undefined) void say(stream, 'film', rowOf(film));
+            if (film !== undefined) tell('film', rowOf(film));
           });
         });
-        const graphs = monitor.attached$.subscribe(() => void say(stream, 'graph', this.#status()));
+        const graphs = monitor.attached$.subscribe(() => tell('graph', this.#status()));
         stream.onAbort(() => {
           films.unsubscribe();
           graphs.unsubscribe();
@@ -271,12 +318,14 @@ export class ControlApp {
         let waiting = 0;
         let missed = 0;
         const frames = meter.passing$.subscribe((frame) => {
-          if (waiting >= TAP_QUEUE) {
+          const { image, origin, meta, results } = frame;
+          const bytes = pictures ? (image?.data.byteLength ?? 0) : 0;
+          if (waiting >= TAP_QUEUE || (waiting > 0 && this.#tapped + bytes > TAP_BYTES)) {
             missed += 1;
             return;
           }
           waiting += 1;
-          const { image, origin, meta, results } = frame;
+          this.#tapped += bytes;
           const told = {
             id: frame.id,
             file: origin.name,
@@ -292,10 +341,13 @@ export class ControlApp {
           };
           const png = pictures && image !== undefined ? toPng(image) : undefined;
           void Promise.resolve(png)
-            .then((bytes) =>
-              say(stream, 'frame', { ...told, png: bytes && Buffer.from(bytes).toString('base64') }),
+            .then((encoded) =>
+              say(stream, 'frame', { ...told, png: encoded && Buffer.from(encoded).toString('base64') }),
             )
-            .finally(() => (waiting -= 1));
+            .finally(() => {
+              waiting -= 1;
+              this.#tapped -= bytes;
+            });
         });
         stream.onAbort(() => frames.unsubscribe());
         await say(stream, 'open', { id });
@@ -415,14 +467,23 @@ function problem(code: string, message: string): { error: { code: string; messag
   return { error: { code, message } };
 }
 
+/** Closes the connection of one who does not read. */
+function drop(c: Context, stream: SSEStreamingApi): void {
+  stream.abort();
+  (c.env as { outgoing?: ServerResponse }).outgoing?.destroy();
+}
+
 function say(stream: SSEStreamingApi, event: string, data: unknown): Promise<void> {
   return stream.writeSSE({ event, data: JSON.stringify(data) });
 }
 
-/** A film's bytes never change under its id, but a new graph makes other pictures of it. */
+/** A film's bytes never change under its id, but a new graph makes other pictures of it: browsers ask each time. */
 function send(c: Context, picture: Picture | null): Response {
   if (picture === null) throw new Refused(404, 'NO_PICTURE', 'there is no picture of the film there');
-  return c.body(picture.data, 200, { 'content-type': picture.type, 'cache-control': 'private, max-age=60' });
+  const etag = `"${createHash('sha256').update(picture.data).digest('hex').slice(0, 32)}"`;
+  const fields = { etag, 'cache-control': 'private, no-cache' };
+  if (c.req.header('if-none-match') === etag) return c.body(null, 304, fields);
+  return c.body(picture.data, 200, { 'content-type': picture.type, ...fields });
 }
 
 /** A film in the dead letter, without the places where its files lie. */

@@ -26,8 +26,14 @@ export class Pictures {
   #bytes = 0;
   readonly #films = new Map<string, Promise<Remade>>();
   #timer: NodeJS.Timeout | undefined;
+  /** What made the pictures that are kept. */
+  #graph: unknown;
 
-  constructor(private readonly remake: (film: Film) => Promise<Remade>) {}
+  /** `graph` is another value once another graph runs: no picture of the one before is shown then. */
+  constructor(
+    private readonly remake: (film: Film) => Promise<Remade>,
+    private readonly graph: () => unknown,
+  ) {}
 
   /** The film as the first stage that has pixels sees it, small. Null when none has. */
   thumbnail(film: Film, stages: readonly string[]): Promise<Picture | null> {
@@ -76,6 +82,7 @@ export class Pictures {
 
   /** The pixels of a stage as they are, in all their bits. */
   async pixels(film: Film, stage: string): Promise<Image | null> {
+    this.#lookAfter();
     return (await (await this.#stagesOf(film))(stage))?.image ?? null;
   }
 
@@ -100,7 +107,18 @@ export class Pictures {
     });
   }
 
+  #lookAfter(): void {
+    const graph = this.graph();
+    if (graph === this.#graph) return;
+    this.#graph = graph;
+    this.#pictures.clear();
+    this.#bytes = 0;
+    this.#films.clear();
+  }
+
   async #cached(key: string, make: () => Promise<Picture | null>): Promise<Picture | null> {
+    this.#lookAfter();
+    const graph = this.#graph;
     const known = this.#pictures.get(key);
     if (known !== undefined) {
       this.#pictures.delete(key);
@@ -108,7 +126,7 @@ export class Pictures {
       return known;
     }
     const made = await make();
-    if (made === null || this.#pictures.has(key)) return made;
+    if (made === null || this.#pictures.has(key) || graph !== this.graph()) return made;
     this.#pictures.set(key, made);
     this.#bytes += made.data.byteLength;
     for (const [oldest, { data }] of this.#pictures) {

@@ -1,16 +1,20 @@
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
 import { request } from 'node:http';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
+import { setImmediate } from 'node:timers/promises';
 import { expect } from 'chai';
-import { firstValueFrom, take, toArray } from 'rxjs';
+import { firstValueFrom, take, toArray, type Subject } from 'rxjs';
 import sharp from 'sharp';
 import { builtInRegistry } from '../../src/host/builtins.js';
 import type { Reloaded } from '../../src/control/app.js';
 import { ControlClient } from '../../src/control/client.js';
 import { ControlServer } from '../../src/control/serve.js';
 import { Worklist, type Row } from '../../src/control/worklist.js';
+import type { Pipeline } from '../../src/core/config/pipeline.js';
 import { loadPipeline } from '../../src/core/config/load.js';
 import { createProcessContainer } from '../../src/core/container.js';
 import { Monitor } from '../../src/core/monitor/monitor.js';
@@ -189,6 +193,22 @@ describe('the control interface', () => {
       expect((await response.arrayBuffer()).byteLength).to.equal(96 * 80);
     });
 
+    it('gives pixels to many who ask at once, a few at a time', async () => {
+      const id = await idOf('large');
+      const answers = Array.from({ length: 20 }, async () => {
+        const answer = await fetch(`${page}api/films/${id}/stages/resize/pixels`);
+        return (await answer.arrayBuffer()).byteLength;
+      });
+      expect(new Set(await Promise.all(answers))).to.deep.equal(new Set([32 * 32]));
+    });
+
+    it('sends a picture once to one who has it', async () => {
+      const url = `${page}api/films/${await idOf('large')}/stages/resize`;
+      const etag = (await fetch(url)).headers.get('etag') ?? '';
+      const again = await fetch(url, { headers: { 'if-none-match': etag } });
+      expect(again.status).to.equal(304);
+    });
+
     it('has no picture where a film did not come by, or failed', async () => {
       const byTheWay = await fetch(`${page}api/films/${await idOf('small')}/stages/resize`);
       expect([byTheWay.status, await byTheWay.json()]).to.have.nested.property(
@@ -259,6 +279,22 @@ describe('the control interface', () => {
     ending.abort();
     expect(seen.get('film')).to.include({ file: 'later.png', outcome: 'done' });
     expect(seen.get('live')).to.have.property('nodes').with.length(4);
+  });
+
+  it('drops one who does not read the stream', async () => {
+    const { port, hostname } = new URL(page);
+    const socket = connect(Number(port), hostname).on('error', () => undefined);
+    socket.write(`GET /api/events HTTP/1.1\r\nHost: ${hostname}:${port}\r\n\r\n`);
+    await once(socket, 'readable');
+    const closed = once(socket, 'close');
+    const events = Reflect.get(monitor.attached$, 'source') as Subject<Pipeline>;
+    for (let i = 0; i < 40_000 && !socket.destroyed; i++) {
+      events.next(monitor.pipeline!);
+      if (i % 200 === 0) await setImmediate();
+    }
+    // What lies in the buffers of the system is there to be read; then comes the end.
+    socket.resume();
+    await closed;
   });
 
   it('lets somebody look at what comes out of one entry, with pictures', async () => {
