@@ -34,7 +34,7 @@ function givenToken(): string | undefined {
       'RXRAY_TOKEN is set and empty: set it to a secret (`openssl rand -base64 24`), or unset it to have one made',
     );
   }
-  return token;
+  return token?.trim();
 }
 
 /** Serves the interface of one process on its socket and, when asked, as the page. Loaded at the first request. */

@@ -147,7 +147,7 @@ export default defineSource({
       settle: async (candidate, outcome, sha256) => {
         if (outcome === 'failed' || settings.onDone === 'keep') return;
         const archived = archive && join(archive, candidate.name);
-        await putAway(candidate, { sha256, archived, tag });
+        await within(SETTLE_UP_TO_MS, putAway(candidate, { sha256, archived, tag }));
       },
       lost: ({ path, name }) => {
         watch?.lookAgain(path, name);
@@ -164,6 +164,11 @@ interface Sighting {
   /** The scan that last found it. */
   scan: number;
 }
+
+/** How long a film may take on its way to the archive until the run goes on without it: a share may not answer. */
+const SETTLE_UP_TO_MS = 60_000;
+/** How long the folder may be read until the log says so. */
+const SLOW_SCAN_MS = 60_000;
 
 /** In a run that ends: how long files may be written to until the log says that they are waited for. */
 const TELL_AFTER_MS = 5000;
@@ -264,7 +269,14 @@ class FolderWatch {
       this.#restless.clear();
       return;
     }
-    await this.#lookAt(this.#walk(this.root));
+    const slow = setTimeout(() => {
+      this.#warn('', 'reading the folder has taken a minute so far: does its disk or share answer?', '');
+    }, SLOW_SCAN_MS).unref();
+    try {
+      await this.#lookAt(this.#walk(this.root));
+    } finally {
+      clearTimeout(slow);
+    }
     for (const [name, { scan }] of this.#seen) if (scan < this.#scan) this.#forget(name);
   }
 
@@ -500,6 +512,20 @@ async function isMisnamed(path: string): Promise<boolean> {
   if (!basename(path).includes('\ufffd')) return false;
   const names = await readdir(dirname(path), { encoding: 'buffer' }).catch(() => []);
   return names.some((bytes) => bytes.toString() === basename(path) && !isUtf8(bytes));
+}
+
+/** Rejects with ETIMEDOUT when the work takes longer; it goes on all the same. */
+async function within(ms: number, work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const error = Object.assign(new Error('it takes too long'), { code: 'ETIMEDOUT' });
+    timer = setTimeout(() => reject(error), ms).unref();
+  });
+  try {
+    await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function isHidden(name: string): boolean {

@@ -70,6 +70,8 @@ interface Commit {
   readonly crc: number;
   /** The day of the last row: `2026-01-31`. */
   readonly day: string;
+  /** Counts the commits: of two journals, the one with the higher number is the later one. */
+  readonly seq?: number;
   /** The ids in the rows, where the rows do not hold them. */
   readonly ids?: readonly string[];
   /** The ids in the file before this one: their frames may not have been confirmed before the rotation. */
@@ -105,6 +107,7 @@ export class CommittedFile {
   #left: Stats | undefined;
   #crc: number;
   #day: string;
+  #seq: number;
   #ids: Set<string>;
   #known: Set<string>;
 
@@ -123,7 +126,7 @@ export class CommittedFile {
     this.#commits = commits;
     this.#copy = copy;
     this.#rows = rows;
-    ({ crc: this.#crc, day: this.#day, ids: this.#ids, known: this.#known } = found);
+    ({ crc: this.#crc, day: this.#day, seq: this.#seq, ids: this.#ids, known: this.#known } = found);
   }
 
   /** Opens, recovers or creates the file. Throws OUTPUT_UNWRITABLE. */
@@ -178,7 +181,7 @@ export class CommittedFile {
     const ids = rows.map((row) => row.id);
     await durably(`${this.#options.format.name}.append`, () => this.#rows.append(bytes));
     try {
-      const commit = { length: this.#rows.length, crc, day, ...this.#kept(ids) };
+      const commit = { length: this.#rows.length, crc, day, seq: ++this.#seq, ...this.#kept(ids) };
       await durably(`${this.#options.format.name}.commit`, () => this.#commits.append(commit));
       await this.#copied(() => this.#copy.append(commit));
     } catch (error) {
@@ -271,6 +274,7 @@ export class CommittedFile {
       length: this.#rows.length,
       crc: this.#crc,
       day: this.#day,
+      seq: ++this.#seq,
       ...this.#kept([...this.#ids]),
       known: [...this.#known],
     };
@@ -330,6 +334,7 @@ interface Found {
   readonly length: number;
   readonly crc: number;
   readonly day: string;
+  readonly seq: number;
   readonly ids: Set<string>;
   readonly known: Set<string>;
 }
@@ -359,7 +364,8 @@ async function recover(
     }
     await durably(`${format.name}.create`, () => replaceFile(path, Buffer.from(header)));
     const known = new Set(rotated ? recorded.known : []);
-    return { length: start, crc: crc32(header), day: today(), ids: new Set(), known };
+    const seq = recorded?.seq ?? 0;
+    return { length: start, crc: crc32(header), day: today(), seq, ids: new Set(), known };
   }
 
   const later = await laterCommit(path, size, copy, recorded);
@@ -379,7 +385,8 @@ async function recover(
   if (!endsRow) throw unwritable(path, 'it ends in the middle of a row. Name another path, or move it away');
   if (size > length) await keepTail(path, length, journal, log);
   for (const id of commit?.ids ?? []) ids.add(id);
-  return { length, crc, day: commit?.day ?? today(), ids, known: new Set(commit?.known) };
+  const { day = today(), seq = 0 } = commit ?? {};
+  return { length, crc, day, seq, ids, known: new Set(commit?.known) };
 }
 
 const wayOut = (journal: string): string =>
@@ -410,7 +417,7 @@ async function laterCommit(
   commit: Commit | undefined,
 ): Promise<Commit | undefined> {
   const later = await lastCommit(copy).catch(() => undefined);
-  if (later === undefined || later.length <= (commit?.length ?? 0) || later.length > size) return undefined;
+  if (later === undefined || (later.seq ?? 0) <= (commit?.seq ?? 0) || later.length > size) return undefined;
   // Without a journal the user may want the file as it is, with rows of others.
   if (commit === undefined && later.length < size) return undefined;
   return (await crcOf(path, later.length)) === later.crc ? later : undefined;

@@ -467,6 +467,33 @@ describe('the csv sink', () => {
     }
   });
 
+  it('goes on with the file that was begun after the backup of a state folder that is put back', async () => {
+    const state = join(folder, '.rxray');
+    const first = await open();
+    for (const name of ['a.png', 'b.png', 'c.png']) await first.write([film(name)]);
+    await cp(state, join(folder, 'backup'), { recursive: true });
+    await writeFile(path, (await text()).replace('a.png', 'a'));
+    await first.write([film('d.png')]);
+    await first.dispose?.();
+    await rm(state, { recursive: true });
+    await rename(join(folder, 'backup'), state);
+    const second = await open();
+    await second.write([film('a.png'), film('d.png'), film('e.png')]);
+    await second.dispose?.();
+    expect(await names()).to.deep.equal(['d.png', 'e.png']);
+  });
+
+  it('refuses an output folder that was restored from a backup: rows are missing in it', async () => {
+    const first = await open();
+    await first.write([film('a.png')]);
+    await cp(join(folder, 'out'), join(folder, 'backup'), { recursive: true });
+    await first.write([film('b.png')]);
+    await first.dispose?.();
+    await rm(join(folder, 'out'), { recursive: true });
+    await rename(join(folder, 'backup'), join(folder, 'out'));
+    expect((await refusal(open())).message).to.contain('bytes that rxray left there');
+  });
+
   describe('rotates', () => {
     const old = async (): Promise<string[]> =>
       (await readdir(join(folder, 'out'))).filter((name) => !/^(\.|results\.csv)/.test(name)).sort();
