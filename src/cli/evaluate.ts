@@ -11,7 +11,12 @@ import type { AnomalyFigures } from '../training/evaluation/anomaly-figures.js';
 import type { BinaryFigures } from '../training/evaluation/binary-figures.js';
 import type { Interval } from '../training/evaluation/bootstrap.js';
 import type { ClassifierFigures } from '../training/evaluation/classifier-figures.js';
-import { evaluate as evaluateBundle, type Evaluation } from '../training/evaluation/evaluate.js';
+import {
+  evaluate as evaluateBundle,
+  type Evaluation,
+  type EvaluationRequest,
+} from '../training/evaluation/evaluate.js';
+import type { ModelServices } from '../training/evaluation/score.js';
 import { builtInRegistry } from '../host/builtins.js';
 import { columnsOf } from './columns.js';
 import { EXIT } from './exit.js';
@@ -83,25 +88,26 @@ export async function evaluateFiles(
     const dataset = await readDataset(options.data, {
       validation: 0,
       columns: columnsOf(options.columns),
+      masked: bundle.kind === 'segmenter',
       ...(directory !== undefined && { directory }),
     });
     const stateDir = resolve(options.cache);
-    const evaluation = await evaluateBundle(
-      {
-        dir,
-        bundle,
-        dataset,
-        split: options.split,
-        normal: options.normal,
-        method: options.method,
-        cacheDir: stateDir,
-        baseDir: process.cwd(),
-        rxray: version,
-        shortcuts: options.report !== undefined,
-        onProgress: progress.show,
-      },
-      { registry: builtInRegistry(), engine, log: createLog(), stateDir },
-    );
+    const request = {
+      dir,
+      bundle,
+      dataset,
+      split: options.split,
+      normal: options.normal,
+      method: options.method,
+      cacheDir: stateDir,
+      baseDir: process.cwd(),
+      rxray: version,
+      shortcuts: options.report !== undefined,
+      onProgress: progress.show,
+    };
+    const services = { registry: builtInRegistry(), engine, log: createLog(), stateDir };
+    if (bundle.kind === 'segmenter') return await segmenterText(request, services, options);
+    const evaluation = await evaluateBundle(request, services);
     const { split, figures, unreadable, bootstrap } = evaluation;
     const { duplicates } = dataset;
     const about = { model: bundle.name, kind: bundle.kind, split };
@@ -123,6 +129,40 @@ export async function evaluateFiles(
     progress.end();
     await engine.dispose();
   }
+}
+
+/** The same for a model that answers with masks. */
+async function segmenterText(
+  request: EvaluationRequest,
+  services: ModelServices,
+  options: EvaluateOptions,
+): Promise<{ text: string; code: number }> {
+  const { evaluateSegmenter } = await import('../training/evaluation/segmentation.js');
+  const evaluation = await evaluateSegmenter(request, services);
+  const { split, figures, unreadable, bootstrap } = evaluation;
+  const { name } = request.bundle;
+  const summary = { model: name, split, ...figures, unreadable, bootstrap };
+  if (options.report !== undefined) {
+    const { writeSegmentationReport } = await import('../training/report/index.js');
+    const command = ['rxray', ...process.argv.slice(2)].join(' ');
+    await writeSegmentationReport(resolve(options.report), name, evaluation, { summary, command });
+  }
+  const row = rows(figures.intervals);
+  const lines = [
+    pc.bold(`${name} on ${figures.films} films${split === 'all' ? '' : ` of the split "${split}"`}`),
+    ...unreadableLines(unreadable),
+    row('Dice', figures.dice, 'dice'),
+    row('Dice, fifth percentile', figures.diceFifthPercentile, 'diceFifthPercentile'),
+    row('IoU', figures.iou, 'iou'),
+    row("HD95, in % of the film's diagonal", figures.hd95, 'hd95'),
+    row("ASSD, in % of the film's diagonal", figures.assd, 'assd'),
+    pc.dim(`In brackets: 95 % intervals, ${bootstrap.resamples} bootstrap samples by ${bootstrap.unit}.`),
+    'Not a medical device: for research, never for diagnosis.',
+  ];
+  return {
+    text: options.json ? JSON.stringify(summary) : lines.join('\n'),
+    code: unreadable.length === 0 ? EXIT.fine : EXIT.filmsFailed,
+  };
 }
 
 function isUsage({ code }: RxrayError): boolean {

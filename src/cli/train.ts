@@ -3,12 +3,14 @@ import { trainAnogan } from './train/anogan.js';
 import { trainEnsemble } from './train/ensemble.js';
 import { trainPatchcore } from './train/patchcore.js';
 import { trainResnet } from './train/resnet.js';
+import { trainUnet } from './train/unet.js';
 
 const EXAMPLES = `
 Examples:
   $ rxray train resnet --data films --out models/mine             a classifier of a folder of classes
   $ rxray train anogan --data films --out models/mine-anogan      what is unlike the films of the class "normal"
   $ rxray train patchcore --data films --out models/mine-patches  the same, patch by patch, in minutes
+  $ rxray train unet --data lungs --out models/lungs              masks of a structure: lungs/images, lungs/masks
   $ rxray train resnet --help                                     the options of one of them`;
 
 export function train(program: Command): void {
@@ -17,4 +19,5 @@ export function train(program: Command): void {
   trainEnsemble(command);
   trainAnogan(command);
   trainPatchcore(command);
+  trainUnet(command);
 }

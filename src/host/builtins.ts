@@ -24,6 +24,8 @@ export const builtIns: BuiltIns = {
     'resnet',
     'anogan',
     'patchcore',
+    'unet',
+    'mask',
   ]),
   sink: modules('sinks', ['csv', 'jsonl', 'sqlite', 'folder', 'webhook', 'console']),
 };

@@ -1,12 +1,16 @@
 import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { join } from 'node:path';
+import { isAbsolute, join, relative, resolve } from 'node:path';
 import { z } from 'zod';
 import { referenceSchema } from './reference.js';
 
 /** One stage of a preprocessing chain, as it stands in YAML. */
-const step = z.strictObject({ use: z.string(), with: z.record(z.string(), z.unknown()).default({}) });
+const step = z.strictObject({
+  id: z.string().optional().describe('What later steps name it by; its `use` unless given.'),
+  use: z.string(),
+  with: z.record(z.string(), z.unknown()).default({}),
+});
 export type PreprocessingStep = z.output<typeof step>;
 
 /** A file of the bundle, by its name in the bundle's folder. */
@@ -19,10 +23,6 @@ export type StoredFile = z.output<typeof file>;
 /** How films are scored for anomaly: by an AnoGAN in one of three ways, or by a memory of patches. */
 export const ANOMALY_METHODS = ['search', 'encoder', 'refine', 'patchcore'] as const;
 
-/** What makes probabilities of a classifier's output. */
-export const ACTIVATIONS = ['softmax', 'sigmoid', 'none'] as const;
-export type Activation = (typeof ACTIVATIONS)[number];
-
 /**
  * `bundle.json`: everything that is needed to use a trained model as it was trained.
  *
@@ -31,7 +31,7 @@ export type Activation = (typeof ACTIVATIONS)[number];
  */
 export const bundleSchema = z.strictObject({
   format: z.literal(1),
-  kind: z.enum(['classifier', 'anogan', 'patchcore']),
+  kind: z.enum(['classifier', 'anogan', 'patchcore', 'segmenter']),
   name: z.string(),
   architecture: z
     .record(z.string(), z.unknown())
@@ -48,29 +48,7 @@ export const bundleSchema = z.strictObject({
     std: z.array(z.number()).default([1]),
   }),
   preprocessing: z.array(step).describe('The stages before the model, as in the pipeline YAML.'),
-  labels: z
-    .array(z.string().refine((label) => label.trim() !== '', 'expected a label, got a blank one'))
-    .refine((labels) => new Set(labels).size === labels.length, 'expected each label once')
-    .default([]),
-  activation: z
-    .enum(ACTIVATIONS)
-    .optional()
-    .describe(
-      'What makes probabilities of the numbers that a classifier gives: `softmax` over all labels, `sigmoid` of each, or `none`: ' +
-        'they are probabilities. Absent: `none` for an output named `probabilities`, else `softmax`.',
-    ),
-  multiLabel: z
-    .boolean()
-    .optional()
-    .describe('The labels are findings that may be present together: each has a probability of its own.'),
-  thresholds: z
-    .record(z.string(), z.number().min(0).max(1))
-    .optional()
-    .describe('Multi-label: the probability from which a label counts as present; 0.5 where none is given.'),
-  healthy: z
-    .array(z.string())
-    .optional()
-    .describe('The labels, or for an anomaly model the classes, that stand for a healthy film.'),
+  labels: z.array(z.string()).default([]),
   files: z
     .record(z.string(), file)
     .describe('By role: `model`; or `search`, `features`, `generator`, `discriminator`, `encoder`.'),
@@ -128,14 +106,6 @@ export const bundleSchema = z.strictObject({
 });
 export type Bundle = z.output<typeof bundleSchema>;
 
-/** The labels that stand for a healthy film; none where the bundle does not say. */
-export function healthyLabels({ healthy, calibration, training }: Omit<Bundle, 'files'>): readonly string[] {
-  if (healthy !== undefined) return healthy;
-  // Bundles of earlier versions say it in other places.
-  const normal = calibration?.binary?.normal ?? training['normal'];
-  return typeof normal === 'string' ? [normal] : [];
-}
-
 /** What is wrong with a bundle; the caller knows which entry of the graph wanted it. */
 export class BundleError extends Error {
   constructor(
@@ -170,7 +140,20 @@ export async function readBundle(dir: string): Promise<Bundle> {
       `${path} is not a bundle of this version: ${z.prettifyError(parsed.error)}`,
     );
   }
-  return parsed.data;
+  return { ...parsed.data, preprocessing: parsed.data.preprocessing.map((each) => withBundle(each, (path) => resolve(dir, path))) };
+}
+
+/** A step that uses a bundle itself (a lung mask) names it relative to the bundle that it belongs to: in memory, absolutely. */
+function withBundle(each: PreprocessingStep, change: (path: string) => string): PreprocessingStep {
+  const { bundle } = each.with;
+  return typeof bundle === 'string' ? { ...each, with: { ...each.with, bundle: change(bundle) } } : each;
+}
+
+/** The steps as `bundle.json` in `dir` and the card name them. */
+export function portableSteps(steps: readonly PreprocessingStep[], dir: string): PreprocessingStep[] {
+  return steps.map((each) =>
+    withBundle(each, (path) => (isAbsolute(path) ? relative(dir, path).replaceAll('\\', '/') : path)),
+  );
 }
 
 /** The bytes of one of the bundle's files, checked against its recorded SHA-256. Throws {@link BundleError}. */
@@ -200,7 +183,7 @@ export async function readBundleFile(dir: string, bundle: Bundle, role: string):
 }
 
 /** The bytes of a file; a pipe or a device is refused instead of waited for. */
-export async function readRegularFile(path: string): Promise<Uint8Array> {
+async function readRegularFile(path: string): Promise<Uint8Array> {
   const handle = await open(path, process.platform === 'win32' ? constants.O_RDONLY : constants.O_RDONLY | constants.O_NONBLOCK);
   try {
     if (!(await handle.stat()).isFile()) throw new Error('it is not a regular file');

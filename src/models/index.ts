@@ -28,4 +28,15 @@ export {
   type ResnetTraining,
 } from './resnet.js';
 export type { TrainStep } from './train-step.js';
+export {
+  exportUnet,
+  initUnet,
+  unetEvalStep,
+  unetForward,
+  unetTrainStep,
+  UNET_UPSAMPLING,
+  type UnetOptions,
+  type UnetTraining,
+  type UnetUpsampling,
+} from './unet.js';
 export { wganCriticStep, wganGeneratorStep } from './wgan-gp.js';

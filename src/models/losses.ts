@@ -29,3 +29,22 @@ export function absoluteDifferencePerSample(a: tf.Tensor, b: tf.Tensor): tf.Tens
   const axes = Array.from({ length: a.rank - 1 }, (_, axis) => axis + 1);
   return tf.sum(tf.abs(tf.sub(a, b)), axes);
 }
+
+/**
+ * Binary cross-entropy of sigmoid(logits) against targets of the same shape, mean over all elements:
+ * softplus(x) − target·x, stable for large |x|.
+ */
+export function sigmoidCrossEntropyOf(logits: tf.Tensor, targets: tf.Tensor): tf.Scalar {
+  return tf.mean(tf.sub(tf.softplus(logits), tf.mul(logits, targets)));
+}
+
+/**
+ * Soft Dice coefficient 2 Σpt ÷ (Σp + Σt) per sample, [N] (Milletari, Navab and Ahmadi 2016, without the
+ * squares). One is added above and below, so that two empty masks agree.
+ */
+export function softDice(probabilities: tf.Tensor, targets: tf.Tensor): tf.Tensor1D {
+  const axes = Array.from({ length: targets.rank - 1 }, (_, axis) => axis + 1);
+  const common = tf.sum(tf.mul(probabilities, targets), axes);
+  const both = tf.add(tf.sum(probabilities, axes), tf.sum(targets, axes));
+  return tf.div(tf.add(tf.mul(common, 2), 1), tf.add(both, 1));
+}

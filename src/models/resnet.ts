@@ -20,6 +20,11 @@ export interface ResnetOptions {
   readonly mean?: number;
   /** Standard deviation of the training pixels; 0.25 unless given. */
   readonly std?: number;
+  /**
+   * Subtract each image's own mean and divide by its own standard deviation, instead of the training films': brightness
+   * and contrast then make no difference. False unless given.
+   */
+  readonly standardize?: boolean;
   /** Start every block as the identity (Goyal et al. 2017). True unless given. */
   readonly zeroInitGamma?: boolean;
 }
@@ -177,11 +182,17 @@ export function resnetStages(
   images: tf.Tensor4D,
   count = 4,
 ): tf.Tensor4D[] {
-  const { mean = 0.5, std = 0.25 } = options;
-  const scaled: tf.Tensor4D = tf.div(tf.sub(images, mean), std);
-  const stem = tf.relu(pass.batchNorm('stem/bn', pass.conv('stem', scaled, 2, 3)));
+  const stem = tf.relu(pass.batchNorm('stem/bn', pass.conv('stem', scaled(options, images), 2, 3)));
   const x = tf.maxPool(stem, 3, 2, 1);
   return resnetStagesAfter(options, pass, x, 0, count);
+}
+
+/** Images with a mean of 0 and a standard deviation of 1, over all training films or each for itself. */
+function scaled({ standardize = false, mean = 0.5, std = 0.25 }: ResnetOptions, images: tf.Tensor4D): tf.Tensor4D {
+  if (!standardize) return tf.div(tf.sub(images, mean), std);
+  const centred = tf.sub(images, tf.mean(images, [1, 2, 3], true));
+  const variance = tf.mean(tf.square(centred), [1, 2, 3], true);
+  return tf.div(centred, tf.sqrt(tf.add(variance, 1e-4)));
 }
 
 /** What each of the stages beyond the first `done`, up to the first `count`, makes of what the one before them returned. */

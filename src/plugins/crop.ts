@@ -1,7 +1,9 @@
 import { z } from 'zod';
 import { type Image, imageOf } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
-import { cropTo } from '../imaging/image.js';
+import { cropTo, padTo, type Box } from '../imaging/image.js';
+import { lungsOf } from './shared/lungs.js';
+import type { Segmentation } from './unet.js';
 
 const options = z
   .strictObject({
@@ -9,6 +11,24 @@ const options = z
     y: z.number().min(0).default(0).describe('Top edge, in `unit`s from the top.'),
     width: z.number().positive().optional().describe('Width, in `unit`s; without it, up to the right edge.'),
     height: z.number().positive().optional().describe('Height, in `unit`s; without it, down to the bottom.'),
+    to: z
+      .string()
+      .optional()
+      .describe(
+        'Instead of x, y, width and height: the id of a `unet` stage, whose lungs are cut out. A film without plausible lungs passes uncut, and `results.<id>.cropped` is false.',
+      ),
+    margin: z
+      .number()
+      .min(0)
+      .max(1)
+      .default(0.08)
+      .describe('With `to`: how much is left around the lungs, as a share of their box, on every side.'),
+    square: z
+      .boolean()
+      .default(true)
+      .describe(
+        'With `to`: a square, so that a resize keeps the proportions. What lies outside of the film is black.',
+      ),
     unit: z
       .enum(['pixels', 'fraction'])
       .default('pixels')
@@ -17,6 +37,11 @@ const options = z
   .refine(
     ({ unit, x, y, width = 0, height = 0 }) => unit === 'pixels' || (x + width <= 1 && y + height <= 1),
     'with `unit: fraction` the part must lie inside the image: x + width and y + height at most 1',
+  )
+  .refine(
+    ({ to, x, y, width, height }) =>
+      to === undefined || (x === 0 && y === 0 && (width ?? height) === undefined),
+    'either `to`, or x, y, width and height',
   );
 export type CropOptions = z.output<typeof options>;
 
@@ -30,14 +55,66 @@ export default defineStage({
       title: 'A tenth off every side',
       with: { x: 0.1, y: 0.1, width: 0.8, height: 0.8, unit: 'fraction' },
     },
+    { title: 'The lungs', with: { to: 'lungs', margin: 0.08 } },
   ],
-  create: (settings) => ({
-    process: (frame) => ({ ...frame, image: cropPart(imageOf(frame), settings) }),
+  create: (settings, { id }) => ({
+    process: (frame) => {
+      const image = imageOf(frame);
+      if (settings.to === undefined) return { ...frame, image: cropPart(image, settings) };
+      const found = lungsOf(frame, settings.to);
+      const box = found.plausible ? lungBox(found, settings) : undefined;
+      const result = { kind: 'crop', cropped: box !== undefined, box: box ?? null, reason: found.reason };
+      return {
+        ...frame,
+        image: box === undefined ? image : cutOut(image, box),
+        results: { ...frame.results, [id]: result },
+      };
+    },
   }),
 });
 
+/** The square (or rectangle) around both lungs and their margin, in whole pixels; it may reach beyond the film. */
+export function lungBox(
+  { left, right }: Pick<Segmentation, 'left' | 'right'>,
+  { margin, square }: Pick<CropOptions, 'margin' | 'square'>,
+): Box | undefined {
+  const boxes = [left, right].flatMap((lung) => (lung === null ? [] : [lung.box]));
+  if (boxes.length === 0) return undefined;
+  const x0 = Math.min(...boxes.map((box) => box.x));
+  const y0 = Math.min(...boxes.map((box) => box.y));
+  const across = Math.max(...boxes.map((box) => box.x + box.width)) - x0;
+  const down = Math.max(...boxes.map((box) => box.y + box.height)) - y0;
+  const side = Math.max(across, down);
+  const width = Math.max(1, Math.round((square ? side : across) * (1 + 2 * margin)));
+  const height = Math.max(1, Math.round((square ? side : down) * (1 + 2 * margin)));
+  return {
+    x: Math.round(x0 + across / 2 - width / 2),
+    y: Math.round(y0 + down / 2 - height / 2),
+    width,
+    height,
+  };
+}
+
+/** The pixels inside `box`, black where it reaches beyond the image; they must meet. */
+export function cutOut(image: Image, box: Box): Image {
+  const left = Math.max(0, box.x);
+  const top = Math.max(0, box.y);
+  const inside = {
+    x: left,
+    y: top,
+    width: Math.min(image.width, box.x + box.width) - left,
+    height: Math.min(image.height, box.y + box.height) - top,
+  };
+  const part = cropTo(image, inside);
+  if (inside.width === box.width && inside.height === box.height) return part;
+  return padTo(part, { ...box, x: left - box.x, y: top - box.y }, 0);
+}
+
 /** The part of the image that the options name; throws when it does not lie inside. */
-export function cropPart(image: Image, { x, y, width, height, unit }: CropOptions): Image {
+export function cropPart(
+  image: Image,
+  { x, y, width, height, unit }: Pick<CropOptions, 'x' | 'y' | 'width' | 'height' | 'unit'>,
+): Image {
   const [w, h] = unit === 'pixels' ? [1, 1] : [image.width, image.height];
   const left = Math.round(x * w);
   const top = Math.round(y * h);

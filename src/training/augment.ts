@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { boxMuller, seededRandom, type Random } from '../models/random.js';
+import { clahe } from '../imaging/opencv.js';
 import type { IntegerSamples } from './preprocess.js';
 
 /** How films are varied in training. Each is a range drawn from uniformly, and 0 switches it off. */
@@ -31,6 +32,12 @@ export interface Augmentation {
   readonly cutOut: number;
   /** Greatest standard deviation of normal noise on every pixel, of the full range. */
   readonly noise: number;
+  /** Greatest standard deviation of a Gaussian blur, in pixels. */
+  readonly blur: number;
+  /** Probability that CLAHE is applied, with a clip limit of 1 … 4 and 8 tiles a side. */
+  readonly clahe: number;
+  /** Probability that whatever the warp brings in from outside the film is black, and not the edge repeated. */
+  readonly border: number;
 }
 
 /** The switches as a person writes them, with the limits beyond which a film is no film any more. */
@@ -47,6 +54,9 @@ export const augmentationSchema = z.strictObject({
   gamma: z.number().min(0).max(3),
   cutOut: z.number().min(0).max(1),
   noise: z.number().min(0).max(1),
+  blur: z.number().min(0).max(8),
+  clahe: z.number().min(0).max(1),
+  border: z.number().min(0).max(1),
 });
 
 export const NO_AUGMENTATION: Augmentation = {
@@ -62,18 +72,20 @@ export const NO_AUGMENTATION: Augmentation = {
   gamma: 0,
   cutOut: 0,
   noise: 0,
+  blur: 0,
+  clahe: 0,
+  border: 0,
 };
 
 /** For classifiers of chest films: strong in what tells nothing about the lung. */
 export const CHEST_AUGMENTATION: Augmentation = {
+  ...NO_AUGMENTATION,
   rotate: 12,
   shear: 6,
   shift: 0.08,
   zoom: 0.2,
   aspect: 0.3,
-  flip: 0,
   brightness: 0.15,
-  brightnessRange: [1, 1],
   contrast: 0.3,
   gamma: 0.3,
   cutOut: 0.4,
@@ -92,18 +104,45 @@ export const ORIGINAL_AUGMENTATION: Augmentation = {
 
 /** For generators, which learn to make whatever they are shown: gentle, and nothing cut out. */
 export const GENTLE_AUGMENTATION: Augmentation = {
+  ...NO_AUGMENTATION,
   rotate: 4,
   shear: 2,
   shift: 0.03,
   zoom: 0.05,
   aspect: 0.05,
-  flip: 0,
   brightness: 0.03,
-  brightnessRange: [1, 1],
   contrast: 0.08,
   gamma: 0.08,
-  cutOut: 0,
-  noise: 0,
+};
+
+/** For networks that find a structure: every way in which a film may be turned, cut and exposed. */
+export const SEGMENTATION_AUGMENTATION: Augmentation = {
+  ...NO_AUGMENTATION,
+  rotate: 15,
+  shear: 6,
+  shift: 0.1,
+  zoom: 0.3,
+  aspect: 0.3,
+  flip: 0.5,
+  brightness: 0.15,
+  contrast: 0.5,
+  gamma: 0.5,
+  cutOut: 0.3,
+  noise: 0.03,
+  blur: 1,
+  border: 0.5,
+};
+
+/** For classifiers of films that come from elsewhere: `chest`, and what scanners and viewers do to contrast and detail. */
+export const ELSEWHERE_AUGMENTATION: Augmentation = {
+  ...CHEST_AUGMENTATION,
+  flip: 0.5,
+  contrast: 0.6,
+  gamma: 0.6,
+  noise: 0.05,
+  blur: 1.2,
+  clahe: 0.5,
+  border: 0.3,
 };
 
 /** For a network that has to find what was pasted in: the film itself stays believable. */
@@ -121,13 +160,21 @@ export const PRETEXT_AUGMENTATION: Augmentation = {
 /** The sets that have a name. */
 export const AUGMENTATIONS: Readonly<Record<string, Augmentation>> = {
   chest: CHEST_AUGMENTATION,
+  elsewhere: ELSEWHERE_AUGMENTATION,
   gentle: GENTLE_AUGMENTATION,
   original: ORIGINAL_AUGMENTATION,
 };
 
+/** A mask that is moved as its film is, and where to write it as 0–1. */
+export interface AugmentedMask {
+  readonly source: IntegerSamples;
+  readonly target: Float32Array;
+}
+
 /**
  * Varies one grey image of `width` × `height` samples and writes it to `target` as 0–1. One affine
- * warp about the centre, sampled bilinearly, edge pixels repeated outside; then the square is cut out.
+ * warp about the centre, sampled bilinearly, edge pixels repeated outside or black; then the square is cut
+ * out. A mask gets the same warp and nothing else.
  */
 export function augment(
   source: IntegerSamples,
@@ -136,6 +183,7 @@ export function augment(
   settings: Augmentation,
   random: Random,
   target: Float32Array,
+  mask?: AugmentedMask,
 ): void {
   const { rotate, shear, shift, zoom, aspect, flip, brightness, contrast, gamma, cutOut, noise } = settings;
   const [darkest, brightest] = settings.brightnessRange;
@@ -152,44 +200,30 @@ export function augment(
   const mirror = random() < flip ? -1 : 1;
   const tone = { brightness: either(brightness), contrast: factor(contrast), gamma: factor(gamma) };
   const gain = darkest === brightest ? darkest : darkest + random() * (brightest - darkest);
-  const toned = toneOf(source, { ...tone, gain });
+  // These came later: they draw only where they are on, so that older settings give the films that they gave.
+  const equalised =
+    settings.clahe > 0 && random() < settings.clahe
+      ? clahe({ width, height, channels: 1, data: source }, 1 + 3 * random(), 8).data
+      : source;
+  const black = settings.border > 0 && random() < settings.border;
+  const sigma = settings.blur > 0 ? random() * settings.blur : 0;
+  const toned = toneOf(equalised as IntegerSamples, { ...tone, gain });
 
   // The map from target to source: the inverse of rotate · shear · scale, which being random needs no inverting.
   const sx = (mirror * stretch) / scale;
   const sy = 1 / (stretch * scale);
   const cos = Math.cos(angle);
   const sin = Math.sin(angle);
-  const xx = sx * cos;
-  const xy = sx * (slant * cos - sin);
-  const yx = sy * sin;
-  const yy = sy * (slant * sin + cos);
-  const cx = (width - 1) / 2;
-  const cy = (height - 1) / 2;
-  const right = width - 1;
-  const bottom = height - 1;
-
-  let at = 0;
-  for (let y = 0; y < height; y++) {
-    let u = cx + dx - xx * cx + xy * (y - cy);
-    let v = cy + dy - yx * cx + yy * (y - cy);
-    for (let x = 0; x < width; x++, u += xx, v += yx) {
-      const uc = u < 0 ? 0 : u > right ? right : u;
-      const vc = v < 0 ? 0 : v > bottom ? bottom : v;
-      const u0 = uc | 0;
-      const v0 = vc | 0;
-      const u1 = u0 < right ? u0 + 1 : right;
-      const top = v0 * width;
-      const low = v0 < bottom ? top + width : top;
-      const fu = uc - u0;
-      const fv = vc - v0;
-      const a = toned[top + u0] ?? 0;
-      const b = toned[top + u1] ?? 0;
-      const c = toned[low + u0] ?? 0;
-      const d = toned[low + u1] ?? 0;
-      const upper = a + (b - a) * fu;
-      target[at++] = upper + (c + (d - c) * fu - upper) * fv;
-    }
-  }
+  const map = {
+    xx: sx * cos,
+    xy: sx * (slant * cos - sin),
+    yx: sy * sin,
+    yy: sy * (slant * sin + cos),
+    dx,
+    dy,
+  };
+  warp(toned, width, height, map, black, target);
+  if (mask !== undefined) warp(toneOf(mask.source, AS_IT_IS), width, height, map, black, mask.target);
 
   const side = random() * cutOut;
   const left = Math.round(random() * width - (side * width) / 2);
@@ -202,8 +236,86 @@ export function augment(
     );
   }
 
+  if (sigma > MIN_SIGMA) blur(target, width, height, sigma);
   const std = random() * noise;
   if (std > 0) addNoise(target, std, random);
+}
+
+/** An affine map from target to source pixels, about the centre. */
+interface AffineMap {
+  readonly xx: number;
+  readonly xy: number;
+  readonly yx: number;
+  readonly yy: number;
+  readonly dx: number;
+  readonly dy: number;
+}
+
+/** Samples `source` bilinearly at where `map` sends each pixel of `target`; outside it is black, or the edge goes on. */
+function warp(
+  source: Float32Array,
+  width: number,
+  height: number,
+  { xx, xy, yx, yy, dx, dy }: AffineMap,
+  black: boolean,
+  target: Float32Array,
+): void {
+  const cx = (width - 1) / 2;
+  const cy = (height - 1) / 2;
+  const right = width - 1;
+  const bottom = height - 1;
+  let at = 0;
+  for (let y = 0; y < height; y++) {
+    let u = cx + dx - xx * cx + xy * (y - cy);
+    let v = cy + dy - yx * cx + yy * (y - cy);
+    for (let x = 0; x < width; x++, u += xx, v += yx) {
+      if (black && (u < -0.5 || v < -0.5 || u > right + 0.5 || v > bottom + 0.5)) {
+        target[at++] = 0;
+        continue;
+      }
+      const uc = u < 0 ? 0 : u > right ? right : u;
+      const vc = v < 0 ? 0 : v > bottom ? bottom : v;
+      const u0 = uc | 0;
+      const v0 = vc | 0;
+      const u1 = u0 < right ? u0 + 1 : right;
+      const top = v0 * width;
+      const low = v0 < bottom ? top + width : top;
+      const fu = uc - u0;
+      const fv = vc - v0;
+      const a = source[top + u0] ?? 0;
+      const b = source[top + u1] ?? 0;
+      const c = source[low + u0] ?? 0;
+      const d = source[low + u1] ?? 0;
+      const upper = a + (b - a) * fu;
+      target[at++] = upper + (c + (d - c) * fu - upper) * fv;
+    }
+  }
+}
+
+/** Below this standard deviation a Gaussian changes nothing worth the work. */
+const MIN_SIGMA = 0.2;
+
+/** Gaussian blur in place, edge pixels repeated outside. */
+function blur(image: Float32Array, width: number, height: number, sigma: number): void {
+  const radius = Math.ceil(2.5 * sigma);
+  const kernel = Float32Array.from({ length: 2 * radius + 1 }, (_, i) =>
+    Math.exp(-((i - radius) ** 2) / (2 * sigma * sigma)),
+  );
+  const sum = kernel.reduce((a, b) => a + b, 0);
+  const line = new Float32Array(Math.max(width, height));
+  const along = (start: number, step: number, length: number): void => {
+    for (let i = 0; i < length; i++) line[i] = image[start + i * step] ?? 0;
+    for (let i = 0; i < length; i++) {
+      let value = 0;
+      for (let k = -radius; k <= radius; k++) {
+        const from = Math.min(length - 1, Math.max(0, i + k));
+        value += (kernel[k + radius] ?? 0) * (line[from] ?? 0);
+      }
+      image[start + i * step] = value / sum;
+    }
+  };
+  for (let y = 0; y < height; y++) along(y * width, 1, width);
+  for (let x = 0; x < width; x++) along(x, width, height);
 }
 
 /** Normal noise, clipped to 0–1. */
@@ -221,6 +333,8 @@ interface Tone {
   readonly brightness: number;
   readonly gain: number;
 }
+
+const AS_IT_IS: Tone = { gamma: 1, contrast: 1, brightness: 0, gain: 1 };
 
 /** IntegerSamples → 0–1 by gamma, contrast about mid grey, brightness and gain, clipped. */
 function toneOf(source: IntegerSamples, { gamma, contrast, brightness, gain }: Tone): Float32Array {

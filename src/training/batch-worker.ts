@@ -6,6 +6,8 @@ import { filmAt, type PreparedFilms } from './preprocess.js';
 /** What every thread is given once. The films' samples lie in shared memory. */
 export interface BatchWorkerData {
   readonly films: PreparedFilms;
+  /** A mask for each film, as large as it. */
+  readonly masks?: PreparedFilms;
   readonly augmentation: Augmentation;
   /** Of mix-up; 0: none. */
   readonly mixUp: number;
@@ -19,17 +21,25 @@ export interface BatchTask {
   readonly films: Uint32Array;
 }
 
-const { films, augmentation, mixUp, seed } = workerData as BatchWorkerData;
+const { films, masks, augmentation, mixUp, seed } = workerData as BatchWorkerData;
 
-/** The images of a batch, N × H × W × 1, 0–1. Every film of every epoch draws from a seed of its own. */
+/**
+ * The images of a batch, N × H × W × 1, 0–1, and behind them as many masks where films have any. Every film
+ * of every epoch draws from a seed of its own.
+ */
 export default function makeBatch({ epoch, step, films: chosen }: BatchTask): Float32Array {
   const { width, height } = films;
   const area = width * height;
-  const images = new Float32Array(chosen.length * area);
+  const made = new Float32Array(chosen.length * area * (masks === undefined ? 1 : 2));
+  const images = made.subarray(0, chosen.length * area);
   chosen.forEach((film, i) => {
     const pixels = images.subarray(i * area, (i + 1) * area);
-    augment(filmAt(films, film), width, height, augmentation, seededRandom(seed, epoch, film), pixels);
+    const mask = masks && {
+      source: filmAt(masks, film),
+      target: made.subarray(images.length + i * area, images.length + (i + 1) * area),
+    };
+    augment(filmAt(films, film), width, height, augmentation, seededRandom(seed, epoch, film), pixels, mask);
   });
   if (mixUp > 0) mix(images, mixShares(chosen.length, mixUp, seed, epoch, step));
-  return move(images) as Float32Array;
+  return move(made) as Float32Array;
 }

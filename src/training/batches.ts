@@ -4,6 +4,13 @@ import { Piscina } from 'piscina';
 import type { BatchTask, BatchWorkerData } from './batch-worker.js';
 import type { IntegerSamples } from './preprocess.js';
 
+/** N × H × W × 1, 0–1. */
+export interface Batch {
+  readonly images: Float32Array;
+  /** Empty where the films have none. */
+  readonly masks: Float32Array;
+}
+
 /** Batches made ahead of the one that is being trained on. */
 const AHEAD = 3;
 
@@ -14,21 +21,24 @@ const AHEAD = 3;
 export class Batches {
   readonly #threads: Piscina<BatchTask, Float32Array>;
   readonly #made: Promise<Float32Array>[] = [];
+  readonly #masked: boolean;
   #waitedMs = 0;
 
-  /** `data.films` are copied into memory that the threads share. */
+  /** `data.films` and `data.masks` are copied into memory that the threads share. */
   constructor(data: BatchWorkerData, threads = Math.max(1, availableParallelism() - 1)) {
+    this.#masked = data.masks !== undefined;
     const films = { ...data.films, data: shared(data.films.data) };
+    const masks = data.masks && { ...data.masks, data: shared(data.masks.data) };
     this.#threads = new Piscina({
       filename: new URL(`./batch-worker${extname(import.meta.url)}`, import.meta.url).href,
       minThreads: 1,
       maxThreads: threads,
-      workerData: { ...data, films } satisfies BatchWorkerData,
+      workerData: { ...data, films, ...(masks && { masks }) } satisfies BatchWorkerData,
     });
   }
 
-  /** The images of each task in turn, N × H × W × 1, 0–1. */
-  async *of(tasks: Iterable<BatchTask>): AsyncGenerator<Float32Array, void, undefined> {
+  /** The batch of each task in turn. */
+  async *of(tasks: Iterable<BatchTask>): AsyncGenerator<Batch, void, undefined> {
     const rest = tasks[Symbol.iterator]();
     const order = (): void => {
       const next = rest.next();
@@ -38,10 +48,11 @@ export class Batches {
     try {
       for (let batch = this.#made.shift(); batch !== undefined; batch = this.#made.shift()) {
         const asked = performance.now();
-        const images = await batch;
+        const made = await batch;
         this.#waitedMs += performance.now() - asked;
         order();
-        yield images;
+        const half = this.#masked ? made.length / 2 : made.length;
+        yield { images: made.subarray(0, half), masks: made.subarray(half) };
       }
     } finally {
       // The trainer has stopped within an epoch: what was made ahead is dropped.

@@ -111,6 +111,7 @@ function calibrationLines({ calibration }: Pick<Bundle, 'calibration'>): string[
 function purposeOf({ kind, input, labels, training }: Omit<Bundle, 'files'>): string {
   const films = `${input.width}×${input.height} films`;
   if (kind === 'classifier') return `A classifier of ${films}: ${labels.join(', ')}.`;
+  if (kind === 'segmenter') return `A U-Net for ${films}: it answers with a mask of one structure.`;
   if (kind === 'anogan') {
     return `An AnoGAN for ${films}: it was shown normal ones only and scores how far a film is from them.`;
   }

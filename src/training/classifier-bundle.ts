@@ -1,7 +1,7 @@
 import { RxrayError } from '../core/errors.js';
 import type { Engine } from '../engine/index.js';
 import type { PreprocessingStep } from '../models/bundle.js';
-import type { ResnetExport } from '../models/index.js';
+import { initResnet, type ResnetExport } from '../models/index.js';
 import {
   trainClassifier,
   type ClassifierEpoch,
@@ -11,6 +11,7 @@ import {
 import type { Film, Split } from './film.js';
 import { finishClassifier } from './finish-classifier.js';
 import type { TrainingHooks } from './hooks.js';
+import { initialWeights, type InitialWeights } from './initial-weights.js';
 import type { PreparedFilms } from './preprocess.js';
 import { checkpointDir, prepare, wrongSize, type Made, type Recipe } from './recipe.js';
 
@@ -19,16 +20,21 @@ export async function makeClassifier(
   recipe: Recipe,
   engine: Engine,
   settings: ClassifierSettings,
-  storage: ResnetExport,
+  { init, ...storage }: ResnetExport & { readonly init?: string },
   hooks: Omit<TrainingHooks<ClassifierEpoch>, 'checkpointDir'>,
 ): Promise<Made> {
   const { classes } = recipe.dataset;
   const { films, labelled, chain } = await classifierFilms(recipe, ['train', 'val'], hooks.signal);
   const data = { films, classes, train: labelled('train'), val: labelled('val') };
-  const outcome = await trainClassifier(engine, data, settings, {
-    ...hooks,
-    checkpointDir: checkpointDir(recipe),
-  });
+  const start =
+    init === undefined ? undefined : await initialClassifier(init, settings, films.width, classes.length);
+  const outcome = await trainClassifier(
+    engine,
+    data,
+    settings,
+    { ...hooks, checkpointDir: checkpointDir(recipe) },
+    start,
+  );
   if (outcome.interrupted) return undefined;
   const { architecture, bestEpoch, history } = outcome;
   return finishClassifier(recipe, engine, {
@@ -38,8 +44,26 @@ export async function makeClassifier(
     chain,
     films,
     val: data.val,
-    training: { command: recipe.command, ...settings, ...storage, bestEpoch, history },
+    training: {
+      command: recipe.command,
+      ...settings,
+      ...storage,
+      ...(start && { init: start.from }),
+      bestEpoch,
+      history,
+    },
   });
+}
+
+/** A bundle's weights; where it has other classes, the last layer stays random. */
+function initialClassifier(
+  dir: string,
+  { depth, width, head, seed }: ClassifierSettings,
+  inputSize: number,
+  classes: number,
+): Promise<InitialWeights> {
+  const like = initResnet({ depth, width, head, inputSize, classes }, seed);
+  return initialWeights(dir, 'classifier', like, (name) => name.startsWith('head/'));
 }
 
 /** The films of some splits through the chain, with their labels. Throws `TRAINING_DATA`. */

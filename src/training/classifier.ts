@@ -11,14 +11,13 @@ import {
   type ResnetOptions,
 } from '../models/index.js';
 import { mix, mixShares, type Augmentation } from './augment.js';
-import { averageInto, copyOf } from './average.js';
-import type { BatchTask } from './batch-worker.js';
+import { stepsPerEpoch, trainAveraged, type AveragedEpoch } from './averaged-training.js';
 import { Batches } from './batches.js';
-import { loadCheckpoint, saveCheckpoint, type Checkpoint } from './checkpoint.js';
-import { isStopped, type TrainingHooks } from './hooks.js';
+import type { TrainingHooks } from './hooks.js';
+import type { InitialWeights } from './initial-weights.js';
 import { aurocInterval, balancedAccuracy, confusionMatrix, recalls } from './metrics.js';
 import { filmAt, imagesOf, unscaledInput, type PreparedFilms } from './preprocess.js';
-import { seededRandom, shuffled } from '../models/random.js';
+import { seededRandom } from '../models/random.js';
 import { learningRateAt, type Schedule } from './schedule.js';
 
 export interface ClassifierSettings {
@@ -26,6 +25,8 @@ export interface ClassifierSettings {
   /** Channels of the first stage; 64 is the standard network, 32 costs a quarter. */
   readonly width: number;
   readonly head: ResnetHead;
+  /** Subtract each film's own mean and divide by its own standard deviation. */
+  readonly standardize: boolean;
   /** Share of the dense layer's units that are left out in a training step, where the head has one. */
   readonly dropout: number;
   /** Trains the head alone, on a base with random weights: a yardstick for what training the base is worth. */
@@ -65,17 +66,11 @@ export interface ClassifierData {
   readonly val: LabelledFilms;
 }
 
-export interface ClassifierEpoch {
-  /** From 1. */
-  readonly epoch: number;
+export interface ClassifierEpoch extends AveragedEpoch {
   readonly learningRate: number;
-  readonly loss: number;
   readonly accuracy: number;
   readonly valLoss: number;
   readonly valBalancedAccuracy: number;
-  /** Share of the time in which the trainer waited for films. */
-  readonly idle: number;
-  readonly seconds: number;
 }
 
 export interface ClassifierOutcome {
@@ -90,24 +85,6 @@ export interface ClassifierOutcome {
   readonly interrupted: boolean;
 }
 
-interface Progress {
-  epoch: number;
-  /** Steps done in the running epoch. */
-  step: number;
-  lossSum: number;
-  correct: number;
-  secondsBefore: number;
-  /** Seconds of it in which the trainer waited for films. */
-  waited: number;
-  updates: number;
-  bestEpoch: number;
-  history: ClassifierEpoch[];
-}
-
-const STEPS_PER_AVERAGE = 8;
-/** Forgets over about an epoch of a few thousand films. */
-const AVERAGE_DECAY = 0.95;
-
 /**
  * Trains a ResNet and returns its averaged weights of the epoch with the best validation balanced
  * accuracy. Resumed with the same settings, it goes on to the same weights as without the interruption.
@@ -117,19 +94,21 @@ export async function trainClassifier(
   { films, classes, train, val }: ClassifierData,
   settings: ClassifierSettings,
   hooks: TrainingHooks<ClassifierEpoch>,
+  start?: InitialWeights,
 ): Promise<ClassifierOutcome> {
   const { seed, epochs } = settings;
   const side = films.width;
   const batchSize = Math.min(settings.batchSize, train.index.length);
-  const steps = Math.floor(train.index.length / batchSize);
+  const steps = stepsPerEpoch(train.index.length, batchSize);
   const architecture: ResnetOptions = {
     depth: settings.depth,
     width: settings.width,
     inputSize: side,
     classes: classes.length,
     head: settings.head,
+    ...(settings.standardize && { standardize: true }),
     zeroInitGamma: !settings.frozenBase,
-    ...statisticsOf(films, train.index),
+    ...(start?.statistics ?? statisticsOf(films, train.index)),
   };
   const trainStep = resnetTrainStep(architecture, {
     batchSize,
@@ -140,20 +119,9 @@ export async function trainClassifier(
         ? { kind: 'sgd', nesterov: settings.nesterov, weightDecay: settings.weightDecay }
         : { kind: 'adam', weightDecay: settings.weightDecay },
   });
-  const identity = { ...settings, classes, films: train.index.length, size: side };
+  const identity = { ...settings, classes, films: train.index.length, size: side, init: start?.from };
 
-  const checkpoint: Checkpoint<Progress> =
-    hooks.resume === true
-      ? await loadCheckpoint(hooks.checkpointDir, identity)
-      : { groups: { state: trainStep.initialState(initResnet(architecture, seed)) }, progress: start() };
-  const { progress } = checkpoint;
-  const average = checkpoint.groups.average ?? {};
-  let best = checkpoint.groups.best ?? {};
-
-  const state = engine.createState();
   const evaluated = engine.createState();
-  await state.set(checkpoint.groups.state ?? {});
-  const session = await engine.load(trainStep.bytes, { state, name: 'resnet training' });
   const evaluation = await engine.load(resnetEvalStep(architecture).bytes, {
     state: evaluated,
     name: 'resnet validation',
@@ -175,18 +143,11 @@ export async function trainClassifier(
       settings.schedule,
     );
 
-  function* tasksOf(epoch: number, order: Uint32Array): Generator<BatchTask> {
-    for (let { step } = progress; step < steps; step++) {
-      const rows = order.subarray(step * batchSize, (step + 1) * batchSize);
-      yield { epoch, step, films: Uint32Array.from(rows, (row) => train.index[row] ?? 0) };
-    }
-  }
-
-  function feedsOf(images: Float32Array, epoch: number, step: number, order: Uint32Array): HostTensors {
+  function feedsOf(images: Float32Array, rows: Uint32Array, epoch: number, step: number): HostTensors {
     const targets = new Float32Array(batchSize * classes.length);
     const sampleWeights = new Float32Array(batchSize).fill(1);
     for (let i = 0; i < batchSize; i++) {
-      const label = train.label[order[step * batchSize + i] ?? 0] ?? 0;
+      const label = train.label[rows[i] ?? 0] ?? 0;
       targets[i * classes.length + label] = 1;
       if (weights !== undefined) sampleWeights[i] = weights[label] ?? 1;
     }
@@ -222,73 +183,40 @@ export async function trainClassifier(
     return probabilities;
   }
 
-  const save = async (): Promise<void> => {
-    const groups = { state: await state.get(), average, best };
-    await saveCheckpoint(hooks.checkpointDir, identity, { groups, progress });
-  };
-
-  try {
-    while (progress.epoch <= epochs && !isStopped(hooks)) {
-      const { epoch } = progress;
-      if (progress.step === 0 && epoch - Math.max(1, progress.bestEpoch) > settings.patience) break;
-      const began = performance.now() - progress.secondsBefore * 1000;
-      const order = shuffled(train.index.length, seededRandom(seed, epoch));
-      for await (const images of batches.of(tasksOf(epoch, order))) {
-        if (isStopped(hooks)) break;
-        const { loss, correct } = await session.step(feedsOf(images, epoch, progress.step, order));
-        progress.step++;
-        progress.lossSum += Number(loss?.data[0]);
-        progress.correct += Number(correct?.data[0]);
-        if (progress.step % STEPS_PER_AVERAGE === 0 || progress.step === steps) {
-          averageInto(average, trainStep.parametersOf(await state.get()), AVERAGE_DECAY, progress.updates++);
-        }
-        hooks.onStep?.(progress.step, steps, epoch, progress.lossSum / progress.step);
-      }
-      progress.waited += batches.takeWaited();
-      progress.secondsBefore = (performance.now() - began) / 1000;
-      if (progress.step < steps) break;
-
-      const probabilities = await evaluate(average);
-      const row: ClassifierEpoch = {
-        epoch,
-        learningRate: rateAt(epoch, steps - 1),
-        loss: progress.lossSum / steps,
-        accuracy: progress.correct / (steps * batchSize),
-        valLoss: crossEntropy(probabilities, val.label, classes.length),
-        valBalancedAccuracy: balancedAccuracy(confusionOf(probabilities, val.label, classes.length)),
-        idle: progress.waited / progress.secondsBefore,
-        seconds: progress.secondsBefore,
-      };
-      const record = Math.max(-1, ...progress.history.map((old) => old.valBalancedAccuracy));
-      const improved = row.valBalancedAccuracy > record;
-      progress.history.push(row);
-      if (improved) {
-        progress.bestEpoch = epoch;
-        best = copyOf(average);
-      }
-      const fresh = { step: 0, lossSum: 0, correct: 0, secondsBefore: 0, waited: 0 };
-      Object.assign(progress, { ...fresh, epoch: epoch + 1 });
-      await save();
-      hooks.onEpoch?.(row, improved);
-    }
-  } finally {
-    await batches.dispose();
-  }
-
-  if (progress.step > 0) await save();
-  // Stopped within the first epoch: what there is, so that a deadline always yields a bundle.
-  const parameters = progress.bestEpoch > 0 ? best : trainStep.parametersOf(await state.get());
-  const outcome: ClassifierOutcome = {
-    architecture,
-    parameters,
-    bestEpoch: progress.bestEpoch,
-    history: progress.history,
-    probabilities: await evaluate(parameters),
-    interrupted: hooks.signal?.aborted === true,
-  };
-  await session.dispose();
+  const trained = await trainAveraged<ClassifierEpoch, 'correct'>(
+    engine,
+    {
+      name: 'resnet',
+      trainStep,
+      initial: start?.parameters ?? initResnet(architecture, seed),
+      identity,
+      seed,
+      epochs,
+      batchSize,
+      patience: settings.patience,
+      films: train.index,
+      batches,
+      reports: ['loss', 'correct'],
+      feeds: ({ images }, rows, epoch, step) => feedsOf(images, rows, epoch, step),
+      judge: async (parameters, { epoch, sums, ...time }) => {
+        const probabilities = await evaluate(parameters);
+        return {
+          epoch,
+          learningRate: rateAt(epoch, steps - 1),
+          loss: sums.loss / steps,
+          accuracy: sums.correct / (steps * batchSize),
+          valLoss: crossEntropy(probabilities, val.label, classes.length),
+          valBalancedAccuracy: balancedAccuracy(confusionOf(probabilities, val.label, classes.length)),
+          idle: time.idle,
+          seconds: time.seconds,
+        };
+      },
+      scoreOf: (row) => row.valBalancedAccuracy,
+    },
+    hooks,
+  );
+  const outcome = { architecture, ...trained, probabilities: await evaluate(trained.parameters) };
   await evaluation.dispose();
-  await state.dispose();
   await evaluated.dispose();
   return outcome;
 }
@@ -314,22 +242,8 @@ export function classifierMetrics(
   };
 }
 
-function start(): Progress {
-  return {
-    epoch: 1,
-    step: 0,
-    lossSum: 0,
-    correct: 0,
-    secondsBefore: 0,
-    waited: 0,
-    updates: 0,
-    bestEpoch: 0,
-    history: [],
-  };
-}
-
 /** Mean and standard deviation of the training films' pixels, 0–1, to three places. */
-function statisticsOf(films: PreparedFilms, index: Uint32Array): { mean: number; std: number } {
+export function statisticsOf(films: PreparedFilms, index: Uint32Array): { mean: number; std: number } {
   const full = fullScale(films.data);
   const histogram = new Float64Array(full + 1);
   for (const film of index) {

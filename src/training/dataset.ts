@@ -36,7 +36,14 @@ export interface DatasetOptions {
     readonly split?: string;
     readonly patient?: string;
     readonly duplicateOf?: string;
+    readonly mask?: string;
   };
+  /**
+   * Every film must have a mask, and needs no class: the manifest's column `mask` names it, relative to where
+   * the films are; in a folder, `images/` and `masks/` have the same names but for the ending. It is in
+   * `details.mask`, as an absolute path.
+   */
+  readonly masked?: boolean;
   /** Share of the films that becomes `val` where the data name no split. Default 0.12. */
   readonly validation?: number;
   /** Draws that split. Default 1. */
@@ -56,6 +63,9 @@ interface Row {
   readonly details?: Readonly<Record<string, string>>;
 }
 
+/** The class of films that have a mask and no class. */
+const UNLABELLED = 'film';
+
 const IMAGE = /\.(jpe?g|png|tiff?|webp|bmp|gif|dcm)$/i;
 const SPLITS: Readonly<Record<string, Split>> = { train: 'train', val: 'val', valid: 'val', test: 'test' };
 
@@ -69,7 +79,7 @@ export async function readDataset(path: string, options: DatasetOptions = {}): P
     throw broken(`expected a manifest (CSV) or a folder of classes, but ${path} cannot be read`, cause);
   });
   const { rows, marked } = info.isDirectory()
-    ? { rows: await readFolder(path), marked: 0 }
+    ? { rows: await (options.masked === true ? readMaskedFolder(path) : readFolder(path)), marked: 0 }
     : await readManifest(path, options);
   if (rows.length === 0) throw broken(`${path} names no films`);
 
@@ -106,7 +116,7 @@ export async function readDataset(path: string, options: DatasetOptions = {}): P
 
 async function readManifest(
   path: string,
-  { columns = {}, directory }: DatasetOptions,
+  { columns = {}, directory, masked = false }: DatasetOptions,
 ): Promise<{ rows: Row[]; marked: number }> {
   const duplicateOf = columns.duplicateOf ?? 'duplicate_of';
   let records: Record<string, string>[];
@@ -118,8 +128,8 @@ async function readManifest(
   const header = Object.keys(records[0] ?? {});
   // Keras calls it `filename`.
   const usual = header.includes('path') || !header.includes('filename') ? 'path' : 'filename';
-  const names = { path: usual, class: 'class', split: 'split', patient: 'patient', ...columns };
-  for (const needed of [names.path, names.class]) {
+  const names = { path: usual, class: 'class', split: 'split', patient: 'patient', mask: 'mask', ...columns };
+  for (const needed of [names.path, masked ? names.mask : names.class]) {
     if (records.length > 0 && !header.includes(needed)) {
       throw broken(`${path} has no column "${needed}": its columns are ${header.join(', ')}`);
     }
@@ -131,15 +141,23 @@ async function readManifest(
     const name = record[names.path] ?? '';
     const split = record[names.split];
     const patient = record[names.patient] ?? '';
-    const details = Object.fromEntries(Object.entries(record).filter(([column]) => !known.has(column)));
-    if (name === '' || !record[names.class]) throw broken(`${path}: film ${i + 1} has no path or no class`);
+    const mask = record[names.mask] ?? '';
+    const label = record[names.class] ?? '';
+    const details = {
+      ...Object.fromEntries(Object.entries(record).filter(([column]) => !known.has(column))),
+      ...(mask !== '' && { mask: masked ? resolve(root, mask) : mask }),
+    };
+    const needed = masked ? mask : label;
+    if (name === '' || needed === '') {
+      throw broken(`${path}: film ${i + 1} has no path or no ${masked ? 'mask' : 'class'}`);
+    }
     if (split && SPLITS[split] === undefined) {
       throw broken(`${path}: the split of ${name} is "${split}", expected ${Object.keys(SPLITS).join(', ')}`);
     }
     return {
       path: resolve(root, name),
       name,
-      class: record[names.class] ?? '',
+      class: label === '' ? UNLABELLED : label,
       split: split ? SPLITS[split] : undefined,
       patient: patient === '' ? name : patient,
       details,
@@ -188,6 +206,38 @@ async function readFolder(root: string): Promise<Row[]> {
     );
   }
   return rows;
+}
+
+/** `images/` and `masks/`, the same names in both but for the ending. */
+async function readMaskedFolder(root: string): Promise<Row[]> {
+  const list = async (folder: string): Promise<string[]> => {
+    const entries = await readdir(join(root, folder), { recursive: true }).catch((cause: unknown) => {
+      throw broken(
+        `${root} has no folder ${folder}/: expected images/ and masks/ with the same names`,
+        cause,
+      );
+    });
+    return entries
+      .map((entry) => entry.replaceAll('\\', '/'))
+      .filter((entry) => IMAGE.test(entry))
+      .sort();
+  };
+  const stem = (file: string): string => file.replace(IMAGE, '');
+  const masks = new Map((await list('masks')).map((file) => [stem(file), file]));
+  return (await list('images')).map((file) => {
+    const mask = masks.get(stem(file));
+    if (mask === undefined)
+      throw broken(`${join(root, 'images', file)} has no mask in ${join(root, 'masks')}`);
+    const name = `images/${file}`;
+    return {
+      path: resolve(root, name),
+      name,
+      class: UNLABELLED,
+      split: undefined,
+      patient: name,
+      details: { mask: resolve(root, 'masks', mask) },
+    };
+  });
 }
 
 async function folders(dir: string): Promise<string[]> {

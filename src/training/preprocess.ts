@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { from, lastValueFrom, mergeMap } from 'rxjs';
 import { RxrayError, messageOf } from '../core/errors.js';
 import { frameId, imageOf, type Frame, type Image } from '../core/frame.js';
@@ -86,10 +86,13 @@ export async function resolveChain(
   baseDir: string,
 ): Promise<ResolvedStep[]> {
   const resolved: ResolvedStep[] = [];
-  for (const { use, with: settings } of chain) {
+  for (const { id, use, with: settings } of chain) {
     try {
       const { plugin, url } = await registry.load('stage', use, baseDir);
-      resolved.push({ use, with: plugin.options.parse(settings), url });
+      const parsed = plugin.options.parse(settings);
+      // As readBundle gives it: a path that means the same wherever the chain is run.
+      const nested = typeof parsed.bundle === 'string' && { bundle: resolve(baseDir, parsed.bundle) };
+      resolved.push({ ...(id !== undefined && { id }), use, with: { ...parsed, ...nested }, url });
     } catch (cause) {
       throw new RxrayError('TRAINING_DATA', `preprocessing step "${use}": ${messageOf(cause)}`, { cause });
     }
@@ -108,8 +111,8 @@ export async function prepareFilms<F extends Omit<Film, 'split'>>(
   chain: readonly ResolvedStep[],
   { cacheDir, baseDir, log, rxray, threads = availableParallelism(), onProgress, signal }: PreprocessOptions,
 ): Promise<Preparation<F>> {
-  const steps = chain.map(({ use, with: settings }) => ({ use, with: settings }));
-  const modules = await Promise.all(chain.map(({ url }) => readFile(new URL(url)).then(sha256)));
+  const steps = chain.map(({ url: _url, ...step }) => step);
+  const modules = await Promise.all(chain.flatMap(filesOf).map((file) => readFile(file).then(sha256)));
   const hashes = films.map((film) => film.sha256);
   const key = sha256(JSON.stringify([CACHE_VERSION, rxray, steps, modules, hashes]));
   const cached = join(cacheDir, `films-${key.slice(0, 32)}.safetensors`);
@@ -119,8 +122,8 @@ export async function prepareFilms<F extends Omit<Film, 'split'>>(
     return { prepared: known, films, unreadable: [] };
   }
 
-  const specs = chain.reduceRight<readonly StageSpec[]>((behind, { use, with: settings, url }, i) => {
-    const spec = { key: `training:${i}`, id: use, url, settings, baseDir, stateDir: cacheDir };
+  const specs = chain.reduceRight<readonly StageSpec[]>((behind, { id, use, with: settings, url }, i) => {
+    const spec = { key: `training:${i}`, id: id ?? use, url, settings, baseDir, stateDir: cacheDir };
     return [{ ...spec, next: behind[0] }, ...behind];
   }, []);
   const pool = new WorkerPool(log, threads);
@@ -175,6 +178,11 @@ export async function prepareFilms<F extends Omit<Film, 'split'>>(
   } finally {
     await pool.dispose();
   }
+}
+
+/** What a step's work depends on besides its settings: its module, and the bundle that it uses. */
+function filesOf({ url, with: { bundle } }: ResolvedStep): (URL | string)[] {
+  return [new URL(url), ...(typeof bundle === 'string' ? [join(bundle, 'bundle.json')] : [])];
 }
 
 /** The films that did not fail, moved together. */

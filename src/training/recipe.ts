@@ -1,7 +1,7 @@
 import type { PluginRegistry } from '../core/plugins/registry.js';
 import type { Log } from '../core/plugin.js';
 import { RxrayError } from '../core/errors.js';
-import type { Bundle, PreprocessingStep } from '../models/bundle.js';
+import { portableSteps, type Bundle, type PreprocessingStep } from '../models/bundle.js';
 import type { About } from './card.js';
 import type { Dataset } from './dataset.js';
 import type { Film, Split } from './film.js';
@@ -54,12 +54,12 @@ export async function prepare(
     throw new RxrayError('TRAINING_DATA', `the preprocessing fails on ${unreadable.length} films: ${all}`);
   }
   if (prepared.channels !== 1) throw wrongSize(prepared, 'grey ones: give `decode` the option `color: grey`');
-  return { films, prepared, chain: steps.map(({ use, with: settings }) => ({ use, with: settings })) };
+  return { films, prepared, chain: steps.map(({ url: _url, ...step }) => step) };
 }
 
 /** What a bundle of any kind says. */
 export function common(
-  { name, rxray, about, dataset }: Recipe,
+  { name, rxray, about, dataset, out }: Recipe,
   preprocessing: PreprocessingStep[],
   prepared: PreparedFilms,
 ): Pick<Bundle, 'format' | 'name' | 'createdAt' | 'rxray' | 'license' | 'input' | 'preprocessing' | 'data'> {
@@ -70,7 +70,7 @@ export function common(
     rxray,
     license: 'Apache-2.0',
     input: unscaledInput(prepared),
-    preprocessing,
+    preprocessing: portableSteps(preprocessing, out),
     data: {
       name: about.name,
       license: about.license,

@@ -4,7 +4,7 @@ import { dirname, join, parse, resolve } from 'node:path';
 import type { z } from 'zod';
 import { RxrayError, messageOf } from '../core/errors.js';
 import { syncFolder } from '../core/files.js';
-import { bundleSchema, sha256, type Bundle, type StoredFile } from '../models/bundle.js';
+import { bundleSchema, portableSteps, sha256, type Bundle, type StoredFile } from '../models/bundle.js';
 
 /** Begins the name of the folder in which a bundle is put together. */
 const ASIDE = '.rxray-part-';
@@ -40,7 +40,8 @@ export async function writeBundle(
       await writeSynced(join(aside, path), bytes);
       return { path, sha256: hash };
     };
-    const whole: Bundle = { ...bundle, files: {} };
+    const preprocessing = portableSteps(bundle.preprocessing, dir);
+    const whole: Bundle = { ...bundle, preprocessing, files: {} };
     for (const [role, bytes] of Object.entries(files)) whole.files[role] = await put(`${role}.onnx`, bytes);
     whole.card = { path: 'README.md', sha256: sha256(card) };
     await writeSynced(join(aside, 'README.md'), card);

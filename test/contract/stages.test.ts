@@ -6,9 +6,12 @@ import type { PluginOf } from '../../src/core/plugin.js';
 import clahe from '../../src/plugins/clahe.js';
 import crop from '../../src/plugins/crop.js';
 import decode from '../../src/plugins/decode.js';
+import mask from '../../src/plugins/mask.js';
 import join from '../../src/plugins/join.js';
 import normalize from '../../src/plugins/normalize.js';
 import resize from '../../src/plugins/resize.js';
+import type { Frame } from '../../src/core/frame.js';
+import { segmentation } from '../../src/plugins/unet.js';
 import { makeFrame, stageContract, type FrameOptions } from '../../src/testing.js';
 
 /** Frames of one size that differ in their pixels. */
@@ -36,8 +39,35 @@ for (const type of ['uint8', 'uint16'] as const) {
 stageContract('crop', () => ({
   plugin: crop,
   with: { x: 4, y: 4, width: 16, height: 16, unit: 'pixels' },
-  refused: [{ x: -1 }, { width: 0 }, { unit: 'miles' }],
+  refused: [{ x: -1 }, { width: 0 }, { unit: 'miles' }, { to: 'lungs', x: 4 }],
   frame: films(),
+}));
+
+/** Frames on which a `unet` stage called "lungs" has found two lungs. */
+const withLungs = (index: number): Frame => {
+  const frame = films()(index);
+  const probabilities = new Float32Array(16 * 16);
+  for (let y = 3; y < 13; y++) {
+    for (const x of [2, 3, 4, 5, 10, 11, 12, 13]) probabilities[y * 16 + x] = 1;
+  }
+  const input = { width: 16, height: 16, channels: 1, layout: 'NHWC', mean: [0], std: [1] } as const;
+  const size = { width: 40, height: 32 };
+  const result = segmentation(probabilities, { input: { ...input, mean: [0], std: [1] } }, size, 0.5);
+  return { ...frame, results: { lungs: result } };
+};
+
+stageContract('crop to the lungs', () => ({
+  plugin: crop,
+  with: { to: 'lungs' },
+  refused: [{ to: 'lungs', margin: -1 }],
+  frame: withLungs,
+}));
+
+stageContract('mask', () => ({
+  plugin: mask,
+  with: { with: 'lungs' },
+  refused: [{}, { with: 'lungs', keep: 'both' }],
+  frame: withLungs,
 }));
 
 stageContract('normalize', () => ({

@@ -19,7 +19,12 @@ function interfaceOf({ kind, input, labels, architecture }: Bundle): Record<stri
   return {
     model: {
       inputs: { images },
-      outputs: kind === 'patchcore' ? {} : { logits: classes, probabilities: classes },
+      outputs:
+        kind === 'patchcore'
+          ? {}
+          : kind === 'segmenter'
+            ? { probabilities: images }
+            : { logits: classes, probabilities: classes },
     },
     pca: { inputs: { images }, outputs: { error: ['N'] } },
     generator: { inputs: { z }, outputs: { images } },

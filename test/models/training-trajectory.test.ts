@@ -8,9 +8,11 @@ import {
   filled,
   initDcgan,
   initResnet,
+  initUnet,
   normalNoise,
   resnetTrainStep,
   seededRandom,
+  unetTrainStep,
   type ResnetOptions,
   type TrainStep,
 } from '../../src/models/index.js';
@@ -103,6 +105,26 @@ describe('training trajectories', () => {
         await runs.expectSameState(5e-3);
       }).timeout(60_000);
     }
+  }
+
+  for (const [title, other] of [
+    ['nearest', {}],
+    ['transposed, without batch normalisation', { upsampling: 'transposed', batchNorm: false }],
+  ] as const) {
+    it(`agree with TensorFlow.js over two steps: a tiny U-Net, ${title}`, async () => {
+      const options = { width: 3, poolings: 2, inputSize: 16, ...other };
+      const random = seededRandom(9);
+      const dims = [2, 16, 16, 1];
+      const step = unetTrainStep(options, { batchSize: 2, optimizer: { kind: 'adam', weightDecay: 1e-3 } });
+      const runs = new TwoRuns(engine);
+      await runs.begin(step.initialState(initUnet(options, 7)));
+      for (let index = 0; index < 2; index++) {
+        const images = normalNoise(dims, random, { mean: 0.5, std: 0.2 });
+        const masks = { data: Float32Array.from(images.data as Float32Array, (x) => (x > 0.6 ? 1 : 0)), dims };
+        await runs.step(step, { images, masks, lr: scalar(1e-3) }, 1e-3);
+      }
+      await runs.expectSameState(5e-3);
+    }).timeout(60_000);
   }
 
   it('agree with TensorFlow.js over two rounds: a tiny DCGAN whose steps share their state', async () => {

@@ -1,13 +1,16 @@
-import { Engine } from '../../src/engine/index.js';
+import { Engine, type HostTensors } from '../../src/engine/index.js';
 import type { Bundle } from '../../src/models/bundle.js';
 import { writeBundle } from '../../src/training/write-bundle.js';
 import {
   exportAnogan,
   exportEncoder,
   exportResnet,
+  exportUnet,
+  filled,
   initDcgan,
   initEncoder,
   initResnet,
+  initUnet,
   normalNoise,
   seededRandom,
 } from '../../src/models/index.js';
@@ -96,6 +99,51 @@ export async function toyPatchcore(dir: string, other: Partial<Bundle> = {}): Pr
     ...other,
   });
   await writeBundle(dir, bundle, { model: exportPatchcore(initResnet(network, 1), memory, options) }, 'toy');
+}
+
+/**
+ * An untrained U-Net of 32×32 films whose last layer is replaced: it finds whatever is darker than `below` (0–1), or
+ * with no number nothing at all.
+ */
+export async function toySegmenter(dir: string, below?: number, other: Partial<Bundle> = {}): Promise<void> {
+  const options = { width: 2, poolings: 1, inputSize: 32, batchNorm: false, mean: 0, std: 1 } as const;
+  const parameters = darknessDetector(initUnet(options, 1), below ?? -1);
+  const bundle = bundleOf({
+    kind: 'segmenter',
+    input: { width: 32, height: 32, channels: 1, layout: 'NHWC', mean: [0], std: [1] },
+    architecture: { name: 'unet', ...options },
+    preprocessing: [
+      { use: 'decode', with: {} },
+      { use: 'resize', with: { width: 32, height: 32 } },
+    ],
+    ...other,
+  });
+  await writeBundle(dir, bundle, { model: exportUnet(parameters, options).bytes }, 'toy');
+}
+
+/** Weights with which a U-Net passes the image through unchanged and answers 100 · (below − grey). */
+function darknessDetector(parameters: HostTensors, below: number): HostTensors {
+  const zero = Object.fromEntries(
+    Object.entries(parameters).map(([name, { dims }]) => [name, filled(dims, 0)]),
+  );
+  const set = (name: string, index: number, value: number): void => {
+    const tensor = zero[name];
+    if (tensor === undefined) throw new Error(`no parameter ${name}`);
+    tensor.data[index] = value;
+  };
+  /** The centre of a 3×3 filter [3,3,in,out] that takes channel `from` into channel 0. */
+  const pass = (name: string, from: number): void => {
+    const [, , channelsIn = 1, channels = 1] = zero[`${name}/kernel`]?.dims ?? [];
+    set(`${name}/kernel`, (4 * channelsIn + from) * channels, 1);
+  };
+  pass('down0/conv1', 0);
+  pass('down0/conv2', 0);
+  // The skip comes behind the two channels from below.
+  pass('up0/conv1', 2);
+  pass('up0/conv2', 0);
+  set('logits/kernel', 0, -100);
+  set('logits/bias', 0, 100 * below);
+  return zero;
 }
 
 /** Services with an engine, as model stages want them. */

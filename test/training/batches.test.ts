@@ -21,7 +21,7 @@ describe('batches', () => {
   it('come in order, each film as its seed has it, whatever thread made it', async () => {
     const batches = new Batches(settings, 3);
     let step = 0;
-    for await (const images of batches.of(tasks)) {
+    for await (const { images } of batches.of(tasks)) {
       const expected = new Float32Array(2 * side * side);
       tasks[step]?.films.forEach((film, i) => {
         const source = films.data.subarray(film * side * side, (film + 1) * side * side);
@@ -37,7 +37,7 @@ describe('batches', () => {
 
   it('count how long the trainer waited, once', async () => {
     const batches = new Batches(settings, 1);
-    for await (const images of batches.of(tasks)) expect(images).to.have.length(2 * side * side);
+    for await (const { images } of batches.of(tasks)) expect(images).to.have.length(2 * side * side);
     expect(batches.takeWaited()).to.be.above(0);
     expect(batches.takeWaited()).to.equal(0);
     await batches.dispose();
@@ -45,12 +45,12 @@ describe('batches', () => {
 
   it('may be left before their end and begun anew', async () => {
     const batches = new Batches(settings, 2);
-    for await (const images of batches.of(tasks)) {
+    for await (const { images } of batches.of(tasks)) {
       expect(images[0]).to.be.a('number');
       break;
     }
     let count = 0;
-    for await (const images of batches.of(tasks.slice(3))) count += images.length;
+    for await (const { images } of batches.of(tasks.slice(3))) count += images.length;
     expect(count).to.equal(4 * 2 * side * side);
     await batches.dispose();
   });

@@ -21,7 +21,16 @@ describe('classifier bundles', function () {
   let engine: Engine;
 
   const settings: ClassifierSettings = {
-    ...{ depth: 18, width: 2, head: 'plain', dropout: 0, frozenBase: false, epochs: 1, batchSize: 6 },
+    ...{
+      depth: 18,
+      width: 2,
+      head: 'plain',
+      standardize: false,
+      dropout: 0,
+      frozenBase: false,
+      epochs: 1,
+      batchSize: 6,
+    },
     ...{ optimizer: 'sgd', nesterov: true, learningRate: 0.05, schedule: 'step', weightDecay: 0 },
     ...{ warmupEpochs: 0, labelSmoothing: 0, mixUp: 0, classWeights: true, patience: 5, seed: 1 },
     augmentation: NO_AUGMENTATION,

@@ -63,6 +63,7 @@ describe('training loops', () => {
       depth: 18,
       width: 4,
       head: 'dense128',
+      standardize: false,
       dropout: 0.3,
       frozenBase: false,
       epochs: 4,

@@ -53,6 +53,35 @@ class Discriminator(nn.Sequential):
         self.apply(draw)
 
 
+def pair(channels_in, channels):
+    layers = []
+    for wide in (channels_in, channels):
+        layers += [nn.Conv2d(wide, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class Unet(nn.Module):
+    """U-Net over grey images of 0..1: 1x1 convolution and nearest upsampling on the way up; gives logits."""
+
+    def __init__(self, width, poolings):
+        super().__init__()
+        wide = [width * 2**level for level in range(poolings + 1)]
+        self.down = nn.ModuleList(pair(w if i else 1, wide[i]) for i, w in enumerate([1, *wide[:-1]]))
+        self.halve = nn.ModuleList(nn.Conv2d(2 * w, w, 1) for w in wide[:-1])
+        self.up = nn.ModuleList(pair(2 * w, w) for w in wide[:-1])
+        self.logits = nn.Conv2d(width, 1, 1)
+
+    def forward(self, images):
+        x = self.down[0]((images - 0.5) / 0.25)
+        skips = []
+        for level in self.down[1:]:
+            skips.append(x)
+            x = level(nn.functional.max_pool2d(x, 2))
+        for halve, up, skip in zip(reversed(self.halve), reversed(self.up), reversed(skips)):
+            x = up(torch.cat([nn.functional.interpolate(halve(x), scale_factor=2), skip], 1))
+        return self.logits(x)
+
+
 def draw(layer):
     """Radford, Metz and Chintala 2016: N(0, 0.02)."""
     if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):

@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from networks import Discriminator, Features, Generator, GreyResnet, parameters_of
+from networks import Discriminator, Features, Generator, GreyResnet, Unet, parameters_of
 from torch import nn
 
 CHANNELS_LAST = torch.channels_last
@@ -96,6 +96,36 @@ def resnet_training(depth, size, classes, batch, device):
     return Work(modes, parameters_of(GreyResnet(depth, classes)))
 
 
+def unet_training(width, poolings, size, batch, device):
+    images = torch.rand(batch, 1, size, size, device=device)
+    masks = (images > 0.5).float()
+
+    def training(layout, foreach):
+        network = Unet(width, poolings).to(device).to(memory_format=layout)
+        x, y = images.to(memory_format=layout), masks.to(memory_format=layout)
+        optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, foreach=foreach)
+
+        def step():
+            optimizer.zero_grad(set_to_none=True)
+            logits = network(x)
+            p = torch.sigmoid(logits)
+            axes = (1, 2, 3)
+            dice = ((2 * (p * y).sum(axes) + 1) / (p.sum(axes) + y.sum(axes) + 1)).mean()
+            loss = 0.5 * (1 - dice) + 0.5 * nn.functional.binary_cross_entropy_with_logits(logits, y)
+            loss.backward()
+            optimizer.step()
+            return loss.item()
+
+        return step
+
+    modes = {
+        "eager": lambda: training(torch.contiguous_format, False),
+        "eager, foreach optimiser": lambda: training(torch.contiguous_format, True),
+        "channels-last": lambda: training(CHANNELS_LAST, False),
+    }
+    return Work(modes, parameters_of(Unet(width, poolings)))
+
+
 def dcgan_training(network, width, batch, device):
     def training(layout):
         generator = Generator(width).to(device).to(memory_format=layout)
@@ -181,5 +211,5 @@ def latent_search(width, batch, steps, device):
 
 WORKS = {
     work.__name__: work
-    for work in (resnet_inference, resnet_compilation, resnet_training, dcgan_training, latent_search)
+    for work in (resnet_inference, resnet_compilation, resnet_training, unet_training, dcgan_training, latent_search)
 }

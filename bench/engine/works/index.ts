@@ -3,7 +3,7 @@ import { compilation } from './compilation.js';
 import { latentStep } from './latent-step.js';
 import { resnetInference } from './resnet-inference.js';
 import { searchToQuality } from './search-to-quality.js';
-import { dcganStep, resnetStep } from './training-step.js';
+import { dcganStep, resnetStep, unetStep } from './training-step.js';
 
 const RESNET = { width: 64, classes: 4 };
 
@@ -16,5 +16,6 @@ export const WORKS: readonly (() => Work)[] = [
   () => resnetStep({ ...RESNET, depth: 50, inputSize: 224 }, 8),
   () => dcganStep('discriminator', { width: 64 }, 64),
   () => dcganStep('generator', { width: 64 }, 64),
+  () => unetStep({ width: 16, poolings: 4, inputSize: 128 }, 8),
   () => compilation({ ...RESNET, depth: 50, inputSize: 256 }),
 ];

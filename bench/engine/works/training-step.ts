@@ -8,14 +8,18 @@ import {
   filled,
   initDcgan,
   initResnet,
+  initUnet,
   normalNoise,
   resnetForward,
   resnetTrainStep,
   seededRandom,
+  unetForward,
+  unetTrainStep,
   type DcganOptions,
   type ForwardPass,
   type ResnetOptions,
   type TrainStep,
+  type UnetOptions,
 } from '../../../src/models/index.js';
 import type { Work } from '../contender.js';
 import { countFlops, trainedSize } from '../count-flops.js';
@@ -57,6 +61,34 @@ export function resnetStep(options: ResnetOptions, batchSize: number): Work {
     ours: (setting) => oursInTraining(step(), parameters, feeds, setting),
     peers: async (setting) => [
       await pytorch('resnet_training', { depth, size: inputSize, classes, batch: batchSize }, setting),
+    ],
+  };
+}
+
+/** One step of Adam on Dice loss and cross-entropy, batch normalisation in training. */
+export function unetStep(options: UnetOptions, batchSize: number): Work {
+  const { width, poolings, inputSize } = options;
+  const parameters = initUnet(options, 1);
+  const dims = [batchSize, inputSize, inputSize, 1];
+  const step = (): TrainStep => unetTrainStep(options, { batchSize, optimizer: { kind: 'adam' } });
+  const images = normalNoise(dims, seededRandom(2), { mean: 0.5, std: 0.25 });
+  const masks = Float32Array.from(images.data as Float32Array, (level) => (level > 0.5 ? 1 : 0));
+  const feeds: HostTensors = { images, masks: { data: masks, dims }, lr: scalar(1e-4) };
+  return {
+    name: `training step: U-Net, width ${width}, ${inputSize}×${inputSize}, batch ${batchSize}`,
+    flops: () =>
+      3 *
+      countFlops(
+        (pass, inputs) => unetForward(options, pass, inputs['images'] as tf.Tensor4D),
+        { images: dims },
+        parameters,
+      ),
+    parameters: trainedSize(parameters),
+    goals: { PyTorch: 1.3 },
+    file: () => ({ bytes: step().bytes, batchSize }),
+    ours: (setting) => oursInTraining(step(), parameters, feeds, setting),
+    peers: async (setting) => [
+      await pytorch('unet_training', { width, poolings, size: inputSize, batch: batchSize }, setting),
     ],
   };
 }

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { Option, type Command } from 'commander';
 import { CHEST_AUGMENTATION } from '../../training/augment.js';
 import { originalPreset } from '../../training/original.js';
@@ -29,6 +30,8 @@ interface Options extends CommonOptions {
   readonly mixUp: number;
   readonly classWeights: boolean;
   readonly patience: number;
+  readonly standardize?: true;
+  readonly init?: string;
   readonly mirror?: true;
   readonly half?: true;
 }
@@ -79,6 +82,11 @@ export function trainResnet(train: Command): void {
     .option('--mix-up <alpha>', 'mix films in pairs by a share from Beta(alpha, alpha); 0: not', share, 0)
     .option('--no-class-weights', 'let each film count the same, however rare its class')
     .option('--patience <epochs>', 'stop after so many epochs without a better validation', positive, 10)
+    .option('--standardize', "subtract each film's own mean and divide by its own deviation")
+    .option(
+      '--init <bundle>',
+      "start from a classifier's weights: same depth, width and head; other classes get a new last layer",
+    )
     .option('--mirror', 'answer with the mean over a film and its mirror image: twice the work')
     .option('--half', 'store the weights in half precision')
     .addHelpText('after', EXAMPLES);
@@ -98,6 +106,7 @@ export function trainResnet(train: Command): void {
           depth: options.depth as 18 | 34 | 50,
           width: options.width,
           head: options.head,
+          standardize: options.standardize === true,
           dropout: options.dropout,
           frozenBase: options.freezeBase === true,
           epochs: options.epochs,
@@ -115,7 +124,11 @@ export function trainResnet(train: Command): void {
           seed: options.seed,
           augmentation: augmentationOf(options.augment, CHEST_AUGMENTATION),
         },
-        { mirror: options.mirror === true, half: options.half === true },
+        {
+          mirror: options.mirror === true,
+          half: options.half === true,
+          ...(options.init !== undefined && { init: resolve(options.init) }),
+        },
         {
           ...stop,
           onStep: (done, total, epoch, loss) => {

@@ -27,7 +27,11 @@ const chainSchema = z
   .array(
     z.union([
       z.string().transform((use) => ({ use, with: {} })),
-      z.strictObject({ use: z.string(), with: z.record(z.string(), z.unknown()).default({}) }),
+      z.strictObject({
+        id: z.string().optional(),
+        use: z.string(),
+        with: z.record(z.string(), z.unknown()).default({}),
+      }),
     ]),
   )
   .min(1);
@@ -50,7 +54,7 @@ export interface Stop {
 
 /** Reads the data, lets `make` train on them, and reports. */
 export async function run(
-  options: DataOptions & Partial<CommonOptions>,
+  options: DataOptions & Partial<CommonOptions> & { readonly masked?: boolean },
   usual: PreprocessingStep[] | (() => Promise<PreprocessingStep[]>),
   make: (recipe: Recipe, engine: Engine, stop: Stop, report: Report) => Promise<Made>,
 ): Promise<void> {
@@ -73,6 +77,7 @@ export async function run(
       validation: options.validation,
       seed: options.seed,
       columns: columnsOf(options.columns),
+      masked: options.masked === true,
       ...(options.directory !== undefined && { directory: options.directory }),
       thumbnails: async (films) => {
         const steps = await resolveChain(THUMBNAIL_CHAIN, registry, process.cwd());

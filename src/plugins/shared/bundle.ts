@@ -107,20 +107,29 @@ export async function lintBundle(
       },
     ];
   }
-  return skew(preceding, bundle);
+  return skew(preceding, bundle, baseDir);
 }
 
 /** Stages that leave the pixels as they are. */
-const WITHOUT_PIXELS = new Set(['resnet', 'anogan', 'patchcore', 'join']);
+const WITHOUT_PIXELS = new Set(['resnet', 'anogan', 'patchcore', 'join', 'unet']);
 
 /** Options that refuse images rather than change them: `maxPixels`. */
 const LIMIT = /^max[A-Z]/;
 
-function skew(preceding: LintContext['preceding'], { name, input, preprocessing }: Bundle): LintMessage[] {
-  const graph = preceding.filter(({ use }) => !WITHOUT_PIXELS.has(use));
+function skew(
+  preceding: LintContext['preceding'],
+  { kind, name, input, preprocessing: recorded }: Bundle,
+  baseDir: string,
+): LintMessage[] {
+  // A mask counts only where the model was trained on what was cut out by it.
+  const trainedOn = new Set(recorded.map(({ use }) => use));
+  const graph = preceding.filter(({ use }) => !WITHOUT_PIXELS.has(use) || trainedOn.has(use));
+  // A segmenter's stage repeats these on a copy of a film that has another size.
+  const repeats = kind === 'segmenter' && !graph.some(({ use }) => use === 'resize');
+  const preprocessing = repeats ? recorded.filter(({ use }) => use === 'decode') : recorded;
   const messages: LintMessage[] = [];
   const size = graph.map((step) => sizeOf(step.with)).findLast((found) => found !== undefined);
-  if (size !== undefined && (size.width !== input.width || size.height !== input.height)) {
+  if (size !== undefined && !repeats && (size.width !== input.width || size.height !== input.height)) {
     messages.push({
       severity: 'error',
       code: 'BUNDLE_SHAPE',
@@ -149,6 +158,7 @@ function skew(preceding: LintContext['preceding'], { name, input, preprocessing 
       for (const [option, value] of Object.entries(trained.with)) {
         if (LIMIT.test(option)) continue;
         if (isDeepStrictEqual(settings[option], value)) continue;
+        if (option === 'bundle' && resolve(baseDir, String(settings.bundle)) === value) continue;
         const [is, was] = [settings[option], value].map((each) => JSON.stringify(each));
         warn(`${here.use}.${option} is ${is} here and was ${was} for "${name}"`);
       }

@@ -1,7 +1,7 @@
 import type { Anomaly, Classification, Image, StageResult } from '../../core/frame.js';
 import { RxrayError } from '../../core/errors.js';
 import { baselineScores } from '../../models/baselines.js';
-import { healthyLabels, type Bundle } from '../../models/bundle.js';
+import type { Bundle } from '../../models/bundle.js';
 import { inputTensor } from '../../models/input-tensor.js';
 import type { Dataset } from '../dataset.js';
 import type { Film, Split } from '../film.js';
@@ -73,7 +73,7 @@ export type Evaluation =
     })
   | (Common & { readonly kind: 'anomaly'; readonly said: ScoredFilms; readonly figures: AnomalyFigures });
 
-const BOOTSTRAP = { resamples: 1000, seed: 1 } as const;
+export const BOOTSTRAP = { resamples: 1000, seed: 1 } as const;
 
 /**
  * Runs the films through the bundle's preprocessing and its stage, as a graph would, and computes every
@@ -81,11 +81,6 @@ const BOOTSTRAP = { resamples: 1000, seed: 1 } as const;
  */
 export async function evaluate(request: EvaluationRequest, services: ModelServices): Promise<Evaluation> {
   const { bundle, dataset, method, onProgress } = request;
-  if (bundle.multiLabel === true) {
-    throw refused(
-      `"${bundle.name}" gives several findings a film: films with one class each cannot judge it`,
-    );
-  }
   const { films: asked, split, unreadable: unopened } = chosen(dataset, request.split);
   // Before the films are prepared, which takes a while.
   const normal = normalOf(bundle, request.normal);
@@ -93,7 +88,7 @@ export async function evaluate(request: EvaluationRequest, services: ModelServic
   const model = await openModel(request.dir, bundle.kind, method === undefined ? {} : { method }, services);
   try {
     const { films, prepared, unreadable } = await preparedFilms(asked, request, services);
-    const images = imagesOf(prepared, films.length);
+    const images = picturesOf(prepared, films.length);
     const hidden = request.shortcuts ? await blackouts(films, images) : [];
     const total = films.length * (1 + hidden.length);
     const { results, msPerFilm } = await timed(model, images, (done) => {
@@ -164,7 +159,7 @@ function normalOf(bundle: Bundle, asked: string | undefined): string | undefined
     return asked ?? (typeof normal === 'string' ? normal : 'normal');
   }
   if (asked === undefined) {
-    return healthyLabels(bundle)[0] ?? bundle.labels.find((label) => same(label, 'normal'));
+    return bundle.calibration?.binary?.normal ?? bundle.labels.find((label) => same(label, 'normal'));
   }
   const label = bundle.labels.find((name) => same(name, asked));
   if (label !== undefined) return label;
@@ -173,13 +168,14 @@ function normalOf(bundle: Bundle, asked: string | undefined): string | undefined
   );
 }
 
-function imagesOf(prepared: PreparedFilms, count: number): Image[] {
+/** Prepared films as images: views. */
+export function picturesOf(prepared: PreparedFilms, count: number): Image[] {
   const { width, height } = prepared;
   const channels = prepared.channels === 3 ? 3 : 1;
   return Array.from({ length: count }, (_, i) => ({ width, height, channels, data: filmAt(prepared, i) }));
 }
 
-function chosen(
+export function chosen(
   dataset: Dataset,
   asked: string | undefined,
 ): { films: Film[]; split: Split | 'all'; unreadable: Dataset['unreadable'] } {
@@ -193,7 +189,7 @@ function chosen(
   throw refused(`no film is in the split "${split}": the data have ${splits.join(', ')}, or say \`all\``);
 }
 
-async function preparedFilms(
+export async function preparedFilms(
   films: readonly Film[],
   { bundle, cacheDir, baseDir, rxray, onProgress }: EvaluationRequest,
   { registry, log }: ModelServices,

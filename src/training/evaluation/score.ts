@@ -37,6 +37,12 @@ export async function openModel(
   settings: Readonly<Record<string, unknown>>,
   { registry, engine, log, stateDir }: ModelServices,
 ): Promise<Model> {
+  if (kind === 'segmenter') {
+    throw new RxrayError(
+      'TRAINING_DATA',
+      'this command cannot run a segmenter: judge it with `rxray evaluate`',
+    );
+  }
   const { plugin } = await registry.load('stage', kind === 'classifier' ? 'resnet' : kind, dir);
   const parsed = plugin.options.safeParse({ bundle: dir, ...settings });
   if (!parsed.success) {
@@ -53,10 +59,8 @@ export async function openModel(
     signal: new AbortController().signal,
     resolve: (path) => path,
     get: (service) => {
-      // By name: a stage that was loaded with another copy of the module asks for another class.
-      const { name } = service as { readonly name?: string };
-      if (name === Engine.name) return engine as never;
-      throw new Error(`an evaluation has no service ${name ?? String(service)}`);
+      if (service === Engine) return engine as never;
+      throw new Error(`an evaluation has no service ${String(service)}`);
     },
   })) as BatchStage;
   return {
