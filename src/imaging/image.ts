@@ -45,3 +45,24 @@ export function padTo(image: Image, canvas: Box, level: number): Image {
   }
   return { width, height, channels: image.channels, data };
 }
+
+/** Turns and mirrors an image that was stored with this EXIF or TIFF orientation (1–8; 1: as it is) upright. */
+export function orient(image: Image, orientation: number): Image {
+  if (orientation === 1) return image;
+  const { width, height, channels } = image;
+  const turned = orientation >= 5;
+  // Where in the stored image the first pixel is, and how far it is to the next one in a row, and in a column.
+  const right = [2, 3, 7, 8].includes(orientation) ? -1 : 1;
+  const down = [3, 4, 6, 7].includes(orientation) ? -1 : 1;
+  const first = (right < 0 ? width - 1 : 0) + (down < 0 ? height - 1 : 0) * width;
+  const [across, along] = turned ? [down * width, right] : [right, down * width];
+  const data = blankLike(image.data, image.data.length);
+  const [columns, rows] = turned ? [height, width] : [width, height];
+  for (let y = 0, to = 0; y < rows; y++) {
+    for (let x = 0; x < columns; x++) {
+      const from = (first + x * across + y * along) * channels;
+      for (let c = 0; c < channels; c++) data[to++] = image.data[from + c] ?? 0;
+    }
+  }
+  return { width: columns, height: rows, channels, data };
+}

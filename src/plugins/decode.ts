@@ -1,10 +1,12 @@
 import { z } from 'zod';
 import { RxrayError } from '../core/errors.js';
+import type { Image } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
 import { toGrey } from '../imaging/opencv.js';
 import { decodeBmp } from './decode/bmp.js';
 import { decodeDicom } from './decode/dicom.js';
 import { decodeRaster } from './decode/raster.js';
+import { decodeTiff } from './decode/tiff.js';
 import type { Decoded, Decoder } from './decode/decoder.js';
 
 const options = z.strictObject({
@@ -54,7 +56,7 @@ export default defineStage({
  * bone is always bright.
  *
  * Throws {@link RxrayError} FRAME_EMPTY, FRAME_NOT_AN_IMAGE, FRAME_DAMAGED, FRAME_TOO_LARGE or
- * FRAME_UNSUPPORTED. `meta`: `format, width, height, bits, pages?`, and for DICOM `modality?,
+ * FRAME_UNSUPPORTED. `meta`: `format, width, height, bits, pages?, warnings?`, and for DICOM `modality?,
  * photometricInterpretation, transferSyntax, viewPosition?, pixelSpacing?`.
  */
 export async function decode(encoded: Uint8Array, settings: DecodeOptions): Promise<Decoded> {
@@ -68,7 +70,33 @@ export async function decode(encoded: Uint8Array, settings: DecodeOptions): Prom
   // A view, also of a shared buffer: nothing is copied.
   const bytes = Buffer.from(encoded.buffer, encoded.byteOffset, encoded.byteLength);
   const decoded = await decoderOf(bytes)(bytes, settings);
-  return settings.color === 'grey' ? { ...decoded, image: toGrey(decoded.image) } : decoded;
+  const image = settings.color === 'grey' ? toGrey(decoded.image) : decoded.image;
+  if (!isFlat(image)) return { image, meta: decoded.meta };
+  const known = (decoded.meta.warnings ?? []) as readonly string[];
+  return {
+    image,
+    meta: { ...decoded.meta, warnings: [...known, 'almost all pixels have the same grey level'] },
+  };
+}
+
+/** At most this share of the pixels of a film has one grey level; a collimated film on black has less. */
+const FLAT = 0.99;
+
+/** Whether more than {@link FLAT} of the samples have one level, judged by up to 65,536 of them first. */
+function isFlat({ data }: Image): boolean {
+  const share = (step: number): number => {
+    let level: number | undefined;
+    let votes = 0;
+    for (let i = 0; i < data.length; i += step) {
+      if (votes === 0) level = data[i];
+      votes += data[i] === level ? 1 : -1;
+    }
+    let same = 0;
+    for (let i = 0; i < data.length; i += step) if (data[i] === level) same++;
+    return same / Math.ceil(data.length / step);
+  };
+  const step = Math.ceil(data.length / 65_536);
+  return share(step) > FLAT - 0.005 && share(1) > FLAT;
 }
 
 /** By the file's first bytes: names lie. */
@@ -76,10 +104,10 @@ function decoderOf(bytes: Buffer): Decoder {
   const starts = (at: number, text: string) => bytes.toString('latin1', at, at + text.length) === text;
   if (starts(128, 'DICM')) return decodeDicom;
   if (starts(0, 'BM')) return decodeBmp;
+  if (['II*\0', 'MM\0*', 'II+\0', 'MM\0+'].some((magic) => starts(0, magic))) return decodeTiff;
   if (
     starts(0, '\x89PNG\r\n\x1a\n') ||
     starts(0, '\xff\xd8\xff') ||
-    ['II*\0', 'MM\0*', 'II+\0', 'MM\0+'].some((magic) => starts(0, magic)) ||
     (starts(0, 'RIFF') && starts(8, 'WEBP')) ||
     starts(0, 'GIF8')
   ) {

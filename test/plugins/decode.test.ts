@@ -169,13 +169,13 @@ describe('decode: BMP', () => {
   it('refuses what is truncated, run-length coded, too large or no BMP', async () => {
     const bytes = bmp(colour, 24);
     expect(await failure(bytes.subarray(0, 30))).to.match(/^FRAME_DAMAGED .*header/);
-    expect(await failure(bytes.subarray(0, 54 + 23 * 96 - 1))).to.match(/^FRAME_DAMAGED .*truncated/);
+    expect(await failure(bytes.subarray(0, 54 + 23 * 96 - 4))).to.match(/^FRAME_DAMAGED .*truncated/);
     expect(await failure(Buffer.from(`BM is how this text begins. ${'x'.repeat(99)}`))).to.match(
       /^FRAME_NOT_AN_IMAGE/,
     );
     const coded = Buffer.from(bytes);
-    coded.writeUInt32LE(1, 30);
-    expect(await failure(coded)).to.match(/^FRAME_UNSUPPORTED .*run-length/);
+    coded.writeUInt32LE(4, 30);
+    expect(await failure(coded)).to.match(/^FRAME_UNSUPPORTED .*JPEG/);
     const huge = Buffer.from(bytes);
     huge.writeInt32LE(20_000, 18);
     huge.writeInt32LE(-20_000, 22);
@@ -306,6 +306,108 @@ describe('decode: bad files', () => {
     expect(messages[1]).to.contain('right after a source');
   });
 });
+
+describe('decode: TIFF', () => {
+  it('reads every sample as what it is: depths, extra samples, planes, YCbCr', async () => {
+    const grey = async (tags: Tags, pixels: number[]): Promise<number[]> => [
+      ...(await run(tiff(2, 1, tags, [pixels]))).image.data,
+    ];
+    expect(await grey({ 258: [12] }, [0x00, 0x0f, 0xff])).to.deep.equal([0, 65535]);
+    expect(await grey({ 258: [4] }, [0x3f])).to.deep.equal([51, 255]);
+    expect(await grey({ 262: [0] }, [0, 200])).to.deep.equal([255, 55]);
+    // ExtraSamples 0 is no alpha, 1 is multiplied already, 2 is not.
+    const two = { 258: [8, 8], 277: [2] };
+    expect(await grey({ ...two, 338: [0] }, [100, 0, 50, 128])).to.deep.equal([100, 50]);
+    expect(await grey({ ...two, 338: [1] }, [100, 200, 50, 128])).to.deep.equal([100, 50]);
+    expect(await grey({ ...two, 338: [2] }, [100, 0, 50, 128])).to.deep.equal([0, 25]);
+    const planes = tiff(2, 1, { ...two, 338: [2], 284: [2] }, [
+      [100, 50],
+      [255, 0],
+    ]);
+    expect([...(await run(planes)).image.data]).to.deep.equal([100, 0]);
+    const ycc = { 258: [8, 8, 8], 277: [3], 262: [6], 530: [1, 1] };
+    expect(await grey(ycc, [100, 128, 128, 50, 128, 128])).to.deep.equal([100, 50]);
+  });
+
+  it('refuses a strip that is missing, short or outside the file, and what it cannot read, by name', async () => {
+    expect(await failure(tiff(2, 1, { 279: [0] }, [[1, 2]]))).to.match(
+      /^FRAME_DAMAGED .*strip 1 of 1 is missing/,
+    );
+    expect(await failure(tiff(2, 1, { 279: [1] }, [[1, 2]]))).to.match(/^FRAME_DAMAGED .*strip 1 of 1/);
+    expect(await failure(tiff(2, 1, { 279: [9999] }, [[1, 2]]))).to.match(/^FRAME_DAMAGED .*ends at byte/);
+    expect(await failure(tiff(2, 1, { 259: [5] }, [[0xff, 0xff, 0xff]]))).to.match(/^FRAME_DAMAGED .*LZW/);
+    expect(await failure(tiff(2, 1, { 259: [8] }, [[1, 2, 3]]))).to.match(/^FRAME_DAMAGED .*unpacked/);
+    expect(await failure(tiff(2, 1, { 259: [50000] }, [[1, 2]]))).to.match(/^FRAME_UNSUPPORTED .*Zstandard/);
+    expect(await failure(tiff(2, 1, { 262: [8] }, [[1, 2]]))).to.match(/^FRAME_UNSUPPORTED .*L\*a\*b/);
+    expect(await failure(tiff(2, 1, { 258: [64] }, [[1, 2]]))).to.match(/^FRAME_UNSUPPORTED .*64 bits/);
+  });
+
+  it('reads tiles with LZW and a predictor as libvips writes them', async () => {
+    for (const compression of ['none', 'lzw', 'deflate', 'packbits'] as const) {
+      for (const image of [film, deep]) {
+        const options = {
+          compression,
+          predictor: 'horizontal',
+          tile: true,
+          tileWidth: 16,
+          tileHeight: 16,
+        } as const;
+        const space = image === film ? 'b-w' : 'grey16';
+        expectSame((await run(await pack(image, space).tiff(options).toBuffer())).image, image);
+      }
+    }
+  });
+});
+
+describe('decode: warnings', () => {
+  it('warns of a film that has almost only one grey level', async () => {
+    const data = new Uint8Array(100 * 100).fill(7);
+    data.fill(9, 0, 50);
+    const flat = await run(
+      await pack({ ...film, width: 100, height: 100, data }, 'b-w')
+        .png()
+        .toBuffer(),
+    );
+    expect(flat.meta.warnings).to.deep.equal(['almost all pixels have the same grey level']);
+    expect((await run(await pack(film, 'b-w').png().toBuffer())).meta).not.to.have.property('warnings');
+  });
+});
+
+type Tags = Readonly<Record<number, readonly number[]>>;
+
+/** A grey TIFF of 8 bits whose strips are `strips`, with other tags put in. */
+function tiff(width: number, height: number, tags: Tags, strips: readonly (readonly number[])[]): Buffer {
+  const starts = strips.map((_, i) => 8 + strips.slice(0, i).reduce((sum, { length }) => sum + length, 0));
+  const all: Tags = {
+    ...{ 256: [width], 257: [height], 258: [8], 259: [1], 262: [1], 273: starts, 277: [1], 278: [height] },
+    ...{ 279: strips.map(({ length }) => length), ...tags },
+  };
+  const entries = Object.entries(all);
+  const pixels = Buffer.from(strips.flat());
+  const start = 8 + pixels.length;
+  const values: Buffer[] = [];
+  let at = start + 2 + entries.length * 12 + 4;
+  const directory = entries.map(([tag, numbers]) => {
+    const entry = Buffer.alloc(12);
+    entry.writeUInt16LE(Number(tag), 0);
+    entry.writeUInt16LE(4, 2);
+    entry.writeUInt32LE(numbers.length, 4);
+    const list = Buffer.alloc(numbers.length * 4);
+    numbers.forEach((number, i) => list.writeUInt32LE(number, i * 4));
+    if (numbers.length === 1) list.copy(entry, 8);
+    else {
+      entry.writeUInt32LE(at, 8);
+      values.push(list);
+      at += list.length;
+    }
+    return entry;
+  });
+  const head = Buffer.from('II*\0\0\0\0\0', 'latin1');
+  head.writeUInt32LE(start, 4);
+  const count = Buffer.alloc(2);
+  count.writeUInt16LE(entries.length);
+  return Buffer.concat([head, pixels, count, ...directory, Buffer.alloc(4), ...values]);
+}
 
 /** A 2 × 2 TIFF of 32-bit floating-point samples (TIFF 6.0, SampleFormat 3). */
 function floatTiff(): Buffer {

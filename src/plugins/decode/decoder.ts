@@ -26,3 +26,15 @@ export function checkSize(width: number, height: number, { maxPixels }: Limits):
     );
   }
 }
+
+/** FRAME_DAMAGED: `reason` says what in the file is wrong. `format` by its usual name: `TIFF`. */
+export function damaged(format: string, reason: string, cause?: unknown): RxrayError {
+  return new RxrayError('FRAME_DAMAGED', `the ${format} file is truncated or damaged: ${reason}`, { cause });
+}
+
+/** FRAME_UNSUPPORTED: `feature` is what the file has or uses: `has 64-bit samples`. */
+export function unsupported(format: string, feature: string, cause?: unknown): RxrayError {
+  return new RxrayError('FRAME_UNSUPPORTED', `the ${format} file ${feature}, which is not supported`, {
+    cause,
+  });
+}

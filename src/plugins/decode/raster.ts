@@ -1,10 +1,10 @@
 import type { Metadata } from 'sharp';
-import { messageOf, RxrayError } from '../../core/errors.js';
+import { messageOf, type RxrayError } from '../../core/errors.js';
 import type { Image } from '../../core/frame.js';
-import { checkSize, type Decoded, type Limits } from './decoder.js';
+import { checkSize, damaged, unsupported, type Decoded, type Limits } from './decoder.js';
 
 /**
- * PNG, JPEG, TIFF, WebP and GIF, by libvips.
+ * PNG, JPEG, WebP, GIF, and the TIFF files that {@link decodeTiff} hands on, by libvips.
  *
  * Grey stays grey and 16 bit stay 16 bit; CMYK, palettes and 1 bit become what they look like; embedded
  * colour profiles are ignored, because the grey levels of a film are data.
@@ -15,21 +15,18 @@ export async function decodeRaster(bytes: Buffer, limits: Limits): Promise<Decod
   try {
     header = await sharp(bytes, { limitInputPixels: false }).metadata();
   } catch (cause) {
-    throw failure(undefined, cause);
+    throw failure(bytes, cause);
   }
   const { format, width, height, depth, pages = 1 } = header;
   checkSize(width, height, limits);
   if (depth !== 'uchar' && depth !== 'ushort') {
-    throw new RxrayError(
-      'FRAME_UNSUPPORTED',
-      `the ${format.toUpperCase()} file has samples of type ${depth}, supported are 8 and 16-bit integers`,
-    );
+    throw unsupported(formatOf(bytes), `has samples of type ${depth}`);
   }
   let image: Image;
   try {
     image = await pixels(bytes, header, limits);
   } catch (cause) {
-    throw failure(format, cause);
+    throw failure(bytes, cause);
   }
   const bits = header.bitsPerSample ?? (depth === 'ushort' ? 16 : 8);
   const meta = { format, width: image.width, height: image.height, bits, ...(pages > 1 && { pages }) };
@@ -44,11 +41,7 @@ async function loadSharp(): Promise<(typeof import('sharp'))['default']> {
   return sharp;
 }
 
-async function pixels(
-  bytes: Buffer,
-  { format, space, depth, hasAlpha }: Metadata,
-  limits: Limits,
-): Promise<Image> {
+async function pixels(bytes: Buffer, { space, depth, hasAlpha }: Metadata, limits: Limits): Promise<Image> {
   const sharp = await loadSharp();
   const grey = space === 'b-w' || space === 'grey16';
   const deep = depth === 'ushort';
@@ -56,8 +49,8 @@ async function pixels(
     autoOrient: true,
     ignoreIcc: space !== 'cmyk',
     limitInputPixels: limits.maxPixels,
-    // Warnings are the only sign of many damaged JPEGs; with TIFF they mean unknown tags.
-    failOn: format === 'tiff' ? 'error' : 'warning',
+    // Warnings are the only sign of many damaged JPEGs.
+    failOn: 'warning',
   });
   if (hasAlpha) pipeline.flatten({ background: 'black' });
   // Without a named colour space sharp makes three channels of 8 bit out of everything.
@@ -71,13 +64,28 @@ async function pixels(
   return { width: info.width, height: info.height, channels: grey ? 1 : 3, data: samples };
 }
 
-function failure(format: string | undefined, cause: unknown): RxrayError {
-  // libvips appends every warning on lines of its own.
-  const reason = messageOf(cause).split('\n', 1)[0] ?? '';
-  const file = `the ${format?.toUpperCase() ?? 'image'} file`;
-  return /unsupported|not (supported|implemented)/i.test(reason) && format !== undefined
-    ? new RxrayError('FRAME_UNSUPPORTED', `${file} uses a feature that is not supported: ${reason}`, {
-        cause,
-      })
-    : new RxrayError('FRAME_DAMAGED', `${file} is truncated or damaged: ${reason}`, { cause });
+/** What libvips says of features that it lacks. */
+const LACKING =
+  /unsupported|not (?:yet )?(?:supported|implemented|configured)|no support|not compiled|arithmetic coding|bad .* format/i;
+
+/** The error of one file: its format by its first bytes, and libvips' first reason. */
+function failure(bytes: Buffer, cause: unknown): RxrayError {
+  const lines = messageOf(cause)
+    .split('\n')
+    .map((line) =>
+      line
+        .replace(/^Input buffer (?:has corrupt header|contains unsupported image format)(?:: )?/, '')
+        .trim(),
+    );
+  const reason = lines.find((line) => /\w/.test(line)) ?? 'libvips cannot read it and says no more';
+  const format = formatOf(bytes);
+  return LACKING.test(reason)
+    ? unsupported(format, `uses a feature (${reason})`, cause)
+    : damaged(format, reason, cause);
+}
+
+/** The format as its users spell it. */
+function formatOf(bytes: Buffer): string {
+  const names: Readonly<Record<number, string>> = { 0x89: 'PNG', 0xff: 'JPEG', 0x52: 'WebP', 0x47: 'GIF' };
+  return names[bytes[0] ?? 0] ?? 'TIFF';
 }
