@@ -1,0 +1,19 @@
+import { expect } from 'chai';
+import { world } from './world.js';
+
+describe('a graph whose files are treated badly', function () {
+  this.timeout(180_000);
+  before(function () {
+    // Files that are open cannot be renamed there.
+    if (process.platform === 'win32') this.skip();
+  });
+
+  for (const [seed, onDone] of ['keep', 'move', 'delete'].entries()) {
+    it(`delivers every film once, whatever is done to it (onDone: ${onDone})`, async () => {
+      const { films, lost, double, deeds } = await world(seed, 9);
+      expect([...lost, ...double]).to.deep.equal([]);
+      expect(films).to.be.greaterThan(10);
+      expect(Object.keys(deeds)).to.have.lengthOf(9);
+    });
+  }
+});

@@ -1,0 +1,273 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { createWriteStream } from 'node:fs';
+import {
+  cp,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { parse } from 'csv-parse/sync';
+import Database from 'libsql';
+import { sha256 } from './films.js';
+import { Random } from './random.js';
+
+const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+const SIDE = 16;
+/** How long all films that were sent may take until they are delivered. */
+const PATIENCE_MS = 30_000;
+
+export interface Account {
+  readonly films: number;
+  /** What is missing, and what is there twice, each with its film. */
+  readonly lost: readonly string[];
+  readonly double: readonly string[];
+  /** How often each deed was done. */
+  readonly deeds: Readonly<Record<string, number>>;
+}
+
+/** An uncompressed BMP of 16×16 grey pixels: all are of one size, none has the bytes of another. */
+function bmp(seed: number, index: number): Buffer {
+  const head = 54 + 4 * 256;
+  const bytes = Buffer.alloc(head + SIDE * SIDE);
+  bytes.write('BM');
+  bytes.writeUInt32LE(bytes.length, 2);
+  bytes.writeUInt32LE(head, 10);
+  for (const [at, value] of [
+    [14, 40],
+    [18, SIDE],
+    [22, SIDE],
+    [46, 256],
+  ] as const)
+    bytes.writeUInt32LE(value, at);
+  bytes.writeUInt16LE(1, 26);
+  bytes.writeUInt16LE(8, 28);
+  for (let grey = 0; grey < 256; grey++) bytes.fill(grey, 54 + 4 * grey, 57 + 4 * grey);
+  for (let i = 0; i < SIDE * SIDE; i++) bytes[head + i] = (i * 7 + index) & 255;
+  bytes.writeUInt32LE(seed, head);
+  bytes.writeUInt32LE(index, head + 4);
+  return bytes;
+}
+
+/**
+ * A ward in which the files are treated badly while a graph runs on them: films renamed over others and replaced in
+ * place with the same size and time, the inbox away for a moment, the state folder put back from a backup, the CSV
+ * file edited, the database moved away, standard error closed, and the process killed. What was sent is known here
+ * alone; at the end each film is in the CSV files exactly once, in the databases, and in the archive.
+ */
+export async function world(seed: number, rounds: number): Promise<Account> {
+  const random = new Random(seed);
+  const folder = await mkdtemp(join(tmpdir(), 'rxray-world-'));
+  const at = (...parts: string[]): string => join(folder, ...parts);
+  const onDone = (['keep', 'move', 'delete'] as const)[seed % 3]!;
+  const sent = new Map<string, string>();
+  const deeds: Record<string, number> = {};
+  let child = undefined as ChildProcess | undefined;
+  const present = new Map<string, string>();
+
+  await Promise.all(['inbox', 'tmp', 'out', 'done'].map((name) => mkdir(at(name))));
+  await writeFile(
+    at('p.yaml'),
+    `version: 1
+sources:
+  - use: watch
+    with: { path: ./inbox, settleMs: 20, scanMs: 200, onDone: ${onDone}${onDone === 'move' ? ', moveTo: ./done' : ''} }
+stages: [{ use: decode }]
+sinks:
+  - use: csv
+    with: { path: ./out/r.csv, columns: [file, id, { name: sha, value: origin.sha256 }] }
+  - use: sqlite
+    with: { path: ./out/r.db }
+`,
+  );
+
+  const hasEnded = (): boolean => child?.exitCode !== null || child.signalCode !== null;
+  /** When the graph was last started or taken over. */
+  let opened = 0;
+  const start = (): void => {
+    opened = performance.now();
+    child = spawn(process.execPath, [CLI, 'run', at('p.yaml')], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { ...process.env, NODE_OPTIONS: '' },
+    });
+    child.stderr?.pipe(createWriteStream(at('log'), { flags: 'a' }));
+  };
+  const end = async (signal: NodeJS.Signals): Promise<void> => {
+    if (child === undefined || hasEnded()) return;
+    const exit = once(child, 'exit');
+    child.kill(signal);
+    await exit;
+  };
+  const filesIn = async (dir: string): Promise<string[]> =>
+    (await readdir(at(dir), { recursive: true, withFileTypes: true }))
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath, entry.name));
+  /** The hash of each row of all CSV files. */
+  const rows = async (): Promise<string[]> => {
+    const files = (await filesIn('out')).filter((path) => /r[^/]*\.csv$/.test(path));
+    const texts = await Promise.all(files.map((path) => readFile(path, 'utf8')));
+    return texts.flatMap((text) =>
+      parse(text, { record_delimiter: '\r\n', relax_column_count: true })
+        .slice(1)
+        .map((row) => row[2] ?? ''),
+    );
+  };
+  /** Until every film that was sent has its row. */
+  const delivered = async (): Promise<boolean> => {
+    const until = performance.now() + PATIENCE_MS;
+    while (performance.now() < until) {
+      const there = new Set(await rows().catch((): string[] => []));
+      if ([...sent.keys()].every((sha) => there.has(sha))) return true;
+      if (hasEnded()) start();
+      await sleep(50);
+    }
+    return false;
+  };
+  const make = (name: string): Buffer => {
+    const bytes = bmp(seed, sent.size);
+    sent.set(sha256(bytes), name);
+    present.set(name, sha256(bytes));
+    return bytes;
+  };
+  /** As a modality does it: written elsewhere, with a time of its own, and renamed. */
+  const send = async (name: string, time: number): Promise<void> => {
+    await writeFile(at('tmp/film'), make(name));
+    await utimes(at('tmp/film'), time, time);
+    await rename(at('tmp/film'), at('inbox', name));
+  };
+
+  const DEEDS: Readonly<Record<string, () => Promise<void>>> = {
+    'a film is renamed over one that was taken': async () => {
+      for (let i = 0; i < 5; i++) {
+        await send('latest.bmp', 315_532_800);
+        // The next one comes at the moment at which this one may be put away.
+        const until = performance.now() + PATIENCE_MS;
+        while (!(await rows().catch((): string[] => [])).includes(present.get('latest.bmp')!)) {
+          if (hasEnded() || performance.now() > until) return;
+          await sleep(1);
+        }
+      }
+    },
+    'a film is replaced in place, with the same size and time': async () => {
+      const name = random.pick((await readdir(at('inbox'))).filter((each) => each.endsWith('.bmp')));
+      if (!(await delivered())) return;
+      const before = await stat(at('inbox', name)).catch(() => undefined);
+      if (before === undefined) return;
+      const handle = await open(at('inbox', name), 'r+').catch(() => undefined);
+      await handle?.write(make(name));
+      await handle?.utimes(before.atime, before.mtime);
+      await handle?.close();
+      // It may have been moved or deleted while it was written to.
+      if (handle !== undefined && (await stat(at('inbox', name)).catch(() => undefined)) === undefined) {
+        sent.delete(present.get(name) ?? '');
+      }
+    },
+    'the inbox is away for a moment': async () => {
+      await rename(at('inbox'), at('away'));
+      await sleep(random.below(600));
+      await rename(at('away'), at('inbox'));
+    },
+    'the state folder is put back from a backup': async () => {
+      await delivered();
+      await cp(at('.rxray'), at('backup'), { recursive: true, filter: (path) => !path.endsWith('.sock') });
+      for (let i = 0; i < 4; i++) await send(`later-${String(sent.size)}.bmp`, Date.now() / 1000);
+      await delivered();
+      await end('SIGKILL');
+      await rm(at('.rxray'), { recursive: true });
+      await rename(at('backup'), at('.rxray'));
+      start();
+    },
+    'the CSV file is edited in place': async () => {
+      await delivered();
+      // While it is being opened, a changed file is refused, as docs/sinks.md says.
+      await sleep(Math.max(0, opened + 4000 - performance.now()));
+      if (hasEnded()) return;
+      const text = await readFile(at('out/r.csv'), 'utf8').catch(() => '');
+      const first = text.indexOf('.bmp,');
+      if (first > 0) await writeFile(at('out/r.csv'), `${text.slice(0, first)} (seen)${text.slice(first)}`);
+      await send(`after-${String(sent.size)}.bmp`, Date.now() / 1000);
+      await delivered();
+    },
+    'the database is moved away': async () => {
+      await delivered();
+      await rename(at('out/r.db'), at(`out/r-${String(sent.size)}.db`)).catch(() => undefined);
+    },
+    'standard error is closed': async () => {
+      child?.stderr?.destroy();
+      await Promise.resolve();
+    },
+    'the process is killed': async () => {
+      await end('SIGKILL');
+      start();
+    },
+    'the pipeline is taken over': async () => {
+      opened = performance.now();
+      child?.kill('SIGHUP');
+      await sleep(random.below(300));
+    },
+  };
+
+  const lost: string[] = [];
+  const double: string[] = [];
+  try {
+    start();
+    for (let round = 0; round < rounds; round++) {
+      for (let i = random.below(8); i >= 0; i--) {
+        await send(`film-${String(sent.size)}.bmp`, Date.now() / 1000 - random.below(1000));
+      }
+      const [name, deed] = Object.entries(DEEDS)[round < 9 ? round : random.below(9)]!;
+      deeds[name] = (deeds[name] ?? 0) + 1;
+      await deed();
+      if (hasEnded()) start();
+    }
+    await delivered();
+    // What is done is put away after its row is written.
+    await sleep(500);
+    await end('SIGTERM');
+    const found = await rows();
+    const databases = (await filesIn('out')).filter((path) => path.endsWith('.db'));
+    const ids = new Set(
+      databases.flatMap((path) => {
+        const database = new Database(path, { readonly: true });
+        const files = database.prepare('SELECT file FROM films').all() as { file: string }[];
+        database.close();
+        return files.map(({ file }) => file);
+      }),
+    );
+    const archived = new Set(
+      await Promise.all((await filesIn('done')).map(async (path) => sha256(await readFile(path)))),
+    );
+    const left = new Set(
+      await Promise.all((await filesIn('inbox')).map(async (path) => sha256(await readFile(path)))),
+    );
+    const log = await readFile(at('log'), 'utf8').catch(() => '');
+    for (const [sha, name] of sent) {
+      const count = found.filter((each) => each === sha).length;
+      const film = `seed ${String(seed)} (${onDone}) ${name} ${sha.slice(0, 8)}`;
+      if (count === 0)
+        lost.push(`${film}: no row${left.has(sha) ? ', it is in the inbox' : ''} ${log.slice(-300)}`);
+      if (count > 1) double.push(`${film}: ${String(count)} rows`);
+      if (count > 0 && ![...ids].some((file) => file.startsWith(name.replace('.bmp', ''))))
+        lost.push(`${film}: in no database`);
+      // What was replaced was destroyed by its sender.
+      const isLast = present.get(name) === sha;
+      if (onDone === 'move' && isLast && count > 0 && !archived.has(sha) && !left.has(sha))
+        lost.push(`${film}: its file is gone`);
+    }
+  } finally {
+    await end('SIGKILL');
+    await rm(folder, { recursive: true, force: true });
+  }
+  return { films: sent.size, lost, double, deeds };
+}
