@@ -1,0 +1,101 @@
+import type { ErrorCode } from './errors.js';
+
+/**
+ * What has become of a film at one sink: `open`, there is no answer yet; `absent`, the film is not meant for it (`when:`,
+ * or it failed before); `parked`, the journal keeps it until the sink takes it; `confirmed`, the sink has it durably;
+ * `refused`, the sink will not take it.
+ */
+export type Delivery = 'open' | 'absent' | 'parked' | 'confirmed' | 'refused';
+
+/**
+ * What has become of a film: `admitted`, it is in the graph; `waiting`, it has left the graph and sinks still have to
+ * take it from the journal; `done`, every sink that it is meant for has it; `failed`, it is in the dead letter.
+ */
+export type Status = 'admitted' | 'waiting' | 'done' | 'failed';
+
+/** What has become of a film, as a whole and at each sink. */
+export interface Fate {
+  readonly status: Status;
+  /** The code of its first failure. A film that a sink has refused stays `admitted` until all sinks have answered. */
+  readonly code: ErrorCode | null;
+  /** By the sinks' ids; a sink that is not listed is `open`. */
+  readonly sinks: Readonly<Record<string, Delivery>>;
+}
+
+export type FateEvent =
+  /** The film enters the graph, perhaps not for the first time; `anew`: whatever is known of it counts no more. */
+  | { readonly kind: 'admit'; readonly anew?: boolean }
+  /** It could not be read, or a stage or an expression failed on it. */
+  | { readonly kind: 'fail'; readonly code: ErrorCode }
+  | { readonly kind: 'skip' | 'park' | 'confirm'; readonly sink: string }
+  | { readonly kind: 'refuse'; readonly sink: string; readonly code: ErrorCode }
+  /** It leaves the graph: every sink has answered. */
+  | { readonly kind: 'leave' };
+
+export type SinkEvent = Extract<FateEvent, { sink: string }>;
+
+/** A film that enters the graph for the first time. */
+export const ADMITTED: Fate = { status: 'admitted', code: null, sinks: {} };
+
+/**
+ * What becomes of a film by an event. Graph, outlets and journal all use this function, and nothing else decides it;
+ * `docs/delivery.md` shows it as tables.
+ */
+export function next(fate: Fate, event: FateEvent): Fate {
+  const { status, code, sinks } = fate;
+  switch (event.kind) {
+    case 'admit':
+      if (event.anew === true) return ADMITTED;
+      // An attempt that was cut short goes on. After a failure, sinks that refused the film are asked again.
+      return status === 'failed'
+        ? { ...ADMITTED, sinks: without(sinks, 'refused') }
+        : { ...fate, status: 'admitted' };
+    case 'fail':
+      return status === 'admitted' ? { status: 'failed', code: code ?? event.code, sinks } : fate;
+    case 'leave':
+      return status === 'admitted' ? { ...fate, status: code !== null ? 'failed' : settled(sinks) } : fate;
+    default: {
+      const now = delivered(sinks, event);
+      if (status === 'done' || now === sinks) return fate;
+      if (event.kind !== 'refuse')
+        return { ...fate, status: status === 'waiting' ? settled(now) : status, sinks: now };
+      return { status: status === 'waiting' ? 'failed' : status, code: code ?? event.code, sinks: now };
+    }
+  }
+}
+
+/** The same for several events, one after the other. */
+export function after(fate: Fate, events: readonly FateEvent[]): Fate {
+  return events.reduce(next, fate);
+}
+
+/** Whether every one of the sinks has answered, or has a journal that will ask it. */
+export function isAnswered({ sinks }: Fate, ids: readonly string[]): boolean {
+  return ids.every((id) => (sinks[id] ?? 'open') !== 'open');
+}
+
+/** What is done about a film after so many attempts that ended with the process. */
+export type Precaution = 'none' | 'alone' | 'putAside';
+
+/** The third attempt is made with no other film in the graph; there is no fourth. */
+export function precautionAfter(interrupted: number): Precaution {
+  if (interrupted < 2) return 'none';
+  return interrupted === 2 ? 'alone' : 'putAside';
+}
+
+const DELIVERED = { skip: 'absent', park: 'parked', confirm: 'confirmed', refuse: 'refused' } as const;
+
+/** The first answer of a sink counts; from the journal it answers a second time. */
+function delivered(sinks: Fate['sinks'], { sink, kind }: SinkEvent): Fate['sinks'] {
+  const now = sinks[sink] ?? 'open';
+  const isFinal = now !== 'open' && (now !== 'parked' || kind === 'skip' || kind === 'park');
+  return isFinal ? sinks : { ...sinks, [sink]: DELIVERED[kind] };
+}
+
+function settled(sinks: Fate['sinks']): Status {
+  return Object.values(sinks).includes('parked') ? 'waiting' : 'done';
+}
+
+function without(sinks: Fate['sinks'], delivery: Delivery): Fate['sinks'] {
+  return Object.fromEntries(Object.entries(sinks).filter(([, now]) => now !== delivery));
+}
