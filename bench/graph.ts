@@ -14,6 +14,8 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import sharp from 'sharp';
+import { ADMITTED, concluded } from '../src/core/fate.js';
+import type { Conclusion } from '../src/core/journal/protocol.js';
 import type { Journal as JournalType } from '../src/core/journal/journal.js';
 import {
   builtInRegistry,
@@ -124,11 +126,11 @@ async function withoutJournal<T>(act: () => Promise<T>): Promise<T> {
   const open = Journal.open.bind(Journal);
   const answers: Record<string, (...args: never[]) => unknown> = {
     outcomes: (_: string, files: readonly unknown[]) => files.map(() => null),
-    admit: () => ({ known: null, delivered: [], duplicateOf: null, interrupted: 0 }),
-    record: ({ outcome }: { outcome: string }) => outcome,
+    admit: () => ({ known: null, delivered: [], duplicateOf: null, interrupted: 0, unread: [] }),
+    record: ({ fate }: Conclusion) => concluded(ADMITTED, fate).status,
     parked: () => [],
     parkedCounts: () => ({}),
-    doneAmong: () => [],
+    obsolete: () => [],
   };
   const blank: unknown = {};
   Journal.open = () =>

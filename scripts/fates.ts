@@ -47,7 +47,7 @@ export async function fateTables(): Promise<string> {
         kind,
         sink,
         code,
-      } as SinkEvent);
+      });
       return fate.sinks[sink] ?? 'open';
     }),
   ]);

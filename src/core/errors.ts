@@ -173,6 +173,11 @@ export const ERRORS = {
     'An expression failed on the frame.',
     'A field was not there, or of another type: see [expressions](pipeline.md#expressions).',
   ),
+  FRAME_CRASH: row(
+    'frame',
+    'The process ended three times while the film was in a stage.',
+    'Look at the file, and at the log of the system around those ends. `rxray deadletter replay` tries it again.',
+  ),
   FRAME_SINK: row('frame', 'A sink refused the frame.', "The message is the sink's own."),
   SINK_UNAVAILABLE: row(
     'outage',

@@ -69,6 +69,19 @@ export function after(fate: Fate, events: readonly FateEvent[]): Fate {
   return events.reduce(next, fate);
 }
 
+/**
+ * What the journal has of a film, together with what an attempt has found out, now that it has left the graph: what is
+ * parked stays so, since the journal may have heard of it meanwhile.
+ */
+export function concluded(known: Fate, { status, code, sinks }: Fate): Fate {
+  const answers = Object.entries(sinks).flatMap(([sink, delivery]): FateEvent[] => {
+    if (delivery === 'confirmed') return [{ kind: 'confirm', sink }];
+    return delivery === 'refused' && code !== null ? [{ kind: 'refuse', sink, code }] : [];
+  });
+  const failure: FateEvent[] = status === 'failed' && code !== null ? [{ kind: 'fail', code }] : [];
+  return after(known, [...answers, ...failure, { kind: 'leave' }]);
+}
+
 /** Whether every one of the sinks has answered, or has a journal that will ask it. */
 export function isAnswered({ sinks }: Fate, ids: readonly string[]): boolean {
   return ids.every((id) => (sinks[id] ?? 'open') !== 'open');

@@ -22,7 +22,6 @@ export interface RunOptions {
   readonly failed?: boolean;
   /** Take nothing but the films of the dead letter whose replay was asked for. */
   readonly replaysOnly?: boolean;
-  readonly now?: () => Date;
   /** Is told what the graph does; one may watch several graphs, one after the other. */
   readonly monitor?: Monitor;
 }
@@ -96,7 +95,7 @@ export async function startPipeline(
   parent: Container,
   options: RunOptions = {},
 ): Promise<PipelineRun> {
-  const { once = false, again = false, failed = false, now = () => new Date() } = options;
+  const { once = false, again = false, failed = false } = options;
   const { monitor = new Monitor(), replaysOnly = false } = options;
   const container = createRunContainer(parent, pipeline.stateDir);
   const started = performance.now();
@@ -120,10 +119,10 @@ export async function startPipeline(
       replaysOnly,
       policy,
       onAlready: (known) => {
-        const done = known.filter(({ outcome }) => outcome === 'done');
+        const done = known.filter(({ status }) => status === 'done');
         const found = {
           done: done.length,
-          failed: known.filter(({ outcome }) => outcome === 'failed').length,
+          failed: known.filter(({ status }) => status === 'failed').length,
           otherGraph: done.filter(({ graph }) => graph !== generation.pipeline.hash).length,
         };
         counts.already += found.done;
@@ -137,7 +136,6 @@ export async function startPipeline(
         counts.unread += 1;
         unread.next(place);
       },
-      now,
       monitor,
     };
     generation = await Generation.open(pipeline, container, generationOptions);

@@ -234,7 +234,7 @@ async function workThrough(
     }
     for (const frame of group.filter(isBad)) {
       const origin = { ...frame.origin, sha256: frame.id };
-      const ticket = new Ticket(frame.id, origin, origin, () => undefined);
+      const ticket = new Ticket(frame.id, origin, origin, { release: () => undefined });
       const failure = { code: 'FRAME_STAGE', component: 'decode', message: 'bad' } as const;
       await again(() => deadLetter.keep(ticket, failure));
     }

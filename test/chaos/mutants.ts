@@ -30,9 +30,9 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'a film is done before its sinks have confirmed it',
     patches: [
       {
-        file: 'core/graph/outlet.ts',
-        find: 'await sink.write(items.map(({ frame }) => frame));',
-        replace: 'void sink.write(items.map(({ frame }) => frame)).catch(() => undefined);',
+        file: 'core/outlets/apart.ts',
+        find: 'await write(items);',
+        replace: 'void write(items).catch(() => undefined);',
       },
     ],
     suspicion: { trial: 0 },

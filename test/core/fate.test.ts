@@ -116,8 +116,8 @@ describe('the fate of a film', () => {
     const answers = fc.tuple(
       ...SINKS.map((id) =>
         fc
-          .constantFrom('skip', 'park', 'confirm', 'refuse')
-          .map((kind) => ({ kind, sink: id, code }) as SinkEvent),
+          .constantFrom<SinkEvent['kind'][]>('skip', 'park', 'confirm', 'refuse')
+          .map((kind): SinkEvent => (kind === 'refuse' ? { kind, sink: id, code } : { kind, sink: id })),
       ),
     );
     fc.assert(

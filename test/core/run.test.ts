@@ -114,7 +114,19 @@ describe('startPipeline', () => {
       create: () => ({ write, dispose: () => void disposed.push(id) }),
     });
     const from = ['count'];
-    return { id, use: id, plugin, url: '', settings: {}, written: {}, location, from, retry, ...node };
+    return {
+      id,
+      use: id,
+      plugin,
+      url: '',
+      settings: {},
+      written: {},
+      location,
+      from,
+      retry,
+      timeoutMs: 60_000,
+      ...node,
+    };
   }
 
   function memory(): { frames: Frame[]; write: SinkInstance['write'] } {

@@ -9,7 +9,10 @@ import { parseAt, schemaIssues } from './problems.js';
 import { MAX_ENTRIES } from './schema.js';
 import type { stageSchema } from './schema.js';
 
-type Host = Omit<Partial<z.output<typeof stageSchema>>, 'retry'> & { readonly retry?: Retry };
+type Host = Omit<Partial<z.output<typeof stageSchema>>, 'retry'> & {
+  readonly retry?: Retry;
+  readonly timeoutMs?: number;
+};
 
 /** An entry of the file: as much of it as could be understood, so that everything wrong is found at once. */
 export interface Entry {

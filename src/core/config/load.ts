@@ -286,11 +286,12 @@ function routing({ from, host }: Entry): object {
   return { from, ...(host.when === undefined ? {} : { when: host.when }) };
 }
 
-function flow({ batch, concurrency, retry, onError }: Entry['host']): object {
+function flow({ batch, concurrency, retry, timeoutMs, onError }: Entry['host']): object {
   return {
     ...(batch && { batch }),
     ...(concurrency && { concurrency }),
     ...(retry && { retry }),
+    ...(timeoutMs && { timeoutMs }),
     ...(onError && { onError }),
   };
 }

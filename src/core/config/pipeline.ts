@@ -96,6 +96,8 @@ export interface SinkNode extends Node<'sink'> {
   /** A CEL expression: frames for which it is false are not delivered here. */
   readonly when?: string;
   readonly retry: SinkRetry;
+  /** How long a write may take, in milliseconds. */
+  readonly timeoutMs: number;
   /** Absent: `deadLetter`. */
   readonly onError?: OnError;
 }

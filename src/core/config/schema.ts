@@ -106,6 +106,14 @@ export const sinkSchema = z.strictObject({
     .describe('The id, or ids, of the stages it takes frames from. Default: the last stage.'),
   when: when.optional(),
   retry: sinkRetry.prefault({}),
+  timeoutMs: z
+    .int()
+    .min(1)
+    .max(2 ** 31 - 1)
+    .default(60_000)
+    .describe(
+      'How many milliseconds a write may take. After that the sink counts as down until the write returns, and frames wait for it in the journal.',
+    ),
   onError: sinkOnError.optional(),
   with: options,
 });

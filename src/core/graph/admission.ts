@@ -21,6 +21,13 @@ export interface Admitted extends Offer {
   ticket?: Ticket;
 }
 
+/** A frame before the graph. */
+interface Entering {
+  readonly ticket: Ticket;
+  readonly alone: boolean;
+  readonly enter: () => void;
+}
+
 /**
  * Admission by credit, in two steps. Files are held back, as paths, while the frames in flight have
  * used up the limits in number or, by estimate, in bytes. What has been read enters the graph only
@@ -31,7 +38,9 @@ export interface Admitted extends Offer {
 export class Admission {
   readonly #inFlight = new Set<Admitted>();
   readonly #inGraph = new Set<Ticket>();
-  readonly #entering: { readonly ticket: Ticket; readonly enter: () => void }[] = [];
+  readonly #entering: Entering[] = [];
+  /** The frame that must have the graph to itself. */
+  #alone: Ticket | undefined;
   #open = true;
   #paused = false;
   /** Files that wait. */
@@ -94,19 +103,27 @@ export class Admission {
     });
   }
 
-  /** Resolves when there is memory for what the file turns out to hold. */
-  enter(ticket: Ticket): Promise<void> {
+  /**
+   * Resolves when there is memory for what the file turns out to hold; with `alone`, when no other frame is in the
+   * graph, and none enters before this one is released.
+   */
+  enter(ticket: Ticket, alone = false): Promise<void> {
     return new Promise((enter) => {
-      this.#entering.push({ ticket, enter });
+      this.#entering.push({ ticket, alone, enter });
       this.progress();
     });
   }
 
   /** A stage is through with a frame, so that more is known of what the graph holds. */
   progress(): void {
-    for (let next = this.#entering[0]; next !== undefined && this.#hasRoom(); next = this.#entering[0]) {
+    for (
+      let next = this.#entering[0];
+      next !== undefined && this.#hasRoomFor(next);
+      next = this.#entering[0]
+    ) {
       this.#entering.shift();
       this.#inGraph.add(next.ticket);
+      if (next.alone) this.#alone = next.ticket;
       next.enter();
     }
   }
@@ -115,6 +132,7 @@ export class Admission {
   release(admitted: Admitted): void {
     this.#inFlight.delete(admitted);
     if (admitted.ticket !== undefined) this.#inGraph.delete(admitted.ticket);
+    if (admitted.ticket === this.#alone) this.#alone = undefined;
     this.progress();
     this.#pump();
   }
@@ -135,8 +153,9 @@ export class Admission {
     this.#pump();
   }
 
-  #hasRoom(): boolean {
+  #hasRoomFor({ alone }: Entering): boolean {
     if (this.#inGraph.size === 0) return true;
+    if (alone || this.#alone !== undefined) return false;
     let bytes = 0;
     let unstaged = 0;
     for (const ticket of this.#inGraph) {

@@ -19,15 +19,18 @@ import { DeadLetter, type Failed } from '../dead-letter.js';
 import { durably } from '../durable.js';
 import { isFatal, messageOf, RxrayError } from '../errors.js';
 import { frameId, type Frame, type Origin } from '../frame.js';
-import type { Entry, Film, Known, Policy, Standing } from '../journal/protocol.js';
+import type { Status } from '../fate.js';
+import { isAnswered } from '../fate.js';
+import type { Conclusion, FilmFile, JournalRecord, Policy } from '../journal/protocol.js';
 import type { Span } from '../monitor/meter.js';
 import type { Load, Monitor } from '../monitor/monitor.js';
 import type { Candidate, Outcome } from '../plugin.js';
 import { WorkerPool } from '../workers/pool.js';
+import { Outlet } from '../outlets/outlet.js';
 import { Admission } from './admission.js';
 import { createEnds, createStages, type Ends, type Stages } from './create.js';
-import { takeIn } from './intake.js';
-import { Outlet, type Settlement } from './outlet.js';
+import { intake } from './intake.js';
+import type { Settlement } from './deliver.js';
 import { remake, type Remade } from './remake.js';
 import { replaysOf } from './replays.js';
 import type { Settled } from './settled.js';
@@ -47,10 +50,9 @@ export interface GenerationOptions {
   readonly replaysOnly: boolean;
   readonly policy: Policy;
   /** Files that are left alone because the journal has settled them. */
-  readonly onAlready: (known: readonly Known[]) => void;
+  readonly onAlready: (known: readonly JournalRecord[]) => void;
   /** Files and folders of a source that cannot be taken. */
   readonly onUnread: (unread: Unread) => void;
-  readonly now: () => Date;
   readonly monitor: Monitor;
 }
 
@@ -167,7 +169,7 @@ export class Generation {
    */
   async start(abandoned: Observable<void>): Promise<Observable<Settled>> {
     const { pipeline, options } = this;
-    const { once, policy, now, onAlready, monitor } = options;
+    const { once, policy, onAlready, monitor } = options;
     const { limits } = pipeline;
     const container = this.#container;
     const [log, pool, journal] = [
@@ -177,8 +179,8 @@ export class Generation {
     ];
     const parked = await journal.parkedCounts();
     const deadLetter = container.get(DeadLetter);
-    // It may have ended between the journal's word and the letter's end.
-    for (const id of await journal.doneAmong(await deadLetter.open())) await deadLetter.forget(id);
+    // The process may have ended between the journal's answer and the letter's removal.
+    for (const id of await journal.obsolete(await deadLetter.open())) await deadLetter.forget(id);
     const late = new Subject<Settled>();
     const admission = new Admission(limits, 2 * pool.threads);
     this.#admission = admission;
@@ -189,7 +191,7 @@ export class Generation {
     if (this.#ends === undefined) throw new Error('the graph is not connected');
     const { sources, sinks } = this.#ends.parts;
     this.#outlets = new Map(
-      pipeline.sinks.map(({ id, plugin, retry, onError = 'deadLetter' }) => {
+      pipeline.sinks.map(({ id, plugin, retry, timeoutMs, onError = 'deadLetter' }) => {
         const sink = sinks.get(id);
         if (sink === undefined) throw new Error(`the sink "${id}" has not been made`);
         const { maxBatch = 1, pixels = false, outbox = false } = plugin;
@@ -202,6 +204,7 @@ export class Generation {
           pixels,
           outbox,
           retry,
+          timeoutMs,
           onError,
           journal,
           parked: parked[id] ?? 0,
@@ -212,8 +215,10 @@ export class Generation {
             meter.settleLate(frame, thrown);
             if (settled !== undefined) late.next(settled);
           },
+          onOutage: (outage) => {
+            monitor.outage(id, outage);
+          },
           log,
-          now,
         });
         return [id, outlet] as const;
       }),
@@ -223,7 +228,7 @@ export class Generation {
         log.info({ sink, count }, 'films from before wait for the sink in the journal');
       else log.warn({ sink, count }, 'films wait in the journal for a sink that this graph does not have');
     }
-    const tokens$ = takeIn(options.replaysOnly ? new Map() : sources, {
+    const tokens$ = intake(options.replaysOnly ? new Map() : sources, {
       admission,
       pool,
       journal,
@@ -235,20 +240,22 @@ export class Generation {
       stop$: this.#stop,
       onAlready: ({ source, candidate, id }, known) => {
         onAlready([known]);
-        void this.#endReplay(id, candidate, known.outcome);
-        if (known.outcome === 'done') void this.#putAway(source, candidate, 'done', known.sha256);
+        void this.#endReplay(id, candidate, known.status);
+        if (known.status === 'done') void this.#putAway(source, candidate, 'done', known.sha256);
       },
-      now,
       monitor,
       log,
     });
-    const through$ = wire(pipeline, this.#stages, this.#outlets, tokens$, {
+    const answered$ = wire(pipeline, this.#stages, this.#outlets, tokens$, {
       log,
       pool,
       monitor,
-    }).pipe(whole(Math.max(1, pipeline.sinks.length)), takeUntil(abandoned));
-    const live$ = through$.pipe(
-      mergeMap((through) => this.#conclude(through)),
+    }).pipe(
+      allAnswered(pipeline.sinks.length === 0 ? [''] : pipeline.sinks.map(({ id }) => id)),
+      takeUntil(abandoned),
+    );
+    const live$ = answered$.pipe(
+      mergeMap((ticket) => this.#conclude(ticket)),
       filter((settled) => settled !== undefined),
       // The outlets complete when nothing can come late any more.
       tap({ complete: () => late.complete() }),
@@ -257,22 +264,28 @@ export class Generation {
   }
 
   /** Writes what became of a film. Returns nothing for one that waits for a sink, or was settled late already. */
-  async #conclude({ ticket, frame, confirmed, refused }: Through): Promise<Settled | undefined> {
-    const { id, origin, candidate, failure } = ticket;
+  async #conclude(ticket: Ticket): Promise<Settled | undefined> {
+    const { id, origin, candidate, failure, delivery } = ticket;
     const outcome = failure === undefined ? 'done' : 'failed';
-    if (failure !== undefined) await this.#container.get(DeadLetter).keep(ticket, failure);
+    const deadLetter = this.#container.get(DeadLetter);
+    if (failure !== undefined) await deadLetter.keep(ticket, failure);
     const journal = await this.#container.getAsync(JOURNAL);
-    const standing = await journal.record(this.#entryOf(ticket, failure, { confirmed, refused }));
-    await this.#endReplay(id, candidate, standing);
-    if (standing === outcome) await this.#putAway(origin.source, candidate, outcome, origin.sha256);
+    const status = await journal.record(this.#conclusionOf(ticket));
+    await this.#endReplay(id, candidate, status, ticket.unread);
+    if (status === outcome) await this.#putAway(origin.source, candidate, outcome, origin.sha256);
     ticket.release();
     const spans = this.options.monitor.leave(id);
-    if (standing !== outcome) return undefined;
-    return this.#settled(ticket, frame, failure, spans);
+    if (status !== outcome) return undefined;
+    return this.#settled(ticket, delivery, failure, spans);
   }
 
   /** The same for what a sink had waiting in the journal. */
-  async #concludeLate(sink: string, film: Film, frame: Frame, thrown: unknown): Promise<Settled | undefined> {
+  async #concludeLate(
+    sink: string,
+    film: FilmFile,
+    frame: Frame,
+    thrown: unknown,
+  ): Promise<Settled | undefined> {
     const { id, source, name, path, size, mtimeMs, sha256 } = film;
     const candidate = {
       path,
@@ -292,16 +305,22 @@ export class Generation {
     const failure = failureOf(sink, thrown, 'FRAME_SINK');
     const failed: Failed = { id, candidate, origin: frame.origin };
     await this.#container.get(DeadLetter).keep(failed, failure);
-    await journal.refuse(this.#entryOf(failed, failure, { confirmed: [], refused: [sink] }));
+    const { code, message } = failure;
+    await journal.refuse({ id, sink, code, message, graph: this.pipeline.hash, at: Date.now() });
     await this.#putAway(source, candidate, 'failed', sha256);
     return this.#settled(failed, frame, failure, []);
   }
 
-  /** What the dead letter has of the film goes when it is done; what it had under another id, because it could not be read, at once. */
-  async #endReplay(id: string, { replay }: Candidate, standing: Standing): Promise<void> {
+  /** Removes the film's letter when it is done, and at once what was kept under another id because it could not be read. */
+  async #endReplay(
+    id: string,
+    { replay }: Candidate,
+    status: Status,
+    unread: readonly string[] = [],
+  ): Promise<void> {
     const deadLetter = this.#container.get(DeadLetter);
     try {
-      if (standing === 'done') await deadLetter.forget(id);
+      for (const obsolete of status === 'done' ? [id, ...unread] : unread) await deadLetter.forget(obsolete);
       if (replay === undefined) return;
       if (replay.letter === id) await deadLetter.endReplay(id);
       else await deadLetter.forget(replay.letter);
@@ -323,26 +342,15 @@ export class Generation {
     return { id, name, origin, outcome, frame, ...(failure !== undefined && { failure }), graph, spans };
   }
 
-  #entryOf(
-    { id, origin, candidate }: Failed,
-    failure: Failure | undefined,
-    sinks: Pick<Through, 'confirmed' | 'refused'>,
-  ): Entry {
+  #conclusionOf({ id, origin, candidate, fate, failure }: Ticket): Conclusion {
+    const { path, name, size, mtimeMs, ino, ctimeMs } = candidate;
+    const { source, sha256 } = origin;
     return {
-      id,
-      source: origin.source,
-      name: origin.name,
-      path: candidate.path,
-      size: candidate.size,
-      mtimeMs: candidate.mtimeMs,
-      ino: candidate.ino,
-      ctimeMs: candidate.ctimeMs,
-      sha256: origin.sha256 || null,
-      outcome: failure === undefined ? 'done' : 'failed',
-      ...sinks,
-      reason: failure === undefined ? null : `${failure.code}: ${failure.message}`,
+      ...{ id, source, name, path, size, mtimeMs, ino, ctimeMs, sha256: sha256 || null },
+      fate,
+      message: failure?.message ?? null,
       graph: this.pipeline.hash,
-      at: this.options.now().getTime(),
+      at: Date.now(),
     };
   }
 
@@ -371,45 +379,23 @@ export class Generation {
     const found = await journal.outcomes(source, candidates, this.options.policy);
     const known = found.filter((each) => each !== null);
     if (known.length > 0) this.options.onAlready(known);
-    // It may have ended between the journal's word and the source's deed.
+    // The process may have ended between the journal's answer and the source acting on it.
     for (const [index, candidate] of candidates.entries()) {
-      const { outcome, sha256 = null } = found[index] ?? {};
-      if (outcome === 'done') await this.#putAway(source, candidate, 'done', sha256);
+      const { status, sha256 = null } = found[index] ?? {};
+      if (status === 'done') await this.#putAway(source, candidate, 'done', sha256);
     }
     return candidates.filter((_, index) => found[index] === null);
   }
 }
 
-/** A ticket that all sinks have spoken of. */
-interface Through {
-  readonly ticket: Ticket;
-  readonly frame: Frame | null;
-  readonly confirmed: readonly string[];
-  readonly refused: readonly string[];
-}
-
-/** Collects the settlements of each ticket until all sinks have spoken. Errors when the run cannot go on. */
-function whole(sinks: number): OperatorFunction<Settlement, Through> {
-  const open = new Map<
-    Ticket,
-    { left: number; frame: Frame | null; confirmed: string[]; refused: string[] }
-  >();
-  return concatMap(({ sink, token: { ticket }, frame, parked = false, thrown }) => {
-    const state = open.get(ticket) ?? { left: sinks, frame: null, confirmed: [], refused: [] };
-    if (thrown !== undefined) {
-      if (isFatal(thrown)) throw thrown;
-      ticket.refuse(sink, thrown, 'FRAME_SINK');
-      state.refused.push(sink);
-    } else if (frame !== null && !parked) {
-      state.confirmed.push(sink);
-    }
-    const stopped = ticket.failure?.cause;
-    if (stopped instanceof RxrayError && stopped.code === 'RUN_STOPPED') throw stopped;
-    state.left -= 1;
-    state.frame = frame ?? state.frame;
-    open.set(ticket, state);
-    if (state.left > 0) return EMPTY;
-    open.delete(ticket);
-    return of({ ticket, ...state });
+/** Emits each ticket when all sinks have answered. Errors when the run cannot go on. */
+function allAnswered(sinks: readonly string[]): OperatorFunction<Settlement, Ticket> {
+  return concatMap(({ sink, token: { ticket }, frame, kind, thrown }) => {
+    if (isFatal(thrown)) throw thrown;
+    ticket.answer(sink, kind, thrown);
+    const cause = ticket.failure?.cause;
+    if (isFatal(cause) && cause.code === 'RUN_STOPPED') throw cause;
+    ticket.delivery = frame ?? ticket.delivery;
+    return isAnswered(ticket.fate, sinks) ? of(ticket) : EMPTY;
   });
 }

@@ -1,10 +1,12 @@
 import { stat } from 'node:fs/promises';
 import { setTimeout } from 'node:timers/promises';
-import { filter, map, merge, mergeMap, takeUntil, tap, type Observable } from 'rxjs';
+import { filter, lastValueFrom, map, merge, mergeMap, Subject, takeUntil, tap, type Observable } from 'rxjs';
 import { DUPLICATE, type Limits } from '../config/pipeline.js';
-import { frameBytes, frameId, type Frame, type Origin } from '../frame.js';
+import { RxrayError } from '../errors.js';
+import { precautionAfter } from '../fate.js';
+import { frameId, type Frame, type Origin } from '../frame.js';
 import type { Journal } from '../journal/journal.js';
-import type { Known, Policy } from '../journal/protocol.js';
+import type { JournalRecord, Policy } from '../journal/protocol.js';
 import type { Monitor } from '../monitor/monitor.js';
 import type { Candidate, Log, SourceInstance } from '../plugin.js';
 import type { WorkerPool } from '../workers/pool.js';
@@ -14,8 +16,8 @@ import { Ticket, type Token } from './ticket.js';
 /** How long a file must be left alone that changed between being offered and being read. */
 const RESETTLE_MS = 500;
 const RESETTLE_UP_TO_MS = 60_000;
-/** After so many beginnings without an end, somebody should look at the film. */
-const SUSPICIOUS = 3;
+const CRASHED =
+  'the process ended three times while this film was in a stage, the last time with no other film in flight';
 
 export interface IntakeOptions {
   readonly admission: Admission;
@@ -31,9 +33,8 @@ export interface IntakeOptions {
   readonly replays$: Observable<Offer>;
   /** No file is taken after it has emitted; what is in flight goes on. */
   readonly stop$: Observable<unknown>;
-  /** Told of files whose very bytes turned out to be settled already. */
-  readonly onAlready: (offer: Offer & { readonly id: string }, known: Known) => void;
-  readonly now: () => Date;
+  /** Called with files whose very bytes turned out to be settled already. */
+  readonly onAlready: (offer: Offer & { readonly id: string }, known: JournalRecord) => void;
   readonly monitor: Monitor;
   readonly log: Log;
 }
@@ -43,7 +44,7 @@ export interface IntakeOptions {
  * reads and hashes it, and leaves it alone when the journal has settled these very bytes under this
  * name. A file that cannot be read comes out as a failed ticket without a frame.
  */
-export function takeIn(
+export function intake(
   sources: ReadonlyMap<string, SourceInstance>,
   {
     admission,
@@ -56,7 +57,6 @@ export function takeIn(
     replays$,
     stop$,
     onAlready,
-    now,
     monitor,
     log,
   }: IntakeOptions,
@@ -65,6 +65,8 @@ export function takeIn(
   const offered = new Set<string>();
   /** Frames in flight: the same bytes under the same name, touched meanwhile, are one frame. */
   const ids = new Set<string>();
+  /** Films in flight by the hash of their bytes: a copy waits for what becomes of them. */
+  const originals = new Map<string, Promise<void>>();
 
   const offers$ = merge(
     ...[...sources].map(([source, { candidates$ }]) =>
@@ -117,19 +119,22 @@ export function takeIn(
     );
     if (ids.has(id)) return giveUp(admitted);
     ids.add(id);
-    const origin: Origin = { ...plain(candidate), source, sha256, receivedAt: now().toISOString() };
-    const ticket = new Ticket(
-      id,
-      candidate,
-      origin,
-      () => {
+    const origin: Origin = { ...plain(candidate), source, sha256, receivedAt: new Date().toISOString() };
+    let isAlone = false;
+    const released = new Subject<void>();
+    const ticket = new Ticket(id, candidate, origin, {
+      release: () => {
         ids.delete(id);
         giveUp(admitted);
+        released.complete();
       },
-      () => {
+      onProgress: () => {
         admission.progress();
       },
-    );
+      onPassed: async () => {
+        if (isAlone) await journal.passed(id);
+      },
+    });
     admitted.ticket = ticket;
     if (encoded === undefined) {
       ticket.fail(undefined, error, 'FRAME_UNREADABLE');
@@ -137,26 +142,40 @@ export function takeIn(
     }
     const { path, name, size, mtimeMs, ino, ctimeMs } = candidate;
     const film = { id, source, name, path, size, mtimeMs, ino, ctimeMs, sha256 };
-    const { known, delivered, duplicateOf, interrupted } = await journal.admit(
-      film,
-      // What a replay is for has failed before, whenever that was.
-      replay === undefined ? policy : { ...policy, failedSince: Infinity },
-      findDuplicates,
-    );
+    if (findDuplicates) {
+      for (let other = originals.get(sha256); other !== undefined; other = originals.get(sha256)) await other;
+      const settled = lastValueFrom(released, { defaultValue: undefined });
+      originals.set(sha256, settled);
+      void settled.then(() => originals.delete(sha256));
+    }
+    // What a replay is for has failed before, whenever that was.
+    const own = replay === undefined ? policy : { ...policy, failedSince: Infinity };
+    let admittance = await journal.admit(film, own, { findDuplicate: findDuplicates });
+    const { known, interrupted } = admittance;
     if (known !== null) {
       onAlready({ source, candidate, id }, known);
       ticket.release();
       return null;
     }
-    if (interrupted >= SUSPICIOUS) {
-      log.warn(
-        { source, frame: id, begun: interrupted },
-        'the process ended while this film was in flight: if the film is what ends it, take its file away',
-      );
-      log.debug({ source, frame: id, file: candidate.name }, 'the name of that file');
+    ticket.hold(encoded.byteLength);
+    const precaution = precautionAfter(interrupted);
+    if (precaution === 'putAside') {
+      ticket.fail(undefined, new RxrayError('FRAME_CRASH', CRASHED), 'FRAME_CRASH');
+      return { ticket, frame: null };
     }
+    isAlone = precaution === 'alone';
+    await admission.enter(ticket, isAlone);
+    if (isAlone) {
+      log.warn(
+        { source, frame: id },
+        'the process ended twice while this film was in flight: it runs alone now',
+      );
+      admittance = await journal.admit(film, own, { findDuplicate: findDuplicates, alone: true });
+    }
+    const { delivered, duplicateOf, unread } = admittance;
     ticket.delivered = new Set(delivered);
     ticket.duplicate = duplicateOf !== null;
+    ticket.unread = unread;
     const repeat = policy.since > 0 && { repeat: policy.since };
     const frame: Frame =
       duplicateOf === null
@@ -168,8 +187,6 @@ export function takeIn(
             meta: {},
             results: { [DUPLICATE]: { kind: 'duplicate', of: duplicateOf.name, id: duplicateOf.id } },
           };
-    ticket.hold(frameBytes(frame));
-    await admission.enter(ticket);
     monitor.enter(id);
     return { ticket, frame };
   }

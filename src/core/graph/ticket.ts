@@ -1,4 +1,5 @@
-import { RxrayError, messageOf, type ErrorCode } from '../errors.js';
+import { messageOf, RxrayError, type ErrorCode } from '../errors.js';
+import { ADMITTED, next, type Fate, type SinkEvent } from '../fate.js';
 import { checkMade, frameBytes, type Frame, type Origin } from '../frame.js';
 import type { Candidate } from '../plugin.js';
 
@@ -20,17 +21,34 @@ export function failureOf(component: string | undefined, thrown: unknown, fallba
   };
 }
 
+/** What an attempt at a film may leave to the host. */
+export interface TicketHooks {
+  /** Gives the frame's credit back. */
+  readonly release: () => void;
+  /** Called whenever a stage is through with it. */
+  readonly onProgress?: () => void;
+  /** Called once, when it has come through the stages, before the first sink is asked. */
+  readonly onPassed?: () => Promise<void>;
+}
+
 /**
- * One frame's admission to the graph, from its file's reading until every sink has settled. The frame
- * itself is immutable and exists in several versions at once, one per branch; the ticket is what they share.
+ * One frame's admission to the graph, from its file's reading until every sink has answered. The frame itself is
+ * immutable and exists in several versions at once, one per branch; the ticket is what they share.
  */
 export class Ticket {
   /** Sinks that are not to be asked: they have it, or will get it from the journal. */
   delivered: ReadonlySet<string> = new Set();
   /** Whether its bytes are known from another film: it goes past the stages. */
   duplicate = false;
+  /** The frame as the last sink was given it; null before. */
+  delivery: Frame | null = null;
+  /** Sinks to which it has come, or by which it has been led past. */
+  readonly reached = new Set<string>();
+  /** Ids under which the dead letter may keep earlier versions of the file, which could not be read. */
+  unread: readonly string[] = [];
+  #fate = ADMITTED;
   #failure: Failure | undefined;
-  #live = true;
+  #passed: Promise<void> | undefined;
   #bytes = 0;
   #staged = false;
 
@@ -38,15 +56,17 @@ export class Ticket {
     readonly id: string,
     readonly candidate: Candidate,
     readonly origin: Origin,
-    /** Gives the frame's credit back. */
-    readonly release: () => void,
-    /** Called whenever a stage is through with it. */
-    private readonly onProgress: () => void = () => undefined,
+    private readonly hooks: TicketHooks,
   ) {}
+
+  /** What this attempt has found out so far. */
+  get fate(): Fate {
+    return this.#fate;
+  }
 
   /** Whether no stage has failed on it. A sink that refuses it leaves it to the others. */
   get live(): boolean {
-    return this.#live;
+    return this.#fate.status !== 'failed';
   }
 
   /** Whether a first stage (a decoder, as a rule) is through with it, so that {@link bytes} says what it holds. */
@@ -57,6 +77,15 @@ export class Ticket {
   /** The first failure; later ones are its consequences. */
   get failure(): Failure | undefined {
     return this.#failure;
+  }
+
+  /** Resolves when it is known that the film has come through the stages. */
+  passed(): Promise<void> {
+    return (this.#passed ??= this.hooks.onPassed?.() ?? Promise.resolve());
+  }
+
+  release(): void {
+    this.hooks.release();
   }
 
   /** An upper bound of the memory that the frame holds: every encoded file and image made for it. */
@@ -78,19 +107,24 @@ export class Ticket {
   /** For stages that may keep a frame until others have come: they must not be waited for. */
   countAsStaged(): void {
     this.#staged = true;
-    this.onProgress();
+    this.hooks.onProgress?.();
   }
 
-  /** A stage (or the reading) failed: the frame goes nowhere any more. */
+  /** A stage (or the reading) failed: no other entry gets the frame. */
   fail(component: string | undefined, thrown: unknown, fallback: ErrorCode): void {
-    this.#live = false;
-    this.refuse(component, thrown, fallback);
+    this.#failure ??= failureOf(component, thrown, fallback);
+    this.#fate = next(this.#fate, { kind: 'fail', code: this.#failure.code });
     this.countAsStaged();
   }
 
-  /** A sink did not take it: it has failed, but other sinks still get it. */
-  refuse(component: string | undefined, thrown: unknown, fallback: ErrorCode): void {
-    this.#failure ??= failureOf(component, thrown, fallback);
+  /** A sink has answered. One that refuses the frame leaves it to the others. */
+  answer(sink: string, kind: SinkEvent['kind'], thrown?: unknown): void {
+    if (kind === 'refuse') {
+      this.#failure ??= failureOf(sink, thrown, 'FRAME_SINK');
+      this.#fate = next(this.#fate, { kind, sink, code: this.#failure.code });
+    } else {
+      this.#fate = next(this.#fate, { kind, sink });
+    }
   }
 }
 

@@ -11,7 +11,8 @@ import { inBatches } from './batch.js';
 import { eachFrame } from './frames.js';
 import { joinBranches } from './join.js';
 import { throughOperator } from './operator.js';
-import type { Outlet, Settlement } from './outlet.js';
+import type { Outlet } from '../outlets/outlet.js';
+import { deliver, type Settlement } from './deliver.js';
 import { route } from './route.js';
 import { stageOf } from './stage.js';
 import { absent, type Token } from './ticket.js';
@@ -75,7 +76,7 @@ export function wire(
   }
   const [last = pipeline.sources[0]] = pipeline.stages.slice(-1);
   if (pipeline.sinks.length === 0 && last !== undefined) {
-    return get(outputs, last.id).pipe(map((token) => ({ sink: '', token, frame: token.frame })));
+    return get(outputs, last.id).pipe(map(settledWithoutSink));
   }
   return merge(
     ...pipeline.sinks.map((node) => {
@@ -83,7 +84,7 @@ export function wire(
       return inputOf(node).pipe(
         routing(node),
         meter.entering(),
-        get(outlets, node.id).operator,
+        deliver(node.id, get(outlets, node.id), pipeline.sinks.length),
         meter.settling(),
       );
     }),
@@ -132,6 +133,11 @@ function pastDuplicates(work: OperatorFunction<Token, Token>): OperatorFunction<
       shared.pipe(filter(({ ticket }) => ticket.duplicate)),
     );
   };
+}
+
+/** In a graph without sinks the last stage stands for one. */
+function settledWithoutSink(token: Token): Settlement {
+  return { sink: '', token, frame: token.frame, kind: token.frame === null ? 'skip' : 'confirm' };
 }
 
 function get<T>(map: ReadonlyMap<string, T>, id: string): T {

@@ -2,20 +2,21 @@ import { extname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { durably } from '../durable.js';
 import { RxrayError, messageOf } from '../errors.js';
+import type { Status } from '../fate.js';
 import type { Candidate, Log } from '../plugin.js';
 import { makePrivate } from '../private-folder.js';
 import type {
   Admittance,
   Answer,
-  Entry,
-  Film,
-  Known,
+  Conclusion,
+  FilmFile,
+  JournalRecord,
   Parked,
   Policy,
   Question,
+  Refusal,
   Request,
   Response,
-  Standing,
 } from './protocol.js';
 
 /**
@@ -77,7 +78,7 @@ export class Journal {
     source: string,
     candidates: readonly Candidate[],
     policy: Policy,
-  ): Promise<readonly (Known | null)[]> {
+  ): Promise<readonly (JournalRecord | null)[]> {
     if (candidates.length === 0) return [];
     const files = candidates.map(({ path, name, size, mtimeMs, ino, ctimeMs }) => ({
       path,
@@ -91,11 +92,24 @@ export class Journal {
   }
 
   /**
-   * Notes that a film enters the graph, and says what an earlier process has done of it. If it is settled, its file
-   * is known by its present place, mtime, inode and ctime from now on.
+   * Counts an attempt at a film, and says what earlier attempts have done of it. If it is settled, its file is known by
+   * its present place, mtime, inode and ctime from now on. A film that needs a precaution ({@link precautionAfter}) is
+   * counted only with `alone`. Resolves when the count outlives this process.
    */
-  admit(film: Film, policy: Policy, findDuplicate = false): Promise<Admittance> {
-    return this.#ask({ kind: 'admit', film, policy, findDuplicate, at: Date.now() });
+  admit(
+    film: FilmFile,
+    policy: Policy,
+    {
+      findDuplicate = false,
+      alone = false,
+    }: { readonly findDuplicate?: boolean; readonly alone?: boolean } = {},
+  ): Promise<Admittance> {
+    return this.#ask({ kind: 'admit', film, policy, findDuplicate, alone, at: Date.now() });
+  }
+
+  /** A film has come through the stages: if the process ends now, it is not the film that has ended it. */
+  async passed(id: string): Promise<void> {
+    await this.#ask({ kind: 'passed', id });
   }
 
   /** Keeps a frame (by `v8.serialize`) until {@link confirm}; resolves when it is on the disk. */
@@ -104,24 +118,24 @@ export class Journal {
   }
 
   /** The sink has the film. Resolves, when that is on the disk, with the film if it waited for nothing else. */
-  confirm(id: string, sink: string): Promise<Film | null> {
+  confirm(id: string, sink: string): Promise<FilmFile | null> {
     return durably('journal.confirm', () => this.#ask({ kind: 'confirm', id, sink, at: Date.now() }));
   }
 
   /**
-   * Writes what became of a frame; resolves when it is on the disk. A film is `done` when no sink's delivery is
-   * parked any more, and `waiting` until then.
+   * Writes what became of a film; resolves when it is on the disk. A film is `done` when no delivery is parked any
+   * more, and `waiting` until then.
    */
-  record(entry: Entry): Promise<Standing> {
-    return durably('journal.record', () => this.#ask({ kind: 'record', entry }));
+  record(conclusion: Conclusion): Promise<Status> {
+    return durably('journal.record', () => this.#ask({ kind: 'record', conclusion }));
   }
 
   /**
-   * A sink has refused what was parked for it; resolves when that is on the disk. The film has failed, but what other
-   * sinks have not got of it yet they still get.
+   * A sink has refused what was parked for it; resolves when that is on the disk. The film has failed, but other sinks
+   * still get it.
    */
-  async refuse(entry: Entry): Promise<void> {
-    await durably('journal.refuse', () => this.#ask({ kind: 'refuse', entry }));
+  async refuse(refusal: Refusal): Promise<void> {
+    await durably('journal.refuse', () => this.#ask({ kind: 'refuse', refusal }));
   }
 
   /** Up to `limit` deliveries that wait for the sink, oldest first, behind the row `after`. */
@@ -143,9 +157,9 @@ export class Journal {
     return this.#ask({ kind: 'noted', key });
   }
 
-  /** Those of the films that are done. */
-  doneAmong(ids: readonly string[]): Promise<readonly string[]> {
-    return ids.length === 0 ? Promise.resolve([]) : this.#ask({ kind: 'doneAmong', ids });
+  /** Those of the letters' ids that nobody needs: the film is done, or what could not be read has been read since. */
+  obsolete(ids: readonly string[]): Promise<readonly string[]> {
+    return ids.length === 0 ? Promise.resolve([]) : this.#ask({ kind: 'obsolete', ids });
   }
 
   /** Commits what is left and closes the database. */

@@ -1,8 +1,8 @@
 import type { ErrorCode } from '../errors.js';
-import type { Outcome } from '../plugin.js';
+import type { Fate, Status } from '../fate.js';
 
-/** A file as the journal knows it. */
-export interface Film {
+/** A film's file, as the journal has it. */
+export interface FilmFile {
   /** The frame id. */
   readonly id: string;
   readonly source: string;
@@ -18,21 +18,23 @@ export interface Film {
   readonly sha256: string | null;
 }
 
-/** What became of a film: `waiting` when all that is missing lies in the journal, ready for its sinks. */
-export type Standing = Outcome | 'waiting';
-
 /** The end of a film's way through the graph. */
-export interface Entry extends Film {
-  readonly outcome: Outcome;
-  /** The sinks that have it, and those that will not take it: nothing is parked for them any more. */
-  readonly confirmed: readonly string[];
-  readonly refused: readonly string[];
-  /** Why it failed: code and message. */
-  readonly reason: string | null;
+export interface Conclusion extends FilmFile {
+  /** What this attempt has found out. */
+  readonly fate: Fate;
+  /** Why it failed. */
+  readonly message: string | null;
   /** The graph that did it: {@link Pipeline.hash}. */
   readonly graph: string;
   /** Milliseconds since 1970. */
   readonly at: number;
+}
+
+/** A sink will not take what was parked for it. */
+export interface Refusal extends Pick<Conclusion, 'id' | 'graph' | 'at'> {
+  readonly sink: string;
+  readonly code: ErrorCode;
+  readonly message: string;
 }
 
 /** What counts as settled. */
@@ -43,30 +45,33 @@ export interface Policy {
   readonly failedSince: number;
 }
 
-export interface Known {
-  readonly outcome: Standing;
+/** What the journal has of a film that is settled, or waits for its sinks. */
+export interface JournalRecord {
+  readonly status: Exclude<Status, 'admitted'>;
   /** The graph that did it. */
   readonly graph: string;
   /** The hash of the bytes that were processed; null when the file could not be read. */
   readonly sha256: string | null;
 }
 
-/** What the journal knows of a film that is about to enter the graph. */
+/** What the journal has of a film that is about to enter the graph. */
 export interface Admittance {
   /** Not null: it is settled and must not enter. */
-  readonly known: Known | null;
-  /** The sinks that have it, or whose delivery lies in the journal: an earlier process got so far. */
+  readonly known: JournalRecord | null;
+  /** The sinks that have it, or whose delivery the journal keeps: an earlier process got so far. */
   readonly delivered: readonly string[];
-  /** An earlier film with the same bytes, where one was asked for. */
+  /** An earlier film with the same bytes that has come through, where one was asked for. */
   readonly duplicateOf: { readonly id: string; readonly name: string } | null;
-  /** How often it has been begun, if the process ended the last time before the film was through; else 0. */
+  /** How many attempts have ended with the process, one after the other. */
   readonly interrupted: number;
+  /** The ids under which earlier versions of the file, which could not be read, have failed. */
+  readonly unread: readonly string[];
 }
 
 /** A delivery that waits for its sink. */
 export interface Parked {
   readonly row: number;
-  readonly film: Film;
+  readonly film: FilmFile;
   /** The frame by `v8.serialize`. */
   readonly frame: Uint8Array;
 }
@@ -77,15 +82,16 @@ export type Question =
   | {
       readonly kind: 'outcomes';
       readonly source: string;
-      readonly files: readonly Omit<Film, 'id' | 'source' | 'sha256'>[];
+      readonly files: readonly Omit<FilmFile, 'id' | 'source' | 'sha256'>[];
       readonly policy: Policy;
       readonly at: number;
     }
   | {
       readonly kind: 'admit';
-      readonly film: Film;
+      readonly film: FilmFile;
       readonly policy: Policy;
       readonly findDuplicate: boolean;
+      readonly alone: boolean;
       readonly at: number;
     }
   | {
@@ -96,30 +102,33 @@ export type Question =
       readonly at: number;
     }
   | { readonly kind: 'confirm'; readonly id: string; readonly sink: string; readonly at: number }
-  | { readonly kind: 'record' | 'refuse'; readonly entry: Entry }
+  | { readonly kind: 'passed'; readonly id: string }
+  | { readonly kind: 'record'; readonly conclusion: Conclusion }
+  | { readonly kind: 'refuse'; readonly refusal: Refusal }
   | { readonly kind: 'parked'; readonly sink: string; readonly after: number; readonly limit: number }
   | { readonly kind: 'parkedCounts' }
   | { readonly kind: 'note'; readonly key: string; readonly value: string | null }
   | { readonly kind: 'noted'; readonly key: string }
-  | { readonly kind: 'doneAmong'; readonly ids: readonly string[] }
+  | { readonly kind: 'obsolete'; readonly ids: readonly string[] }
   | { readonly kind: 'close' };
 
 /** What comes back, by the kind of question. */
 export interface Answers {
   /** The new name of a damaged journal. */
   open: { setAside: string | null };
-  outcomes: (Known | null)[];
+  outcomes: (JournalRecord | null)[];
   admit: Admittance;
   park: null;
   /** The film, when this was all that it still waited for. */
-  confirm: Film | null;
-  record: Standing;
+  confirm: FilmFile | null;
+  passed: null;
+  record: Status;
   refuse: null;
   parked: Parked[];
   parkedCounts: Record<string, number>;
   note: null;
   noted: string | null;
-  doneAmong: string[];
+  obsolete: string[];
   close: null;
 }
 export type Answer<Q extends Question> = Answers[Q['kind']];

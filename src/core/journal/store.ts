@@ -1,19 +1,30 @@
 import Database from 'libsql';
-import type { Admittance, Entry, Film, Known, Parked, Policy, Standing } from './protocol.js';
+import type { ErrorCode } from '../errors.js';
+import {
+  ADMITTED,
+  concluded,
+  next,
+  precautionAfter,
+  type Delivery,
+  type Fate,
+  type Status,
+} from '../fate.js';
+import type { Admittance, Conclusion, FilmFile, JournalRecord, Parked, Policy, Refusal } from './protocol.js';
 
 /** The layout of the tables, as `PRAGMA user_version` says it. */
-const VERSION = 2;
+const VERSION = 3;
 
 /**
- * `films`: one row per film for ever; `outcome` is `admitted` until it is settled, `at` when it was. `discovered`: files
- * that a source has offered and that wait for admission. `deliveries`: what each sink has, has waiting or has refused, of a film
- * that is not done; a film that is done keeps the times in `sinks`.
+ * `films`: one row per film for ever, with its fate; `at` is when it settled, `attempts` how often it was begun, `begun`
+ * how often since it last settled. `discovered`: files that a source has offered and that wait for admission.
+ * `deliveries`: what has become, at each sink, of a film that is not done; a film that is done keeps the times in `sinks`.
  */
 const SCHEMA = `
   CREATE TABLE films (
     id TEXT PRIMARY KEY, source TEXT NOT NULL, name TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL,
-    mtimeMs REAL NOT NULL, sha256 TEXT, outcome TEXT NOT NULL, reason TEXT, graph TEXT NOT NULL, at INTEGER NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 1, discoveredAt INTEGER, admittedAt INTEGER, sinks TEXT, ino REAL, ctimeMs REAL
+    mtimeMs REAL NOT NULL, ino REAL, ctimeMs REAL, sha256 TEXT, status TEXT NOT NULL, code TEXT, message TEXT,
+    graph TEXT NOT NULL, at INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 1, begun INTEGER NOT NULL DEFAULT 0,
+    discoveredAt INTEGER, admittedAt INTEGER, sinks TEXT
   ) STRICT;
   CREATE INDEX by_name ON films (source, name);
   CREATE INDEX by_bytes ON films (sha256);
@@ -22,55 +33,78 @@ const SCHEMA = `
     at INTEGER NOT NULL, ino REAL, ctimeMs REAL, PRIMARY KEY (source, name)
   ) STRICT, WITHOUT ROWID;
   CREATE TABLE deliveries (
-    row INTEGER PRIMARY KEY AUTOINCREMENT, film TEXT NOT NULL, sink TEXT NOT NULL, frame BLOB, at INTEGER NOT NULL,
-    UNIQUE (film, sink)
+    row INTEGER PRIMARY KEY AUTOINCREMENT, film TEXT NOT NULL, sink TEXT NOT NULL, status TEXT NOT NULL, frame BLOB,
+    at INTEGER NOT NULL, UNIQUE (film, sink)
   ) STRICT;
-  CREATE INDEX parked ON deliveries (sink, row) WHERE frame IS NOT NULL;
+  CREATE INDEX parked ON deliveries (sink, row) WHERE status = 'parked';
   CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-  PRAGMA user_version = ${String(VERSION)};
 `;
 
-/** From the layout of the first days, which had neither a number nor deliveries. */
-const MIGRATION = `
-  ALTER TABLE films RENAME TO old;
-  DROP INDEX by_name;
-  ${SCHEMA}
-  INSERT INTO films (id, source, name, path, size, mtimeMs, sha256, outcome, reason, graph, at, attempts)
-    SELECT id, source, name, path, size, mtimeMs, sha256, outcome, reason, graph, at, attempts FROM old;
-  DROP TABLE old;
-`;
+/** The code in front of a reason such as `FRAME_SINK: 413`, and the message behind it. */
+const CODE = "nullif(substr(reason, 1, instr(reason, ': ') - 1), '')";
+const MESSAGE = "iif(instr(reason, ': ') > 0, substr(reason, instr(reason, ': ') + 2), reason)";
 
-/** From each layout to the next. Inode and change time are unknown of what was recorded before they were. */
-const UPGRADES: Readonly<Record<number, string>> = {
-  1: `
-    ALTER TABLE films ADD COLUMN ino REAL;
-    ALTER TABLE films ADD COLUMN ctimeMs REAL;
-    ALTER TABLE discovered ADD COLUMN ino REAL;
-    ALTER TABLE discovered ADD COLUMN ctimeMs REAL;
-    PRAGMA user_version = 2;
-  `,
+/** From each layout to a later one: its number, and the statements. */
+const UPGRADES: Readonly<Record<number, readonly [number, string]>> = {
+  // The first layout, which had neither a number nor deliveries.
+  0: [
+    3,
+    `ALTER TABLE films RENAME TO old;
+     DROP INDEX by_name;
+     ${SCHEMA}
+     INSERT INTO films (id, source, name, path, size, mtimeMs, sha256, status, code, message, graph, at, attempts)
+       SELECT id, source, name, path, size, mtimeMs, sha256, outcome, ${CODE}, ${MESSAGE}, graph, at, attempts FROM old;
+     DROP TABLE old;`,
+  ],
+  // Inode and change time are unknown of what was recorded before they were.
+  1: [
+    2,
+    `ALTER TABLE films ADD COLUMN ino REAL;
+     ALTER TABLE films ADD COLUMN ctimeMs REAL;
+     ALTER TABLE discovered ADD COLUMN ino REAL;
+     ALTER TABLE discovered ADD COLUMN ctimeMs REAL;`,
+  ],
+  // A status and a code in place of one text for both; of a delivery the status was its frame, or the time 0.
+  2: [
+    3,
+    `ALTER TABLE films RENAME COLUMN outcome TO status;
+     ALTER TABLE films ADD COLUMN code TEXT;
+     ALTER TABLE films ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;
+     UPDATE films SET code = ${CODE}, reason = ${MESSAGE} WHERE reason IS NOT NULL;
+     ALTER TABLE films RENAME COLUMN reason TO message;
+     ALTER TABLE deliveries ADD COLUMN status TEXT NOT NULL DEFAULT 'confirmed';
+     UPDATE deliveries SET status = iif(frame IS NOT NULL, 'parked', 'refused') WHERE frame IS NOT NULL OR at = 0;
+     DROP INDEX parked;
+     CREATE INDEX parked ON deliveries (sink, row) WHERE status = 'parked';`,
+  ],
 };
-
-/** The time of a delivery that was refused: the sink is not asked again. */
-const REFUSED = 0;
 
 /** Files that were offered so long ago and never taken are gone. */
 const FORGET_AFTER_MS = 30 * 24 * 3600 * 1000;
 
 /** A row of `films`. */
-interface Row extends Film {
-  readonly outcome: 'admitted' | Standing;
-  readonly reason: string | null;
+interface Row extends FilmFile {
+  readonly status: Status;
+  readonly code: ErrorCode | null;
   readonly graph: string;
   readonly at: number;
   readonly admittedAt: number | null;
-  readonly attempts: number;
+  readonly begun: number;
+}
+
+/** What the tables have of a film: its row, its fate, and when its sinks answered. */
+interface Known {
+  readonly row: Row | undefined;
+  readonly fate: Fate;
+  readonly times: Readonly<Record<string, number>>;
 }
 
 /** The journal's tables. Whatever it writes becomes durable with {@link commit}, all together. */
 export class Store {
   readonly #db: Database.Database;
   readonly #statements = new Map<string, Database.Statement>();
+  /** Films that this process has begun and that have not left the graph. */
+  readonly #begun = new Set<string>();
   #dirty = false;
 
   /** Opens or makes the database, and takes its lock: throws when another process has it. */
@@ -81,21 +115,24 @@ export class Store {
     this.#db.exec('PRAGMA journal_mode = WAL');
     this.#db.exec('PRAGMA synchronous = FULL');
     this.#db.exec('BEGIN IMMEDIATE; COMMIT');
-    const { user_version: version } = this.#get('PRAGMA user_version') as { user_version: number };
+    this.#upgrade();
+    this.#run('DELETE FROM discovered WHERE at < ?', Date.now() - FORGET_AFTER_MS);
+    this.commit();
+  }
+
+  #upgrade(): void {
+    let { user_version: version } = this.#get('PRAGMA user_version') as { user_version: number };
     if (version > VERSION) {
       throw new Error(
         `it was written by a newer rxray (layout ${String(version)}, expected ${String(VERSION)})`,
       );
     }
-    if (version === 0) {
-      const films = this.#get("SELECT 1 FROM sqlite_schema WHERE name = 'films'") !== undefined;
-      this.#db.exec(`BEGIN IMMEDIATE; ${films ? MIGRATION : SCHEMA} COMMIT`);
+    const isNew = this.#get("SELECT 1 FROM sqlite_schema WHERE name = 'films'") === undefined;
+    while (version < VERSION) {
+      const [to, statements] = (isNew ? undefined : UPGRADES[version]) ?? [VERSION, SCHEMA];
+      this.#db.exec(`BEGIN IMMEDIATE; ${statements} PRAGMA user_version = ${String(to)}; COMMIT`);
+      version = to;
     }
-    for (let from = version; from > 0 && from < VERSION; from++) {
-      this.#db.exec(`BEGIN IMMEDIATE; ${UPGRADES[from] ?? ''} COMMIT`);
-    }
-    this.#run('DELETE FROM discovered WHERE at < ?', Date.now() - FORGET_AFTER_MS);
-    this.commit();
   }
 
   /**
@@ -104,13 +141,13 @@ export class Store {
    */
   outcomes(
     source: string,
-    files: readonly Omit<Film, 'id' | 'source' | 'sha256'>[],
+    files: readonly Omit<FilmFile, 'id' | 'source' | 'sha256'>[],
     policy: Policy,
     at: number,
-  ): (Known | null)[] {
+  ): (JournalRecord | null)[] {
     return files.map(({ path, name, size, mtimeMs, ino = null, ctimeMs = null }) => {
       const row = this.#get(
-        `SELECT id, sha256, outcome, reason, graph, at, ino, ctimeMs FROM films
+        `SELECT id, sha256, status, code, graph, at, ino, ctimeMs FROM films
          WHERE source = ? AND name = ? AND path = ? AND size = ? AND mtimeMs = ?
            AND ifnull(ino = ?, TRUE) AND ifnull(ctimeMs = ?, TRUE)
          ORDER BY ino IS NULL, at DESC LIMIT 1`,
@@ -126,7 +163,7 @@ export class Store {
         this.#run('UPDATE films SET ino = ?, ctimeMs = ? WHERE id = ?', ino, ctimeMs, row.id);
       }
       // A file that could not be read may be readable next time.
-      const known = row?.reason?.startsWith('FRAME_UNREADABLE:') === true ? null : knownBy(row, policy);
+      const known = row?.code === 'FRAME_UNREADABLE' ? null : recordIn(row, policy);
       if (known === null) {
         this.#run(
           `INSERT INTO discovered (source, name, path, size, mtimeMs, at, ino, ctimeMs) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -147,65 +184,98 @@ export class Store {
     });
   }
 
-  /** Counts an attempt at a film, unless it is settled: then it is known by its present place and identity from now on. */
-  admit(film: Film, policy: Policy, findDuplicate: boolean, at: number): Admittance {
+  /**
+   * Counts an attempt at a film, unless it is settled: then it is known by its present place and identity from now on.
+   * A film that needs a precaution is counted only when the attempt is made `alone`.
+   */
+  admit(
+    film: FilmFile,
+    policy: Policy,
+    { findDuplicate, alone }: { readonly findDuplicate: boolean; readonly alone: boolean },
+    at: number,
+  ): Admittance {
     const { id, source, name, path, size, mtimeMs, ino = null, ctimeMs = null, sha256 } = film;
+    this.#begin();
     const discovered = this.#get(
       'DELETE FROM discovered WHERE source = ? AND name = ? RETURNING at',
       source,
       name,
     ) as { at: number } | undefined;
-    this.#dirty = true;
-    const row = this.#get('SELECT * FROM films WHERE id = ?', id) as Row | undefined;
-    const known = knownBy(row, policy);
+    const { row, fate: before } = this.#known(id);
+    const none = { delivered: [], duplicateOf: null, interrupted: 0, unread: [] };
+    const known = recordIn(row, policy);
     if (known !== null) {
       this.#run(
-        `UPDATE films SET path = ?, mtimeMs = ?, ino = ifnull(?, ino), ctimeMs = ifnull(?, ctimeMs) WHERE id = ?`,
+        'UPDATE films SET path = ?, mtimeMs = ?, ino = ifnull(?, ino), ctimeMs = ifnull(?, ctimeMs) WHERE id = ?',
         path,
         mtimeMs,
         ino,
         ctimeMs,
         id,
       );
-      return { known, delivered: [], duplicateOf: null, interrupted: 0 };
+      return { ...none, known };
+    }
+    const interrupted = row?.status === 'admitted' ? row.begun - Number(this.#begun.has(id)) : 0;
+    const precaution = precautionAfter(interrupted);
+    if (precaution === 'putAside' || (precaution === 'alone' && !alone)) {
+      return { ...none, known: null, interrupted };
     }
     // What was delivered before the user asked for everything anew counts no more.
-    if (row !== undefined && Math.max(row.at, row.admittedAt ?? 0) < policy.since) {
-      this.#run('DELETE FROM deliveries WHERE film = ?', id);
-      this.#run('UPDATE films SET reason = NULL WHERE id = ?', id);
-    }
+    const anew = row !== undefined && Math.max(row.at, row.admittedAt ?? 0) < policy.since;
+    const fate = next(before, { kind: 'admit', anew });
     this.#run(
-      `INSERT INTO films
-         (id, source, name, path, size, mtimeMs, sha256, outcome, graph, at, discoveredAt, admittedAt, ino, ctimeMs)
-       VALUES (?, ?, ?, ?, ?, ?, ?, 'admitted', '', 0, ?, ?, ?, ?)
-       ON CONFLICT DO UPDATE SET path = excluded.path, mtimeMs = excluded.mtimeMs, outcome = 'admitted',
-         ino = ifnull(excluded.ino, ino), ctimeMs = ifnull(excluded.ctimeMs, ctimeMs),
-         reason = iif(outcome = 'admitted', reason, NULL), attempts = attempts + 1, admittedAt = excluded.admittedAt`,
+      `INSERT INTO films (id, source, name, path, size, mtimeMs, ino, ctimeMs, sha256, status, code, graph, at,
+         begun, discoveredAt, admittedAt)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'admitted', ?, '', 0, ?, ?, ?)
+       ON CONFLICT DO UPDATE SET path = excluded.path, mtimeMs = excluded.mtimeMs, status = 'admitted',
+         code = excluded.code, message = iif(excluded.code IS NULL, NULL, message),
+         ino = ifnull(excluded.ino, ino), ctimeMs = ifnull(excluded.ctimeMs, ctimeMs), attempts = attempts + 1,
+         begun = excluded.begun, admittedAt = excluded.admittedAt`,
       id,
       source,
       name,
       path,
       size,
       mtimeMs,
-      sha256,
-      discovered?.at ?? at,
-      at,
       ino,
       ctimeMs,
+      sha256,
+      fate.code,
+      interrupted + 1,
+      discovered?.at ?? at,
+      at,
     );
-    const delivered = this.#all('SELECT sink FROM deliveries WHERE film = ?', id) as { sink: string }[];
+    this.#begun.add(id);
+    for (const sink of Object.keys(before.sinks)) {
+      if (fate.sinks[sink] === undefined) {
+        this.#run('DELETE FROM deliveries WHERE film = ? AND sink = ?', id, sink);
+      }
+    }
+    const unread = this.#all(
+      'SELECT id FROM films WHERE source = ? AND name = ? AND sha256 IS NULL AND id <> ?',
+      source,
+      name,
+      id,
+    ) as { id: string }[];
     return {
       known: null,
-      delivered: delivered.map(({ sink }) => sink),
+      delivered: Object.keys(fate.sinks),
       duplicateOf: findDuplicate ? this.#earlier(film) : null,
-      interrupted: row?.outcome === 'admitted' ? row.attempts : 0,
+      interrupted,
+      unread: unread.map((each) => each.id),
     };
   }
 
-  /** The earliest other film with these bytes that came before this one and has not failed. */
-  #earlier({ id, sha256 }: Film): Admittance['duplicateOf'] {
+  /** The film has come through the stages: if the process ends now, it is not the film that has ended it. */
+  passed(id: string): void {
+    this.#begun.delete(id);
+    this.#run('UPDATE films SET begun = 0 WHERE id = ?', id);
+  }
+
+  /** The earliest other film with these bytes that came before this one and has come through. */
+  #earlier({ id, sha256 }: FilmFile): Admittance['duplicateOf'] {
     const found = this.#get(
-      `SELECT id, name FROM films WHERE sha256 = ? AND outcome <> 'failed'
+      `SELECT id, name FROM films WHERE sha256 = ? AND status IN ('done', 'waiting')
        AND rowid < (SELECT rowid FROM films WHERE id = ?) ORDER BY rowid LIMIT 1`,
       sha256,
       id,
@@ -216,7 +286,7 @@ export class Store {
   /** Keeps a frame until its sink has it. */
   park(id: string, sink: string, frame: Uint8Array, at: number): void {
     this.#run(
-      'INSERT INTO deliveries (film, sink, frame, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING',
+      "INSERT INTO deliveries (film, sink, status, frame, at) VALUES (?, ?, 'parked', ?, ?) ON CONFLICT DO NOTHING",
       id,
       sink,
       Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength),
@@ -225,116 +295,110 @@ export class Store {
   }
 
   /** The sink has the frame. Returns the film when it waited for nothing else. */
-  confirm(id: string, sink: string, at: number): Film | null {
-    this.#deliver(id, sink, at);
-    const row = this.#get("SELECT * FROM films WHERE id = ? AND outcome = 'waiting'", id) as Row | undefined;
-    if (row === undefined || this.#waits(id)) return null;
-    this.#finish(id, at);
-    return filmIn(row);
-  }
-
-  /** The film has left the graph: it is done, unless it waits for a sink, or has failed meanwhile. */
-  record(entry: Entry): Standing {
-    const {
-      id,
-      source,
-      name,
-      path,
-      size,
-      mtimeMs,
-      ino = null,
-      ctimeMs = null,
-      sha256,
-      reason,
-      graph,
-      at,
-    } = entry;
-    for (const sink of entry.confirmed) this.#deliver(id, sink, at);
-    for (const sink of entry.refused)
-      this.#run('DELETE FROM deliveries WHERE film = ? AND sink = ?', id, sink);
-    // Since it was admitted, a sink has refused it that got it from the journal.
-    const before = this.#get('SELECT outcome, reason FROM films WHERE id = ?', id) as Row | undefined;
-    if (entry.outcome === 'done' && before?.outcome === 'failed') return 'failed';
-    if (entry.outcome === 'done' && before?.outcome === 'admitted' && before.reason !== null) {
-      return this.record({ ...entry, outcome: 'failed', reason: before.reason });
-    }
-    if (entry.outcome === 'failed') {
-      this.#run('DELETE FROM deliveries WHERE film = ? AND at = ?', id, REFUSED);
-    }
-    const waiting = entry.outcome === 'done' && this.#waits(id);
-    const outcome = waiting ? 'waiting' : entry.outcome;
-    this.#run(
-      `INSERT INTO films (id, source, name, path, size, mtimeMs, sha256, outcome, reason, graph, at, ino, ctimeMs)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-       ON CONFLICT DO UPDATE SET path = excluded.path, size = excluded.size, mtimeMs = excluded.mtimeMs,
-         ino = ifnull(excluded.ino, ino), ctimeMs = ifnull(excluded.ctimeMs, ctimeMs),
-         reason = excluded.reason, graph = excluded.graph, at = excluded.at,
-         attempts = attempts + (outcome <> 'admitted'), outcome = excluded.outcome`,
-      id,
-      source,
-      name,
-      path,
-      size,
-      mtimeMs,
-      sha256,
-      outcome,
-      reason,
-      graph,
-      at,
-      ino,
-      ctimeMs,
-    );
-    // What could not even be read was never admitted.
-    this.#run('DELETE FROM discovered WHERE source = ? AND name = ?', source, name);
-    if (outcome === 'done') this.#finish(id, at);
-    return outcome;
+  confirm(id: string, sink: string, at: number): FilmFile | null {
+    const known = this.#known(id);
+    const fate = next(known.fate, { kind: 'confirm', sink });
+    this.#save(id, known, fate, at);
+    const isLast = known.fate.status === 'waiting' && fate.status === 'done';
+    return isLast && known.row !== undefined ? filmIn(known.row) : null;
   }
 
   /**
-   * A sink has refused what was parked for it: the film has failed. When it has not come through the graph yet, or not
-   * since a crash, that is only noted: other sinks are still to get it.
+   * A sink has refused what was parked for it. While the film is in the graph, or was when the process ended, that is
+   * only noted: other sinks are still to get it.
    */
-  refuse(entry: Entry): void {
-    const { id, refused, reason } = entry;
-    const admitted = this.#get("SELECT 1 FROM films WHERE id = ? AND outcome = 'admitted'", id);
-    if (admitted === undefined) {
-      this.record(entry);
+  refuse({ id, sink, code, message, graph, at }: Refusal): void {
+    const known = this.#known(id);
+    const fate = next(known.fate, { kind: 'refuse', sink, code });
+    if (known.fate.code === null) this.#run('UPDATE films SET message = ? WHERE id = ?', message, id);
+    if (fate.status !== known.fate.status) {
+      this.#run('UPDATE films SET graph = ?, at = ? WHERE id = ?', graph, at, id);
+    }
+    this.#save(id, known, fate, at);
+  }
+
+  /** The film has left the graph with this fate: it is done, unless it waits for a sink, or has failed meanwhile. */
+  record({ fate: attempt, message, graph, at, ...film }: Conclusion): Status {
+    const { id, source, name, path, size, mtimeMs, ino = null, ctimeMs = null, sha256 } = film;
+    const known = this.#known(id);
+    const fate = concluded(known.fate, attempt);
+    this.#begun.delete(id);
+    this.#run(
+      `INSERT INTO films (id, source, name, path, size, mtimeMs, ino, ctimeMs, sha256, status, graph, at, message)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'admitted', ?, ?, ?)
+       ON CONFLICT DO UPDATE SET path = excluded.path, size = excluded.size, mtimeMs = excluded.mtimeMs,
+         ino = ifnull(excluded.ino, ino), ctimeMs = ifnull(excluded.ctimeMs, ctimeMs), graph = excluded.graph,
+         at = excluded.at, begun = 0, message = iif(?, excluded.message, message)`,
+      id,
+      source,
+      name,
+      path,
+      size,
+      mtimeMs,
+      ino,
+      ctimeMs,
+      sha256,
+      graph,
+      at,
+      message,
+      Number(known.fate.code === null),
+    );
+    // What could not even be read was never admitted.
+    this.#run('DELETE FROM discovered WHERE source = ? AND name = ?', source, name);
+    this.#save(id, known, fate, at);
+    return fate.status;
+  }
+
+  #known(id: string): Known {
+    const row = this.#get('SELECT * FROM films WHERE id = ?', id) as Row | undefined;
+    // A file that could not be read is never admitted: each failure is its first.
+    if (row === undefined || (row.status === 'failed' && row.sha256 === null)) {
+      return { row, fate: ADMITTED, times: {} };
+    }
+    const { status, code } = row;
+    // Of a film that is done there are none any more.
+    const deliveries = (
+      status === 'done' ? [] : this.#all('SELECT sink, status, at FROM deliveries WHERE film = ?', id)
+    ) as { sink: string; status: Delivery; at: number }[];
+    const sinks = Object.fromEntries(deliveries.map((each) => [each.sink, each.status]));
+    const times = Object.fromEntries(deliveries.map((each) => [each.sink, each.at]));
+    return { row, fate: { status, code, sinks }, times };
+  }
+
+  /** Brings the tables from what is known of a film to its next fate. */
+  #save(id: string, { fate: before, times }: Known, fate: Fate, at: number): void {
+    const changed = Object.entries(fate.sinks).filter(([sink, delivery]) => delivery !== before.sinks[sink]);
+    if (fate.status === 'done' && before.status !== 'done') {
+      const sinks = JSON.stringify({ ...times, ...Object.fromEntries(changed.map(([sink]) => [sink, at])) });
+      this.#run(
+        "UPDATE films SET status = 'done', code = NULL, at = ?, sinks = ? WHERE id = ?",
+        at,
+        sinks,
+        id,
+      );
+      this.#run('DELETE FROM deliveries WHERE film = ?', id);
       return;
     }
-    for (const sink of refused) this.#deliver(id, sink, REFUSED);
-    this.#run('UPDATE films SET reason = ? WHERE id = ?', reason, id);
-  }
-
-  #deliver(id: string, sink: string, at: number): void {
-    this.#run(
-      `INSERT INTO deliveries (film, sink, at) VALUES (?, ?, ?)
-       ON CONFLICT DO UPDATE SET frame = NULL, at = excluded.at`,
-      id,
-      sink,
-      at,
-    );
-  }
-
-  #waits(id: string): boolean {
-    return this.#get('SELECT 1 FROM deliveries WHERE film = ? AND frame IS NOT NULL', id) !== undefined;
-  }
-
-  #finish(id: string, at: number): void {
-    this.#run(
-      `UPDATE films SET outcome = 'done', at = ?,
-         sinks = (SELECT json_group_object(sink, at) FROM deliveries WHERE film = ?) WHERE id = ?`,
-      at,
-      id,
-      id,
-    );
-    this.#run('DELETE FROM deliveries WHERE film = ?', id);
+    for (const [sink, delivery] of changed) {
+      this.#run(
+        `INSERT INTO deliveries (film, sink, status, at) VALUES (?, ?, ?, ?)
+         ON CONFLICT DO UPDATE SET status = excluded.status, frame = NULL, at = excluded.at`,
+        id,
+        sink,
+        delivery,
+        at,
+      );
+    }
+    if (fate.status !== before.status || fate.code !== before.code) {
+      this.#run('UPDATE films SET status = ?, code = ? WHERE id = ?', fate.status, fate.code, id);
+    }
   }
 
   /** What waits for the sink, oldest first, behind the row `after`. */
   parked(sink: string, after: number, limit: number): Parked[] {
     const rows = this.#all(
       `SELECT row, frame, films.* FROM deliveries JOIN films ON films.id = film
-       WHERE sink = ? AND row > ? AND frame IS NOT NULL ORDER BY row LIMIT ?`,
+       WHERE sink = ? AND row > ? AND deliveries.status = 'parked' ORDER BY row LIMIT ?`,
       sink,
       after,
       limit,
@@ -345,7 +409,7 @@ export class Store {
   /** How many deliveries wait, by sink. */
   parkedCounts(): Record<string, number> {
     const rows = this.#all(
-      'SELECT sink, count(*) AS count FROM deliveries INDEXED BY parked WHERE frame IS NOT NULL GROUP BY sink',
+      "SELECT sink, count(*) AS count FROM deliveries INDEXED BY parked WHERE status = 'parked' GROUP BY sink",
     ) as { sink: string; count: number }[];
     return Object.fromEntries(rows.map(({ sink, count }) => [sink, count]));
   }
@@ -362,10 +426,16 @@ export class Store {
     );
   }
 
-  /** Those of the films that are done. */
-  doneAmong(ids: readonly string[]): string[] {
+  /** Those of the letters' ids that nobody needs: the film is done, or what could not be read has been read since. */
+  obsolete(ids: readonly string[]): string[] {
     return ids.filter(
-      (id) => this.#get("SELECT 1 FROM films WHERE id = ? AND outcome = 'done'", id) !== undefined,
+      (id) =>
+        this.#get(
+          `SELECT 1 FROM films AS film WHERE id = ? AND (status = 'done' OR (sha256 IS NULL AND EXISTS (
+             SELECT 1 FROM films AS later WHERE later.source = film.source AND later.name = film.name
+               AND later.sha256 IS NOT NULL AND later.status <> 'admitted')))`,
+          id,
+        ) !== undefined,
     );
   }
 
@@ -386,8 +456,30 @@ export class Store {
     }
   }
 
+  /**
+   * Has `act` outlive this process, though perhaps not a power cut: it is written without waiting for the disk. Inside
+   * a transaction that is under way it becomes durable with that.
+   */
+  surviving<T>(act: () => T): T {
+    if (this.#dirty) return act();
+    this.#db.exec('PRAGMA synchronous = NORMAL');
+    try {
+      const result = act();
+      this.commit();
+      return result;
+    } catch (error) {
+      if (this.#db.inTransaction) this.#db.exec('ROLLBACK');
+      this.#dirty = false;
+      throw error;
+    } finally {
+      this.#db.exec('PRAGMA synchronous = FULL');
+    }
+  }
+
   /** Commits, gives back what deliveries have left behind, and closes. */
   close(): void {
+    // The process ends in good order: no film in flight has ended it.
+    for (const id of this.#begun) this.#run('UPDATE films SET begun = max(0, begun - 1) WHERE id = ?', id);
     this.commit();
     this.#db.exec('PRAGMA incremental_vacuum');
     this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
@@ -409,7 +501,6 @@ export class Store {
   }
 
   #get(sql: string, ...values: unknown[]): unknown {
-    if (/^(?:DELETE|UPDATE|INSERT)/.test(sql)) this.#begin();
     return this.#prepare(sql).get(...values);
   }
 
@@ -429,12 +520,12 @@ export class Store {
   }
 }
 
-function knownBy(row: Row | undefined, { since, failedSince }: Policy): Known | null {
-  if (row === undefined || row.outcome === 'admitted' || row.at < since) return null;
-  if (row.outcome === 'failed' && row.at < failedSince) return null;
-  return { outcome: row.outcome, graph: row.graph, sha256: row.sha256 };
+function recordIn(row: Row | undefined, { since, failedSince }: Policy): JournalRecord | null {
+  if (row === undefined || row.status === 'admitted' || row.at < since) return null;
+  if (row.status === 'failed' && row.at < failedSince) return null;
+  return { status: row.status, graph: row.graph, sha256: row.sha256 };
 }
 
-function filmIn({ id, source, name, path, size, mtimeMs, ino, ctimeMs, sha256 }: Row): Film {
+function filmIn({ id, source, name, path, size, mtimeMs, ino, ctimeMs, sha256 }: Row): FilmFile {
   return { id, source, name, path, size, mtimeMs, ino, ctimeMs, sha256 };
 }

@@ -9,6 +9,10 @@ import { Store } from './store.js';
 /** How long something may lie uncommitted for which nobody waits. */
 const LAZY_MS = 50;
 
+/** SQLITE_BUSY and SQLITE_LOCKED; SQLITE_CORRUPT and SQLITE_NOTADB. */
+const LOCKED: ReadonlySet<number> = new Set([5, 6]);
+const DAMAGED: ReadonlySet<number> = new Set([11, 26]);
+
 const { path } = workerData as { path: string };
 const port = parentPort;
 if (port === null) throw new Error('the journal runs in a worker thread');
@@ -25,11 +29,18 @@ let timer: NodeJS.Timeout | undefined;
 let broken: Extract<Response, { ok: false }> | undefined;
 
 /** Those that say nothing of the disk: their answers leave at once. */
-const LAZY: ReadonlySet<Question['kind']> = new Set(['outcomes', 'admit', 'parked', 'parkedCounts', 'noted']);
+const LAZY: ReadonlySet<Question['kind']> = new Set(['outcomes', 'parked', 'parkedCounts', 'noted']);
+/** Those whose answer must outlive this process, but not a power cut. */
+const COUNTS: ReadonlySet<Question['kind']> = new Set(['admit', 'passed']);
 
 port.on('message', (requests: readonly Request[]) => {
-  const now: Response[] = [];
-  for (const { seq, question } of requests) {
+  const isCount = ({ question: { kind } }: Request): boolean => COUNTS.has(kind);
+  // Inside a transaction that is under way they are answered with that.
+  const counts = store?.dirty === true ? [] : requests.filter(isCount);
+  const now = counts.length > 0 ? answerCounts(counts) : [];
+  for (const request of requests) {
+    const { seq, question } = request;
+    if (counts.includes(request)) continue;
     const response =
       broken === undefined || question.kind === 'close'
         ? respond(seq, () => answer(question))
@@ -47,6 +58,22 @@ port.on('message', (requests: readonly Request[]) => {
   if (store?.dirty === true) timer ??= setTimeout(commit, LAZY_MS);
 });
 
+function answerCounts(requests: readonly Request[]): Response[] {
+  let answers: Response[] = [];
+  if (broken === undefined) {
+    const committed = respond(0, () => {
+      store?.surviving(() => {
+        answers = requests.map(({ seq, question }) => respond(seq, () => answer(question)));
+      });
+      return null;
+    });
+    if (committed.ok) return answers;
+    broken = committed;
+  }
+  const refusal = broken;
+  return requests.map(({ seq }) => ({ ...refusal, seq }));
+}
+
 function answer(question: Question): Answers[keyof Answers] {
   if (question.kind === 'open') return open();
   if (store === undefined) throw new Error('it is not open');
@@ -54,16 +81,19 @@ function answer(question: Question): Answers[keyof Answers] {
     case 'outcomes':
       return store.outcomes(question.source, question.files, question.policy, question.at);
     case 'admit':
-      return store.admit(question.film, question.policy, question.findDuplicate, question.at);
+      return store.admit(question.film, question.policy, question, question.at);
+    case 'passed':
+      store.passed(question.id);
+      return null;
     case 'park':
       store.park(question.id, question.sink, question.frame, question.at);
       return null;
     case 'confirm':
       return store.confirm(question.id, question.sink, question.at);
     case 'record':
-      return store.record(question.entry);
+      return store.record(question.conclusion);
     case 'refuse':
-      store.refuse(question.entry);
+      store.refuse(question.refusal);
       return null;
     case 'parked':
       return store.parked(question.sink, question.after, question.limit);
@@ -74,8 +104,8 @@ function answer(question: Question): Answers[keyof Answers] {
       return null;
     case 'noted':
       return store.noted(question.key);
-    case 'doneAmong':
-      return store.doneAmong(question.ids);
+    case 'obsolete':
+      return store.obsolete(question.ids);
     case 'close':
       commit();
       store.close();
@@ -129,7 +159,7 @@ function respond(seq: number, act: () => Answers[keyof Answers]): Response {
 
 function plainError(thrown: unknown): { code: ErrorCode; message: string } {
   const message = messageOf(thrown);
-  if (/locked|busy/i.test(message)) {
+  if (LOCKED.has(sqliteCode(thrown))) {
     return {
       code: 'STATE_LOCKED',
       message: `${path} is in use by another rxray process${holder()}: end it, or give this graph a \`state:\` folder of its own`,
@@ -157,7 +187,13 @@ function holder(): string {
 }
 
 function isDamage(thrown: unknown): boolean {
-  return /malformed|not a database|corrupt/i.test(messageOf(thrown));
+  return DAMAGED.has(sqliteCode(thrown));
+}
+
+/** The primary result code (https://sqlite.org/rescode.html); 0 for other errors. */
+function sqliteCode(thrown: unknown): number {
+  const { rawCode } = thrown as { rawCode?: number };
+  return (rawCode ?? 0) & 0xff;
 }
 
 function putAside(): string {

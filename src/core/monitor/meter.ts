@@ -1,6 +1,6 @@
 import { defer, finalize, Observable, Subject, tap, type MonoTypeOperatorFunction } from 'rxjs';
 import { frameBytes, type Frame } from '../frame.js';
-import type { Settlement } from '../graph/outlet.js';
+import type { Settlement } from '../graph/deliver.js';
 import { isLive, type Token } from '../graph/ticket.js';
 import type { Kind, SinkInstance, StageInstance } from '../plugin.js';
 import type { Work } from '../workers/pool.js';
@@ -85,9 +85,9 @@ export class Meter {
 
   /** Put after a sink. */
   settling(): MonoTypeOperatorFunction<Settlement> {
-    return tap(({ frame, parked = false, thrown }) => {
+    return tap(({ frame, kind, thrown }) => {
       this.#tokensOut += 1;
-      if (frame !== null && !parked) this.settleLate(frame, thrown);
+      if (frame !== null && kind !== 'park') this.settleLate(frame, thrown);
     });
   }
 

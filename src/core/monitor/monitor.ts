@@ -1,6 +1,7 @@
 import { Subject, type Observable } from 'rxjs';
 import type { Pipeline } from '../config/pipeline.js';
 import type { Settled } from '../graph/settled.js';
+import type { Outage } from '../outlets/outlet.js';
 import { Meter, type Span } from './meter.js';
 
 /** What waits before the graph and what it holds. */
@@ -27,6 +28,8 @@ export class Monitor {
   load: () => Load = () => ({ waiting: 0, frames: 0, bytes: 0 });
   /** Films that wait in the journal, by the sink that they wait for. */
   parked: () => Promise<Readonly<Record<string, number>>> = async () => ({});
+  /** Sinks that cannot take frames now, by their ids. */
+  readonly outages = new Map<string, Outage>();
   #pipeline: Pipeline | undefined;
   #threads = 1;
   #meters = new Map<string, Meter>();
@@ -68,6 +71,7 @@ export class Monitor {
         }),
       ),
     );
+    this.outages.clear();
     this.#pipeline = pipeline;
     this.#threads = threads;
     this.#attached.next(pipeline);
@@ -90,6 +94,12 @@ export class Monitor {
     const spans = this.#spans.get(id) ?? [];
     this.#spans.delete(id);
     return spans;
+  }
+
+  /** A sink cannot take frames any more, or takes them again (null). */
+  outage(sink: string, outage: Outage | null): void {
+    if (outage === null) this.outages.delete(sink);
+    else this.outages.set(sink, outage);
   }
 
   settle(film: Settled): void {

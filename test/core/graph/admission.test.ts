@@ -86,4 +86,28 @@ describe('Admission', () => {
     offers.next(offer('c'));
     expect([seen, completed]).to.deep.equal([['a'], true]);
   });
+
+  it('lets a frame in alone when it must be, and nobody else before it is released', async () => {
+    const admission = new Admission({ frames: 9, bytes: 1e6, minFreeBytes: 0 }, 4);
+    const admitted = ['a', 'b', 'c'].map((name): Admitted => ({
+      ...offer(name),
+      ticket: token(name).ticket,
+    }));
+    const entered: string[] = [];
+    const enter = ({ ticket }: Admitted, alone = false): void => {
+      if (ticket !== undefined) void admission.enter(ticket, alone).then(() => entered.push(ticket.id));
+    };
+    const [a, b, c] = admitted as [Admitted, Admitted, Admitted];
+    enter(a);
+    enter(b, true);
+    enter(c);
+    await new Promise(setImmediate);
+    expect(entered).to.deep.equal(['a']);
+    admission.release(a);
+    await new Promise(setImmediate);
+    expect(entered).to.deep.equal(['a', 'b']);
+    admission.release(b);
+    await new Promise(setImmediate);
+    expect(entered).to.deep.equal(['a', 'b', 'c']);
+  });
 });

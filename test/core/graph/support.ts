@@ -18,12 +18,14 @@ export function frame(id: string, size = 1): Frame {
   return { id, origin, image, meta: {}, results: {} };
 }
 
+const release = (): void => undefined;
+
 export type LiveToken = Token & { readonly frame: Frame };
 
 export function token(id: string, size = 1): LiveToken {
   const it = frame(id, size);
   const { name, path, mtimeMs } = it.origin;
-  return { ticket: new Ticket(id, { name, path, mtimeMs, size: 10 }, it.origin, () => undefined), frame: it };
+  return { ticket: new Ticket(id, { name, path, mtimeMs, size: 10 }, it.origin, { release }), frame: it };
 }
 
 /** `{ a: token('a'), … }` for marble diagrams. */

@@ -1,11 +1,14 @@
 import { spawn } from 'node:child_process';
-import { mkdtemp, open, readdir, rm, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import { copyFile, mkdtemp, open, readdir, rm, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { deserialize } from 'node:v8';
 import { expect } from 'chai';
 import type { Candidate } from '../../../src/core/plugin.js';
 import { Journal } from '../../../src/core/journal/journal.js';
-import type { Entry, Film } from '../../../src/core/journal/protocol.js';
+import { ADMITTED, after, type Fate } from '../../../src/core/fate.js';
+import type { Conclusion, FilmFile } from '../../../src/core/journal/protocol.js';
 
 describe('Journal', () => {
   let dir: string;
@@ -23,8 +26,12 @@ describe('Journal', () => {
   });
   afterEach(() => rm(dir, { recursive: true, force: true }));
 
-  function entry(name: string, fields: Partial<Entry> = {}): Entry {
-    const at = 1000;
+  const done = (...confirmed: string[]): Fate =>
+    after(ADMITTED, [...confirmed.map((sink) => ({ kind: 'confirm', sink }) as const), { kind: 'leave' }]);
+  const failed: Fate = after(ADMITTED, [{ kind: 'fail', code: 'FRAME_STAGE' }]);
+  const refused = (sink: string): Fate =>
+    after(ADMITTED, [{ kind: 'refuse', sink, code: 'FRAME_SINK' }, { kind: 'leave' }]);
+  function entry(name: string, fields: Partial<Conclusion> = {}): Conclusion {
     return {
       id: `id of ${name}`,
       source: 'watch',
@@ -33,21 +40,19 @@ describe('Journal', () => {
       size: 5,
       mtimeMs: 1.5,
       sha256: 'x',
-      outcome: 'done',
-      confirmed: [],
-      refused: [],
-      reason: null,
+      fate: done(),
+      message: null,
       graph: 'g',
-      at,
+      at: 1000,
       ...fields,
     };
   }
   const all = { since: 0, failedSince: 0 };
   /** What the journal says of files, in short. */
   async function outcomes(journal: Journal, files: Candidate[], policy = all, source = 'watch') {
-    return (await journal.outcomes(source, files, policy)).map((known) => known?.outcome ?? null);
+    return (await journal.outcomes(source, files, policy)).map((known) => known?.status ?? null);
   }
-  const film = (name: string, fields: Partial<Film> = {}): Film => {
+  const film = (name: string, fields: Partial<FilmFile> = {}): FilmFile => {
     const { id, source, path, size, mtimeMs, sha256 } = entry(name);
     return { id, source, name, path, size, mtimeMs, sha256, ...fields };
   };
@@ -55,10 +60,7 @@ describe('Journal', () => {
 
   it('remembers what is settled over a restart, by name, size and mtime', async () => {
     const first = await Journal.open(dir, log);
-    await Promise.all([
-      first.record(entry('a')),
-      first.record(entry('b', { outcome: 'failed', reason: 'no' })),
-    ]);
+    await Promise.all([first.record(entry('a')), first.record(entry('b', { fate: failed, message: 'no' }))]);
     await first.close();
     const second = await Journal.open(dir, log);
     const files = [file('a'), file('a', 2), file('b'), file('c'), { ...file('a'), path: '/elsewhere/a' }];
@@ -72,11 +74,7 @@ describe('Journal', () => {
     const journal = await Journal.open(dir, log);
     await journal.record(entry('a'));
     const touched = film('a', { mtimeMs: 9 });
-    expect((await journal.admit(touched, all)).known).to.deep.equal({
-      outcome: 'done',
-      graph: 'g',
-      sha256: 'x',
-    });
+    expect((await journal.admit(touched, all)).known).to.include({ status: 'done', graph: 'g' });
     expect((await journal.admit(film('b'), all)).known).to.equal(null);
     expect(await outcomes(journal, [file('a', 9)])).to.deep.equal(['done']);
     expect((await journal.admit(touched, { since: 1001, failedSince: 0 })).known).to.equal(null);
@@ -90,7 +88,7 @@ describe('Journal', () => {
     const identities = [{ ino: 7, ctimeMs: 3 }, { ino: 8, ctimeMs: 3 }, { ino: 7, ctimeMs: 4 }, {}];
     const files = identities.map((identity) => ({ ...file('a'), ...identity }));
     expect(await outcomes(journal, files)).to.deep.equal(['done', null, null, 'done']);
-    expect((await journal.admit(film('a', { ino: 8, ctimeMs: 4 }), all)).known?.outcome).to.equal('done');
+    expect((await journal.admit(film('a', { ino: 8, ctimeMs: 4 }), all)).known?.status).to.equal('done');
     expect(await outcomes(journal, [{ ...file('a'), ino: 8, ctimeMs: 4 }])).to.deep.equal(['done']);
     // A row of an earlier layout takes the identity of the file that is there.
     const old = [7, 8].map((ino) => ({ ...file('b'), ino, ctimeMs: 3 }));
@@ -100,15 +98,15 @@ describe('Journal', () => {
 
   it('tries a file again that could not be read', async () => {
     const journal = await Journal.open(dir, log);
-    const reason = 'FRAME_UNREADABLE: the file cannot be opened';
-    await journal.record(entry('a', { sha256: null, outcome: 'failed', reason }));
+    const fate = after(ADMITTED, [{ kind: 'fail', code: 'FRAME_UNREADABLE' }]);
+    await journal.record(entry('a', { sha256: null, fate, message: 'the file cannot be opened' }));
     expect(await outcomes(journal, [file('a')])).to.deep.equal([null]);
     await journal.close();
   });
 
   it('takes an unreadable file, and one that is repeated', async () => {
     const journal = await Journal.open(dir, log);
-    await journal.record(entry('a', { sha256: null, outcome: 'failed', reason: 'unreadable' }));
+    await journal.record(entry('a', { sha256: null, fate: failed, message: 'unreadable' }));
     await journal.admit(film('a'), { since: 2000, failedSince: 0 });
     await journal.record(entry('a', { at: 2000 }));
     expect(await outcomes(journal, [file('a')], { since: 2000, failedSince: 0 })).to.deep.equal(['done']);
@@ -152,7 +150,7 @@ describe('Journal', () => {
     let journal = await Journal.open(dir, log);
     await journal.admit(film('a'), all);
     await journal.park('id of a', 'webhook', Buffer.from('frame'));
-    expect(await journal.record(entry('a', { confirmed: ['csv'] }))).to.equal('waiting');
+    expect(await journal.record(entry('a', { fate: done('csv') }))).to.equal('waiting');
     await journal.close();
     journal = await Journal.open(dir, log);
     expect(await journal.parkedCounts()).to.deep.equal({ webhook: 1 });
@@ -174,14 +172,13 @@ describe('Journal', () => {
       delivered: [],
       duplicateOf: null,
       interrupted: 0,
+      unread: [],
     });
     await journal.confirm('id of a', 'csv');
     await journal.park('id of a', 'webhook', Buffer.from('frame'));
     const begun = await journal.admit(film('a'), all);
     expect(begun.delivered).to.have.members(['csv', 'webhook']);
-    expect(begun.interrupted).to.equal(1);
-    expect((await journal.admit(film('a'), all)).interrupted).to.equal(2);
-    expect(await journal.record(entry('a', { outcome: 'failed', refused: ['webhook'] }))).to.equal('failed');
+    expect(await journal.record(entry('a', { fate: refused('webhook') }))).to.equal('failed');
     const retried = await journal.admit(film('a'), { since: 0, failedSince: 1001 });
     expect(retried)
       .to.include({ known: null })
@@ -194,7 +191,7 @@ describe('Journal', () => {
   it('keeps a failure that came from the journal while the film was still in the graph', async () => {
     const journal = await Journal.open(dir, log);
     await journal.admit(film('a'), all);
-    await journal.record(entry('a', { outcome: 'failed', reason: 'FRAME_SINK: no' }));
+    await journal.record(entry('a', { fate: failed, message: 'no' }));
     expect(await journal.record(entry('a'))).to.equal('failed');
     await journal.admit(film('a'), { since: 0, failedSince: 1001 });
     expect(await journal.record(entry('a'))).to.equal('done');
@@ -208,30 +205,151 @@ describe('Journal', () => {
     await journal.close();
     // After a crash the webhook gets it from the journal, before the file is found again.
     journal = await Journal.open(dir, log);
-    await journal.refuse(entry('a', { outcome: 'failed', reason: 'FRAME_SINK: no', refused: ['webhook'] }));
+    await journal.refuse({
+      id: 'id of a',
+      sink: 'webhook',
+      code: 'FRAME_SINK',
+      message: 'no',
+      graph: 'g',
+      at: 1000,
+    });
     await journal.close();
     journal = await Journal.open(dir, log);
     expect(await outcomes(journal, [file('a')])).to.deep.equal([null]);
     expect((await journal.admit(film('a'), all)).delivered).to.deep.equal(['webhook']);
-    expect(await journal.record(entry('a', { confirmed: ['csv'] }))).to.equal('failed');
+    expect(await journal.record(entry('a', { fate: done('csv') }))).to.equal('failed');
     expect(await outcomes(journal, [file('a')])).to.deep.equal(['failed']);
     // When what failed is tried again, the webhook is asked again, and the other is not.
     const { delivered } = await journal.admit(film('a'), { since: 0, failedSince: 1001 });
     expect(delivered).to.deep.equal(['csv']);
-    expect(await journal.record(entry('a', { confirmed: ['webhook'] }))).to.equal('done');
+    expect(await journal.record(entry('a', { fate: done('webhook') }))).to.equal('done');
     await journal.close();
   });
 
   it('finds the film that had these bytes first, and no failed one', async () => {
     const journal = await Journal.open(dir, log);
     const duplicateOf = async (name: string): Promise<string | undefined> =>
-      (await journal.admit(film(name), all, true)).duplicateOf?.name;
+      (await journal.admit(film(name), all, { findDuplicate: true })).duplicateOf?.name;
     expect(await duplicateOf('a')).to.equal(undefined);
+    // It may still fail: nobody can say yet that these bytes have been looked at.
+    expect(await duplicateOf('b')).to.equal(undefined);
+    await journal.record(entry('a'));
     expect([await duplicateOf('b'), await duplicateOf('c')]).to.deep.equal(['a', 'a']);
-    expect(await duplicateOf('a')).to.equal(undefined);
-    await journal.record(entry('a', { outcome: 'failed' }));
-    expect([await duplicateOf('b'), await duplicateOf('c')]).to.deep.equal([undefined, 'b']);
+    await journal.admit(film('a'), { since: 2000, failedSince: 0 });
+    await journal.record(entry('a', { fate: failed }));
+    expect(await duplicateOf('b')).to.equal(undefined);
+    await journal.record(entry('b'));
+    expect(await duplicateOf('c')).to.equal('b');
     await journal.close();
+  });
+
+  it('counts the attempts that end with the process, and none that ends in good order', async function () {
+    this.timeout(60_000);
+    const attempts = async (alone = false): Promise<number> => {
+      const program = `
+        const { Journal } = await import(${JSON.stringify(new URL('../../../src/core/journal/journal.ts', import.meta.url).href)});
+        const log = { debug() {}, info() {}, warn() {}, error() {} };
+        const journal = await Journal.open(${JSON.stringify(dir)}, log);
+        const { interrupted } = await journal.admit(${JSON.stringify(film('a'))}, { since: 0, failedSince: 0 }, { alone: ${String(alone)} });
+        console.log(interrupted);
+        process.kill(process.pid, 'SIGKILL');`;
+      const script = join(dir, 'attempt.mts');
+      await writeFile(script, program);
+      const child = spawn(
+        process.execPath,
+        ['--import', 'tsx', '--import', './test/support/tsx-threads.mjs', script],
+        { stdio: ['ignore', 'pipe', 'inherit'] },
+      );
+      const [said] = (await once(child.stdout.setEncoding('utf8'), 'data')) as [string];
+      await once(child, 'exit');
+      return Number(said);
+    };
+    expect([await attempts(), await attempts()]).to.deep.equal([0, 1]);
+    let journal = await Journal.open(dir, log);
+    // What needs a precaution is counted with it alone.
+    expect((await journal.admit(film('a'), all)).interrupted).to.equal(2);
+    expect((await journal.admit(film('a'), all, { alone: true })).interrupted).to.equal(2);
+    await journal.close();
+    expect([await attempts(), await attempts(true), await attempts(true)]).to.deep.equal([2, 2, 3]);
+    journal = await Journal.open(dir, log);
+    await journal.record(entry('a', { fate: failed }));
+    expect((await journal.admit(film('a'), { since: 0, failedSince: 2000 })).interrupted).to.equal(0);
+    await journal.passed('id of a');
+    await journal.close();
+  });
+
+  it('says which letters nobody needs any more', async () => {
+    const journal = await Journal.open(dir, log);
+    const unread = entry('a', { id: 'unread a', sha256: null, fate: failed });
+    await journal.record(unread);
+    await journal.record(entry('b', { fate: failed }));
+    expect(await journal.obsolete(['unread a', 'id of b', 'unknown'])).to.deep.equal([]);
+    expect((await journal.admit(film('a'), all)).unread).to.deep.equal(['unread a']);
+    expect(await journal.obsolete(['unread a'])).to.deep.equal([]);
+    await journal.record(entry('a'));
+    expect(await journal.obsolete(['unread a', 'id of a', 'id of b'])).to.deep.equal(['unread a', 'id of a']);
+    await journal.close();
+  });
+
+  it('takes over the journal of version 0.1.0 and goes on with it', async () => {
+    await copyFile(new URL('../../../fixtures/journal/v1.db', import.meta.url), join(dir, 'journal.db'));
+    const name = (n: number): string => `film-${String(n)}.png`;
+    const old = (n: number): FilmFile => ({
+      id: String(n).repeat(32),
+      source: 'watch',
+      name: name(n),
+      path: `/films/${name(n)}`,
+      size: 1000 + n,
+      mtimeMs: 1_700_000_000_000.5 + n,
+      sha256: String(n).repeat(64),
+    });
+    const statuses = async (journal: Journal): Promise<(string | null)[]> =>
+      (
+        await journal.outcomes(
+          'watch',
+          [1, 2, 3, 4, 5, 6, 7, 8].map((n) => ({ ...old(n), ino: undefined, ctimeMs: undefined })),
+          all,
+        )
+      ).map((known) => known?.status ?? null);
+    let journal = await Journal.open(dir, log);
+    expect(await statuses(journal)).to.deep.equal([
+      'done',
+      'failed',
+      'waiting',
+      null,
+      null,
+      null,
+      'failed',
+      null,
+    ]);
+    expect(await journal.parkedCounts()).to.deep.equal({ webhook: 2 });
+    expect(await journal.noted('again')).to.be.a('string');
+    const [parked] = await journal.parked('webhook', 0, 1);
+    expect((deserialize(parked?.frame ?? Buffer.of()) as { id: string }).id).to.equal(old(3).id);
+    expect(await journal.confirm(old(3).id, 'webhook')).to.deep.include({ id: old(3).id });
+    expect((await journal.admit(old(4), all)).delivered).to.deep.equal(['csv']);
+    expect(await journal.record({ ...entry(''), ...old(4), fate: done('webhook') })).to.equal('done');
+    // The webhook has refused it, and is not asked again; csv gets it, and it stays failed.
+    expect((await journal.admit(old(5), all)).delivered).to.deep.equal(['webhook']);
+    expect(await journal.record({ ...entry(''), ...old(5), fate: done('csv') })).to.equal('failed');
+    expect(await journal.obsolete([old(6).id, old(7).id])).to.deep.equal([]);
+    await journal.close();
+    journal = await Journal.open(dir, log);
+    const now = ['done', 'failed', 'done', 'done', 'failed', null, 'failed', null];
+    expect(await statuses(journal)).to.deep.equal(now);
+    await journal.close();
+    const { default: Database } = await import('libsql');
+    const db = new Database(join(dir, 'journal.db'));
+    expect(db.prepare('SELECT status, code, message FROM films ORDER BY name').raw().all()).to.deep.equal([
+      ['done', null, null],
+      ['failed', 'FRAME_DAMAGED', 'the image is cut off'],
+      ['done', null, null],
+      ['done', null, null],
+      ['failed', 'FRAME_SINK', '413'],
+      ['failed', 'FRAME_UNREADABLE', 'permission denied'],
+      ['failed', 'FRAME_SINK', 'no: not this one'],
+    ]);
+    db.close();
   });
 
   it('takes over the journal of the first days', async () => {

@@ -7,7 +7,7 @@ import { builtInRegistry } from '../../../src/host/builtins.js';
 import { loadPipeline } from '../../../src/core/config/load.js';
 import { createProcessContainer } from '../../../src/core/container.js';
 import type { Frame } from '../../../src/core/frame.js';
-import type { Settlement } from '../../../src/core/graph/outlet.js';
+import type { Settlement } from '../../../src/core/graph/deliver.js';
 import type { OperatorStage } from '../../../src/core/plugin.js';
 import { Histogram } from '../../../src/core/monitor/histogram.js';
 import { Meter, type Span } from '../../../src/core/monitor/meter.js';
@@ -95,7 +95,7 @@ describe('Meter', () => {
       sink: 'csv',
       token: token(id),
       frame: frame(id),
-      ...(id === 'b' && { thrown: new Error('full') }),
+      ...(id === 'b' ? { kind: 'refuse', thrown: new Error('full') } : { kind: 'confirm' }),
     }));
     of(...settlements)
       .pipe(meter.settling())

@@ -1,0 +1,50 @@
+import { mergeMap, Observable, type OperatorFunction } from 'rxjs';
+import type { Frame } from '../frame.js';
+import type { SinkEvent } from '../fate.js';
+import type { Outlet } from '../outlets/outlet.js';
+import { isLive, type Token } from './ticket.js';
+
+/** The answer of a sink for one token. */
+export interface Settlement {
+  /** The sink's id. */
+  readonly sink: string;
+  readonly token: Token;
+  readonly frame: Frame | null;
+  readonly kind: SinkEvent['kind'];
+  /** Why the sink refused it. */
+  readonly thrown?: unknown;
+}
+
+/**
+ * Brings frames to a sink: one settlement per token. Completes when the outlet has nothing left to do; errors when the
+ * run cannot go on. `sinks` is how many the graph has: the film has come through all stages when it has reached them all.
+ */
+export function deliver(sink: string, outlet: Outlet, sinks: number): OperatorFunction<Token, Settlement> {
+  return (tokens) =>
+    new Observable((subscriber) => {
+      outlet.run().then(
+        () => subscriber.complete(),
+        (error: unknown) => subscriber.error(error),
+      );
+      const subscription = tokens.pipe(mergeMap(settle)).subscribe({
+        next: (settlement) => subscriber.next(settlement),
+        error: (error: unknown) => subscriber.error(error),
+        complete: () => outlet.end(),
+      });
+      return () => {
+        outlet.close();
+        subscription.unsubscribe();
+      };
+    });
+
+  async function settle(token: Token): Promise<Settlement> {
+    const { ticket, frame } = token;
+    ticket.reached.add(sink);
+    if (ticket.reached.size === sinks) await ticket.passed();
+    if (!isLive(token)) return { sink, token, frame: null, kind: 'skip' };
+    // The sink has it, or the journal keeps it for the sink.
+    if (ticket.delivered.has(sink)) return { sink, token, frame, kind: 'park' };
+    const answer = await outlet.deliver({ ...token.frame, completedAt: new Date().toISOString() });
+    return { sink, token, frame, ...answer };
+  }
+}

@@ -1,0 +1,280 @@
+import type { OnError, SinkRetry } from '../config/pipeline.js';
+import { errorKind, isFatal, messageOf, RxrayError, type Unavailable } from '../errors.js';
+import { withoutPixels, type Frame } from '../frame.js';
+import type { Journal } from '../journal/journal.js';
+import type { FilmFile } from '../journal/protocol.js';
+import type { Log, SinkInstance } from '../plugin.js';
+import { apart } from './apart.js';
+import { BoundedSink } from './bounded-sink.js';
+import { CircuitBreaker } from './breaker.js';
+import { Queue } from './queue.js';
+import { Spill, type Spilled } from './spill.js';
+import { Strikes } from './strikes.js';
+
+/** What becomes of a frame: the sink has it, the journal keeps it for the sink, or the sink will not take it. */
+export type Answer =
+  { readonly kind: 'confirm' | 'park' } | { readonly kind: 'refuse'; readonly thrown: unknown };
+
+/** A sink that cannot take frames now. */
+export interface Outage {
+  readonly since: Date;
+  readonly message: string;
+}
+
+/** Node.js takes longer ones for 1 ms. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+export interface OutletOptions {
+  readonly id: string;
+  readonly sink: SinkInstance;
+  readonly maxBatch: number;
+  readonly pixels: boolean;
+  readonly outbox: boolean;
+  readonly retry: SinkRetry;
+  /** How long a write may take, in milliseconds. */
+  readonly timeoutMs: number;
+  readonly onError: OnError;
+  readonly journal: Pick<Journal, 'park' | 'parked' | 'confirm'>;
+  /** How many deliveries wait from an earlier run. */
+  readonly parked: number;
+  /** Whether the journal records every delivery: that of a lone sink is in the film's own record. */
+  readonly confirms: boolean;
+  /** The run ends when its sources do: it waits for what is parked, up to `retry.giveUpAfterMs`. */
+  readonly once: boolean;
+  /** The sink has taken, or refused, what had been parked; resolves when that is on the disk. */
+  readonly onLate: (film: FilmFile, frame: Frame, thrown?: unknown) => Promise<void>;
+  /** An outage begins, or ends (null). */
+  readonly onOutage?: (outage: Outage | null) => void;
+  readonly log: Log;
+}
+
+/** A frame that comes from the graph. */
+interface Fresh {
+  readonly frame: Frame;
+  readonly answer: (answer: Answer) => void;
+  /** Whether the journal keeps it. */
+  parked: boolean;
+}
+
+type Item = Fresh | Spilled;
+
+/**
+ * The way to one sink: a queue, groups of up to `maxBatch`, one `write` at a time.
+ *
+ * The queue is bounded by the run's credit: a slow sink slows the intake. One that is down does not: what waits for it
+ * moves into the journal and gives its credit back, and as long as anything is there, new frames go there, too, and the
+ * sink is served from there alone, oldest first. It is tried again with growing waits, with one frame at a time. A frame
+ * that it fails on while it takes others is refused in the end.
+ */
+export class Outlet {
+  readonly #options: OutletOptions;
+  readonly #queue = new Queue<Fresh>();
+  readonly #sink: BoundedSink;
+  readonly #breaker: CircuitBreaker;
+  readonly #spill: Spill;
+  readonly #strikes = new Strikes();
+  /** Whether the sink is served from the journal. */
+  #fromJournal: boolean;
+  /** Frames that are on their way into the journal. */
+  #entering = 0;
+  #state: 'open' | 'ended' | 'closed' = 'open';
+  #stopped = false;
+  #wake: () => void = () => undefined;
+
+  constructor(options: OutletOptions) {
+    const { id, sink, timeoutMs, retry, journal, parked } = options;
+    this.#options = options;
+    this.#fromJournal = parked > 0;
+    this.#breaker = new CircuitBreaker(retry);
+    this.#spill = new Spill(id, journal);
+    this.#sink = new BoundedSink(sink, timeoutMs, () => {
+      this.#breaker.retryNow();
+      this.#wake();
+    });
+  }
+
+  /** Serves the sink until {@link end} and nothing is left to do, or {@link close}. Rejects when the run cannot go on. */
+  async run(): Promise<void> {
+    while (this.#state !== 'closed') {
+      if (this.#hasWork()) await this.#work();
+      else if (this.#state === 'ended' && this.#entering === 0) return;
+      else await this.#sleep();
+    }
+  }
+
+  /** Resolves with what becomes of the frame. Never rejects. */
+  async deliver(frame: Frame): Promise<Answer> {
+    const { pixels, outbox } = this.#options;
+    this.#entering += 1;
+    let item: Omit<Fresh, 'answer'>;
+    try {
+      item = { frame: pixels ? frame : withoutPixels(frame), parked: outbox || this.#fromJournal };
+      if (item.parked) await this.#spill.put(item.frame);
+    } catch (thrown) {
+      return { kind: 'refuse', thrown };
+    } finally {
+      this.#entering -= 1;
+      this.#wake();
+    }
+    if (this.#fromJournal) return { kind: 'park' };
+    return new Promise((answer) => {
+      this.#queue.push({ ...item, answer });
+      this.#wake();
+    });
+  }
+
+  /** No more frames come. */
+  end(): void {
+    this.#state = 'ended';
+    this.#wake();
+  }
+
+  /** Leaves what is in the journal there; what is in the queue is still delivered. */
+  stop(): void {
+    this.#stopped = true;
+    this.#wake();
+  }
+
+  /** Begins nothing more. */
+  close(): void {
+    this.#state = 'closed';
+    this.stop();
+  }
+
+  #hasWork(): boolean {
+    return this.#queue.length > 0 || (this.#fromJournal && !this.#leavesJournal());
+  }
+
+  /** Whether what is parked is for the next run to deliver. */
+  #leavesJournal(): boolean {
+    const { once, retry } = this.#options;
+    const ended = this.#state === 'ended';
+    if (this.#stopped || (ended && !once)) return true;
+    return ended && this.#breaker.isOpen && this.#breaker.outageMs >= retry.giveUpAfterMs;
+  }
+
+  async #work(): Promise<void> {
+    const { maxBatch, retry } = this.#options;
+    if (this.#breaker.isOpen) {
+      const patience = this.#state === 'ended' ? retry.giveUpAfterMs - this.#breaker.outageMs : Infinity;
+      const wait = Math.min(this.#breaker.waitMs, patience);
+      if (wait > 0) {
+        await this.#sleep(wait);
+        return;
+      }
+    }
+    // A sink that is down is tried with one frame: one that it cannot take is found out among others.
+    const most = this.#breaker.isOpen ? 1 : maxBatch;
+    if (!this.#fromJournal) {
+      await this.#deliver(this.#queue.take(most));
+      return;
+    }
+    const waiting = await this.#spill.take(most);
+    if (waiting.length > 0) await this.#deliver(waiting);
+    else if (this.#entering > 0) await this.#sleep(1000);
+    else this.#fromJournal = false;
+  }
+
+  async #deliver(items: readonly Item[]): Promise<void> {
+    const left = new Set(items);
+    const write = (group: readonly Item[]): Promise<void> =>
+      this.#sink.write(group.map(({ frame }) => frame));
+    for await (const { items: group, thrown } of apart(items, write)) {
+      if (this.#state === 'closed') return;
+      if (isFatal(thrown)) throw thrown;
+      const refused = thrown !== undefined && this.#isRefused(group, thrown);
+      if (thrown !== undefined && !refused) {
+        this.#goDown(thrown);
+        await this.#setBack(group, [...left]);
+        return;
+      }
+      for (const item of group) left.delete(item);
+      if (thrown === undefined) this.#strikes.success();
+      // A sink that rejects a film is reachable; one that has failed on it too often may not be.
+      if (thrown === undefined || isRejection(thrown)) this.#comeUp();
+      await Promise.all(group.map((item) => this.#settle(item, thrown)));
+    }
+  }
+
+  /** Whether the sink will not take the frame: it says so, or has failed on it too often. Of a group it is not known. */
+  #isRefused([only, ...others]: readonly Item[], thrown: unknown): boolean {
+    if (isRejection(thrown)) return true;
+    if (only === undefined || others.length > 0) return false;
+    return (
+      this.#strikes.strike(only.frame.id, errorKind(thrown) === 'outage') >= this.#options.retry.attempts
+    );
+  }
+
+  #goDown(thrown: unknown): void {
+    const { id, log, onOutage } = this.#options;
+    const message = messageOf(thrown);
+    if (!this.#breaker.isOpen) {
+      log.warn({ sink: id }, `the sink is down, films wait for it in the journal: ${message}`);
+      onOutage?.({ since: new Date(), message });
+    }
+    // Perhaps that of another copy of the class.
+    this.#breaker.open(errorKind(thrown) === 'outage' ? (thrown as Partial<Unavailable>).retryAfterMs : 0);
+  }
+
+  #comeUp(): void {
+    if (!this.#breaker.isOpen) return;
+    const { id, log, onOutage } = this.#options;
+    this.#breaker.close();
+    this.#spill.rewind();
+    log.info({ sink: id }, 'the sink is up again');
+    onOutage?.(null);
+  }
+
+  /** From here on the sink is served from the journal; behind an item that it has failed on alone. */
+  async #setBack([failed, ...others]: readonly Item[], items: readonly Item[]): Promise<void> {
+    this.#fromJournal = true;
+    if (failed !== undefined && 'row' in failed && others.length === 0) this.#spill.passOver(failed);
+    const fresh = items.filter((item): item is Fresh => 'answer' in item);
+    await Promise.all(
+      [...fresh, ...this.#queue.take()].map(async (item) => {
+        try {
+          if (!item.parked) await this.#spill.put(item.frame);
+          item.answer({ kind: 'park' });
+        } catch (thrown) {
+          item.answer({ kind: 'refuse', thrown });
+        }
+      }),
+    );
+  }
+
+  async #settle(item: Item, thrown: unknown): Promise<void> {
+    const { id, journal, confirms, onError, onLate, log } = this.#options;
+    this.#strikes.forget(item.frame.id);
+    let refused = thrown;
+    if (thrown !== undefined && onError !== 'deadLetter') {
+      const message = `the sink refused a film: ${messageOf(thrown)}`;
+      if (onError === 'stop') throw new RxrayError('RUN_STOPPED', message, { component: id, cause: thrown });
+      log.warn({ sink: id, frame: item.frame.id }, message);
+      refused = undefined;
+    }
+    if ('row' in item) {
+      await onLate(item.film, item.frame, refused);
+      return;
+    }
+    // Whoever waits for the film's own record hears of a journal that cannot be written.
+    if (confirms && refused === undefined) journal.confirm(item.frame.id, id).catch(() => undefined);
+    item.answer(refused === undefined ? { kind: 'confirm' } : { kind: 'refuse', thrown: refused });
+  }
+
+  /** Until something happens, or `ms` milliseconds are over. */
+  #sleep(ms?: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = ms === undefined ? undefined : setTimeout(resolve, Math.min(ms, LONGEST_TIMER_MS));
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+}
+
+/** Whether the sink says that it will never take the frame. */
+function isRejection(thrown: unknown): boolean {
+  const kind = errorKind(thrown);
+  return kind !== undefined && kind !== 'outage';
+}

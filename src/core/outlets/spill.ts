@@ -1,0 +1,50 @@
+import { deserialize, serialize } from 'node:v8';
+import type { Frame } from '../frame.js';
+import type { Journal } from '../journal/journal.js';
+import type { FilmFile } from '../journal/protocol.js';
+
+/** A frame that waits in the journal. */
+export interface Spilled {
+  readonly frame: Frame;
+  readonly film: FilmFile;
+  readonly row: number;
+}
+
+/**
+ * The frames of one sink that wait in the journal, oldest first. Frames that the sink has failed on are passed over for
+ * those behind them, so that one that it cannot take holds nothing up.
+ */
+export class Spill {
+  /** The row behind which the next group begins. */
+  #cursor = 0;
+
+  constructor(
+    private readonly sink: string,
+    private readonly journal: Pick<Journal, 'park' | 'parked'>,
+  ) {}
+
+  /** Keeps a frame; resolves when it is on the disk. */
+  put(frame: Frame): Promise<void> {
+    return this.journal.park(frame.id, this.sink, serialize(frame));
+  }
+
+  /** The next frames, at most `limit`. After the last, those that were passed over; none when nothing waits. */
+  async take(limit: number): Promise<Spilled[]> {
+    for (;;) {
+      const rows = await this.journal.parked(this.sink, this.#cursor, limit);
+      if (rows.length > 0 || this.#cursor === 0) {
+        return rows.map(({ row, film, frame }) => ({ row, film, frame: deserialize(frame) as Frame }));
+      }
+      this.#cursor = 0;
+    }
+  }
+
+  passOver({ row }: Spilled): void {
+    this.#cursor = Math.max(this.#cursor, row);
+  }
+
+  /** Begins again with the oldest: what was passed over has waited longest. */
+  rewind(): void {
+    this.#cursor = 0;
+  }
+}
