@@ -43,11 +43,14 @@ export async function fateTables(): Promise<string> {
   const deliveries = DELIVERIES.map((now) => [
     now,
     ...(Object.keys(SINK_EVENTS) as SinkEvent['kind'][]).map((kind) => {
-      const fate = next({ ...ADMITTED, sinks: now === 'open' ? {} : { [sink]: now } }, {
-        kind,
-        sink,
-        code,
-      });
+      const fate = next(
+        { ...ADMITTED, sinks: now === 'open' ? {} : { [sink]: now } },
+        {
+          kind,
+          sink,
+          code,
+        },
+      );
       return fate.sinks[sink] ?? 'open';
     }),
   ]);
