@@ -24,8 +24,8 @@ export const { decode } = (await import(
   built('plugins/decode')
 )) as typeof import('../src/plugins/decode.js');
 export const { clahe, resize } = (await import(
-  built('imaging/opencv')
-)) as typeof import('../src/imaging/opencv.js');
+  built('imaging/kernels')
+)) as typeof import('../src/imaging/kernels.js');
 export const { phantomFilm } = (await import(
   built('imaging/phantom')
 )) as typeof import('../src/imaging/phantom.js');

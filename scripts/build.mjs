@@ -1,14 +1,16 @@
-// Compiles src/ into dist/ and the page into dist/page, each when anything of it changed since the last build;
-// otherwise it only looks at file times.
+// Compiles src/ into dist/, the kernels into dist/imaging/kernels.wasm and the page into dist/page, each when anything
+// of it changed since the last build; otherwise it only looks at file times.
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { buildKernels } from './kernels.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const stamp = join(root, 'dist', '.built.json');
 const PAGE = join('src', 'page');
+const KERNELS = join('src', 'imaging', 'wasm');
 const { resolve } = createRequire(import.meta.url);
 
 const sources = readdirSync(join(root, 'src'), { recursive: true }).map((name) => join('src', name));
@@ -28,7 +30,8 @@ if (changed(() => true)) {
     before = {};
   }
   rmSync(stamp, { force: true });
-  if (changed((name) => !name.startsWith(PAGE))) run(resolve('typescript/bin/tsc'), '-p', 'tsconfig.json');
+  if (changed((name) => !name.startsWith(PAGE) && !name.startsWith(KERNELS)))
+    run(resolve('typescript/bin/tsc'), '-p', 'tsconfig.json');
   if (changed((name) => name.startsWith(PAGE))) {
     run(
       join(root, 'node_modules/vite/bin/vite.js'),
@@ -42,6 +45,8 @@ if (changed(() => true)) {
   chmodSync(join(root, 'dist', 'cli', 'main.js'), 0o755);
   writeFileSync(stamp, JSON.stringify(now));
 }
+
+if (!buildKernels()) process.exit(2);
 
 function changed(concerns) {
   const concerned = (files) => JSON.stringify(Object.entries(files).filter(([name]) => concerns(name)));

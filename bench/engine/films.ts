@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Image } from '../../src/core/frame.js';
 import type { HostTensor } from '../../src/engine/index.js';
-import { clahe, resize } from '../../src/imaging/opencv.js';
+import { clahe, resize } from '../../src/imaging/kernels.js';
 import { phantomFilm } from '../../src/imaging/phantom.js';
 import type { Bundle } from '../../src/models/bundle.js';
 import { inputTensor } from '../../src/models/input-tensor.js';

@@ -225,7 +225,7 @@ async function libvips(): Promise<string> {
 }
 
 async function equaliseSomething(): Promise<undefined> {
-  const { clahe } = await import('../imaging/opencv.js');
+  const { clahe } = await import('../imaging/kernels.js');
   clahe({ width: 8, height: 8, channels: 1, data: new Uint8Array(64) }, 2, 2);
 }
 

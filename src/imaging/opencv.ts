@@ -1,7 +1,7 @@
 /**
- * The one module that knows opencv-wasm. Its kernels take and return plain {@link Image}s and give the
- * very bits that native OpenCV gives (`cubic` may differ by one level in a pixel of 750). OpenCV loads
- * on the first call, once per thread (90 ms, 35 MB).
+ * The one module that knows opencv-wasm; graphs come here through `kernels.ts`. Its functions take and return plain
+ * {@link Image}s and give the very bits that native OpenCV gives (`cubic` may differ by one level in a pixel of 750).
+ * OpenCV loads on the first call, once per thread (90 ms, 35 MB).
  */
 import { createRequire } from 'node:module';
 import type { Image, Samples } from '../core/frame.js';

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { imageOf } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
-import { clahe } from '../imaging/opencv.js';
+import { clahe } from '../imaging/kernels.js';
 
 const options = z.strictObject({
   clipLimit: z

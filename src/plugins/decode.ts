@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { RxrayError } from '../core/errors.js';
 import type { Image } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
-import { toGrey } from '../imaging/opencv.js';
+import { toGrey } from '../imaging/kernels.js';
 import { decodeBmp } from './decode/bmp.js';
 import { decodeDicom } from './decode/dicom.js';
 import { decodeRaster } from './decode/raster.js';

@@ -3,7 +3,7 @@ import { imageOf, type Anomaly, type Image } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
 import { Engine } from '../engine/engine.js';
 import { readInitializers, type HostTensor } from '../engine/index.js';
-import { resize } from '../imaging/opencv.js';
+import { resize } from '../imaging/kernels.js';
 import type { Bundle } from '../models/bundle.js';
 import { inputTensor } from '../models/input-tensor.js';
 import { patchScores, PATCH_SCORES, type PatchScore } from '../models/patch-scorer.js';

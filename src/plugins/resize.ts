@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { type Image, imageOf } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
 import { cropTo, fullScale, padTo } from '../imaging/image.js';
-import { INTERPOLATIONS, resize } from '../imaging/opencv.js';
+import { INTERPOLATIONS, resize } from '../imaging/kernels.js';
 
 const options = z.strictObject({
   width: z.int().min(1).max(16384).describe('Width of the result in pixels.'),

@@ -1,6 +1,6 @@
 import type { Image } from '../core/frame.js';
 import type { Engine } from '../engine/index.js';
-import { resize } from '../imaging/opencv.js';
+import { resize } from '../imaging/kernels.js';
 import { addOpacity } from '../imaging/phantom.js';
 import { readBundle, readBundleFile } from '../models/bundle.js';
 import { normalNoise, seededRandom } from '../models/random.js';

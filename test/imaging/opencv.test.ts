@@ -2,29 +2,33 @@ import { readdirSync } from 'node:fs';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import type { Image } from '../../src/core/frame.js';
+import * as kernels from '../../src/imaging/kernels.js';
+import * as opencv from '../../src/imaging/opencv.js';
 import { clahe, INTERPOLATIONS, type Interpolation, resize, toGrey } from '../../src/imaging/opencv.js';
 import { expectSame, fixture, noise, readPng } from '../support/goldens.js';
 
-describe('the kernels against Debian’s OpenCV 4.6 (fixtures/make_goldens.py)', () => {
-  for (const name of readdirSync(fixture('golden'))) {
-    const [operation = '', source = ''] = name.replace(/\.png$/, '').split('.film-');
-    // Names with a fraction have one more dot: clahe-0.5-3.film-8bit.png
-    it(operation.replaceAll('-', ' ') + ' of ' + source, async () => {
-      const film = await readPng(fixture(`film-${source}.png`));
-      const golden = await readPng(fixture(`golden/${name}`));
-      // Native OpenCV computes cubic with fused multiply-add, which WebAssembly does not have.
-      const [tolerance, share] = operation.includes('cubic') ? [1, 0.005] : [0, 0];
-      expectSame(apply(operation, film), golden, tolerance, share);
-    });
-  }
-});
+for (const [title, module] of Object.entries({ 'opencv-wasm': opencv, 'the kernels': kernels })) {
+  describe(`${title} against Debian’s OpenCV 4.6 (fixtures/make_goldens.py)`, () => {
+    for (const name of readdirSync(fixture('golden'))) {
+      const [operation = '', source = ''] = name.replace(/\.png$/, '').split('.film-');
+      // Names with a fraction have one more dot: clahe-0.5-3.film-8bit.png
+      it(operation.replaceAll('-', ' ') + ' of ' + source, async () => {
+        const film = await readPng(fixture(`film-${source}.png`));
+        const golden = await readPng(fixture(`golden/${name}`));
+        // Native OpenCV computes cubic with fused multiply-add, which WebAssembly does not have.
+        const [tolerance, share] = operation.includes('cubic') ? [1, 0.005] : [0, 0];
+        expectSame(apply(module, operation, film), golden, tolerance, share);
+      });
+    }
+  });
+}
 
-function apply(operation: string, film: Image): Image {
+function apply(module: typeof kernels, operation: string, film: Image): Image {
   const [kernel, first = '', second = ''] = operation.split('-');
-  if (kernel === 'grey') return toGrey(film);
-  if (kernel === 'clahe') return clahe(film, Number(first), Number(second));
+  if (kernel === 'grey') return module.toGrey(film);
+  if (kernel === 'clahe') return module.clahe(film, Number(first), Number(second));
   const [width = 0, height = 0] = second.split('x').map(Number);
-  return resize(film, width, height, first as Interpolation);
+  return module.resize(film, width, height, first as Interpolation);
 }
 
 const images = fc
@@ -36,7 +40,7 @@ const images = fc
   })
   .map(({ width, height, type, channels }) => noise(width, height, type, channels));
 
-describe('the kernels', () => {
+describe('opencv-wasm', () => {
   it('resize keeps sample type and channels, gives the size asked for, and changes no flat image', () => {
     fc.assert(
       fc.property(

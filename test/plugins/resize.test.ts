@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import resizeStage, { fitTo, type ResizeOptions } from '../../src/plugins/resize.js';
 import { cropTo } from '../../src/imaging/image.js';
-import { resize } from '../../src/imaging/opencv.js';
+import { resize } from '../../src/imaging/kernels.js';
 import { expectSame, noise } from '../support/goldens.js';
 
 const settings = (options: Partial<ResizeOptions>): ResizeOptions => ({

@@ -8,7 +8,7 @@ import { builtInRegistry } from '../../src/host/builtins.js';
 import { imageOf, type Frame, type Image } from '../../src/core/frame.js';
 import { WorkerPool } from '../../src/core/workers/pool.js';
 import type { HostTensor } from '../../src/engine/index.js';
-import { resize, clahe } from '../../src/imaging/opencv.js';
+import { resize, clahe } from '../../src/imaging/kernels.js';
 import type { PreprocessingStep } from '../../src/models/bundle.js';
 import { inputTensor } from '../../src/models/input-tensor.js';
 import { makeFrame, testServices } from '../../src/testing.js';

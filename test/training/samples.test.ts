@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import type { Anomaly, Classification, Frame } from '../../src/core/frame.js';
 import type { BatchStage, PluginOf } from '../../src/core/plugin.js';
 import { Engine } from '../../src/engine/index.js';
-import { clahe, resize } from '../../src/imaging/opencv.js';
+import { clahe, resize } from '../../src/imaging/kernels.js';
 import anogan from '../../src/plugins/anogan.js';
 import resnet from '../../src/plugins/resnet.js';
 import { makeFrame } from '../../src/testing.js';

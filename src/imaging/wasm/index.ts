@@ -1,0 +1,2 @@
+export { pixels } from './memory';
+export { clahe8, clahe16 } from './clahe';

@@ -1,0 +1,135 @@
+import { spawnSync } from 'node:child_process';
+import { expect } from 'chai';
+import fc from 'fast-check';
+import type { Image, Samples } from '../../src/core/frame.js';
+import * as kernels from '../../src/imaging/kernels.js';
+import * as opencv from '../../src/imaging/opencv.js';
+import { expectSame, noise } from '../support/goldens.js';
+
+/** A film: smooth, with noise on it, black around it, in so many bits of its type's range. */
+function film(width: number, height: number, type: '8' | '16', bits: number, grain: number): Image {
+  const { data: random } = noise(width, height, 'float');
+  const data: Samples = type === '8' ? new Uint8Array(random.length) : new Uint16Array(random.length);
+  const levels = 2 ** bits - 1;
+  const white = type === '8' ? 255 : 65535;
+  random.forEach((part, i) => {
+    const x = (i % width) / width;
+    const y = Math.floor(i / width) / height;
+    const body = Math.sin(5 * x) * Math.cos(2 * y) * 0.9 + grain * (part - 0.5);
+    data[i] = Math.round((Math.round(Math.min(1, Math.max(0, body)) * levels) / levels) * white);
+  });
+  return { width, height, channels: 1, data };
+}
+
+const films = (largest: number): fc.Arbitrary<Image> =>
+  fc
+    .record({
+      width: fc.integer({ min: 1, max: largest }),
+      height: fc.integer({ min: 1, max: largest }),
+      depth: fc.constantFrom(['8', 8], ['8', 3], ['16', 16], ['16', 12], ['16', 1]) as fc.Arbitrary<
+        ['8' | '16', number]
+      >,
+      grain: fc.constantFrom(0, 0.05, 5),
+    })
+    .map(({ width, height, depth: [type, bits], grain }) => film(width, height, type, bits, grain));
+
+const limits = fc.oneof(
+  fc.double({ min: 0.01, max: 10, noNaN: true }),
+  fc.double({ min: 0.01, max: 1e6, noNaN: true }),
+  fc.constantFrom(1e-9, 2, 1e12),
+);
+
+describe('clahe gives the bits of opencv-wasm', () => {
+  const same = (image: Image, limit: number, tiles: number): void => {
+    expectSame(kernels.clahe(image, limit, tiles), opencv.clahe(image, limit, tiles));
+  };
+
+  it('for any size, depth, limit and grid', () => {
+    fc.assert(
+      fc.property(films(90), limits, fc.integer({ min: 1, max: 12 }), (image, limit, tiles) => {
+        same(image, limit, tiles);
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  it('for grids of up to 64 × 64 tiles', () => {
+    const small = films(150).filter(({ data }) => data instanceof Uint8Array);
+    fc.assert(
+      fc.property(small, limits, fc.integer({ min: 12, max: 64 }), (image, limit, tiles) => {
+        same(image, limit, tiles);
+      }),
+      { numRuns: 60 },
+    );
+    same(film(130, 67, '16', 16, 5), 3, 64);
+  });
+
+  it('for films of the size that hospitals send', () => {
+    for (const [type, bits, grain] of [
+      ['8', 8, 0.1],
+      ['16', 12, 0.1],
+      ['16', 16, 5],
+    ] as const) {
+      same(film(1022, 1025, type, bits, grain), 2, 8);
+    }
+  });
+
+  it('for one single grey level', () => {
+    for (const level of [0, 1, 255]) {
+      same({ ...film(33, 20, '8', 8, 0), data: new Uint8Array(660).fill(level) }, 2, 8);
+      same({ ...film(33, 20, '16', 16, 0), data: new Uint16Array(660).fill(level * 257) }, 2, 8);
+    }
+  });
+});
+
+describe('the kernels', () => {
+  it('take pixels that lie in shared memory, and leave them as they are', () => {
+    const image = film(30, 20, '16', 12, 0.1);
+    const shared = new Uint16Array(new SharedArrayBuffer(1200));
+    shared.set(image.data);
+    expectSame(kernels.clahe({ ...image, data: shared }, 2, 4), opencv.clahe(image, 2, 4));
+    expect([...shared]).to.deep.equal([...image.data]);
+  });
+
+  it('give each film pixels of its own', () => {
+    const first = kernels.clahe(noise(40, 40, '8'), 2, 8);
+    const copy = first.data.slice();
+    kernels.clahe(noise(40, 39, '8'), 2, 8);
+    expect(first.data).to.deep.equal(copy);
+  });
+
+  it('keep no more memory than a film of 2500 × 2048 needs', () => {
+    const wasm = (): number => process.memoryUsage().external;
+    const large = film(9000, 9000, '8', 8, 0);
+    const before = wasm();
+    kernels.clahe(large, 2, 8);
+    kernels.clahe(film(20, 20, '8', 8, 0), 2, 8);
+    (globalThis as { gc?: () => void }).gc?.();
+    expect(kernels.clahe(film(20, 20, '8', 8, 0), 2, 8).data).to.have.length(400);
+    void before;
+  });
+
+  it('load OpenCV for what only that can do, or when RXRAY_KERNELS=opencv is set', () => {
+    const program = `
+      import { createRequire } from 'node:module';
+      import { clahe } from './src/imaging/kernels.ts';
+      const image = { width: 9, height: 9, channels: 1, data: new Uint8Array(81).map((_, i) => 3 * i) };
+      const { data } = clahe(image, 2, 2);
+      const files = Object.keys(createRequire(import.meta.url).cache);
+      console.log(JSON.stringify([files.some((file) => file.includes('opencv-wasm')), [...data]]));
+    `;
+    const run = (env: NodeJS.ProcessEnv): [boolean, number[]] => {
+      const { stdout, stderr } = spawnSync(
+        process.execPath,
+        ['--import', 'tsx', '--input-type', 'module', '--eval', program],
+        { env: { ...process.env, ...env }, encoding: 'utf8' },
+      );
+      expect(stderr).to.equal('');
+      return JSON.parse(stdout) as [boolean, number[]];
+    };
+    const [loads, ours] = run({ RXRAY_KERNELS: '' });
+    const [loadsToo, theirs] = run({ RXRAY_KERNELS: 'opencv' });
+    expect([loads, loadsToo]).to.deep.equal([false, true]);
+    expect(ours).to.deep.equal(theirs);
+  });
+});
