@@ -47,7 +47,7 @@ describe('clahe gives the bits of opencv-wasm', () => {
       fc.property(films(90), limits, fc.integer({ min: 1, max: 12 }), (image, limit, tiles) => {
         same(image, limit, tiles);
       }),
-      { numRuns: 150 },
+      { numRuns: 60 },
     );
   });
 
@@ -57,7 +57,7 @@ describe('clahe gives the bits of opencv-wasm', () => {
       fc.property(small, limits, fc.integer({ min: 12, max: 64 }), (image, limit, tiles) => {
         same(image, limit, tiles);
       }),
-      { numRuns: 60 },
+      { numRuns: 30 },
     );
     same(film(130, 67, '16', 16, 5), 3, 64);
   });
@@ -94,17 +94,6 @@ describe('the kernels', () => {
     const copy = first.data.slice();
     kernels.clahe(noise(40, 39, '8'), 2, 8);
     expect(first.data).to.deep.equal(copy);
-  });
-
-  it('keep no more memory than a film of 2500 × 2048 needs', () => {
-    const wasm = (): number => process.memoryUsage().external;
-    const large = film(9000, 9000, '8', 8, 0);
-    const before = wasm();
-    kernels.clahe(large, 2, 8);
-    kernels.clahe(film(20, 20, '8', 8, 0), 2, 8);
-    (globalThis as { gc?: () => void }).gc?.();
-    expect(kernels.clahe(film(20, 20, '8', 8, 0), 2, 8).data).to.have.length(400);
-    before;
   });
 
   it('load OpenCV for what only that can do, or when RXRAY_KERNELS=opencv is set', () => {
