@@ -284,6 +284,12 @@ describe('decode: bad files', () => {
     expect(await failure(Buffer.alloc(1001), { maxBytes: 1000 })).to.match(/^FRAME_TOO_LARGE .*1001 bytes/);
   });
 
+  it('says what is wrong with the header of a PNG', async () => {
+    const bytes = Buffer.from(blackPng(8, 8));
+    bytes[24] = 3;
+    expect(await failure(bytes)).to.match(/^FRAME_DAMAGED the PNG file .*3 bits a sample/);
+  });
+
   it('refuses floating-point TIFF', async () => {
     expect(await failure(floatTiff())).to.match(/^FRAME_UNSUPPORTED .*float/);
   });

@@ -97,10 +97,10 @@ function checkCoding(bits: number, compression: number, os2: boolean): void {
   };
   const known = depths[compression];
   if (known === undefined) {
-    const names = os2 ? ['Huffman', 'run lengths of 24 bits'] : ['', 'JPEG', 'PNG'];
+    const names = os2 ? ['Huffman', 'run lengths of 24 bits'] : ['bit fields', 'JPEG', 'PNG'];
     throw unsupported(
       'BMP',
-      `has the compression ${compression} (${names[compression - 3] || 'not known here'})`,
+      `has the compression ${compression} (${names[compression - 3] ?? 'not known here'})`,
     );
   }
   if (!known.includes(bits))

@@ -10,6 +10,7 @@ import { checkSize, damaged, unsupported, type Decoded, type Limits } from './de
  * colour profiles are ignored, because the grey levels of a film are data.
  */
 export async function decodeRaster(bytes: Buffer, limits: Limits): Promise<Decoded> {
+  checkPngHeader(bytes);
   const sharp = await loadSharp();
   let header: Metadata;
   try {
@@ -82,6 +83,32 @@ function failure(bytes: Buffer, cause: unknown): RxrayError {
   return LACKING.test(reason)
     ? unsupported(format, `uses a feature (${reason})`, cause)
     : damaged(format, reason, cause);
+}
+
+/** Bits a sample that PNG allows, by colour type (PNG 3, table 12). */
+const PNG_DEPTHS: Readonly<Record<number, readonly number[]>> = {
+  0: [1, 2, 4, 8, 16],
+  2: [8, 16],
+  3: [1, 2, 4, 8],
+  4: [8, 16],
+  6: [8, 16],
+};
+
+/** Of a bad PNG header libvips does not say what is wrong with it. */
+function checkPngHeader(bytes: Buffer): void {
+  if (bytes[0] !== 0x89 || bytes.length < 29) return;
+  if (bytes.toString('latin1', 12, 16) !== 'IHDR') throw damaged('PNG', 'it does not begin with a header');
+  const [depth = 0, type = 0, compression, filter, interlace = 0] = bytes.subarray(24, 29);
+  if (bytes.readUInt32BE(16) === 0 || bytes.readUInt32BE(20) === 0) throw damaged('PNG', 'it has no pixels');
+  if (PNG_DEPTHS[type]?.includes(depth) !== true) {
+    throw damaged('PNG', `it has ${depth} bits a sample with colour type ${type}, which PNG does not have`);
+  }
+  if (compression !== 0 || filter !== 0 || interlace > 1) {
+    throw damaged(
+      'PNG',
+      `its header has the methods ${String(compression)}, ${String(filter)} and ${interlace}`,
+    );
+  }
 }
 
 /** The format as its users spell it. */

@@ -16,15 +16,12 @@ const OTHERS: Readonly<Record<number, string>> = {
   34892: 'linear raw',
 };
 
-const SAMPLE_FORMATS = [
-  '',
-  'unsigned integers',
-  'signed integers',
-  'floating point',
-  '',
-  'complex',
-  'complex',
-];
+const SAMPLE_FORMATS: Readonly<Record<number, string>> = {
+  2: 'signed integers',
+  3: 'floating point',
+  5: 'complex integers',
+  6: 'complex numbers',
+};
 
 /** A strip or a tile: where its bytes are, and where its pixels belong. */
 export interface Segment {
@@ -84,7 +81,7 @@ export function readLayout(directory: Directory, size: number): Layout {
   const bits = commonValue(numbers('BitsPerSample') ?? [1], 'bits a sample');
   const format = commonValue(numbers('SampleFormat') ?? [1], 'sample formats');
   if (format !== 1 && format !== 4) {
-    const name = SAMPLE_FORMATS[format] || `sample format ${format}`;
+    const name = SAMPLE_FORMATS[format] ?? `sample format ${format}`;
     throw unsupported('TIFF', `has samples of ${bits} bits in ${name}`);
   }
   if (bits < 1) throw damaged('TIFF', 'BitsPerSample is 0');
