@@ -4,10 +4,10 @@ import type { Image } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
 import { toGrey } from '../imaging/kernels.js';
 import { decodeBmp } from './decode/bmp.js';
-import { decodeDicom } from './decode/dicom.js';
+import { decodeDicom, type DicomOptions, isDicom } from './decode/dicom.js';
 import { decodeRaster } from './decode/raster.js';
 import { decodeTiff } from './decode/tiff.js';
-import type { Decoded, Decoder } from './decode/decoder.js';
+import type { Decoded } from './decode/decoder.js';
 
 const options = z.strictObject({
   color: z
@@ -26,8 +26,29 @@ const options = z.strictObject({
     .positive()
     .default(512 * 1024 * 1024)
     .describe('Largest file in bytes; deflated DICOM files count unpacked.'),
+  voi: z
+    .union([
+      z.enum(['auto', 'none']),
+      z.strictObject({
+        center: z.number().describe('Middle of the window, in the values of the modality.'),
+        width: z.number().positive().describe('Width of the window.'),
+      }),
+      z.strictObject({
+        index: z.int().nonnegative().describe('Number of the VOI LUT or window in the file, from 0.'),
+      }),
+    ])
+    .default('auto')
+    .describe(
+      'Which grey levels of a DICOM image are shown. `auto`: the first VOI LUT, else the first window of the file, else the range of the data. `none`: the range of the data.',
+    ),
+  frames: z
+    .union([z.enum(['first', 'middle']), z.int().positive()])
+    .default('first')
+    .describe('Which frame of a DICOM file with several is taken; numbers count from 1.'),
 });
 export type DecodeOptions = z.output<typeof options>;
+/** What only some formats need may be left out. */
+export type DecodeSettings = Pick<DecodeOptions, 'color'> & DicomOptions;
 
 export default defineStage({
   name: 'decode',
@@ -59,7 +80,7 @@ export default defineStage({
  * FRAME_UNSUPPORTED. `meta`: `format, width, height, bits, pages?, warnings?`, and for DICOM `modality?,
  * photometricInterpretation, transferSyntax, viewPosition?, pixelSpacing?`.
  */
-export async function decode(encoded: Uint8Array, settings: DecodeOptions): Promise<Decoded> {
+export async function decode(encoded: Uint8Array, settings: DecodeSettings): Promise<Decoded> {
   if (encoded.byteLength === 0) throw new RxrayError('FRAME_EMPTY', 'the file is empty');
   if (encoded.byteLength > settings.maxBytes) {
     throw new RxrayError(
@@ -100,7 +121,7 @@ function isFlat({ data }: Image): boolean {
 }
 
 /** By the file's first bytes: names lie. */
-function decoderOf(bytes: Buffer): Decoder {
+function decoderOf(bytes: Buffer): (bytes: Buffer, settings: DecodeSettings) => Promise<Decoded> {
   const starts = (at: number, text: string) => bytes.toString('latin1', at, at + text.length) === text;
   if (starts(128, 'DICM')) return decodeDicom;
   if (starts(0, 'BM')) return decodeBmp;
@@ -113,6 +134,7 @@ function decoderOf(bytes: Buffer): Decoder {
   ) {
     return decodeRaster;
   }
+  if (isDicom(bytes)) return decodeDicom;
   throw new RxrayError(
     'FRAME_NOT_AN_IMAGE',
     'the file is none of PNG, JPEG, TIFF, WebP, GIF, BMP and DICOM, whatever its name says',

@@ -200,11 +200,58 @@ describe('decode: DICOM, against numpy and dcm2pnm (fixtures/make_dicom.py)', ()
     });
   }
 
-  it('names the transfer syntax that it cannot decode, and the lack of pixels', async () => {
-    expect(await failure(load('unsupported-rle'))).to.equal(
-      'FRAME_UNSUPPORTED the DICOM file has the transfer syntax 1.2.840.10008.1.2.5 (RLE Lossless), which is not supported',
+  it('decodes run lengths, without a meta header, and says what it cannot decode', async () => {
+    const { image } = await run(load('rle'));
+    const { image: plain } = await run(load('explicit-12bit-window'), { voi: 'none' });
+    expectSame(image, plain);
+    const bare = load('implicit-12bit-window');
+    const meta = 144 + bare.readUInt32LE(140);
+    expectSame((await run(bare.subarray(meta))).image, (await run(bare)).image);
+    const other = Buffer.from(load('rle'));
+    other.write('1.2.840.10008.1.2.4.999', other.indexOf('1.2.840.10008.1.2.5'));
+    expect(await failure(other)).to.match(/^FRAME_/);
+  });
+
+  it('tells missing pixels from objects that have none', async () => {
+    const film = load('no-pixels');
+    expect(await failure(film)).to.equal(
+      'FRAME_DAMAGED the DICOM file is truncated or damaged: its pixels are missing',
     );
-    expect(await failure(load('no-pixels'))).to.match(/^FRAME_UNSUPPORTED .*no integer pixels/);
+    const report = Buffer.from(film.toString('latin1').replaceAll('5.1.4.1.1.1\0', '5.1.4.1.1.88'), 'latin1');
+    expect(await failure(report)).to.match(/^FRAME_/);
+  });
+
+  it('takes the frame and the window that are asked for', async () => {
+    const first = (await run(load('multi-frame'))).image;
+    const { image: second, meta } = await run(load('multi-frame'), { frames: 2 });
+    const rows = Array.from({ length: 47 }, (_, y) => first.data.slice((46 - y) * 61, (47 - y) * 61));
+    expect([...second.data]).to.deep.equal(rows.flatMap((row) => [...row]));
+    expect(meta).to.include({ pages: 2, page: 2 });
+    expect((await run(load('multi-frame'), { frames: 'middle' })).meta.page).to.equal(1);
+    expect(await failure(load('multi-frame'), { frames: 3 })).to.match(/^FRAME_UNSUPPORTED .*2 frames/);
+    const window = { center: 2000, width: 2400 };
+    expectSame(
+      (await run(load('voi-lut'), { voi: window })).image,
+      (await run(load('explicit-12bit-window'))).image,
+    );
+    expectSame(
+      (await run(load('voi-lut'), { voi: { index: 1 } })).image,
+      (await run(load('explicit-12bit-window'))).image,
+    );
+  });
+
+  it('ignores numbers that are none, with a warning', async () => {
+    const bytes = Buffer.from(load('signed-rescale-window'));
+    bytes.write('abc', bytes.indexOf('1.5'));
+    const { image, meta } = await run(bytes);
+    expect(meta.warnings).to.deep.equal(['RescaleSlope is no number and was ignored']);
+    expect(Math.max(...image.data)).to.be.greaterThan(0);
+  });
+
+  it('keeps free text in coded attributes to itself', async () => {
+    const bytes = Buffer.from(load('explicit-12bit-window'));
+    bytes.write('DJ', bytes.indexOf('CR', bytes.indexOf('CS\x02\0')));
+    expect((await run(bytes)).meta).not.to.have.property('modality');
   });
 
   it('does not unpack a deflated file beyond the limit', async () => {
