@@ -1,13 +1,18 @@
 import { createRequire } from 'node:module';
-import { readFile } from 'node:fs/promises';
-import { basename, extname, resolve } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { isCancel, select, text } from '@clack/prompts';
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import { RxrayError } from '../core/errors.js';
-import type { Classification } from '../core/frame.js';
 import { Engine } from '../engine/index.js';
-import type { PreprocessingStep } from '../models/bundle.js';
-import { importClassifier, openOnnxClassifier, type OnnxInput } from '../training/import-classifier.js';
+import { INTERPOLATIONS, type Interpolation } from '../plugins/resize.js';
+import { ACTIVATIONS, type Activation, type PreprocessingStep } from '../models/bundle.js';
+import {
+  importClassifier,
+  meaningInWords,
+  openOnnxClassifier,
+  type OnnxInput,
+} from '../training/import-classifier.js';
+import { readLabels, usualHealthyLabels } from '../training/labels.js';
 import { requireBundlePlace } from '../training/write-bundle.js';
 import { builtInRegistry } from '../host/builtins.js';
 import { EXIT } from './exit.js';
@@ -25,6 +30,12 @@ interface Flags {
   readonly range?: number[];
   readonly mean?: number[];
   readonly std?: number[];
+  readonly activation?: Activation;
+  readonly multiLabel?: true;
+  readonly thresholds?: string;
+  readonly healthy?: string;
+  readonly output?: string;
+  readonly interpolation?: Interpolation;
   readonly preprocess?: string;
   readonly film?: string;
   readonly license: string;
@@ -35,7 +46,7 @@ interface Flags {
 const EXAMPLES = `
 Examples:
   $ rxray import resnet18.onnx --out models/mine --labels normal,opacity --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
-  $ rxray import xrv.onnx --out models/xrv --labels labels.txt --range=-1024,1024 --film film.png
+  $ rxray import xrv.onnx --out models/xrv --labels labels.txt --activation sigmoid --range=-1024,1024 --film film.png
   $ rxray import model.onnx --out models/mine          asks for what the file does not say, in a terminal
 
 The model answers for one film, the one of --film or a phantom, before you trust it: see that it is plausible.
@@ -46,13 +57,35 @@ export function importCommand(program: Command): void {
     .command('import')
     .argument('<model>', 'an ONNX classifier: an export of torchvision, timm, torchxrayvision, …')
     .requiredOption('--out <dir>', "the bundle's folder")
-    .option('--labels <names|file>', 'its classes in order: a,b,c, or a file with one a line')
+    .option('--labels <names|file>', 'its classes in order: a,b,c; a file with one a line; or JSON')
+    .addOption(
+      new Option(
+        '--activation <name>',
+        'what makes probabilities of its numbers: softmax (one label), sigmoid (findings that may occur together), none (they are probabilities) (default: as its graph and its answers show)',
+      ).choices(ACTIVATIONS),
+    )
+    .option('--multi-label', 'its labels are findings that may occur together')
+    .option(
+      '--thresholds <numbers>',
+      'from where on a finding is present: 0.4, or Effusion=0.3,Mass=0.6 (default: 0.5)',
+    )
+    .option(
+      '--healthy <labels>',
+      'which labels stand for a healthy film (default: one called "normal" or alike)',
+    )
+    .option('--output <name>', 'which of several outputs has the scores')
     .addOption(new Option('--layout <name>', 'order of its input').choices(['NHWC', 'NCHW']))
     .option('--size <pixels>', 'side of its input', (value) => numbers(1)(value)[0])
     .addOption(new Option('--channels <n>', 'of its input').choices(['1', '3']))
     .option('--range <low,high>', 'what black and white are before mean and std (default: 0,1)', numbers(2))
     .option('--mean <numbers>', 'in units of the range, one or one per channel (default: 0)', numbers(1, 3))
     .option('--std <numbers>', 'likewise (default: 1)', numbers(1, 3))
+    .addOption(
+      new Option(
+        '--interpolation <name>',
+        "how its maker resized films: pil-bilinear is torchvision's and timm's default (default: area)",
+      ).choices(INTERPOLATIONS),
+    )
     .option('--preprocess <file>', 'YAML list of the stages before it (default: decode, resize)')
     .option('--film <file>', 'a film to try it on (default: a phantom)')
     .option('--license <id>', 'of the weights (SPDX)', 'unknown')
@@ -71,28 +104,38 @@ async function importModel(model: string, flags: Flags): Promise<number> {
     const out = resolve(flags.out);
     await requireBundlePlace(out);
     const opened = await openOnnxClassifier(model, engine);
-    const known = await complete(flags, opened.input);
+    const known = await complete(flags, opened.images);
     if (known === undefined) return EXIT.usage;
     const { width, height } = known;
     const usual: PreprocessingStep[] = [
       { use: 'decode', with: {} },
-      { use: 'resize', with: { width, height } },
+      { use: 'resize', with: { width, height, interpolation: known.interpolation } },
     ];
     const chain = flags.preprocess === undefined ? usual : await chainFile(flags.preprocess);
     const { license, source, film } = flags;
-    const settings = { ...known, chain, license, source, name: basename(out) };
+    const { labels } = known;
+    const settings = {
+      ...known,
+      ...{ chain, license, source, name: basename(out), output: flags.output },
+      multiLabel: flags.multiLabel,
+      thresholds: thresholdsOf(flags.thresholds, labels),
+      healthy: healthyOf(flags.healthy, labels),
+    };
     const services = { registry: builtInRegistry(), engine, log: createLog(), rxray: version };
-    const { bundle, result } = await importClassifier(opened, settings, out, film, services);
-    const answer = result as Classification;
+    const { bundle, result, decided } = await importClassifier(opened, settings, out, film, services);
+    const { activation, multiLabel, healthy = [] } = bundle;
     if (flags.json) {
-      console.log(
-        JSON.stringify({ bundle: out, output: bundle.architecture.output, answer: answer.probabilities }),
-      );
+      const answer = result.probabilities;
+      console.log(JSON.stringify({ bundle: out, activation, multiLabel, decided, healthy, answer }));
       return EXIT.fine;
     }
-    const best = answer.topK.map(({ label, probability }) => `${label} ${(100 * probability).toFixed(1)} %`);
-    console.log(`${out}: the model answers with ${String(bundle.architecture.output)}.`);
-    console.log(`Of ${film ?? 'a phantom film'} it says: ${best.join(', ')}. Is that plausible?`);
+    const best = result.topK.map(({ label, probability }) => `${label} ${(100 * probability).toFixed(1)} %`);
+    console.log(`${out}: its numbers are read as ${meaningInWords(bundle)} (${decided}).`);
+    if (multiLabel !== true) {
+      const which = healthy.length === 0 ? 'no label stands' : `${healthy.join(', ')} stands`;
+      console.log(`${which} for a healthy film (--healthy).`);
+    }
+    console.log(`For ${film ?? 'a phantom film'} it gives: ${best.join(', ')}. Is that plausible?`);
     console.log('Not a medical device.');
     return EXIT.fine;
   } catch (error) {
@@ -122,9 +165,9 @@ async function complete(flags: Flags, input: OnnxInput) {
     (flags.channels === undefined ? undefined : (Number(flags.channels) as 1 | 3)) ??
     input.channels ??
     ((await ask('--channels', 'How many channels has its input, 1 or 3?', '3')) === '1' ? 1 : 3);
-  const labels = await labelsOf(
-    flags.labels ?? (await ask('--labels', 'Its classes in order?', 'normal,opacity')),
-  );
+  const given = flags.labels ?? (await ask('--labels', 'Its classes in order?', 'normal,opacity'));
+  const labels = given === undefined ? [] : await readLabels(given);
+  const activation = flags.activation ?? (interactive ? await askActivation() : undefined);
   const list = async (
     given: number[] | undefined,
     question: string,
@@ -134,14 +177,88 @@ async function complete(flags: Flags, input: OnnxInput) {
     const answer = await text({ message: question, placeholder: usual, defaultValue: usual });
     return isCancel(answer) ? usual.split(',').map(Number) : numbers(1, 3)(answer);
   };
-  const [low = 0, high = 1] = await list(flags.range, 'What are black and white?', '0,1');
+  const [low = 0, high = 1] = await list(
+    flags.range,
+    'What are black and white?',
+    input.bytes ? '0,255' : '0,1',
+  );
   const mean = await list(flags.mean, 'Mean that is taken off?', '0');
   const std = await list(flags.std, 'Standard deviation that is divided by?', '1');
   if (missing.length > 0 || layout === undefined || side === undefined) {
     process.stderr.write(`the model does not say everything: give ${missing.join(', ')}\n`);
     return undefined;
   }
-  return { ...side, layout, channels, labels, range: [low, high] as const, mean, std };
+  const interpolation =
+    flags.interpolation ??
+    (interactive && flags.preprocess === undefined ? await askInterpolation() : 'area');
+  return {
+    ...side,
+    layout,
+    channels,
+    labels,
+    activation,
+    interpolation,
+    range: [low, high] as const,
+    mean,
+    std,
+  };
+}
+
+async function askActivation(): Promise<Activation | undefined> {
+  const options = [
+    { value: undefined, label: 'see for yourself', hint: 'by its graph and its answers' },
+    { value: 'softmax' as const, label: 'softmax', hint: 'logits; one label a film' },
+    { value: 'sigmoid' as const, label: 'sigmoid', hint: 'logits; findings that may occur together' },
+    { value: 'none' as const, label: 'none', hint: 'they are probabilities' },
+  ];
+  const answer = await select<Activation | undefined>({
+    message: 'What makes probabilities of its numbers?',
+    options,
+  });
+  return isCancel(answer) ? undefined : answer;
+}
+
+async function askInterpolation(): Promise<Interpolation> {
+  const hints: Partial<Record<Interpolation, string>> = {
+    'pil-bilinear': 'torchvision, timm',
+    'pil-bicubic': 'timm, CLIP',
+    area: 'OpenCV, scikit-image',
+    linear: 'OpenCV, TensorFlow',
+  };
+  const options = INTERPOLATIONS.map((value) => ({ value, label: value, hint: hints[value] ?? '' }));
+  const answer = await select<Interpolation>({ message: 'How did its maker resize films?', options });
+  return isCancel(answer) ? 'area' : answer;
+}
+
+/** `0.4` for all labels, or `Effusion=0.3,Mass=0.6`. Throws `IMPORT_REFUSED`. */
+function thresholdsOf(
+  given: string | undefined,
+  labels: readonly string[],
+): Record<string, number> | undefined {
+  if (given === undefined) return undefined;
+  const pairs = given.includes('=')
+    ? given
+        .split(',')
+        .map((part) => [part.slice(0, part.lastIndexOf('=')), part.slice(part.lastIndexOf('=') + 1)])
+    : labels.map((label) => [label, given]);
+  return Object.fromEntries(
+    pairs.map(([name = '', text = '']) => {
+      const value = text.trim() === '' ? NaN : Number(text);
+      if (value >= 0 && value <= 1) return [labelNamed(name, labels), value];
+      throw new RxrayError('IMPORT_REFUSED', `expected a threshold from 0 to 1 for "${name}", got "${text}"`);
+    }),
+  );
+}
+
+function healthyOf(given: string | undefined, labels: readonly string[]): string[] {
+  if (given === undefined) return usualHealthyLabels(labels);
+  return given.trim() === '' ? [] : given.split(',').map((name) => labelNamed(name, labels));
+}
+
+function labelNamed(name: string, labels: readonly string[]): string {
+  const found = labels.find((label) => label.toLowerCase() === name.trim().toLowerCase());
+  if (found !== undefined) return found;
+  throw new RxrayError('IMPORT_REFUSED', `there is no label "${name.trim()}": they are ${labels.join(', ')}`);
 }
 
 async function askLayout(): Promise<'NHWC' | 'NCHW' | undefined> {
@@ -160,21 +277,6 @@ async function sideOf(
   if (width !== undefined && height !== undefined) return { width, height };
   const answer = Number(await ask('--size', 'How many pixels has a side of its input?', '224'));
   return answer > 0 ? { width: answer, height: answer } : undefined;
-}
-
-/** `a,b,c`, or a file with one label a line. */
-async function labelsOf(given: string | undefined): Promise<string[]> {
-  if (given === undefined) return [];
-  const list = extname(given) === '' || given.includes(',') ? given.split(',') : lines(given);
-  return (await list).map((label) => label.trim()).filter((label) => label !== '');
-}
-
-async function lines(path: string): Promise<string[]> {
-  try {
-    return (await readFile(path, 'utf8')).split('\n');
-  } catch (cause) {
-    throw new RxrayError('IMPORT_REFUSED', `the labels in ${path} cannot be read`, { cause });
-  }
 }
 
 function numbers(...counts: readonly number[]): (value: string) => number[] {

@@ -238,24 +238,23 @@ export function rowOf(film: Film): Row {
 }
 
 /**
- * The highest of what the models say: the percentile of an anomaly score, or the probability in per cent
- * that a classifier gives to everything but its label `normal`.
+ * The highest of what the models say: the percentile of an anomaly score, or a classifier's `suspicion` in per
+ * cent: the probability that the film is not healthy.
  */
 export function suspicionOf(results: Row['results']): number | null {
   const found = Object.values(results).flatMap((result) => {
-    const { percentile, probabilities } = (result ?? {}) as {
-      percentile?: unknown;
-      probabilities?: Record<string, unknown>;
-    };
-    const normal = probabilities?.['normal'];
+    const { percentile, suspicion } = (result ?? {}) as { percentile?: unknown; suspicion?: unknown };
     return [
       ...(typeof percentile === 'number' ? [percentile] : []),
-      ...(typeof normal === 'number' ? [100 * (1 - normal)] : []),
+      ...(typeof suspicion === 'number' ? [100 * suspicion] : []),
     ];
   });
   return found.length === 0 ? null : Math.max(...found);
 }
 
 function labelsOf({ results }: Row): unknown[] {
-  return Object.values(results).map((result) => (result as { label?: unknown } | null)?.label);
+  return Object.values(results).flatMap((result) => {
+    const { label, positives } = (result ?? {}) as { label?: unknown; positives?: unknown[] };
+    return positives ?? [label];
+  });
 }

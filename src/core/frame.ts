@@ -42,8 +42,12 @@ export interface Classification {
   readonly label: string;
   /** Its probability, 0–1. */
   readonly probability: number;
-  /** Softmax over all labels, in the bundle's order. Sums to 1. */
+  /** Of each label, 0–1, in the bundle's order. They sum to 1 unless `positives` is there. */
   readonly probabilities: Readonly<Record<string, number>>;
+  /** Multi-label models only: the findings at or above their threshold, in the bundle's order; often none or several. */
+  readonly positives?: readonly string[];
+  /** The probability that the film is not healthy, 0–1; null where the bundle names no healthy label. */
+  readonly suspicion?: number | null;
   /** The best `topK` labels, most probable first. */
   readonly topK: readonly { readonly label: string; readonly probability: number }[];
 }

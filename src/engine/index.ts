@@ -12,6 +12,15 @@ export {
   type HostTensor,
   type HostTensors,
 } from './host-tensor.js';
+export {
+  adaptClassifier,
+  embedExternalFiles,
+  externalFiles,
+  isConvertible,
+  lastOperators,
+  opsetOf,
+  type ValueInfo,
+} from './onnx-edit.js';
 export { readInitializers, readOnnx, writeOnnx, type OnnxContents } from './onnx.js';
 export { batchNormTraining, type BatchNormTraining } from './ops/batch-norm-training.js';
 export type { Device } from './protocol.js';

@@ -75,7 +75,7 @@ function graphProto(graph: Graph, storage: WeightStorage = 'single'): Uint8Array
   return w.finish();
 }
 
-function nodeProto(node: GraphNode): Uint8Array {
+export function nodeProto(node: GraphNode): Uint8Array {
   const w = new BinaryWriter();
   for (const input of node.inputs) w.tag(1, WireType.LengthDelimited).string(input);
   for (const output of node.outputs) w.tag(2, WireType.LengthDelimited).string(output);
@@ -136,7 +136,7 @@ function typedProto(
   return w.finish();
 }
 
-function valueInfoProto({ name, dtype, dims }: TensorInfo): Uint8Array {
+export function valueInfoProto({ name, dtype, dims }: TensorInfo): Uint8Array {
   const w = new BinaryWriter();
   w.tag(1, WireType.LengthDelimited).string(name);
   w.tag(2, WireType.LengthDelimited).fork().tag(1, WireType.LengthDelimited).fork();
@@ -231,7 +231,7 @@ export function readLayouts(metadata: Readonly<Record<string, string>>): Record<
   return text === undefined ? {} : (JSON.parse(text) as Record<string, number[]>);
 }
 
-function eachField(bytes: Uint8Array, handlers: Record<number, (reader: BinaryReader) => void>): void {
+export function eachField(bytes: Uint8Array, handlers: Record<number, (reader: BinaryReader) => void>): void {
   const reader = new BinaryReader(bytes);
   while (reader.pos < reader.len) {
     const [field, wireType] = reader.tag();

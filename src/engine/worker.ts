@@ -12,6 +12,7 @@ import {
   type HostTensors,
 } from './host-tensor.js';
 import { pick, sameOrder, identityOrder, type AxisOrder } from './layout.js';
+import { externalFiles } from './onnx-edit.js';
 import { readLayouts, readOnnx } from './onnx.js';
 import type { Envelope, Reply, Request, SessionDescription } from './protocol.js';
 import { NEXT } from './state-names.js';
@@ -76,6 +77,11 @@ async function load(request: Extract<Request, { type: 'load' }>): Promise<Sessio
   try {
     const bytes = typeof model === 'string' ? await readFile(model) : model;
     metadata = readOnnx(bytes, 'metadata').metadata;
+    // ONNX Runtime would look for them in the working directory, where a file of another model may have that name.
+    const [elsewhere] = typeof model === 'string' ? [] : externalFiles(bytes);
+    if (elsewhere !== undefined) {
+      throw new Error(`its weights are in another file, "${elsewhere}"; \`rxray import\` puts them into one`);
+    }
     const options: ort.InferenceSession.SessionOptions = {
       executionProviders: [device],
       intraOpNumThreads: threads,

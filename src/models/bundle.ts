@@ -23,6 +23,10 @@ export type StoredFile = z.output<typeof file>;
 /** How films are scored for anomaly: by an AnoGAN in one of three ways, or by a memory of patches. */
 export const ANOMALY_METHODS = ['search', 'encoder', 'refine', 'patchcore'] as const;
 
+/** What makes probabilities of a classifier's output. */
+export const ACTIVATIONS = ['softmax', 'sigmoid', 'none'] as const;
+export type Activation = (typeof ACTIVATIONS)[number];
+
 /**
  * `bundle.json`: everything that is needed to use a trained model as it was trained.
  *
@@ -48,7 +52,29 @@ export const bundleSchema = z.strictObject({
     std: z.array(z.number()).default([1]),
   }),
   preprocessing: z.array(step).describe('The stages before the model, as in the pipeline YAML.'),
-  labels: z.array(z.string()).default([]),
+  labels: z
+    .array(z.string().refine((label) => label.trim() !== '', 'expected a label, got a blank one'))
+    .refine((labels) => new Set(labels).size === labels.length, 'expected each label once')
+    .default([]),
+  activation: z
+    .enum(ACTIVATIONS)
+    .optional()
+    .describe(
+      'What makes probabilities of the numbers that a classifier gives: `softmax` over all labels, `sigmoid` of each, or `none`: ' +
+        'they are probabilities. Absent: `none` for an output named `probabilities`, else `softmax`.',
+    ),
+  multiLabel: z
+    .boolean()
+    .optional()
+    .describe('The labels are findings that may be present together: each has a probability of its own.'),
+  thresholds: z
+    .record(z.string(), z.number().min(0).max(1))
+    .optional()
+    .describe('Multi-label: the probability from which a label counts as present; 0.5 where none is given.'),
+  healthy: z
+    .array(z.string())
+    .optional()
+    .describe('The labels, or for an anomaly model the classes, that stand for a healthy film.'),
   files: z
     .record(z.string(), file)
     .describe('By role: `model`; or `search`, `features`, `generator`, `discriminator`, `encoder`.'),
@@ -105,6 +131,14 @@ export const bundleSchema = z.strictObject({
     .describe('Seed, epochs, schedule, augmentation: what repeats it.'),
 });
 export type Bundle = z.output<typeof bundleSchema>;
+
+/** The labels that stand for a healthy film; none where the bundle does not say. */
+export function healthyLabels({ healthy, calibration, training }: Omit<Bundle, 'files'>): readonly string[] {
+  if (healthy !== undefined) return healthy;
+  // Bundles of earlier versions say it in other places.
+  const normal = calibration?.binary?.normal ?? training['normal'];
+  return typeof normal === 'string' ? [normal] : [];
+}
 
 /** What is wrong with a bundle; the caller knows which entry of the graph wanted it. */
 export class BundleError extends Error {
@@ -183,7 +217,7 @@ export async function readBundleFile(dir: string, bundle: Bundle, role: string):
 }
 
 /** The bytes of a file; a pipe or a device is refused instead of waited for. */
-async function readRegularFile(path: string): Promise<Uint8Array> {
+export async function readRegularFile(path: string): Promise<Uint8Array> {
   const handle = await open(path, process.platform === 'win32' ? constants.O_RDONLY : constants.O_RDONLY | constants.O_NONBLOCK);
   try {
     if (!(await handle.stat()).isFile()) throw new Error('it is not a regular file');

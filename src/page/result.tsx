@@ -8,17 +8,24 @@ export const isAnomaly = (result: Result): result is Anomaly => result.kind === 
 export function verdictOf({ outcome, failure, results }: Row): string {
   if (outcome === 'failed') return failure?.message ?? 'failed';
   const labels = Object.values(results).filter(isClassification);
-  return labels.map(({ label, probability }) => `${label} ${percent(probability)}`).join(', ') || 'done';
+  return labels.map(answerOf).join(', ') || 'done';
 }
 
-/** One bar a class, the most probable first. */
+/** The label of a film, or its findings where there may be several. */
+function answerOf({ label, probability, positives, probabilities }: Classification): string {
+  if (positives === undefined) return `${label} ${percent(probability)}`;
+  const found = positives.map((finding) => `${finding} ${percent(probabilities[finding] ?? 0)}`);
+  return found.join(', ') || 'no finding';
+}
+
+/** One bar a class, the most probable first; findings above their threshold are marked. */
 export function ClassBars({ result }: { readonly result: Classification }) {
   const classes = Object.entries(result.probabilities).sort(([, a], [, b]) => b - a);
   return (
     <ul class="bars">
       {classes.map(([label, probability]) => (
         <li key={label}>
-          <span>{label}</span>
+          <span>{result.positives?.includes(label) === true ? <strong>{label}</strong> : label}</span>
           <meter min={0} max={1} value={probability} aria-label={label} />
           <span class="number">{percent(probability)}</span>
         </li>

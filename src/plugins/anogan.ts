@@ -18,6 +18,7 @@ import { inputTensor } from '../models/input-tensor.js';
 import { readBundle, type Bundle } from '../models/bundle.js';
 import { standingOf, type Reference } from '../models/reference.js';
 import { ANOMALY_COLUMNS } from './shared/anomaly.js';
+import { requireAnswer } from './shared/answer.js';
 import { RebuiltOnce } from './shared/rebuilt-once.js';
 import {
   lintBundle,
@@ -144,12 +145,14 @@ export default defineStage({
         const images = inputTensor(frames.map(imageOf), bundle.input);
         const scores = await networks.use((all) => scoreAnomalies(all, images, zDim, search));
         const area = bundle.input.width * bundle.input.height;
-        return scores.flatMap((score, i) => {
-          const frame = frames[i];
-          if (frame === undefined) return [];
+        return frames.map((frame, i) => {
+          const score = requireAnswer(scores[i], (each) => each.anomalyScore, {
+            model: bundle.name,
+            component: id,
+          });
           const film = (images.data as Float32Array).subarray(i * area, (i + 1) * area);
           const result = anomaly(score, film, bundle.input, reference);
-          return [{ ...frame, results: { ...frame.results, [id]: result } }];
+          return { ...frame, results: { ...frame.results, [id]: result } };
         });
       },
       dispose: () => networks.dispose(),

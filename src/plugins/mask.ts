@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { imageOf, type Image } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
-import { resize } from '../imaging/opencv.js';
+import { resize } from '../imaging/kernels.js';
 import { lungsOf } from './shared/lungs.js';
 
 const options = z.strictObject({

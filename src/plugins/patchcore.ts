@@ -9,6 +9,7 @@ import { inputTensor } from '../models/input-tensor.js';
 import { patchScores, PATCH_SCORES, type PatchScore } from '../models/patch-scorer.js';
 import { standingOf } from '../models/reference.js';
 import { ANOMALY_COLUMNS } from './shared/anomaly.js';
+import { requireAnswer } from './shared/answer.js';
 import { RebuiltOnce } from './shared/rebuilt-once.js';
 import {
   lintBundle,
@@ -51,10 +52,12 @@ export default defineStage({
         const images = inputTensor(frames.map(imageOf), opened.input);
         const distances = await network.use((current) => current.distances(images));
         const scores = patchScores(distances, memory, score);
-        return frames.flatMap((frame, i) => {
-          const found = scores[i];
-          if (found === undefined) return [];
-          return [{ ...frame, results: { ...frame.results, [id]: anomaly(found, opened) } }];
+        return frames.map((frame, i) => {
+          const found = requireAnswer(scores[i], (each) => each.anomalyScore, {
+            model: opened.name,
+            component: id,
+          });
+          return { ...frame, results: { ...frame.results, [id]: anomaly(found, opened) } };
         });
       },
       dispose: () => network.dispose(),

@@ -2,7 +2,11 @@ import { z } from 'zod';
 import { type Image, imageOf } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
 import { cropTo, fullScale, padTo } from '../imaging/image.js';
-import { INTERPOLATIONS, resize } from '../imaging/kernels.js';
+import { INTERPOLATIONS as OPENCV, resize as resizeAsOpenCv } from '../imaging/kernels.js';
+import { PIL_INTERPOLATIONS, resizeAsPil, type PilInterpolation } from '../imaging/pil.js';
+
+export const INTERPOLATIONS = [...OPENCV, ...PIL_INTERPOLATIONS] as const;
+export type Interpolation = (typeof INTERPOLATIONS)[number];
 
 const options = z.strictObject({
   width: z.int().min(1).max(16384).describe('Width of the result in pixels.'),
@@ -23,17 +27,21 @@ const options = z.strictObject({
     .enum(INTERPOLATIONS)
     .default('area')
     .describe(
-      "OpenCV's: `area` averages, best for shrinking; `linear`, `cubic` and `lanczos4` alias when they shrink much; `nearest` invents no grey level.",
+      "OpenCV's: `area` averages, best for shrinking; `linear`, `cubic` and `lanczos4` alias when they shrink much; `nearest` invents no grey level. Pillow's, for models from torchvision or timm: `pil-bilinear`, `pil-bicubic`.",
     ),
 });
 export type ResizeOptions = z.output<typeof options>;
 
 export default defineStage({
   name: 'resize',
-  summary: 'Brings every image to one size, as OpenCV does.',
+  summary: 'Brings every image to one size, as OpenCV or Pillow does.',
   options,
   examples: [
     { title: 'For a model', with: { width: 224, height: 224 } },
+    {
+      title: 'For a model that was trained with torchvision',
+      with: { width: 224, height: 224, interpolation: 'pil-bilinear' },
+    },
     { title: 'Proportions kept, padded with black', with: { width: 512, height: 512, fit: 'contain' } },
   ],
   create: (settings) => ({
@@ -57,4 +65,14 @@ export function fitTo(image: Image, { width, height, fit, background, interpolat
   const h = Math.max(1, Math.min(image.height, Math.round(height / scale)));
   const part = cropTo(image, { x: (image.width - w) >> 1, y: (image.height - h) >> 1, width: w, height: h });
   return resize(part, width, height, interpolation);
+}
+
+function resize(image: Image, width: number, height: number, interpolation: Interpolation): Image {
+  return isPil(interpolation)
+    ? resizeAsPil(image, width, height, interpolation)
+    : resizeAsOpenCv(image, width, height, interpolation);
+}
+
+function isPil(interpolation: Interpolation): interpolation is PilInterpolation {
+  return PIL_INTERPOLATIONS.some((name) => name === interpolation);
 }

@@ -6,7 +6,7 @@ import { Engine } from '../engine/engine.js';
 import type { HostTensor, HostTensors } from '../engine/index.js';
 import { temper } from '../models/calibration.js';
 import { inputTensor } from '../models/input-tensor.js';
-import type { Bundle } from '../models/bundle.js';
+import { healthyLabels, type Activation, type Bundle } from '../models/bundle.js';
 import {
   lintBundle,
   modelOptions,
@@ -36,6 +36,7 @@ export default defineStage({
   async create({ bundle: path, device, runtime, topK }, { id, log, get, resolve }) {
     const dir = resolve(path);
     const bundle = await openBundle(dir, 'classifier', id);
+    const meaning = { ...bundle, healthy: healthyLabels(bundle) };
     const bytes = await openBundleFile(dir, bundle, 'model', id);
     const engine = get(Engine);
     const network =
@@ -45,16 +46,20 @@ export default defineStage({
     return {
       device: engine,
       columns: [
-        { name: 'label', path: ['label'] },
-        { name: 'probability', path: ['probability'] },
+        ...(bundle.multiLabel
+          ? [{ name: 'positives', path: ['positives'] }]
+          : [
+              { name: 'label', path: ['label'] },
+              { name: 'probability', path: ['probability'] },
+            ]),
         ...bundle.labels.map((label) => ({ name: `p.${label}`, path: ['probabilities', label] })),
       ],
       async processBatch(frames) {
         requireSize(frames, bundle, id);
         const outputs = await network.run(inputTensor(frames.map(imageOf), bundle.input));
-        const rows = probabilitiesOf(outputs, bundle, id);
+        const rows = probabilitiesOf(outputs, frames.length, bundle, id);
         return frames.map((frame, i) => {
-          const result = classify(rows[i] ?? [], bundle.labels, topK);
+          const result = classify(rows[i] ?? [], meaning, topK);
           return { ...frame, results: { ...frame.results, [id]: result } };
         });
       },
@@ -114,36 +119,45 @@ async function openTensorflow({ architecture }: Bundle, bytes: Uint8Array): Prom
   return { run: (images) => network.classify(images), dispose: () => network.dispose() };
 }
 
+/** What a bundle says of the meaning of its numbers. */
+export type Meaning = Pick<Bundle, 'labels'> &
+  Partial<Pick<Bundle, 'multiLabel' | 'thresholds'>> & { readonly healthy?: readonly string[] };
+
 /** A film's label, its probability, and the best labels. `probabilities` are in the order of `labels`. */
-export function classify(
-  probabilities: readonly number[],
-  labels: readonly string[],
-  topK: number,
-): Classification {
-  const ranked = labels
-    .map((label, i) => ({ label, probability: probabilities[i] ?? 0 }))
-    .sort((a, b) => b.probability - a.probability);
+export function classify(probabilities: readonly number[], meaning: Meaning, topK: number): Classification {
+  const { labels, multiLabel = false, thresholds = {}, healthy = [] } = meaning;
+  const all = labels.map((label, i) => ({ label, probability: probabilities[i] ?? NaN }));
+  const ranked = all.toSorted((a, b) => b.probability - a.probability);
+  const positives = all
+    .filter(({ label, probability }) => probability >= (thresholds[label] ?? 0.5))
+    .map(({ label }) => label);
+  const isHealthy = ({ label }: { label: string }): boolean => healthy.includes(label);
+  const findings = all.filter((each) => !isHealthy(each)).map(({ probability }) => probability);
+  const health = all.filter(isHealthy).reduce((sum, { probability }) => sum + probability, 0);
+  const several = findings.length === 0 ? null : Math.max(...findings);
+  const one = healthy.length === 0 ? null : Math.min(1, Math.max(0, 1 - health));
   return {
     kind: 'classification',
     label: ranked[0]?.label ?? '',
-    probability: ranked[0]?.probability ?? 0,
-    probabilities: Object.fromEntries(labels.map((label, i) => [label, probabilities[i] ?? 0])),
+    probability: ranked[0]?.probability ?? NaN,
+    probabilities: Object.fromEntries(all.map(({ label, probability }) => [label, probability])),
+    ...(multiLabel && { positives }),
     topK: ranked.slice(0, topK),
+    suspicion: multiLabel ? several : one,
   };
 }
 
 /**
- * Probabilities per film, calibrated where the bundle says how. An output named `probabilities` is taken
- * as it is, and so is that of an imported model which gives probabilities; others are logits.
+ * Probabilities per film, calibrated where the bundle says how.
+ *
+ * Throws `BUNDLE_DAMAGED` when the answer has not one number for each label, and `FRAME_STAGE` when it has not one row for
+ * each film, or a number that is not finite: the host then asks again with fewer films, until the one at fault is alone.
  */
-function probabilitiesOf(
-  outputs: HostTensors,
-  { name, labels, calibration, architecture }: Bundle,
-  component: string,
-): number[][] {
+function probabilitiesOf(outputs: HostTensors, films: number, bundle: Bundle, component: string): number[][] {
+  const { name, labels, calibration, multiLabel } = bundle;
   const given = outputs.probabilities;
   const tensor = given ?? outputs.logits ?? Object.values(outputs)[0];
-  const [films = 0, classes] = tensor?.dims ?? [];
+  const [rows, classes] = tensor?.dims ?? [];
   if (!(tensor?.data instanceof Float32Array) || tensor.dims.length !== 2 || classes !== labels.length) {
     throw new RxrayError(
       'BUNDLE_DAMAGED',
@@ -152,13 +166,44 @@ function probabilitiesOf(
       { component },
     );
   }
-  const ready = given !== undefined || architecture.output === 'probabilities';
   const { data } = tensor;
+  if (rows !== films) {
+    throw noAnswer(component, `the network of "${name}" returned ${rows} answers for ${films} films`);
+  }
+  const activation = activationOf(bundle, given !== undefined);
   return Array.from({ length: films }, (_, i) => {
     const row = Array.from(data.subarray(i * classes, (i + 1) * classes));
-    const probabilities = ready ? row : softmax(row);
-    return calibration === undefined ? probabilities : temper(probabilities, calibration.temperature);
+    const probabilities = ACTIVATE[activation](row);
+    const bad = probabilities.find((p) => !(p >= -ROUNDING && p <= 1 + ROUNDING));
+    if (bad !== undefined) {
+      const what = Number.isFinite(bad) ? 'which is no probability' : 'which is not a number';
+      throw noAnswer(
+        component,
+        `the network of "${name}" has no answer to this film: it gave ${bad}, ${what}`,
+      );
+    }
+    return calibration === undefined || multiLabel
+      ? probabilities
+      : temper(probabilities, calibration.temperature);
   });
+}
+
+/** How far beyond 0 and 1 a probability may be by rounding. */
+const ROUNDING = 1e-3;
+
+function activationOf({ activation, architecture }: Bundle, namedProbabilities: boolean): Activation {
+  if (activation !== undefined) return activation;
+  return namedProbabilities || architecture.output === 'probabilities' ? 'none' : 'softmax';
+}
+
+const ACTIVATE: Readonly<Record<Activation, (row: readonly number[]) => number[]>> = {
+  softmax,
+  sigmoid: (row) => row.map((logit) => 1 / (1 + Math.exp(-logit))),
+  none: (row) => [...row],
+};
+
+function noAnswer(component: string, message: string): RxrayError {
+  return new RxrayError('FRAME_STAGE', message, { component });
 }
 
 /** exp(x) ÷ Σ exp(x), shifted by the maximum so that nothing overflows. */

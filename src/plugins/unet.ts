@@ -4,7 +4,7 @@ import { imageOf, type Image, type StageResult } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
 import { ThreadSession } from '../engine/thread-session.js';
 import { findLungs, type Lung } from '../imaging/lungs.js';
-import { clahe as equalise, toGrey } from '../imaging/opencv.js';
+import { clahe as equalise, toGrey } from '../imaging/kernels.js';
 import { encodeRle, type CocoRle } from '../imaging/rle.js';
 import type { Bundle } from '../models/bundle.js';
 import { inputTensor } from '../models/input-tensor.js';

@@ -126,8 +126,11 @@ function titled(all: readonly unknown[], id: string, word: string, { dim }: Colo
   return dim(all.length > 1 ? `${id} ` : word);
 }
 
-/** `normal     93 %  (bacterial 5 · viral 2)` */
-function classText({ label, probability, probabilities }: Classification, { bold, dim }: Colours): string {
+/** `normal     93 %  (bacterial 5 · viral 2)`, or of findings that may be present together `Effusion 91 %, Mass 64 %` */
+function classText(result: Classification, colours: Colours): string {
+  const { bold, dim } = colours;
+  const { label, probability, probabilities, positives } = result;
+  if (positives !== undefined) return findingsText(positives, probabilities, colours);
   const labels = Object.keys(probabilities);
   const widest = Math.max(...[label, ...labels].map((text) => stringWidth(printable(text))));
   const others = Object.entries(probabilities)
@@ -138,6 +141,24 @@ function classText({ label, probability, probabilities }: Classification, { bold
   const name = bold(printable(label)) + ' '.repeat(widest - stringWidth(printable(label)));
   const rest = others.length === 0 ? '' : dim(`  (${others.join(' · ')})`);
   return `${name} ${percent(probability).padStart(3)} %${rest}`;
+}
+
+/** `Effusion 91 %, Mass 64 %`, or `no finding  (Mass 12 · Effusion 3)` */
+function findingsText(
+  positives: readonly string[],
+  probabilities: Classification['probabilities'],
+  { bold, dim }: Colours,
+): string {
+  const ranked = (labels: readonly string[]): string[] =>
+    labels.toSorted((a, b) => (probabilities[b] ?? 0) - (probabilities[a] ?? 0));
+  const text = (label: string): string => `${printable(label)} ${percent(probabilities[label] ?? 0)}`;
+  if (positives.length > 0) {
+    return ranked(positives)
+      .map((label) => `${bold(text(label))} %`)
+      .join(', ');
+  }
+  const next = ranked(Object.keys(probabilities)).slice(0, 3).map(text);
+  return `${bold('no finding')}${dim(`  (${next.join(' · ')})`)}`;
 }
 
 /** `0.213  P  41` */

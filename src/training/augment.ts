@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { boxMuller, seededRandom, type Random } from '../models/random.js';
-import { clahe } from '../imaging/opencv.js';
+import { clahe } from '../imaging/kernels.js';
 import type { IntegerSamples } from './preprocess.js';
 
 /** How films are varied in training. Each is a range drawn from uniformly, and 0 switches it off. */

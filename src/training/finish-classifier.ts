@@ -5,6 +5,7 @@ import { exportResnet, type ResnetExport, type ResnetOptions } from '../models/i
 import { modelCard } from './card.js';
 import { classifierMetrics, type LabelledFilms } from './classifier.js';
 import { calibrate } from './evaluation/calibrate.js';
+import { usualHealthyLabels } from './labels.js';
 import { phantomCheck } from './phantom-check.js';
 import { imagesOf, unscaledInput, type PreparedFilms } from './preprocess.js';
 import { common, type Recipe } from './recipe.js';
@@ -55,6 +56,8 @@ export async function finishClassifier(
     architecture: { name: 'resnet', ...architecture, members: members.length, mirror },
     labels: [...classes],
     check: await phantomCheck(recipe, chain, described.input),
+    activation: 'none',
+    healthy: usualHealthyLabels(classes),
     calibration: calibrate(rows, val.label, classes),
     metrics: classifierMetrics(probabilities, val.label, classes),
     training,

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -61,8 +61,8 @@ describe('rxray import', function () {
     const given = ['--labels', 'dark,bright,negative', '--range=-1024,1024', '--mean', '512', '--std', '256'];
     const { code, stdout, stderr } = await rxray(...model('model.onnx', 'wide'), ...given, '--json');
     expect(code, stderr).to.equal(0);
-    const said = JSON.parse(stdout) as { output: string; answer: Record<string, number> };
-    expect(said.output).to.equal('logits');
+    const said = JSON.parse(stdout) as { activation: string; answer: Record<string, number> };
+    expect(said.activation).to.equal('softmax');
     expect(Object.keys(said.answer)).to.deep.equal(['dark', 'bright', 'negative']);
     // Logits m, 2m and −m: the ratios of neighbours tell the same m, which is a film's mean brightness.
     const { dark = 0, bright = 0, negative = 0 } = said.answer;
@@ -83,18 +83,30 @@ describe('rxray import', function () {
     const { code, stdout, stderr } = await rxray(...model('single.onnx', 'single'), ...labels);
     expect(code, stderr).to.equal(0);
     expect(stdout)
-      .to.include('the model answers with probabilities')
-      .and.to.match(/it says: bright \d/);
-    expect((await readBundle(join(dir, 'single'))).architecture).to.include({ output: 'probabilities' });
+      .to.include('its numbers are read as probabilities of one label (its numbers sum to 1)')
+      .and.to.match(/it gives: bright \d/);
+    expect(await readBundle(join(dir, 'single'))).to.include({ activation: 'none', multiLabel: false });
   });
 
   it('refuses, with 2 and the reason, what cannot be true', async () => {
-    const few = await rxray(...model('model.onnx', 'x'), '--labels', 'a,b');
+    // Over a bundle that is there, which stays as it was.
+    const before = await readBundle(join(dir, 'single'));
+    const few = await rxray(...model('model.onnx', 'single'), '--labels', 'a,b');
     expect(few.code).to.equal(2);
+    expect(await readBundle(join(dir, 'single'))).to.deep.equal(before);
     expect(few.stderr).to.include('IMPORT_REFUSED expected one number for each of the 2 labels');
     const size = await rxray(...model('model.onnx', 'x'), '--labels', 'a,b,c', '--size', '48');
     expect(size.code).to.equal(2);
     expect(size.stderr).to.include('it does not run on NCHW images of 48×48×3');
+    const double = await rxray(...model('model.onnx', 'x'), '--labels', 'a,B,b');
+    expect(double.code).to.equal(2);
+    expect(double.stderr).to.include('"B" is label 2 and 3').and.to.include('"a", "B", "b"');
+    const place = await rxray(...model('model.onnx', '.'), '--labels', 'a,b,c');
+    expect(place.code).to.equal(2);
+    expect(place.stderr).to.include('BUNDLE_PLACE');
+    expect(await readdir(dir))
+      .to.include.members(['model.onnx', 'labels.txt'])
+      .and.not.include('x');
     const silent = await rxray(...model('model.onnx', 'x'));
     expect(silent.code).to.equal(2);
     expect(silent.stderr).to.include('the model does not say everything: give --labels');

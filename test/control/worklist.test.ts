@@ -107,9 +107,7 @@ describe('Worklist', () => {
 
 describe('suspicionOf', () => {
   it('is the highest of what the models say, as a percentage', () => {
-    expect(
-      suspicionOf({ a: { percentile: 40 }, c: { probabilities: { normal: 0.25, viral: 0.75 } } }),
-    ).to.equal(75);
-    expect(suspicionOf({ a: { percentile: null }, c: { probabilities: { viral: 1 } } })).to.equal(null);
+    expect(suspicionOf({ a: { percentile: 40 }, c: { suspicion: 0.75 } })).to.equal(75);
+    expect(suspicionOf({ a: { percentile: null }, c: { suspicion: null } })).to.equal(null);
   });
 });

@@ -11,6 +11,7 @@ import { writeBundle } from '../../src/training/write-bundle.js';
 import resnet, { classify, softmax } from '../../src/plugins/resnet.js';
 import { makeFrame, stageContract } from '../../src/testing.js';
 import { bundleOf, toyAnogan, toyClassifier, withEngine } from '../support/bundles.js';
+import { tinyModel } from '../support/onnx-models.js';
 import { tensorflowOnCpu } from '../support/tensorflow-on-cpu.js';
 
 describe('resnet', () => {
@@ -131,6 +132,90 @@ describe('resnet', () => {
     close(second, [(0.2 - 0.5) / 0.5, (0.2 - 0.4) / 0.25, (0.2 - 0.3) / 0.2]);
   });
 
+  describe('believes no answer that is none:', () => {
+    const bundle = (labels: string[], other = {}) =>
+      bundleOf({
+        kind: 'classifier',
+        input: { width: 32, height: 32, channels: 1, layout: 'NCHW', mean: [0], std: [1] },
+        labels,
+        ...other,
+      });
+    const blank = (index: number): Frame => {
+      const image = { width: 32, height: 32, channels: 1, data: new Uint8Array(1024) } as const;
+      return film(index, { image });
+    };
+
+    it('a film that the network gives no number for fails, with the reason, and the others do not', async () => {
+      const { bytes } = tinyModel({ weights: [1, -1], minMax: true });
+      await writeBundle(join(dir, 'min-max'), bundle(['a', 'b']), { model: bytes }, '');
+      const stage = await open({ bundle: 'min-max' });
+      const error = await refused(stage.processBatch([film(0), blank(1)]));
+      expect(error).to.include({ code: 'FRAME_STAGE', component: 'model' });
+      expect(error.message).to.include('has no answer to this film: it gave NaN');
+      expect(resultOf((await stage.processBatch([film(0)]))[0]).probability).to.be.within(0, 1);
+    });
+
+    it('one row for several films is no answer to any of them', async () => {
+      const { bytes } = traceToOnnx(
+        ({ pixels }) => ({ scores: tf.mean(tf.mean(pixels as tf.Tensor4D, [1, 2]), [0], true) }),
+        { pixels: { shape: [1, 32, 32, 1] } },
+        { batch: 'symbolic' },
+      );
+      const input = { width: 32, height: 32, channels: 1, layout: 'NHWC', mean: [0], std: [1] };
+      await writeBundle(join(dir, 'mixing'), bundle(['a'], { input }), { model: bytes }, '');
+      const stage = await open({ bundle: 'mixing' });
+      expect((await refused(stage.processBatch([film(0), film(1)]))).message).to.include(
+        '1 answers for 2 films',
+      );
+      await stage.processBatch([film(0)]);
+    });
+
+    it('what is no probability, although the bundle says that it is one', async () => {
+      const { bytes } = tinyModel({ weights: [9, -9] });
+      const about = bundle(['a', 'b'], { activation: 'none' });
+      await writeBundle(join(dir, 'wide'), about, { model: bytes }, '');
+      const stage = await open({ bundle: 'wide' });
+      expect((await refused(stage.processBatch([film(0)]))).message).to.include('which is no probability');
+    });
+  });
+
+  it('gives findings that may occur together: their own probabilities, thresholds, columns', async () => {
+    const { bytes } = tinyModel({ weights: [0, 0, 0], bias: [2, 0.1, -2] });
+    const bundle = bundleOf({
+      kind: 'classifier',
+      input: { width: 32, height: 32, channels: 1, layout: 'NCHW', mean: [0], std: [1] },
+      ...{ labels: ['Effusion', 'Mass', 'No finding'], activation: 'sigmoid', multiLabel: true },
+      ...{ thresholds: { Mass: 0.6 }, healthy: ['No finding'] },
+    });
+    await writeBundle(join(dir, 'findings'), bundle, { model: bytes }, '');
+    const stage = await open({ bundle: 'findings' });
+    const result = resultOf((await stage.processBatch([film(0)]))[0]);
+    expect(result.probabilities.Mass).to.be.closeTo(1 / (1 + Math.exp(-0.1)), 1e-6);
+    expect(result).to.deep.include({ label: 'Effusion', positives: ['Effusion'] });
+    expect(result.suspicion).to.be.closeTo(1 / (1 + Math.exp(-2)), 1e-6);
+    expect(stage.columns?.map(({ name }) => name)).to.deep.equal([
+      'positives',
+      'p.Effusion',
+      'p.Mass',
+      'p.No finding',
+    ]);
+  });
+
+  it('says how likely the film is not healthy, by the labels that the bundle names', async () => {
+    for (const [healthy, expected] of [
+      [['normal'], (p: Classification['probabilities']) => 1 - (p.normal ?? NaN)],
+      [['viral', 'normal'], (p: Classification['probabilities']) => p.bacterial],
+      [[], () => null],
+    ] as const) {
+      await toyClassifier(join(dir, 'healthy'), { healthy: [...healthy] });
+      const stage = await open({ bundle: 'healthy' });
+      const { probabilities, suspicion } = resultOf((await stage.processBatch([film(3)]))[0]);
+      const wanted = expected(probabilities);
+      if (typeof wanted === 'number') expect(suspicion).to.be.closeTo(wanted, 1e-6);
+      else expect(suspicion).to.equal(wanted ?? null);
+    }
+  });
+
   it('names both sizes and the stage that helps when an image has the wrong one', async () => {
     const stage = await open();
     const error = await refused(stage.processBatch([film(0), makeFrame({ width: 64, height: 48 })]));
@@ -172,6 +257,21 @@ describe('resnet', () => {
       });
       await writeBundle(join(dir, 'noise'), bundle, { model: Buffer.from('not a graph') }, '');
       expect((await refused(open({ bundle: 'noise' }))).code).to.equal('BUNDLE_DAMAGED');
+    });
+
+    it('with blank or equal labels', async () => {
+      for (const labels of [
+        ['a', ' ', 'b'],
+        ['a', 'b', 'a'],
+      ]) {
+        await toyClassifier(join(dir, 'labelled'));
+        const path = join(dir, 'labelled', 'bundle.json');
+        const json = JSON.parse(await readFile(path, 'utf8')) as object;
+        await writeFile(path, JSON.stringify({ ...json, labels }));
+        const error = await refused(open({ bundle: 'labelled' }));
+        expect(error.code).to.equal('BUNDLE_DAMAGED');
+        expect(error.message).to.match(/each label once|a blank one/);
+      }
     });
 
     it('of another kind', async () => {
@@ -269,7 +369,7 @@ describe('softmax and classify', () => {
   });
 
   it('rank labels', () => {
-    const result = classify([0.2, 0.7, 0.1], ['a', 'b', 'c'], 9);
+    const result = classify([0.2, 0.7, 0.1], { labels: ['a', 'b', 'c'] }, 9);
     expect(result.label).to.equal('b');
     expect(result.topK.map(({ label }) => label)).to.deep.equal(['b', 'a', 'c']);
   });

@@ -66,6 +66,18 @@ describe('the console sink', () => {
     ]);
   });
 
+  it('names the findings of a model that may give several, or that there is none', async () => {
+    const screen = new Screen(true);
+    const probabilities = { Mass: 0.64, Effusion: 0.91, Hernia: 0.1 };
+    const result = { kind: 'classification', label: 'Effusion', probability: 0.91, probabilities, topK: [] };
+    const frame = (positives: string[]): Frame =>
+      makeFrame({ name: 'a.png', results: { findings: { ...result, positives } } });
+    await open(screen).write([frame(['Mass', 'Effusion']), frame([])]);
+    expect(screen.text)
+      .to.include('Effusion 91 %, Mass 64 %')
+      .and.include('no finding  (Effusion 91 · Mass 64');
+  });
+
   it('never rounds a probability to certainty', async () => {
     const screen = new Screen(true);
     await open(screen).write([film('a.png', { normal: 0.9991, viral: 0.0009 }, null)]);

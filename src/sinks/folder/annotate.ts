@@ -85,8 +85,10 @@ export async function annotate(frame: Frame, { size, map }: AnnotateOptions): Pr
 /** `classes: bacterial 97 %`, `anomaly: 0.610, percentile 99`. */
 function lineOf(id: string, result: Frame['results'][string]): string[] {
   if (result.kind === 'classification') {
-    const { label, probability } = result as Classification;
-    return [`${id}: ${label} ${(100 * probability).toFixed(0)} %`];
+    const { label, probability, positives, probabilities } = result as Classification;
+    const percent = (name: string, p: number): string => `${name} ${(100 * p).toFixed(0)} %`;
+    const findings = positives?.map((name) => percent(name, probabilities[name] ?? 0)).join(', ');
+    return [`${id}: ${findings === undefined ? percent(label, probability) : findings || 'no finding'}`];
   }
   if (result.kind === 'anomaly') {
     const { anomalyScore, percentile } = result as Anomaly;

@@ -1,7 +1,7 @@
 import type { Anomaly, Classification, Image, StageResult } from '../../core/frame.js';
 import { RxrayError } from '../../core/errors.js';
 import { baselineScores } from '../../models/baselines.js';
-import type { Bundle } from '../../models/bundle.js';
+import { healthyLabels, type Bundle } from '../../models/bundle.js';
 import { inputTensor } from '../../models/input-tensor.js';
 import type { Dataset } from '../dataset.js';
 import type { Film, Split } from '../film.js';
@@ -81,6 +81,11 @@ export const BOOTSTRAP = { resamples: 1000, seed: 1 } as const;
  */
 export async function evaluate(request: EvaluationRequest, services: ModelServices): Promise<Evaluation> {
   const { bundle, dataset, method, onProgress } = request;
+  if (bundle.multiLabel === true) {
+    throw refused(
+      `"${bundle.name}" gives several findings a film: films with one class each cannot judge it`,
+    );
+  }
   const { films: asked, split, unreadable: unopened } = chosen(dataset, request.split);
   // Before the films are prepared, which takes a while.
   const normal = normalOf(bundle, request.normal);
@@ -159,7 +164,7 @@ function normalOf(bundle: Bundle, asked: string | undefined): string | undefined
     return asked ?? (typeof normal === 'string' ? normal : 'normal');
   }
   if (asked === undefined) {
-    return bundle.calibration?.binary?.normal ?? bundle.labels.find((label) => same(label, 'normal'));
+    return healthyLabels(bundle)[0] ?? bundle.labels.find((label) => same(label, 'normal'));
   }
   const label = bundle.labels.find((name) => same(name, asked));
   if (label !== undefined) return label;

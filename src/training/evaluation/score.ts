@@ -59,8 +59,10 @@ export async function openModel(
     signal: new AbortController().signal,
     resolve: (path) => path,
     get: (service) => {
-      if (service === Engine) return engine as never;
-      throw new Error(`an evaluation has no service ${String(service)}`);
+      // By name: a stage that was loaded with another copy of the module asks for another class.
+      const { name } = service as { readonly name?: string };
+      if (name === Engine.name) return engine as never;
+      throw new Error(`an evaluation has no service ${name ?? String(service)}`);
     },
   })) as BatchStage;
   return {
