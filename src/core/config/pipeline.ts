@@ -78,6 +78,9 @@ export interface Written {
 
 export type SourceNode = Node<'source'>;
 
+/** How long a stage may work on one frame unless the graph says otherwise: ten minutes. */
+export const STAGE_TIMEOUT_MS = 600_000;
+
 export interface StageNode extends Node<'stage'> {
   /** The ids it takes frames from. Several are joined by frame identity, the first's pixels win. */
   readonly from: readonly string[];
@@ -85,6 +88,8 @@ export interface StageNode extends Node<'stage'> {
   readonly when?: string;
   readonly batch?: Batch;
   readonly concurrency?: number;
+  /** How long the stage may work on one frame. Absent: {@link STAGE_TIMEOUT_MS}. */
+  readonly timeoutMs?: number;
   /** Absent: no second attempt. */
   readonly retry?: Retry;
   /** Absent: `deadLetter`. */

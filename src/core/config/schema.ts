@@ -93,6 +93,14 @@ export const stageSchema = z.strictObject({
   when: when.optional(),
   batch: batchSchema.optional(),
   concurrency: z.int().min(1).max(1024).optional().describe('How many frames (or batches) at the same time.'),
+  timeoutMs: z
+    .int()
+    .min(1)
+    .max(MAX_TIMER_MS)
+    .optional()
+    .describe(
+      'A frame on which the stage works for longer, in milliseconds, fails; a batch may take as long for each of its frames. Default: 600000 (ten minutes).',
+    ),
   retry: stageRetry.optional(),
   onError: stageOnError.optional(),
   with: options,

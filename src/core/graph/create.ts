@@ -1,7 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
 import type { Container, ServiceIdentifier } from 'inversify';
-import { DUPLICATE, type Issue, type Pipeline, type StageNode } from '../config/pipeline.js';
+import {
+  DUPLICATE,
+  STAGE_TIMEOUT_MS,
+  type Issue,
+  type Pipeline,
+  type StageNode,
+} from '../config/pipeline.js';
 import { adopt, LOG, SINK, SOURCE, STAGE } from '../container.js';
 import { isFatal, messageOf, RxrayError } from '../errors.js';
 import { compileExpression } from '../expression.js';
@@ -168,6 +174,13 @@ async function createOnMain(node: StageNode, services: Services): Promise<StageI
       `"${node.use}" is an RxJS operator, which may retry by itself: leave out \`retry:\``,
     );
   }
+  if (node.timeoutMs !== undefined && 'operator' in stage) {
+    await stage.dispose?.();
+    throw new RxrayError(
+      'CONFIG_INVALID',
+      `"${node.use}" is an RxJS operator, which holds frames as long as it likes: leave out \`timeoutMs:\``,
+    );
+  }
   return stage;
 }
 
@@ -205,11 +218,11 @@ function handsOver(spec: StageSpec, isWatched: (id: string) => boolean): boolean
 }
 
 function specOf(node: StageNode, pipeline: Pipeline, graph: string): StageSpec {
-  const { id, url, settings } = node;
+  const { id, url, settings, timeoutMs = STAGE_TIMEOUT_MS } = node;
   const { baseDir, stateDir } = pipeline;
   const next = successorOf(node, pipeline);
   return {
-    ...{ key: `${graph}:${id}`, id, url, settings, baseDir, stateDir },
+    ...{ key: `${graph}:${id}`, id, url, settings, baseDir, stateDir, timeoutMs },
     next: next && specOf(next, pipeline, graph),
   };
 }

@@ -1,11 +1,11 @@
 import { filter, identity, map, merge, share, tap, type Observable, type OperatorFunction } from 'rxjs';
-import type { Pipeline, SinkNode, StageNode } from '../config/pipeline.js';
+import { STAGE_TIMEOUT_MS, type Pipeline, type SinkNode, type StageNode } from '../config/pipeline.js';
 import { batchSchema } from '../config/schema.js';
 import { compileCondition } from '../expression.js';
 import type { Frame } from '../frame.js';
 import type { Meter } from '../monitor/meter.js';
 import type { Monitor } from '../monitor/monitor.js';
-import type { Log, StageInstance } from '../plugin.js';
+import { MAX_TIMER_MS, type Log, type StageInstance } from '../plugin.js';
 import type { WorkerPool } from '../workers/pool.js';
 import { inBatches } from './batch.js';
 import { eachFrame } from './frames.js';
@@ -16,6 +16,7 @@ import { deliver, type Settlement } from './deliver.js';
 import { route } from './route.js';
 import { stageOf } from './stage.js';
 import { absent, type Token } from './ticket.js';
+import { withinTime } from './time-limit.js';
 
 /** How many frames a stage on the main thread works on at a time unless the graph says otherwise: it mostly waits. */
 const MAIN_CONCURRENCY = 8;
@@ -62,7 +63,8 @@ export function wire(
     const workOf = node.plugin.runsIn === 'main' ? undefined : (made: Frame) => pool.workOf(made);
     let arrived = 0;
     const isMoreComing = (): boolean => arrived < entered;
-    const work = stageOperator(node, meter.stage(get(stages, node.id), workOf), meter, isMoreComing);
+    const stage = node.plugin.runsIn === 'main' ? timed(get(stages, node.id), node) : get(stages, node.id);
+    const work = stageOperator(node, meter.stage(stage, workOf), meter, isMoreComing);
     const measured = (input: Observable<Token>): Observable<Token> =>
       input.pipe(routing(node), meter.entering(), work, meter.leaving());
     outputs.set(
@@ -119,6 +121,21 @@ export function wire(
     const aheadBytes = (made: Frame): number => pool.workOf(made)?.aheadBytes ?? 0;
     return eachFrame(context, (frame) => stage.process(frame), concurrency, aheadBytes);
   }
+}
+
+/** A stage on the main thread, with its time limit; of a batch, for each of its frames. */
+function timed(stage: StageInstance, { id, timeoutMs = STAGE_TIMEOUT_MS }: StageNode): StageInstance {
+  if ('operator' in stage) return stage;
+  if ('process' in stage) {
+    return { ...stage, process: (frame) => withinTime(id, timeoutMs, () => stage.process(frame)) };
+  }
+  return {
+    ...stage,
+    processBatch: (frames) => {
+      const limit = Math.min(timeoutMs * frames.length, MAX_TIMER_MS);
+      return withinTime(id, limit, () => stage.processBatch(frames));
+    },
+  };
 }
 
 /** Films whose bytes are known go past the stage. */

@@ -3,11 +3,15 @@ import { availableParallelism } from 'node:os';
 import { extname } from 'node:path';
 import { BroadcastChannel } from 'node:worker_threads';
 import { Piscina } from 'piscina';
+import { RxrayError } from '../errors.js';
 import { imageBytes, type Frame } from '../frame.js';
+import { tookTooLong } from '../graph/time-limit.js';
 import type { Candidate, Column, Log } from '../plugin.js';
 import { countShared } from './shared-memory.js';
 import {
+  NOTES,
   fromPlainError,
+  type Batch,
   type CreateReply,
   type Word,
   type Outcome,
@@ -28,6 +32,8 @@ const QUICK_MS = 0.1;
 const SMALL_BYTES = 32 * 1024;
 /** Stands for the reading of small files where the pace of work is learnt. */
 const READING = {};
+/** How often it is looked at which stages have been at work for too long. */
+const LOOK_MS = 250;
 /** Tasks in a message at most. */
 const PARCEL = 8;
 
@@ -63,6 +69,15 @@ interface Errand {
   readonly reject: (broken: unknown) => void;
 }
 
+/** Errands that a thread has, what it notes about them, and how to end it. */
+interface Underway {
+  readonly errands: readonly Errand[];
+  readonly notes: Float64Array;
+  readonly end: AbortController;
+  /** The errand whose stage took too long. */
+  late?: Errand;
+}
+
 /**
  * The worker threads: they read files and run the CPU stages, so that the main thread stays free.
  * Pixels pass between threads in shared memory, without being copied. A thread that has done a stage goes on with the
@@ -80,11 +95,20 @@ export class WorkerPool {
   #quick: Errand[] = [];
   /** How long a thread takes to read a small file, and for a frame, by the stage: moving averages in milliseconds. */
   readonly #pace = new WeakMap<object, number>();
+  readonly #underway = new Set<Underway>();
+  readonly #watch: NodeJS.Timeout;
   readonly #ahead = new WeakMap<Frame, Ahead>();
   readonly #works = new WeakMap<Frame, Work>();
 
-  constructor(log: Log, threads = availableParallelism()) {
+  constructor(
+    private readonly log: Log,
+    threads = availableParallelism(),
+  ) {
     this.threads = threads;
+    this.#watch = setInterval(() => {
+      this.#endLate();
+    }, LOOK_MS);
+    this.#watch.unref();
     const channel = `rxray:${randomUUID()}`;
     this.#channel = new BroadcastChannel(channel);
     this.#channel.unref();
@@ -174,7 +198,7 @@ export class WorkerPool {
       );
     } catch (broken) {
       // Which stage was it that the thread broke down in?
-      if (next === undefined) throw broken;
+      if (next === undefined || (broken instanceof RxrayError && broken.component === stage.id)) throw broken;
       return this.#work({ ...stage, next: undefined }, frame, false);
     }
     const worked = steps.reduce((sum, { ms }) => sum + ms, 0);
@@ -209,19 +233,51 @@ export class WorkerPool {
 
   async #send(errands: readonly Errand[]): Promise<void> {
     let outcomes: readonly Outcome<Reply>[];
+    const notes = new Float64Array(new SharedArrayBuffer(3 * Float64Array.BYTES_PER_ELEMENT));
+    const underway: Underway = { errands, notes, end: new AbortController() };
+    this.#underway.add(underway);
     try {
-      outcomes = (await this.#piscina.run(errands.map(({ task }) => task))) as readonly Outcome<Reply>[];
+      const batch: Batch = { tasks: errands.map(({ task }) => task), notes };
+      outcomes = (await this.#piscina.run(batch, {
+        signal: underway.end.signal,
+      })) as readonly Outcome<Reply>[];
     } catch (broken) {
+      const { late } = underway;
+      if (late !== undefined) {
+        late.reject(lateness(late, notes));
+        for (const errand of errands) if (errand !== late) void this.#send([errand]);
+        return;
+      }
       // Which of them was it that the thread broke down in?
       if (errands.length === 1) errands[0]?.reject(broken);
       else for (const errand of errands) void this.#send([errand]);
       return;
+    } finally {
+      this.#underway.delete(underway);
     }
     errands.forEach(({ resolve, reject }, i) => {
       const outcome = outcomes[i];
       if (outcome === undefined) reject(new Error('a worker thread gave no answer'));
       else resolve(outcome);
     });
+  }
+
+  /** Ends the threads in which a stage has been at work for longer than it may: others take their place. */
+  #endLate(): void {
+    for (const underway of this.#underway) {
+      const since = underway.notes[NOTES.since] ?? 0;
+      const errand = underway.errands[underway.notes[NOTES.task] ?? 0];
+      const stage = errand && stageOf(errand, underway.notes);
+      if (since === 0 || errand === undefined || stage?.timeoutMs === undefined) continue;
+      if (Date.now() - since <= stage.timeoutMs) continue;
+      this.log.error(
+        { stage: stage.id },
+        `the stage took longer than ${String(stage.timeoutMs)} ms: its worker thread is ended, and another takes its place`,
+      );
+      underway.late = errand;
+      this.#ready -= 1;
+      underway.end.abort();
+    }
   }
 
   /** Aborts the signal of the stage in all threads. */
@@ -250,7 +306,20 @@ export class WorkerPool {
 
   /** Ends the threads, whatever they are at. */
   async dispose(): Promise<void> {
+    clearInterval(this.#watch);
     this.#channel.close();
     await this.#piscina.destroy();
   }
+}
+
+/** The stage that the thread is at, by its notes. */
+function stageOf({ task }: Errand, notes: Float64Array): StageSpec | undefined {
+  let stage = task.kind === 'process' ? task.stage : undefined;
+  for (let i = notes[NOTES.stage] ?? 0; i > 0; i -= 1) stage = stage?.next;
+  return stage;
+}
+
+function lateness(errand: Errand, notes: Float64Array): RxrayError {
+  const { id = '', timeoutMs = 0 } = stageOf(errand, notes) ?? {};
+  return tookTooLong(id, timeoutMs);
 }

@@ -10,6 +10,15 @@ export type Task =
   | { readonly kind: 'create'; readonly stage: StageSpec }
   | { readonly kind: 'process'; readonly stage: StageSpec; readonly frame: Frame };
 
+/** Several tasks for one thread, and where it notes what it is at: see {@link NOTES}. */
+export interface Batch {
+  readonly tasks: readonly Task[];
+  readonly notes: Float64Array;
+}
+
+/** Places in a batch's notes: since when (milliseconds since 1970; 0: not at a stage), at which task, at how manieth stage of it. */
+export const NOTES = { since: 0, task: 1, stage: 2 } as const;
+
 /** What it is answered. */
 export type Reply = ReadReply | CreateReply | ProcessReply;
 
@@ -37,6 +46,8 @@ export interface StageSpec {
   readonly settings: unknown;
   readonly baseDir: string;
   readonly stateDir: string;
+  /** How long it may work on one frame. Absent: as long as it likes. */
+  readonly timeoutMs?: number;
   /** The only taker of what the stage makes, if that runs in a thread, too: the thread goes on with it at once. */
   readonly next?: StageSpec | undefined;
 }

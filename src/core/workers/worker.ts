@@ -19,8 +19,10 @@ import type { Candidate, FrameStage, Log, Services } from '../plugin.js';
 import { loadPluginModule } from '../plugins/load.js';
 import { countShared } from './shared-memory.js';
 import {
+  NOTES,
   shareImage,
   toPlainError,
+  type Batch,
   type Made,
   type Word,
   type Outcome,
@@ -54,13 +56,16 @@ interface Instance {
 const instances = new Map<string, Instance>();
 
 /** The entry of a worker thread: tasks in, their outcomes out. Never rejects. */
-export default async function handle(tasks: readonly Task[]): Promise<Outcome<Reply>[]> {
+export default async function handle({ tasks, notes }: Batch): Promise<Outcome<Reply>[]> {
   const outcomes: Outcome<Reply>[] = [];
-  for (const task of tasks) outcomes.push(await perform(task));
+  for (const [index, task] of tasks.entries()) {
+    notes[NOTES.task] = index;
+    outcomes.push(await perform(task, notes));
+  }
   return outcomes;
 }
 
-async function perform(task: Task): Promise<Outcome<Reply>> {
+async function perform(task: Task, notes: Float64Array): Promise<Outcome<Reply>> {
   try {
     switch (task.kind) {
       case 'read':
@@ -68,7 +73,7 @@ async function perform(task: Task): Promise<Outcome<Reply>> {
       case 'create':
         return { ok: true, value: { columns: (await instanceOf(task.stage)).columns ?? [] } };
       case 'process':
-        return { ok: true, value: await process(task.stage, task.frame) };
+        return { ok: true, value: await process(task.stage, task.frame, notes) };
     }
   } catch (thrown) {
     return { ok: false, error: toPlainError(thrown) };
@@ -147,7 +152,7 @@ function isWhatItWas(opened: Stats, { path, within }: Candidate): boolean {
 }
 
 /** Takes the frame through the stage, and on through those behind it until one fails. */
-async function process(first: StageSpec, frame: Frame): Promise<ProcessReply> {
+async function process(first: StageSpec, frame: Frame, notes: Float64Array): Promise<ProcessReply> {
   const done: { readonly made: Frame; readonly ms: number }[] = [];
   const failed: Step[] = [];
   for (let spec: StageSpec | undefined = first; spec !== undefined; spec = spec.next) {
@@ -155,12 +160,16 @@ async function process(first: StageSpec, frame: Frame): Promise<ProcessReply> {
     try {
       const stage = await instanceOf(spec);
       started = performance.now();
+      notes[NOTES.stage] = done.length;
+      notes[NOTES.since] = performance.timeOrigin + started;
       const made = await stage.process(done.at(-1)?.made ?? frame);
       checkMade(made, frame.id);
       done.push({ made, ms: performance.now() - started });
     } catch (thrown) {
       failed.push({ outcome: { ok: false, error: toPlainError(thrown) }, ms: performance.now() - started });
       break;
+    } finally {
+      notes[NOTES.since] = 0;
     }
   }
   const steps = done.map(({ made, ms }, i): Step => {

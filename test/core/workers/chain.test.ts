@@ -18,9 +18,9 @@ import { defineStage, z } from 'rxray';
 export default defineStage({
   name: 'count', summary: 'Counts its calls.',
   options: z.strictObject({
-    id: z.string(), refuses: z.string(), endsAt: z.string(), waitMs: z.number(), log: z.string(), changes: z.boolean(),
+    id: z.string(), refuses: z.string(), endsAt: z.string(), hangsAt: z.string(), waitMs: z.number(), log: z.string(), changes: z.boolean(),
   }),
-  create({ id, refuses, endsAt, waitMs = 5, log, changes }) {
+  create({ id, refuses, endsAt, hangsAt, waitMs = 5, log, changes }) {
     let calls = 0;
     return {
       async process(frame) {
@@ -29,6 +29,7 @@ export default defineStage({
         if (waitMs > 0) await setTimeout(waitMs);
         if (frame.origin.name === refuses) throw new Error(id + ' does not like it');
         if (frame.origin.name === endsAt) process.exit(1);
+        if (frame.origin.name === hangsAt) for (;;) await new Promise(() => {});
         const image = changes ? { ...frame.image, data: frame.image.data.map((value) => value + 1) } : frame.image;
         return { ...frame, image, results: { ...frame.results, [id]: { kind: 'count', calls } } };
       },
@@ -134,6 +135,22 @@ describe('stages behind each other in worker threads', () => {
     const second = await pool.process(b, await pool.process(a, frame));
     expect(Object.keys(second.results)).to.deep.equal(['a', 'b']);
     expect(await pool.process(c, second).catch((error: unknown) => error)).to.be.instanceOf(Error);
+  });
+
+  it('fail the film on which one of them takes too long, and go on in another thread', async () => {
+    const [a, b, c] = chain('hang', { b: { hangsAt: 'slow' } }).map((spec) => ({
+      ...spec,
+      timeoutMs: 300,
+    })) as [StageSpec, StageSpec, StageSpec];
+    const stages = { ...a, next: { ...b, next: c } };
+    const slow = { ...frame, id: 'slow', origin: { ...frame.origin, name: 'slow' } };
+    const others = [1, 2, 3].map((id) => pool.process(a, { ...frame, id: String(id) }));
+    const first = await pool.process(stages, slow);
+    const failed = await pool.process(b, first).catch((error: unknown) => error);
+    expect(failed).to.include({ code: 'FRAME_STAGE', component: 'b' });
+    expect(String(failed)).to.contain('took longer than 300 ms');
+    await Promise.all(others);
+    expect(Object.keys((await pool.process(c, frame)).results)).to.deep.equal(['c']);
   });
 
   it('travel together when they are quick, and a film that ends the thread costs no other', async () => {
