@@ -599,6 +599,17 @@ describe('watch', () => {
       });
     }
 
+    it('puts back once what a crash has left aside after it was put back', async () => {
+      const own = { once: true, id: 'films', stateDir: join(folder, 'state') };
+      await putOld('a.png', 'one');
+      const aside = inbox(`.rxray-${ownerTag(own.stateDir, own.id)}-000000000000`);
+      await mkdir(aside);
+      await link(inbox('a.png'), join(aside, 'a.png'));
+      const files = await lastValueFrom((await open({}, own)).all.pipe(timeout(5000), toArray()));
+      expect(new Set(files.map(({ name }) => name))).to.deep.equal(new Set(['a.png']));
+      expect(await readdir(inbox())).to.deep.equal(['a.png']);
+    });
+
     it('puts back what a crash has left aside, under its name or beside it', async () => {
       const own = { once: true, id: 'films', stateDir: join(folder, 'state') };
       const tag = ownerTag(own.stateDir, own.id);

@@ -122,8 +122,11 @@ async function putBack(taken: string, path: string): Promise<string> {
     return path;
   }
   const target = info.isSymbolicLink() ? await readlink(taken) : undefined;
-  const place = await firstFree(path, (free) =>
-    target === undefined ? linkOrCopy(taken, free) : symlink(target, free),
+  const place = await firstFree(
+    path,
+    (free) => (target === undefined ? linkOrCopy(taken, free) : symlink(target, free)),
+    // Put there before a crash, which came before it was taken away from here.
+    (there) => (target === undefined ? areSame(taken, there) : Promise.resolve(false)),
   );
   await unlink(taken);
   return place;
