@@ -91,6 +91,9 @@ export async function evaluateFiles(
       masked: bundle.kind === 'segmenter',
       ...(directory !== undefined && { directory }),
     });
+    if (dataset.leftOut.length > 0) {
+      process.stderr.write(`left out, because they are no images: ${dataset.leftOut.join(', ')}\n`);
+    }
     const stateDir = resolve(options.cache);
     const request = {
       dir,

@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
-import { readFile, readdir, stat } from 'node:fs/promises';
+import { open, readFile, readdir, realpath, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { parse } from 'csv-parse/sync';
 import { messageOf, RxrayError } from '../core/errors.js';
 import type { Film, Split } from './film.js';
 import { nearDuplicates, type Pair } from './near-duplicates.js';
 import { named, type Preparation, type Unreadable } from './preprocess.js';
+import { readText, tidy } from './text-file.js';
 import { drawSplit, leaksInto, straddling } from './splits.js';
 
 export interface Dataset {
@@ -20,6 +21,8 @@ export interface Dataset {
   readonly duplicates: number;
   /** Films that are left out because their file cannot be read, or (with `thumbnails`) holds no image. */
   readonly unreadable: readonly Unreadable<{ readonly name: string; readonly split: Split | undefined }>[];
+  /** Files and folders of a folder of classes that are no films, by name. */
+  readonly leftOut: readonly string[];
   /** What a person should know of these data before training on them, a sentence each. */
   readonly findings: readonly string[];
   /** How many patients the films are of; null where that is not known of all of them. */
@@ -66,8 +69,23 @@ interface Row {
 /** The class of films that have a mask and no class. */
 const UNLABELLED = 'film';
 
-const IMAGE = /\.(jpe?g|png|tiff?|webp|bmp|gif|dcm)$/i;
-const SPLITS: Readonly<Record<string, Split>> = { train: 'train', val: 'val', valid: 'val', test: 'test' };
+const SPLITS: Readonly<Record<string, Split>> = {
+  ...{
+    train: 'train',
+    training: 'train',
+    val: 'val',
+    valid: 'val',
+    validation: 'val',
+    test: 'test',
+    testing: 'test',
+  },
+};
+
+/** By any case: `Train`, `VALIDATION`. */
+function splitNamed(name: string): Split | undefined {
+  const known = new Map(Object.entries(SPLITS));
+  return known.get(tidy(name).toLowerCase());
+}
 
 /**
  * Reads labelled films from a manifest (`.csv`, paths relative to it or to `directory`) or from a folder of classes
@@ -78,9 +96,11 @@ export async function readDataset(path: string, options: DatasetOptions = {}): P
   const info = await stat(path).catch((cause: unknown) => {
     throw broken(`expected a manifest (CSV) or a folder of classes, but ${path} cannot be read`, cause);
   });
-  const { rows, marked } = info.isDirectory()
-    ? { rows: await (options.masked === true ? readMaskedFolder(path) : readFolder(path)), marked: 0 }
+  const read = info.isDirectory()
+    ? await (options.masked === true ? readMaskedFolder(path) : readFolder(path))
     : await readManifest(path, options);
+  const { marked, leftOut } = read;
+  const { rows, merged } = oneSpelling(read.rows);
   if (rows.length === 0) throw broken(`${path} names no films`);
 
   const { films: hashed, copies, unreadable: unopened } = await hashFilms(rows);
@@ -109,56 +129,73 @@ export async function readDataset(path: string, options: DatasetOptions = {}): P
     fingerprint: createHash('sha256').update(lines.join('\n')).digest('hex'),
     duplicates: marked + copies,
     unreadable,
-    findings: findingsOf({ films, classes, counts, copies: marked + copies, unreadable, pairs, all, leaks }),
+    findings: [
+      ...leftOutFindings(leftOut),
+      ...merged,
+      ...findingsOf({ films, classes, counts, copies: marked + copies, unreadable, pairs, all, leaks }),
+    ],
+    leftOut,
     patients: patientsOf(films),
   };
+}
+
+interface Read {
+  readonly rows: Row[];
+  readonly marked: number;
+  readonly leftOut: readonly string[];
 }
 
 async function readManifest(
   path: string,
   { columns = {}, directory, masked = false }: DatasetOptions,
-): Promise<{ rows: Row[]; marked: number }> {
+): Promise<Read> {
   const duplicateOf = columns.duplicateOf ?? 'duplicate_of';
-  let records: Record<string, string>[];
+  let found: { record: Record<string, string>; info: { lines: number } }[];
   try {
-    records = parse(await readFile(path, 'utf8'), { columns: true, bom: true, skip_empty_lines: true });
+    const text = await readText(path);
+    found = parse(text, {
+      columns: (header: string[]) => header.map(tidy),
+      delimiter: delimiterOf(text),
+      ...{ info: true, bom: true, trim: true, skip_empty_lines: true, skip_records_with_empty_values: true },
+    }) as unknown as typeof found;
   } catch (cause) {
-    throw broken(`${path} is not a CSV file with a header`, cause);
+    throw broken(`${path} is not a table (CSV) with a header: ${messageOf(cause)}`, cause);
   }
-  const header = Object.keys(records[0] ?? {});
+  const header = Object.keys(found[0]?.record ?? {});
   // Keras calls it `filename`.
   const usual = header.includes('path') || !header.includes('filename') ? 'path' : 'filename';
   const names = { path: usual, class: 'class', split: 'split', patient: 'patient', mask: 'mask', ...columns };
   for (const needed of [names.path, masked ? names.mask : names.class]) {
-    if (records.length > 0 && !header.includes(needed)) {
+    if (found.length > 0 && !header.includes(needed)) {
       throw broken(`${path} has no column "${needed}": its columns are ${header.join(', ')}`);
     }
   }
-  const originals = records.filter((record) => !record[duplicateOf]);
+  const originals = found.filter(({ record }) => !record[duplicateOf]);
   const root = resolve(directory ?? dirname(path));
   const known = new Set([...Object.values(names), duplicateOf]);
-  const rows = originals.map((record, i): Row => {
+  const rows = originals.map(({ record, info: { lines } }): Row => {
     const name = record[names.path] ?? '';
     const split = record[names.split];
-    const patient = record[names.patient] ?? '';
+    const patient = tidy(record[names.patient] ?? '');
+    const label = tidy(record[names.class] ?? '');
     const mask = record[names.mask] ?? '';
-    const label = record[names.class] ?? '';
     const details = {
       ...Object.fromEntries(Object.entries(record).filter(([column]) => !known.has(column))),
       ...(mask !== '' && { mask: masked ? resolve(root, mask) : mask }),
     };
     const needed = masked ? mask : label;
     if (name === '' || needed === '') {
-      throw broken(`${path}: film ${i + 1} has no path or no ${masked ? 'mask' : 'class'}`);
+      const lacking = name === '' ? 'path' : masked ? 'mask' : 'class';
+      throw broken(`${path}, line ${lines}: the film ${name} has no ${lacking}`);
     }
-    if (split && SPLITS[split] === undefined) {
-      throw broken(`${path}: the split of ${name} is "${split}", expected ${Object.keys(SPLITS).join(', ')}`);
+    const part = split ? splitNamed(split) : undefined;
+    if (split && part === undefined) {
+      throw broken(
+        `${path}, line ${lines}: the split of ${name} is "${split}", expected ${Object.keys(SPLITS).join(', ')}`,
+      );
     }
     return {
-      path: resolve(root, name),
-      name,
-      class: label === '' ? UNLABELLED : label,
-      split: split ? SPLITS[split] : undefined,
+      ...{ path: resolve(root, name), name, class: label === '' ? UNLABELLED : label, split: part },
       patient: patient === '' ? name : patient,
       details,
     };
@@ -167,49 +204,114 @@ async function readManifest(
   if (unsplit > 0 && unsplit < rows.length) {
     throw broken(`${path}: ${unsplit} of ${rows.length} films have no split; give all of them one, or none`);
   }
-  return { rows, marked: records.length - originals.length };
+  return { rows, marked: found.length - originals.length, leftOut: [] };
 }
 
-async function readFolder(root: string): Promise<Row[]> {
+/** What separates the cells: the one that the header has most of. German Excel writes semicolons. */
+function delimiterOf(text: string): string {
+  const [header = ''] = text.replace(/"[^"]*"/g, '').split(/[\r\n]/);
+  const counted = [',', ';', '\t'].map((delimiter) => ({ delimiter, count: header.split(delimiter).length }));
+  return counted.reduce((best, each) => (each.count > best.count ? each : best)).delimiter;
+}
+
+async function readFolder(root: string): Promise<Read> {
+  const leftOut: string[] = [];
   const top = await folders(root);
-  const splits = top.filter((name) => SPLITS[name] !== undefined);
+  const splits = top.filter((name) => splitNamed(name) !== undefined);
   if (splits.length > 0 && splits.length < top.length) {
     throw broken(
       `${root} mixes splits (${splits.join(', ')}) and classes (${top.filter((n) => !splits.includes(n)).join(', ')})`,
     );
   }
-  const places = (splits.length > 0 ? splits : ['']).map(async (place) => {
-    const classes = splits.length > 0 ? await folders(join(root, place)) : top;
-    return Promise.all(
-      classes.map(async (name): Promise<Row[]> => {
-        const entries = await readdir(join(root, place, name), { recursive: true });
-        return entries
-          .filter((entry) => IMAGE.test(entry))
-          .sort()
-          .map((entry) => {
-            const film = [place, name, ...entry.split(/[\\/]/)].filter(Boolean).join('/');
-            return {
-              path: resolve(root, film),
-              name: film,
-              class: name,
-              split: SPLITS[place],
-              patient: film,
-            };
-          });
-      }),
-    );
-  });
-  const rows = (await Promise.all(places)).flat(2);
+  const rows: Row[] = [];
+  for (const place of splits.length > 0 ? splits : ['']) {
+    for (const name of splits.length > 0 ? await folders(join(root, place)) : top) {
+      const folder = [place, name].filter(Boolean).join('/');
+      for (const film of await filesBelow(root, folder, new Set())) {
+        const path = resolve(root, film);
+        if (!(await isImage(path))) leftOut.push(film);
+        else rows.push({ path, name: film, class: tidy(name), split: splitNamed(place), patient: film });
+      }
+    }
+  }
   if (rows.length === 0) {
     throw broken(
       `${root} holds no films: expected one folder per class with images in it (${root}/<class>/*.png)`,
     );
   }
-  return rows;
+  return { rows, marked: 0, leftOut };
+}
+
+/** Names that programs leave in folders: hidden files, thumbnails, what a Mac puts into archives. */
+function isClutter(name: string): boolean {
+  return /^(?:\..*|__MACOSX|Thumbs\.db|desktop\.ini)$/i.test(name);
+}
+
+/** Sorted names relative to `root`, links followed; a folder that a link leads into again is read once. */
+async function filesBelow(root: string, folder: string, seen: Set<string>): Promise<string[]> {
+  const real = await realpath(join(root, folder));
+  if (seen.has(real)) return [];
+  seen.add(real);
+  const files: string[] = [];
+  for (const entry of (await readdir(real)).filter((name) => !isClutter(name)).sort()) {
+    const name = `${folder}/${entry}`;
+    const isFolder = await stat(join(root, name)).then(
+      (info) => info.isDirectory(),
+      () => false,
+    );
+    if (isFolder) files.push(...(await filesBelow(root, name, seen)));
+    else files.push(name);
+  }
+  return files;
+}
+
+const IMAGE = /\.(jpe?g|png|tiff?|webp|bmp|gif|dcm)$/i;
+
+/** By its ending, else by its first bytes: DICOM exports often have no ending, or one of their own. */
+async function isImage(path: string): Promise<boolean> {
+  if (IMAGE.test(path)) return true;
+  const bytes = Buffer.alloc(132);
+  try {
+    if (!(await stat(path)).isFile()) return false;
+    const handle = await open(path);
+    await handle.read(bytes, 0, bytes.length, 0).finally(() => handle.close());
+  } catch {
+    return false;
+  }
+  const start = bytes.toString('latin1');
+  return (
+    start.slice(128) === 'DICM' || /^(?:\xff\xd8\xff|\x89PNG|GIF8|BM|II\*\0|MM\0\*|RIFF.{4}WEBP)/s.test(start)
+  );
+}
+
+/** One class for names that differ in case only: that of most films. */
+function oneSpelling(rows: readonly Row[]): { rows: Row[]; merged: string[] } {
+  const spellings = new Map<string, Map<string, number>>();
+  for (const { class: name } of rows) {
+    const counts = spellings.get(name.toLowerCase()) ?? new Map<string, number>();
+    spellings.set(name.toLowerCase(), counts.set(name, (counts.get(name) ?? 0) + 1));
+  }
+  const chosen = new Map<string, string>();
+  const merged: string[] = [];
+  for (const [key, counts] of spellings) {
+    const names = [...counts].sort(([, a], [, b]) => b - a).map(([name]) => name);
+    chosen.set(key, names[0] ?? key);
+    if (names.length > 1) merged.push(`${names.join(', ')} are taken for one class, ${names[0] ?? key}`);
+  }
+  return {
+    rows: rows.map((row) => ({ ...row, class: chosen.get(row.class.toLowerCase()) ?? row.class })),
+    merged,
+  };
+}
+
+function leftOutFindings(leftOut: readonly string[]): string[] {
+  return leftOut.length === 0
+    ? []
+    : [`${leftOut.length} files left out that are no images (${some(leftOut)})`];
 }
 
 /** `images/` and `masks/`, the same names in both but for the ending. */
-async function readMaskedFolder(root: string): Promise<Row[]> {
+async function readMaskedFolder(root: string): Promise<Read> {
   const list = async (folder: string): Promise<string[]> => {
     const entries = await readdir(join(root, folder), { recursive: true }).catch((cause: unknown) => {
       throw broken(
@@ -224,7 +326,7 @@ async function readMaskedFolder(root: string): Promise<Row[]> {
   };
   const stem = (file: string): string => file.replace(IMAGE, '');
   const masks = new Map((await list('masks')).map((file) => [stem(file), file]));
-  return (await list('images')).map((file) => {
+  const rows = (await list('images')).map((file) => {
     const mask = masks.get(stem(file));
     if (mask === undefined)
       throw broken(`${join(root, 'images', file)} has no mask in ${join(root, 'masks')}`);
@@ -238,11 +340,27 @@ async function readMaskedFolder(root: string): Promise<Row[]> {
       details: { mask: resolve(root, 'masks', mask) },
     };
   });
+  return { rows, marked: 0, leftOut: [] };
 }
 
 async function folders(dir: string): Promise<string[]> {
-  const entries = await readdir(dir, { withFileTypes: true });
-  return entries.flatMap((entry) => (entry.isDirectory() ? [entry.name] : [])).sort();
+  const names = (await readdir(dir)).filter((name) => !isClutter(name)).sort();
+  const found = names.map(async (name) => {
+    const isFolder = await stat(join(dir, name)).then(
+      (info) => info.isDirectory(),
+      () => false,
+    );
+    return isFolder ? [name] : [];
+  });
+  return (await Promise.all(found)).flat();
+}
+
+/** The file under its name, also where the disk has it in the other Unicode form (macOS) or with other slashes. */
+async function existing(path: string): Promise<string> {
+  for (const form of [path, path.normalize('NFC'), path.normalize('NFD'), path.replaceAll('\\', '/')]) {
+    if (await stat(form).catch(() => undefined)) return form;
+  }
+  return path;
 }
 
 /** Hashes the files and drops exact copies within a class: they would count twice. */
@@ -253,7 +371,8 @@ async function hashFilms(
   const unreadable: Unreadable<Row>[] = [];
   const AT_ONCE = 64;
   for (let i = 0; i < rows.length; i += AT_ONCE) {
-    const hashed = rows.slice(i, i + AT_ONCE).map(async (row): Promise<Unsplit | Unreadable<Row>> => {
+    const hashed = rows.slice(i, i + AT_ONCE).map(async (asked): Promise<Unsplit | Unreadable<Row>> => {
+      const row = { ...asked, path: await existing(asked.path) };
       const bytes = await readFile(row.path).catch((cause: unknown) => messageOf(cause));
       if (typeof bytes === 'string') return { film: row, reason: bytes };
       if (bytes.length === 0) return { film: row, reason: 'the file is empty' };

@@ -133,6 +133,7 @@ describe('an AnoGAN bundle', function () {
         duplicates: 0,
         unreadable: [],
         findings: [],
+        leftOut: [],
         patients: null,
       };
       const error = await make(dataset).then(

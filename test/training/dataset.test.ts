@@ -138,6 +138,56 @@ describe('training data', () => {
     expect(counts.val?.normal).to.be.within(6, 8);
   });
 
+  it('come from tables as Excel writes them: semicolons, tabs, UTF-16, blanks, other cases', async () => {
+    await put('a.png');
+    await put('b.png');
+    for (const [delimiter, encoding] of [
+      [';', 'utf8'],
+      ['\t', 'utf16le'],
+      [',', 'utf16le'],
+    ] as const) {
+      const lines = [
+        ['\uFEFFpath', 'class'],
+        ['a.png', 'Normal '],
+        ['b.png', ' normal'],
+      ];
+      const text = lines.map((cells) => cells.join(delimiter)).join('\r\n');
+      await writeFile(join(dir, 'table.csv'), Buffer.from(text, encoding));
+      const { classes, films, findings } = await readDataset(join(dir, 'table.csv'));
+      expect(films).to.have.length(2);
+      expect(classes).to.deep.equal(['Normal']);
+      expect(findings).to.include('Normal, normal are taken for one class, Normal');
+    }
+  });
+
+  it('are found in the other Unicode form, as macOS writes names', async () => {
+    await put('Mu\u0308ller.png');
+    const { films } = await readDataset(await manifest('path,class', 'M\u00fcller.png,x'));
+    expect(films).to.have.length(1);
+  });
+
+  it('leave out what is no film, by name, and take films by their content', async () => {
+    await put('Train/normal/IM0001', '\u0000'.repeat(128) + 'DICM');
+    await put('Train/ill/a.png');
+    await put('Train/ill/notes.txt');
+    await put('Train/ill/.ipynb_checkpoints/a-checkpoint.png');
+    await put('Test/ill/c.png');
+    await put('.ipynb_checkpoints/x.png');
+    await put('__MACOSX/x.png');
+    const data = await readDataset(dir);
+    expect(splits(data)).to.deep.equal({
+      'Test/ill/c.png': 'test',
+      'Train/ill/a.png': 'train',
+      'Train/normal/IM0001': 'train',
+    });
+    expect(data.leftOut).to.deep.equal(['Train/ill/notes.txt']);
+  });
+
+  it('name the line of a row that cannot be read', async () => {
+    await put('a.png');
+    expect(await refused(await manifest('path,class,split', 'a.png,x,val', 'b.png,x'))).to.include('line 3');
+  });
+
   it('have a fingerprint that changes with a file, a class or a split, and with nothing else', async () => {
     await put('a.png');
     await put('b.png');
