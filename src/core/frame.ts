@@ -106,22 +106,58 @@ export function imageOf(frame: Frame): Image {
   return frame.image;
 }
 
-/** Throws when what a stage made of the frame `id` is another frame, or none at all, or has a malformed image. */
-export function checkMade(made: Frame | undefined, id: string): void {
-  if (made?.id !== id) throw new Error('the stage did not return the frame that it was given');
-  if (made.image === undefined) return;
-  const { width, height, channels, data } = made.image as Partial<Image>;
+/**
+ * What a stage made of a frame, with what a stage may not change put back: the encoded file and `repeat`. Throws when it
+ * is another frame or has the origin of another, or when its image, metadata or results are malformed.
+ */
+export function checkMade(made: Frame | undefined, given: Frame): Frame {
+  if (made?.id !== given.id) throw new Error('the stage did not return the frame that it was given');
+  const { origin } = made as Partial<Frame>;
+  const isSame = (Object.keys(given.origin) as (keyof Origin)[]).every(
+    (key) => origin?.[key] === given.origin[key],
+  );
+  if (!isSame)
+    throw new Error('the stage returned a frame without its own origin, which no stage may change');
+  if (made.image !== undefined && made.image !== given.image) checkImage(made.image);
+  if (made.meta !== given.meta) checkPlain(made.meta, 'meta');
+  if (made.results !== given.results) checkPlain(made.results, 'results');
+  const { encoded, repeat, ...rest } = made;
+  if ((encoded === undefined || encoded === given.encoded) && repeat === given.repeat) return made;
+  return {
+    ...rest,
+    ...(encoded !== undefined && given.encoded !== undefined && { encoded: given.encoded }),
+    ...(given.repeat !== undefined && { repeat: given.repeat }),
+  };
+}
+
+function checkImage({ width, height, channels, data }: Partial<Record<keyof Image, unknown>>): void {
+  const malformed = (what: string): Error => new Error(`the stage returned a malformed image: ${what}`);
   if (!(data instanceof Uint8Array || data instanceof Uint16Array || data instanceof Float32Array)) {
     const got = (data as object | undefined)?.constructor.name ?? 'nothing';
-    throw new Error(
-      `the stage returned a malformed image: its samples are ${got}, not Uint8Array, Uint16Array or Float32Array`,
-    );
+    throw malformed(`its samples are ${got}, not Uint8Array, Uint16Array or Float32Array`);
   }
-  const samples = Number(width) * Number(height) * Number(channels);
-  if (data.length !== samples) {
-    const got = `${String(data.length)} samples for ${String(width)} × ${String(height)} × ${String(channels)}`;
-    throw new Error(`the stage returned a malformed image: ${got}`);
+  const size = `${String(width)} × ${String(height)} × ${String(channels)}`;
+  if (channels !== 1 && channels !== 3) throw malformed(`it has ${String(channels)} channels, not 1 or 3`);
+  if (!isCount(width) || !isCount(height)) {
+    throw malformed(`its width and height must be whole numbers of at least 1, got ${size}`);
   }
+  if (data.length !== width * height * channels) {
+    throw malformed(`${String(data.length)} samples for ${size}`);
+  }
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) > 0;
+}
+
+/** Throws unless the value is plain data: what JSON can say, and pixels. `path` is where it stands in the frame. */
+function checkPlain(value: unknown, path: string, above: readonly unknown[] = []): void {
+  if (typeof value === 'bigint' || typeof value === 'function' || typeof value === 'symbol') {
+    throw new Error(`the stage left a ${typeof value} in \`${path}\`: expected plain data, as JSON has it`);
+  }
+  if (typeof value !== 'object' || value === null || value instanceof Date || isPixelData(value)) return;
+  if (above.includes(value)) throw new Error(`the stage left a circular reference in \`${path}\``);
+  for (const [key, field] of Object.entries(value)) checkPlain(field, `${path}.${key}`, [...above, value]);
 }
 
 /** Bytes that a frame holds in memory: its encoded file and its pixels. */
@@ -157,7 +193,9 @@ export function isImage(value: unknown): value is Image {
 }
 
 function isPixels(value: unknown): boolean {
-  if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer || value instanceof SharedArrayBuffer)
-    return true;
-  return isImage(value);
+  return isPixelData(value) || isImage(value);
+}
+
+function isPixelData(value: unknown): boolean {
+  return ArrayBuffer.isView(value) || value instanceof ArrayBuffer || value instanceof SharedArrayBuffer;
 }

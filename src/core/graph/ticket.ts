@@ -147,11 +147,11 @@ export function isLive(token: Token): token is LiveToken {
   return token.frame !== null && token.ticket.live;
 }
 
-/** The token with what a stage made of its frame. Throws when that is another frame, or none at all. */
+/** The token with what a stage made of its frame. Throws like {@link checkMade}. */
 export function advance({ ticket, frame }: LiveToken, out: Frame): Token {
-  checkMade(out, ticket.id);
-  ticket.advance(out, frame);
-  return { ticket, frame: out };
+  const made = checkMade(out, frame);
+  ticket.advance(made, frame);
+  return { ticket, frame: made };
 }
 
 export function absent({ ticket }: Token): Token {

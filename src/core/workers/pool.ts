@@ -163,7 +163,12 @@ export class WorkerPool {
     const { outcome, ms } = step;
     if (!outcome.ok) throw fromPlainError(outcome.error);
     const { frame: made, sameImage, bytes } = outcome.value;
-    const out = sameImage && frame.image !== undefined ? { ...made, image: frame.image } : made;
+    const out = {
+      ...made,
+      // The thread has another view of the same memory.
+      ...(made.encoded !== undefined && frame.encoded !== undefined && { encoded: frame.encoded }),
+      ...(sameImage && frame.image !== undefined && { image: frame.image }),
+    };
     if (!sameImage) countShared(imageBytes(made));
     const aheadBytes = later.reduce(
       (sum, { outcome: its }) => sum + (its.ok ? imageBytes(its.value.frame) : 0),

@@ -162,8 +162,8 @@ async function process(first: StageSpec, frame: Frame, notes: Float64Array): Pro
       started = performance.now();
       notes[NOTES.stage] = done.length;
       notes[NOTES.since] = performance.timeOrigin + started;
-      const made = await stage.process(done.at(-1)?.made ?? frame);
-      checkMade(made, frame.id);
+      const given = done.at(-1)?.made ?? frame;
+      const made = checkMade(await stage.process(given), given);
       done.push({ made, ms: performance.now() - started });
     } catch (thrown) {
       failed.push({ outcome: { ok: false, error: toPlainError(thrown) }, ms: performance.now() - started });
