@@ -206,7 +206,7 @@ function nameOf(valueInfo: Uint8Array): string {
 /** Undefined where the values are in the model's own file. */
 function externalData(proto: Uint8Array): ExternalData | undefined {
   const entries = new Map<string, string>();
-  let external = false;
+  let external = false as boolean;
   eachField(proto, {
     13: (r) => {
       let [key, value] = ['', ''];

@@ -129,7 +129,7 @@ export function unetTrainStep(options: UnetOptions, training: UnetTraining): Tra
         };
         const pass = new ForwardPass(current, true);
         const logits = unetForward(options, pass, images as tf.Tensor4D);
-        const dice = tf.mean(softDice(tf.sigmoid(logits), masks)) as tf.Scalar;
+        const dice = tf.mean<tf.Scalar>(softDice(tf.sigmoid(logits), masks));
         Object.assign(outputs, keepAll({ dice, ...asNext(pass.moving) }));
         return tf.add(
           tf.mul(tf.sub(1, dice), diceShare),

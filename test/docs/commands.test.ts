@@ -58,6 +58,12 @@ const LIST: Readonly<Record<string, typeof asShown | { more: string[] } | { why:
   'npm run chaos -- --kills 50 --films 500 --hits 1': minutes,
   'npm run soak': minutes,
   'npm run bench:graph': minutes,
+  'npm run bench:peer': minutes,
+  'npm run bench:peer -- --quick': minutes,
+  'npm run bench:peer -- --data FOLDER --json figures.json': minutes,
+  'npm install @tensorflow/tfjs-node --ignore-scripts=false': notRun(
+    'downloads from outside the npm registry',
+  ),
   'npm run bench:engine': minutes,
   'npm run bench:engine -- --data FOLDER': minutes,
   'npm run bench:engine -- --only ResNet-18 --profile': minutes,

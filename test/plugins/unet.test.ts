@@ -30,7 +30,7 @@ describe('the stage unet', () => {
   let stage: FrameStage;
   const make = async (plugin: typeof unet, settings: object, id: string): Promise<FrameStage> =>
     (await plugin.create(
-      plugin.options.parse(settings) as never,
+      plugin.options.parse(settings),
       testServices({ id, baseDir: dir }),
     )) as FrameStage;
   const through = async (frame: Frame, ...others: FrameStage[]): Promise<Frame> => {
