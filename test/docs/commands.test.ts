@@ -58,6 +58,8 @@ const LIST: Readonly<Record<string, typeof asShown | { more: string[] } | { why:
   'npm run chaos -- --kills 50 --films 500 --hits 1': minutes,
   'npm run soak': minutes,
   'npm run bench:graph': minutes,
+  'npm run chaos:world': minutes,
+  'rxray train unet --data lungs --out models/lungs': minutes,
   'npm run bench:peer': minutes,
   'npm run bench:peer -- --quick': minutes,
   'npm run bench:peer -- --data FOLDER --json figures.json': minutes,
