@@ -427,7 +427,7 @@ function meaningOf(
   if (within && sumsToOne && !one && multiLabel !== true) {
     return { activation: 'none', multiLabel: false, decided: 'its numbers sum to 1' };
   }
-  if (within && operators.some((type) => type.endsWith("Sigmoid"))) {
+  if (within && operators.some((type) => type.endsWith('Sigmoid'))) {
     return { activation: 'none', multiLabel: multiLabel ?? true, decided: 'its graph ends in a sigmoid' };
   }
   if (operators.includes('LogSoftmax') && !one) {

@@ -29,10 +29,7 @@ describe('the stage unet', () => {
   let dir: string;
   let stage: FrameStage;
   const make = async (plugin: typeof unet, settings: object, id: string): Promise<FrameStage> =>
-    (await plugin.create(
-      plugin.options.parse(settings),
-      testServices({ id, baseDir: dir }),
-    )) as FrameStage;
+    (await plugin.create(plugin.options.parse(settings), testServices({ id, baseDir: dir }))) as FrameStage;
   const through = async (frame: Frame, ...others: FrameStage[]): Promise<Frame> => {
     let result = await stage.process(frame);
     for (const other of others) result = await other.process(result);

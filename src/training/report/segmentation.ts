@@ -4,7 +4,7 @@ import { fullScale } from '../../imaging/image.js';
 import type { Mask } from '../../imaging/mask-distance.js';
 import type { SegmentedFilm, SegmenterEvaluation } from '../evaluation/segmentation.js';
 import type { SegmentationFigures } from '../evaluation/segmentation-figures.js';
-import type { Html} from './html.js';
+import type { Html } from './html.js';
 import { html, page } from './html.js';
 import { picture } from './pictures.js';
 
