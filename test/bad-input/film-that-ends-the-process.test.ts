@@ -1,4 +1,6 @@
 import { expect } from 'chai';
+import { join } from 'node:path';
+import { requestReplay } from '../../src/core/letters.js';
 import { film } from '../support/films.js';
 import { GRAPH, Lab } from '../support/lab.js';
 
@@ -19,7 +21,7 @@ export default defineStage({
 });`;
 
 describe('a film that ends the process', () => {
-  it('is put aside after three attempts, and no other film with it', async function () {
+  it('is put aside after three attempts, and no other film with it, and runs again when it is replayed', async function () {
     this.timeout(300_000);
     const names = Array.from({ length: 12 }, (_, i) => `film-${String(i)}.png`);
     const png = (width: number): Promise<Buffer> => film(width, 32).png().toBuffer();
@@ -42,6 +44,10 @@ describe('a film that ends the process', () => {
       expect([...letters.keys()]).to.deep.equal(['bad.png']);
       expect(letters.get('bad.png')).to.include({ code: 'FRAME_CRASH', stage: null });
       expect(letters.get('bad.png')?.copy).to.deep.equal(bad);
+      await lab.write('crash.ts', STAGE.replace('bad.png', 'none'));
+      await requestReplay(join(lab.folder, '.rxray'), letters.get('bad.png')?.id ?? '');
+      expect((await lab.run()).code).to.equal(0);
+      expect(await lab.delivered()).to.deep.equal(['bad.png', ...names].sort());
     } finally {
       await lab.close();
     }

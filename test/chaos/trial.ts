@@ -1,6 +1,7 @@
 import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { listLetters, requestReplay } from '../../src/core/letters.js';
 import { check, type Truth, type Verdict } from './checker.js';
 import { makeFilm, sha256, type Film } from './films.js';
 import { live, type Life, type Doom } from './life.js';
@@ -93,10 +94,12 @@ export class Ward {
   async finish(program: string): Promise<Verdict> {
     await this.drop(this.films.length);
     this.receiver.calmDown();
-    const { code, stderr } = await live(program, this.folder, undefined);
-    if (code !== 0 && code !== 1) {
-      throw new Error(`the program did not come to its end (${code ?? 'killed'}): ${stderr}`);
-    }
+    await this.#workToEnd(program);
+    // A SIGKILL cannot be told from a film that ends the process: whoever kills at random replays what was put aside.
+    const stateDir = join(this.folder, '.rxray');
+    const crashed = (await listLetters(stateDir)).filter(({ code }) => code === 'FRAME_CRASH');
+    for (const { id } of crashed) await requestReplay(stateDir, id);
+    if (crashed.length > 0) await this.#workToEnd(program);
     const truth: Truth = {
       films: this.films.map(({ name, fate, bytes }) => ({ name, fate, sha256: sha256(bytes) })),
       received: this.receiver.received,
@@ -105,6 +108,13 @@ export class Ward {
     };
     await writeFile(join(this.folder, 'truth.json'), JSON.stringify(truth));
     return check(this.folder);
+  }
+
+  async #workToEnd(program: string): Promise<void> {
+    const { code, stderr } = await live(program, this.folder, undefined);
+    if (code !== 0 && code !== 1) {
+      throw new Error(`the program did not come to its end (${code ?? 'killed'}): ${stderr}`);
+    }
   }
 
   async close(keep = false): Promise<void> {

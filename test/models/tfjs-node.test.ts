@@ -36,7 +36,7 @@ function numbersOf(result: StageResult | undefined): Record<string, number> {
 }
 
 describe('`runtime: tensorflow` on native TensorFlow', () => {
-  let engine: Engine | undefined;
+  const engine = new Engine();
   before(function () {
     try {
       createRequire(import.meta.url).resolve('@tensorflow/tfjs-node');
@@ -44,9 +44,8 @@ describe('`runtime: tensorflow` on native TensorFlow', () => {
       console.log('      skipped: @tensorflow/tfjs-node is not installed (bash scripts/tensorflow-node.sh)');
       this.skip();
     }
-    engine = new Engine();
   });
-  after(() => engine?.dispose());
+  after(() => engine.dispose());
 
   const films = ({ input }: Bundle, count: number): Frame[] =>
     Array.from({ length: count }, (_, seed) => ({
@@ -63,7 +62,7 @@ describe('`runtime: tensorflow` on native TensorFlow', () => {
       it(`${name}${method === undefined ? '' : ` (${method})`} equals \`runtime: onnx\` at batches of 1, 3 and 16`, async () => {
         const open = async (runtime: string): Promise<BatchStage> => {
           const settings = plugin.options.parse({ bundle: name, device: 'cpu', runtime, ...(method && { method }) });
-          return (await plugin.create(settings as never, withEngine(engine as Engine, MODELS))) as BatchStage;
+          return (await plugin.create(settings, withEngine(engine, MODELS))) as BatchStage;
         };
         const [onnx, tensorflow] = [await open('onnx'), await open('tensorflow')];
         for (const count of [1, 3, 16]) {
@@ -85,7 +84,7 @@ describe('`runtime: tensorflow` on native TensorFlow', () => {
   }
 
   it('holds no more tensors after 1,000 films than before them', async () => {
-    const [name, bundle] = shipped.find(([, { kind }]) => kind === 'classifier') as [string, Bundle];
+    const [name, bundle] = shipped.find(([, { kind }]) => kind === 'patchcore') as [string, Bundle];
     const path = `${MODELS}${name}/${String(bundle.files.model?.path)}`;
     const network = await TensorflowRuntime.open(bundle.architecture, [readFileSync(path)]);
     try {
@@ -93,9 +92,9 @@ describe('`runtime: tensorflow` on native TensorFlow', () => {
         films(bundle, 20).flatMap(({ image }) => image ?? []),
         bundle.input,
       );
-      await network.classify(images);
+      await network.distances(images);
       const before = await network.tensorCount();
-      for (let done = 0; done < 1000; done += 20) await network.classify(images);
+      for (let done = 0; done < 1000; done += 20) await network.distances(images);
       expect(await network.tensorCount()).to.equal(before);
     } finally {
       await network.dispose();

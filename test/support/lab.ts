@@ -35,6 +35,7 @@ export interface Result {
 
 /** What the dead letter keeps of a film. */
 export interface Letter {
+  readonly id: string;
   readonly code: string;
   readonly message: string;
   readonly stage: string | null;
