@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setImmediate } from 'node:timers/promises';
 import { expect } from 'chai';
-import { firstValueFrom, take, toArray, type Subject } from 'rxjs';
+import { filter, firstValueFrom, take, toArray, type Subject } from 'rxjs';
 import sharp from 'sharp';
 import { builtInRegistry } from '../../src/host/builtins.js';
 import type { Reloaded } from '../../src/control/app.js';
@@ -338,7 +338,7 @@ describe('the control interface', () => {
     expect(bad).to.include({ file: 'bad.png', stage: 'decode', kept: true, replaying: false });
     expect(bad).not.to.have.property('path');
 
-    const again = firstValueFrom(monitor.settled$);
+    const again = firstValueFrom(monitor.settled$.pipe(filter(({ id }) => id === bad!.id)));
     const asked = await client.json(`/api/films/${bad!.id}/replay`, { method: 'POST' });
     expect(asked).to.include({ id: bad!.id, replaying: true });
     expect(await again).to.include({ id: bad!.id, outcome: 'failed' });
