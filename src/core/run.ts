@@ -1,6 +1,6 @@
 import { setTimeout } from 'node:timers/promises';
 import type { Container } from 'inversify';
-import { delay, finalize, ReplaySubject, Subject, takeUntil, type Observable } from 'rxjs';
+import { delay, finalize, merge, ReplaySubject, Subject, takeUntil, type Observable } from 'rxjs';
 import type { Pipeline } from './config/pipeline.js';
 import { createRunContainer, JOURNAL, LOG } from './container.js';
 import { RxrayError } from './errors.js';
@@ -68,7 +68,8 @@ export interface PipelineRun {
    */
   remake(origin: Origin): Promise<Remade>;
   /**
-   * Puts another graph into the place of this one, between two films. Rejects, while the present one runs on, with
+   * Puts another graph into the place of this one, between two films, or when those in flight have had
+   * `shutdownTimeoutMs`: the new graph takes them again. Rejects, while the present one runs on, with
    * {@link CreateError} when plugins refuse, and CONFIG_REFUSED for what only a new start can change.
    */
   reload(pipeline: Pipeline): Promise<void>;
@@ -104,6 +105,8 @@ export async function startPipeline(
   const unread = new ReplaySubject<Unread>(1000);
   /** Emits when the frames in flight have had their time. */
   const abandoned = new ReplaySubject<void>(1);
+  /** Emits when those of a graph that another one is to replace have had theirs. */
+  const superseded = new Subject<void>();
   const counts = { done: 0, failed: 0, already: 0, failedBefore: 0, otherGraph: 0, unread: 0 };
   let stopping = false;
   let swap: Swap | undefined;
@@ -153,7 +156,8 @@ export async function startPipeline(
 
   /** Runs the present generation to its end. */
   async function runGeneration(): Promise<void> {
-    const films$ = await generation.start(abandoned);
+    const timeUp = merge(abandoned, superseded);
+    const films$ = await generation.start(timeUp);
     const { minFreeBytes } = generation.pipeline.limits;
     // Nothing is taken in before the disk has been looked at.
     if (minFreeBytes > 0) generation.hold(true);
@@ -166,7 +170,7 @@ export async function startPipeline(
     const ends = new Promise<void>((resolve, reject) => {
       films$
         .pipe(
-          takeUntil(abandoned.pipe(delay(ABANDON_MS))),
+          takeUntil(timeUp.pipe(delay(ABANDON_MS))),
           finalize(() => disk.unsubscribe()),
         )
         .subscribe({
@@ -186,7 +190,7 @@ export async function startPipeline(
   /** Lets go of the present sinks and sources and takes up those of the next generation; if they refuse, takes back the present ones. */
   async function exchange({ next, resolve, reject }: Swap): Promise<void> {
     const before = generation;
-    await before.disconnect();
+    await inTime(before.disconnect(), before);
     try {
       await next.connect();
     } catch (error) {
@@ -196,7 +200,7 @@ export async function startPipeline(
       return;
     }
     generation = next;
-    await before.dispose();
+    await inTime(before.dispose(), before);
     resolve();
   }
 
@@ -233,11 +237,7 @@ export async function startPipeline(
   }
 
   const finished = run()
-    .finally(async () => {
-      // What did not come to an end in time may not let go in time either.
-      const patience = generation.load.frames > 0 ? [setTimeout(ABANDON_MS, undefined, { ref: false })] : [];
-      await Promise.race([close(), ...patience]);
-    })
+    .finally(() => inTime(close(), generation))
     .then(
       (summary) => {
         settled.complete();
@@ -272,6 +272,13 @@ export async function startPipeline(
       await new Promise<void>((resolve, reject) => {
         swap = { next, resolve, reject };
         generation.stop();
+        void setTimeout(generation.pipeline.shutdownTimeoutMs, undefined, { ref: false }).then(() => {
+          if (swap?.next !== next) return;
+          const { frames } = generation.load;
+          const films = frames === 1 ? '1 film' : `${frames} films`;
+          log.warn({ frames }, `the new graph takes over without waiting for ${films}: the time is up`);
+          superseded.next();
+        });
       });
     },
     stop: () => {
@@ -283,6 +290,12 @@ export async function startPipeline(
       );
     },
   };
+}
+
+/** Waits until a graph has let go. What did not come to an end in time may not let go in time either. */
+async function inTime(letGo: Promise<void>, { load }: Generation): Promise<void> {
+  const patience = load.frames > 0 ? [setTimeout(ABANDON_MS, undefined, { ref: false })] : [];
+  await Promise.race([letGo, ...patience]);
 }
 
 /** Under which key the journal remembers an `again` that has not come to its end. */

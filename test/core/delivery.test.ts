@@ -400,6 +400,23 @@ describe('delivery', () => {
       ]);
     });
 
+    it('takes over from one in which a film hangs, when that has had its time, and takes the film again', async () => {
+      await put('a');
+      const receiver = new Receiver();
+      const started = new Subject<void>();
+      const pipeline = (stage: StageNode, shutdownTimeoutMs: number) =>
+        graph(files(['a'], NEVER), [receiver.node('one')], { stages: [stage], shutdownTimeoutMs });
+      const hanging = work(() => (started.next(), new Promise<Frame>(() => undefined)));
+      const running = await startPipeline(pipeline(hanging, 10), host);
+      await firstValueFrom(started);
+      const taken = settled(running, 'a');
+      await running.reload(pipeline(work(), 10));
+      expect(await taken).to.include({ outcome: 'done' });
+      expect(logged.join()).to.include('the new graph takes over without waiting for 1 film');
+      running.stop();
+      expect(await running.finished).to.include({ done: 1, failed: 0 });
+    }).timeout(30_000);
+
     it('is refused, and the old one runs on, when a stage or a sink of it cannot be made', async () => {
       await put('a', 'b');
       const more = new Subject<string>();
