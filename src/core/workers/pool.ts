@@ -76,6 +76,8 @@ interface Underway {
   readonly end: AbortController;
   /** The errand whose stage took too long. */
   late?: Errand;
+  /** Whether the stage was disposed of meanwhile: nobody waits for its frames any more. */
+  disposed?: boolean;
 }
 
 /**
@@ -254,7 +256,8 @@ export class WorkerPool {
         return;
       }
       // Which of them was it that the thread broke down in?
-      if (errands.length === 1) errands[0]?.reject(broken);
+      if (underway.disposed === true) for (const errand of errands) errand.reject(broken);
+      else if (errands.length === 1) errands[0]?.reject(broken);
       else for (const errand of errands) void this.#send([errand]);
       return;
     } finally {
@@ -271,8 +274,7 @@ export class WorkerPool {
   #endLate(): void {
     for (const underway of this.#underway) {
       const since = underway.notes[NOTES.since] ?? 0;
-      const errand = underway.errands[underway.notes[NOTES.task] ?? 0];
-      const stage = errand && stageOf(errand, underway.notes);
+      const { errand, stage } = presentOf(underway);
       if (since === 0 || errand === undefined || stage?.timeoutMs === undefined) continue;
       if (Date.now() - since <= stage.timeoutMs) continue;
       this.log.error(
@@ -280,9 +282,14 @@ export class WorkerPool {
         `the stage took longer than ${String(stage.timeoutMs)} ms: its worker thread is ended, and another takes its place`,
       );
       underway.late = errand;
-      this.#ready -= 1;
-      underway.end.abort();
+      this.#end(underway);
     }
+  }
+
+  #end({ end, notes }: Underway): void {
+    // What no thread has begun yet ends none.
+    if ((notes[NOTES.since] ?? 0) > 0) this.#ready -= 1;
+    end.abort();
   }
 
   /** Aborts the signal of the stage in all threads. */
@@ -290,8 +297,17 @@ export class WorkerPool {
     this.#channel.postMessage({ kind: 'abort', key } satisfies Word);
   }
 
-  /** Disposes of the stage in all threads. */
-  disposeStage(key: string): Promise<void> {
+  /** Disposes of the stage in all threads; a thread that is still at work in it is ended then. */
+  async disposeStage(key: string): Promise<void> {
+    await this.#disposeInThreads(key);
+    for (const underway of this.#underway) {
+      if (presentOf(underway).stage?.key !== key) continue;
+      underway.disposed = true;
+      this.#end(underway);
+    }
+  }
+
+  #disposeInThreads(key: string): Promise<void> {
     let left = this.#ready;
     if (left === 0) return Promise.resolve();
     return new Promise((resolve) => {
@@ -315,6 +331,12 @@ export class WorkerPool {
     this.#channel.close();
     await this.#piscina.destroy();
   }
+}
+
+/** What the thread is at, by its notes. */
+function presentOf({ errands, notes }: Underway): { errand?: Errand; stage?: StageSpec | undefined } {
+  const errand = errands[notes[NOTES.task] ?? 0];
+  return errand === undefined ? {} : { errand, stage: stageOf(errand, notes) };
 }
 
 /** The stage that the thread is at, by its notes. */

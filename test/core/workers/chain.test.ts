@@ -153,6 +153,18 @@ describe('stages behind each other in worker threads', () => {
     expect(Object.keys((await pool.process(c, frame)).results)).to.deep.equal(['c']);
   });
 
+  it('give their thread back when they are disposed of at work', async () => {
+    const [, , stage] = chain('left', { c: { hangsAt: 'hanging' } }) as [never, never, StageSpec];
+    await pool.process(stage, frame);
+    const left = pool.process(stage, { ...frame, origin: { ...frame.origin, name: 'hanging' } });
+    const rejected = left.catch((error: unknown) => error);
+    const [, , next] = chain('next') as [never, never, StageSpec];
+    const waiting = pool.process(next, frame);
+    await pool.disposeStage(stage.key);
+    expect(await rejected).to.be.instanceOf(Error);
+    expect(Object.keys((await waiting).results)).to.deep.equal(['c']);
+  });
+
   it('travel together when they are quick, and a film that ends the thread costs no other', async () => {
     const log = join(dir, 'quick.log');
     const [, , stage] = chain('quick', { c: { endsAt: 'guilty', waitMs: 0, log } }) as [
