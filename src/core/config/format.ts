@@ -14,7 +14,8 @@ export interface FormatOptions {
 }
 
 /**
- * Issues as a person reads them: in the order of the file, each with `file:line:column`, its code,
+ * Issues as a person reads them: in the order of the file (in one place, which an anchor may give to two, in that of
+ * their messages), each with `file:line:column`, its code,
  * its message, the source line and a caret.
  */
 export function formatIssues(issues: readonly Issue[], { file, text, color = false }: FormatOptions): string {
@@ -22,7 +23,7 @@ export function formatIssues(issues: readonly Issue[], { file, text, color = fal
   const name = shortest(file);
   const lines = text === undefined ? [] : printableLines(text.replaceAll('\r\n', '\n')).split('\n');
   return [...issues]
-    .sort((a, b) => order(a) - order(b))
+    .sort((a, b) => order(a) - order(b) || (a.message < b.message ? -1 : 1))
     .map((issue) => {
       const paint = issue.severity === 'error' ? colors.red : colors.yellow;
       const { location } = issue;
