@@ -23,7 +23,14 @@ export async function baselineScores(
   if (bundle.files.pca !== undefined) {
     // The PCA is of films of 0–1, whatever the network takes.
     const scaled = (images.data as Float32Array).map((value) => value * (std[0] ?? 1) + (mean[0] ?? 0));
-    const error = await perImage(engine, dir, bundle, 'pca', { data: scaled, dims: images.dims }, ({ error }) => error);
+    const error = await perImage(
+      engine,
+      dir,
+      bundle,
+      'pca',
+      { data: scaled, dims: images.dims },
+      ({ error }) => error,
+    );
     if (error !== undefined) scores.pca = error;
   }
   if (bundle.files.features !== undefined) {

@@ -159,7 +159,9 @@ export async function readBundle(dir: string): Promise<Bundle> {
   try {
     text = new TextDecoder().decode(await readRegularFile(path));
   } catch (cause) {
-    throw new BundleError('missing', `no model bundle at ${dir}: ${path} cannot be read${whyOf(cause)}`, { cause });
+    throw new BundleError('missing', `no model bundle at ${dir}: ${path} cannot be read${whyOf(cause)}`, {
+      cause,
+    });
   }
   let json: unknown;
   try {
@@ -174,7 +176,10 @@ export async function readBundle(dir: string): Promise<Bundle> {
       `${path} is not a bundle of this version: ${z.prettifyError(parsed.error)}`,
     );
   }
-  return { ...parsed.data, preprocessing: parsed.data.preprocessing.map((each) => withBundle(each, (path) => resolve(dir, path))) };
+  return {
+    ...parsed.data,
+    preprocessing: parsed.data.preprocessing.map((each) => withBundle(each, (path) => resolve(dir, path))),
+  };
 }
 
 /** A step that uses a bundle itself (a lung mask) names it relative to the bundle that it belongs to: in memory, absolutely. */
@@ -204,7 +209,9 @@ export async function readBundleFile(dir: string, bundle: Bundle, role: string):
   try {
     bytes = await readRegularFile(path);
   } catch (cause) {
-    throw new BundleError('missing', `${path}, named by bundle.json, cannot be read${whyOf(cause)}`, { cause });
+    throw new BundleError('missing', `${path}, named by bundle.json, cannot be read${whyOf(cause)}`, {
+      cause,
+    });
   }
   const found = sha256(bytes);
   if (found !== entry.sha256) {
@@ -218,7 +225,10 @@ export async function readBundleFile(dir: string, bundle: Bundle, role: string):
 
 /** The bytes of a file; a pipe or a device is refused instead of waited for. */
 export async function readRegularFile(path: string): Promise<Uint8Array> {
-  const handle = await open(path, process.platform === 'win32' ? constants.O_RDONLY : constants.O_RDONLY | constants.O_NONBLOCK);
+  const handle = await open(
+    path,
+    process.platform === 'win32' ? constants.O_RDONLY : constants.O_RDONLY | constants.O_NONBLOCK,
+  );
   try {
     if (!(await handle.stat()).isFile()) throw new Error('it is not a regular file');
     return await handle.readFile();

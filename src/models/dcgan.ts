@@ -116,7 +116,10 @@ export function dcganDiscriminatorStep(options: DcganOptions, training: DcganTra
     inputs: { images: { shape: [batchSize, DCGAN_IMAGE_SIZE, DCGAN_IMAGE_SIZE, 1] } },
     loss: ({ images, z }, generator, discriminator) => {
       const fakes = generate(options, generator, z as tf.Tensor2D);
-      const real = discriminatorLogits(discriminator, discriminatorFeatures(discriminator, images as tf.Tensor4D));
+      const real = discriminatorLogits(
+        discriminator,
+        discriminatorFeatures(discriminator, images as tf.Tensor4D),
+      );
       const fake = discriminatorLogits(discriminator, discriminatorFeatures(discriminator, fakes));
       return {
         loss: tf.add(sigmoidCrossEntropy(real, realLabel), sigmoidCrossEntropy(fake, 0)),
@@ -188,7 +191,10 @@ export function ganStep(
     step: (feeds, state) => {
       const outputs: TensorMap = {};
       const lossOf = (...values: tf.Tensor[]): tf.Scalar => {
-        const current = { ...state, ...Object.fromEntries(trained.map((name, index) => [name, values[index] as tf.Tensor])) };
+        const current = {
+          ...state,
+          ...Object.fromEntries(trained.map((name, index) => [name, values[index] as tf.Tensor])),
+        };
         const generator = new ForwardPass(current, true);
         const discriminator = new ForwardPass(current, true);
         const result = loss(feeds, generator, discriminator);
@@ -198,7 +204,11 @@ export function ganStep(
       };
       const { value, grads } = tf.valueAndGrads(lossOf)(trained.map((name) => state[name] as tf.Tensor));
       const gradients = Object.fromEntries(trained.map((name, index) => [name, grads[index] as tf.Tensor]));
-      return { loss: value, ...outputs, ...optimize(optimizer, state, gradients, feeds['lr'] as tf.Tensor, network) };
+      return {
+        loss: value,
+        ...outputs,
+        ...optimize(optimizer, state, gradients, feeds['lr'] as tf.Tensor, network),
+      };
     },
   });
 }

@@ -21,7 +21,9 @@ export function foldBatchNorm(parameters: HostTensors, transposed: (name: string
     const [gamma, beta, mean, variance] = ['gamma', 'beta', 'movingMean', 'movingVariance'].map((part) =>
       float32Of(parameters, `${layer}/bn/${part}`),
     ) as [Float32Array, Float32Array, Float32Array, Float32Array];
-    const scale = gamma.map((value, channel) => value / Math.sqrt((variance[channel] ?? 0) + BATCH_NORM_EPSILON));
+    const scale = gamma.map(
+      (value, channel) => value / Math.sqrt((variance[channel] ?? 0) + BATCH_NORM_EPSILON),
+    );
     const channels = gamma.length;
     // Elements between two neighbours along the output axis.
     const inner = transposed(name) ? (tensor.dims.at(-1) ?? 1) : 1;

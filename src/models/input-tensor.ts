@@ -31,9 +31,7 @@ export function inputTensor(images: readonly Pixels[], input: Bundle['input']): 
     }
   });
   const dims =
-    layout === 'NHWC'
-      ? [images.length, height, width, channels]
-      : [images.length, channels, height, width];
+    layout === 'NHWC' ? [images.length, height, width, channels] : [images.length, channels, height, width];
   return { data, dims };
 }
 

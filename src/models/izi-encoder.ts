@@ -63,7 +63,9 @@ export function encode(pass: ForwardPass, images: tf.Tensor4D): tf.Tensor2D {
 export function iziTrainStep(options: DcganOptions, { batchSize, kappa }: IziTraining): TrainStep {
   const optimizer: AdamOptions = { kind: 'adam', beta1: 0.5 };
   const parameters = { ...initDcgan(options, 0), ...initEncoder(options, 0) };
-  const trained = Object.keys(parameters).filter((name) => name.startsWith('encoder/') && !isMovingStatistic(name));
+  const trained = Object.keys(parameters).filter(
+    (name) => name.startsWith('encoder/') && !isMovingStatistic(name),
+  );
   return makeTrainStep({
     parameters,
     moments: zeroMoments(optimizer, parameters, trained, SCOPE),
@@ -75,18 +77,28 @@ export function iziTrainStep(options: DcganOptions, { batchSize, kappa }: IziTra
       const frozen = new ForwardPass(state, false);
       const outputs: TensorMap = {};
       const lossOf = (...values: tf.Tensor[]): tf.Scalar => {
-        const current = { ...state, ...Object.fromEntries(trained.map((name, index) => [name, values[index] as tf.Tensor])) };
+        const current = {
+          ...state,
+          ...Object.fromEntries(trained.map((name, index) => [name, values[index] as tf.Tensor])),
+        };
         const encoder = new ForwardPass(current, true);
         const reconstruction = generate(options, frozen, encode(encoder, images));
         const imageResidual: tf.Scalar = tf.mean(tf.square(tf.sub(images, reconstruction)));
-        const features = tf.sub(discriminatorFeatures(frozen, images), discriminatorFeatures(frozen, reconstruction));
+        const features = tf.sub(
+          discriminatorFeatures(frozen, images),
+          discriminatorFeatures(frozen, reconstruction),
+        );
         const featureResidual: tf.Scalar = tf.mean(tf.square(features));
         Object.assign(outputs, keepAll({ imageResidual, featureResidual, ...asNext(encoder.moving) }));
         return tf.add(imageResidual, tf.mul(featureResidual, kappa));
       };
       const { value, grads } = tf.valueAndGrads(lossOf)(trained.map((name) => state[name] as tf.Tensor));
       const gradients = Object.fromEntries(trained.map((name, index) => [name, grads[index] as tf.Tensor]));
-      return { loss: value, ...outputs, ...optimize(optimizer, state, gradients, feeds['lr'] as tf.Tensor, SCOPE) };
+      return {
+        loss: value,
+        ...outputs,
+        ...optimize(optimizer, state, gradients, feeds['lr'] as tf.Tensor, SCOPE),
+      };
     },
   });
 }
@@ -98,7 +110,9 @@ export function hasEncoder(parameters: HostTensors): boolean {
 
 /** The encoder as an ONNX file for any batch size: `images` [N,64,64,1] −1..1 → `z` [N,zDim]. */
 export function exportEncoder(parameters: HostTensors, options: DcganOptions): Uint8Array {
-  const encoder = Object.fromEntries(Object.entries(parameters).filter(([name]) => name.startsWith('encoder/')));
+  const encoder = Object.fromEntries(
+    Object.entries(parameters).filter(([name]) => name.startsWith('encoder/')),
+  );
   return traceToOnnx(
     ({ images }, variables) => ({ z: encode(new ForwardPass(variables, false), images as tf.Tensor4D) }),
     { images: { shape: [1, DCGAN_IMAGE_SIZE, DCGAN_IMAGE_SIZE, 1] } },

@@ -8,7 +8,15 @@ import {
   type InputSpec,
   type TensorMap,
 } from '../engine/index.js';
-import { DCGAN_IMAGE_SIZE, discriminatorFeatures, discriminatorLogits, generate, ofNetwork, zDimOf, type DcganOptions } from './dcgan.js';
+import {
+  DCGAN_IMAGE_SIZE,
+  discriminatorFeatures,
+  discriminatorLogits,
+  generate,
+  ofNetwork,
+  zDimOf,
+  type DcganOptions,
+} from './dcgan.js';
 import { foldBatchNorm } from './fold-batch-norm.js';
 import { ForwardPass } from './layers.js';
 import { absoluteDifferencePerSample } from './losses.js';
@@ -42,7 +50,10 @@ const ADAM = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 } as const;
  */
 export function exportAnogan(parameters: HostTensors, options: DcganOptions): AnoganFiles {
   const image = [1, DCGAN_IMAGE_SIZE, DCGAN_IMAGE_SIZE, 1];
-  const folded = foldBatchNorm(parameters, (name) => name.startsWith('generator/') && !name.includes('project'));
+  const folded = foldBatchNorm(
+    parameters,
+    (name) => name.startsWith('generator/') && !name.includes('project'),
+  );
   const metadata = (part: string): Record<string, string> => ({
     'rxray.model': `anogan-${part}`,
     'rxray.options': JSON.stringify(options),
@@ -61,7 +72,9 @@ export function exportAnogan(parameters: HostTensors, options: DcganOptions): An
     ).bytes,
     search: searchFile(folded, options, metadata('search')),
     generator: traceToOnnx(
-      ({ z }, variables) => ({ images: generate(options, new ForwardPass(variables, false), z as tf.Tensor2D) }),
+      ({ z }, variables) => ({
+        images: generate(options, new ForwardPass(variables, false), z as tf.Tensor2D),
+      }),
       { z: { shape: [1, zDimOf(options)] } },
       frozen(ofNetwork(parameters, 'generator'), 'generator'),
     ).bytes,
@@ -79,7 +92,10 @@ export function exportAnogan(parameters: HostTensors, options: DcganOptions): An
 
 /** One step of Adam on z; every tensor by name (x, fx, z, m, v, t, lr, lambda) → next z, m, v, t. */
 export function searchStep(options: DcganOptions, inputs: TensorMap, parameters: TensorMap): TensorMap {
-  const { x, fx, z, m, v, t, lr, lambda } = inputs as Record<'x' | 'fx' | 'z' | 'm' | 'v' | 't' | 'lr' | 'lambda', tf.Tensor>;
+  const { x, fx, z, m, v, t, lr, lambda } = inputs as Record<
+    'x' | 'fx' | 'z' | 'm' | 'v' | 't' | 'lr' | 'lambda',
+    tf.Tensor
+  >;
   const lossOf = (latent: tf.Tensor): tf.Scalar => {
     const { residual, discrimination } = anomalyLosses(options, parameters, x, fx, latent);
     return tf.sum(tf.add(tf.mul(residual, tf.sub(1, lambda)), tf.mul(discrimination, lambda)));
@@ -111,7 +127,11 @@ export function anomalyLosses(
   };
 }
 
-function searchFile(variables: HostTensors, options: DcganOptions, metadata: Record<string, string>): Uint8Array {
+function searchFile(
+  variables: HostTensors,
+  options: DcganOptions,
+  metadata: Record<string, string>,
+): Uint8Array {
   const zDim = zDimOf(options);
   const fixed: Record<string, InputSpec> = {
     x: { shape: [1, DCGAN_IMAGE_SIZE, DCGAN_IMAGE_SIZE, 1] },
@@ -127,7 +147,9 @@ function searchFile(variables: HostTensors, options: DcganOptions, metadata: Rec
   const frozen = { variables, freeze: true, batch: 'symbolic' } as const;
   const body = traceToGraph(
     (inputs, parameters) => {
-      const { z, m, v, t } = Object.fromEntries(SEARCHED.map((name) => [name, inputs[`loop/${name}`] as tf.Tensor]));
+      const { z, m, v, t } = Object.fromEntries(
+        SEARCHED.map((name) => [name, inputs[`loop/${name}`] as tf.Tensor]),
+      );
       const next = searchStep(options, { ...inputs, z, m, v, t } as TensorMap, parameters);
       return Object.fromEntries(SEARCHED.map((name) => [`loop/next/${name}`, next[name] as tf.Tensor]));
     },

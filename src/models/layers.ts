@@ -54,14 +54,7 @@ export class ForwardPass {
     const mean = this.moving[`${name}/movingMean`] ?? this.get(`${name}/movingMean`);
     const variance = this.moving[`${name}/movingVariance`] ?? this.get(`${name}/movingVariance`);
     if (!this.training) {
-      const normalised: tf.Tensor = tf.batchNorm(
-        x,
-        mean,
-        variance,
-        beta,
-        gamma,
-        BATCH_NORM_EPSILON,
-      );
+      const normalised: tf.Tensor = tf.batchNorm(x, mean, variance, beta, gamma, BATCH_NORM_EPSILON);
       return normalised as T;
     }
     const batch = batchNormTraining(x, gamma, beta, BATCH_NORM_EPSILON);
@@ -86,7 +79,11 @@ export function isMovingStatistic(name: string): boolean {
 }
 
 /** Initial parameters of a batch normalisation; `gamma` as a constant, or drawn (DCGAN: N(1, 0.02)). */
-export function batchNormParameters(name: string, channels: number, gamma = filled([channels], 1)): HostTensors {
+export function batchNormParameters(
+  name: string,
+  channels: number,
+  gamma = filled([channels], 1),
+): HostTensors {
   return {
     [`${name}/gamma`]: gamma,
     [`${name}/beta`]: filled([channels], 0),
@@ -96,7 +93,10 @@ export function batchNormParameters(name: string, channels: number, gamma = fill
 }
 
 /** He et al. 2015 initialisation over the fan-out: std = √(2 / (h·w·out)) of a [h,w,in,out] kernel. */
-export function heFanOut(dims: readonly [number, number, number, number], random: () => number): HostTensors[string] {
+export function heFanOut(
+  dims: readonly [number, number, number, number],
+  random: () => number,
+): HostTensors[string] {
   const [height, width, , out] = dims;
   return normalNoise(dims, random, { std: Math.sqrt(2 / (height * width * out)) });
 }

@@ -89,7 +89,8 @@ function sgd(
   const next: TensorMap = {};
   for (const [name, gradient] of Object.entries(gradients)) {
     const parameter = of(state, name);
-    const pulled = decays(name) && weightDecay > 0 ? tf.add(gradient, tf.mul(parameter, weightDecay)) : gradient;
+    const pulled =
+      decays(name) && weightDecay > 0 ? tf.add(gradient, tf.mul(parameter, weightDecay)) : gradient;
     const velocity = tf.add(tf.mul(of(state, momentName('momentum', name)), momentum), pulled);
     next[NEXT + momentName('momentum', name)] = velocity;
     const step = nesterov ? tf.add(pulled, tf.mul(velocity, momentum)) : velocity;
@@ -98,7 +99,13 @@ function sgd(
   return next;
 }
 
-function adam(options: AdamOptions, state: TensorMap, gradients: TensorMap, rate: tf.Tensor, scope: string): TensorMap {
+function adam(
+  options: AdamOptions,
+  state: TensorMap,
+  gradients: TensorMap,
+  rate: tf.Tensor,
+  scope: string,
+): TensorMap {
   const { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0 } = options;
   const count = tf.add(of(state, counterName(scope)), 1);
   const next: TensorMap = { [NEXT + counterName(scope)]: count };

@@ -15,7 +15,8 @@ export type PatchLayer = (typeof PATCH_LAYERS)['resnet' | 'dcgan'][number];
 
 /** A memory of normal patches in the features of a network (PatchCore, Roth et al. 2022, arXiv:2106.08265). */
 export interface PatchcoreOptions {
-  readonly network: ({ readonly name: 'resnet' } & ResnetOptions) | ({ readonly name: 'dcgan' } & DcganOptions);
+  readonly network:
+    ({ readonly name: 'resnet' } & ResnetOptions) | ({ readonly name: 'dcgan' } & DcganOptions);
   /** Whose features describe a patch; finer ones have more patches. */
   readonly layers: readonly PatchLayer[];
 }
@@ -39,7 +40,11 @@ export function patchGrid(options: PatchcoreOptions): PatchGrid {
  * Images [N,S,S,1], 0..1 → locally aware patch features [N,rows,columns,C]: each layer averaged over 3 × 3
  * neighbours, brought to the grid of the finest one, side by side (section 3.1 of the paper).
  */
-export function patchFeatures(options: PatchcoreOptions, pass: ForwardPass, images: tf.Tensor4D): tf.Tensor4D {
+export function patchFeatures(
+  options: PatchcoreOptions,
+  pass: ForwardPass,
+  images: tf.Tensor4D,
+): tf.Tensor4D {
   const depths = depthsOf(options);
   const count = Math.max(...depths) + 1;
   const stages =
@@ -61,7 +66,12 @@ export function exportPatchFeatures(parameters: HostTensors, options: PatchcoreO
       features: patchFeatures(options, new ForwardPass(variables, false), images as tf.Tensor4D),
     }),
     { images: imagesOf(options) },
-    { variables: backboneOf(parameters, options), freeze: true, batch: 'symbolic', metadata: metadataOf(options) },
+    {
+      variables: backboneOf(parameters, options),
+      freeze: true,
+      batch: 'symbolic',
+      metadata: metadataOf(options),
+    },
   ).bytes;
 }
 
@@ -79,7 +89,11 @@ export interface PatchMemory {
  * The whole model for any batch size: `images` [N,S,S,1] 0..1 → `distances` [N,rows·columns,M], the Euclidean
  * distance of every patch to every remembered one (of the same place, where each place has a list of its own).
  */
-export function exportPatchcore(parameters: HostTensors, memory: PatchMemory, options: PatchcoreOptions): Uint8Array {
+export function exportPatchcore(
+  parameters: HostTensors,
+  memory: PatchMemory,
+  options: PatchcoreOptions,
+): Uint8Array {
   const variables = { ...backboneOf(parameters, options), ...memory };
   return traceToOnnx(
     ({ images }, given) => ({ distances: patchDistances(options, given, images as tf.Tensor4D) }),
@@ -102,7 +116,8 @@ export function patchDistances(options: PatchcoreOptions, given: TensorMap, imag
   const flat = tf.reshape(tf.sub(features, mean), [n * rows * columns, channels]);
   const patches = tf.reshape(tf.matMul(flat, projection as tf.Tensor2D), [n, rows * columns, axes]);
   // With a list for each place, films are compared place by place: [places,N,k] against [places,M,k].
-  const grouped = places === 1 ? tf.reshape(patches, [1, n * rows * columns, axes]) : tf.transpose(patches, [1, 0, 2]);
+  const grouped =
+    places === 1 ? tf.reshape(patches, [1, n * rows * columns, axes]) : tf.transpose(patches, [1, 0, 2]);
   const squares = tf.sum(tf.square(grouped), 2, true);
   const remembered = tf.reshape(tf.sum(tf.square(memory), 2), [places, 1, memory.shape[1] ?? 0]);
   const products = tf.matMul(grouped, memory, false, true);

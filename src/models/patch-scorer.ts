@@ -33,7 +33,9 @@ export function patchScores(
   return Array.from({ length: films }, (_, film): PatchScore => {
     const rowOf = (patch: number): Float32Array =>
       all.subarray((film * patches + patch) * size, (film * patches + patch + 1) * size);
-    const map = Float32Array.from({ length: patches }, (_, patch) => rowOf(patch).reduce((a, b) => Math.min(a, b)));
+    const map = Float32Array.from({ length: patches }, (_, patch) =>
+      rowOf(patch).reduce((a, b) => Math.min(a, b)),
+    );
     const rawSum = map.reduce((a, b) => a + b, 0);
     if (by === 'mean') return { anomalyScore: rawSum / patches, rawSum, map };
     const farthest = map.indexOf(map.reduce((a, b) => Math.max(a, b)));

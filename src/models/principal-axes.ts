@@ -16,7 +16,10 @@ const ENCODED = ['encoder/z/kernel', 'encoder/z/bias'] as const;
  */
 export function turnLatentSpace(parameters: HostTensors): HostTensors {
   const layer = Object.entries(parameters).filter(([name]) => name.startsWith(LAYER));
-  const folded = matrixOf(foldBatchNorm(Object.fromEntries(layer), () => false), PROJECT);
+  const folded = matrixOf(
+    foldBatchNorm(Object.fromEntries(layer), () => false),
+    PROJECT,
+  );
   const axes = new EigenvalueDecomposition(folded.mmul(folded.transpose()), { assumeSymmetric: true })
     .eigenvectorMatrix;
   const encoder = ENCODED.flatMap((name): [string, HostTensor][] => {

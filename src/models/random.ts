@@ -68,7 +68,10 @@ export function normalNoise(
 /** A mask for inverted dropout: 0 with probability `rate`, else 1 / (1 − rate). Dims [n, units]. */
 export function dropoutMask(n: number, units: number, rate: number, random: Random): HostTensor {
   const kept = 1 / (1 - rate);
-  return { data: Float32Array.from({ length: n * units }, () => (random() < rate ? 0 : kept)), dims: [n, units] };
+  return {
+    data: Float32Array.from({ length: n * units }, () => (random() < rate ? 0 : kept)),
+    dims: [n, units],
+  };
 }
 
 /** A tensor of equal elements. */

@@ -3,7 +3,9 @@ import { z } from 'zod';
 /** What the scores of normal films say about a score: they are of training patients that the model did not learn from. */
 export const referenceSchema = z.strictObject({
   scores: z.array(z.number()).min(1).describe('Anomaly scores of held-out normal films, ascending.'),
-  settings: z.record(z.string(), z.unknown()).describe('How they were made; other settings give other scores.'),
+  settings: z
+    .record(z.string(), z.unknown())
+    .describe('How they were made; other settings give other scores.'),
   falsePositiveRate: z.number().min(0).max(1).describe('Share of the reference films above the threshold.'),
   threshold: z.number().describe('A film counts as abnormal where its score is above it.'),
 });

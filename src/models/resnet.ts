@@ -129,7 +129,8 @@ export function initResnet(options: ResnetOptions, seed: number): HostTensors {
     if (hasProjection(block)) addConv(`${block.name}/shortcut`, 1, block.channelsIn, block.channelsOut);
   }
   const channels = blocks.at(-1)?.channelsOut ?? options.width;
-  let features = options.head === 'flatten128' ? channels * Math.floor(options.inputSize / 64) ** 2 : channels;
+  let features =
+    options.head === 'flatten128' ? channels * Math.floor(options.inputSize / 64) ** 2 : channels;
   const addDense = (name: string, units: number, std: number): void => {
     parameters[`${name}/kernel`] = normalNoise([features, units], random, { std });
     parameters[`${name}/bias`] = filled([units], 0);
@@ -188,7 +189,10 @@ export function resnetStages(
 }
 
 /** Images with a mean of 0 and a standard deviation of 1, over all training films or each for itself. */
-function scaled({ standardize = false, mean = 0.5, std = 0.25 }: ResnetOptions, images: tf.Tensor4D): tf.Tensor4D {
+function scaled(
+  { standardize = false, mean = 0.5, std = 0.25 }: ResnetOptions,
+  images: tf.Tensor4D,
+): tf.Tensor4D {
   if (!standardize) return tf.div(tf.sub(images, mean), std);
   const centred = tf.sub(images, tf.mean(images, [1, 2, 3], true));
   const variance = tf.mean(tf.square(centred), [1, 2, 3], true);
@@ -251,10 +255,16 @@ export function resnetTrainStep(options: ResnetOptions, training: ResnetTraining
       ...(withDropout ? { dropout: { shape: [batchSize, DENSE_HEAD_UNITS] } } : {}),
     },
     step: (inputs, state) => {
-      const { images, targets, sampleWeights, lr } = inputs as Record<'images' | 'targets' | 'sampleWeights' | 'lr', tf.Tensor>;
+      const { images, targets, sampleWeights, lr } = inputs as Record<
+        'images' | 'targets' | 'sampleWeights' | 'lr',
+        tf.Tensor
+      >;
       const outputs: TensorMap = {};
       const lossOf = (...values: tf.Tensor[]): tf.Scalar => {
-        const current = { ...state, ...Object.fromEntries(trained.map((name, index) => [name, values[index] as tf.Tensor])) };
+        const current = {
+          ...state,
+          ...Object.fromEntries(trained.map((name, index) => [name, values[index] as tf.Tensor])),
+        };
         const pass = new ForwardPass(current, !frozenBase);
         const logits = resnetForward(options, pass, images as tf.Tensor4D, inputs['dropout']);
         Object.assign(outputs, keepAll({ logits, ...asNext(pass.moving) }));
@@ -307,7 +317,9 @@ export function exportResnet(
   options: ResnetOptions,
   { mirror = false, half = false }: ResnetExport = {},
 ): TracedModel {
-  const members = Array.isArray(parameters) ? (parameters as readonly HostTensors[]) : [parameters as HostTensors];
+  const members = Array.isArray(parameters)
+    ? (parameters as readonly HostTensors[])
+    : [parameters as HostTensors];
   const named = members.flatMap((member, i) =>
     Object.entries(member).map(([name, tensor]) => [memberPrefix(i) + name, tensor] as const),
   );

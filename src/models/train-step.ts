@@ -26,7 +26,14 @@ interface StepParts {
 }
 
 /** Traces a step function. Only shapes of `parameters` and `moments` are read. */
-export function makeTrainStep({ parameters, moments, inputs, symbolic, metadata, step }: StepParts): TrainStep {
+export function makeTrainStep({
+  parameters,
+  moments,
+  inputs,
+  symbolic,
+  metadata,
+  step,
+}: StepParts): TrainStep {
   const model = traceToOnnx(step, inputs, {
     variables: { ...parameters, ...moments },
     metadata,

@@ -31,13 +31,18 @@ const EPSILON = 1e-12;
  * Returns: `loss`, `realScore`, `fakeScore` and `gradientPenalty` [] (means; the penalty without λ).
  */
 export function wganCriticStep(options: DcganOptions, { batchSize, penalty }: WganTraining): TrainStep {
-  return ganStep('discriminator', critical(options), { batchSize, ...ADAM }, {
-    inputs: {
-      images: { shape: [batchSize, DCGAN_IMAGE_SIZE, DCGAN_IMAGE_SIZE, 1] },
-      mix: { shape: [batchSize] },
+  return ganStep(
+    'discriminator',
+    critical(options),
+    { batchSize, ...ADAM },
+    {
+      inputs: {
+        images: { shape: [batchSize, DCGAN_IMAGE_SIZE, DCGAN_IMAGE_SIZE, 1] },
+        mix: { shape: [batchSize] },
+      },
+      loss: (feeds, generator, critic) => criticLoss(options, penalty, feeds, generator, critic),
     },
-    loss: (feeds, generator, critic) => criticLoss(options, penalty, feeds, generator, critic),
-  });
+  );
 }
 
 /** The loss of the critic and what it is made of; see {@link wganCriticStep}. */
@@ -68,13 +73,18 @@ export function criticLoss(
  * Feeds: `z` [N,zDim], `lr` []. Returns: `loss` [].
  */
 export function wganGeneratorStep(options: DcganOptions, { batchSize }: WganTraining): TrainStep {
-  return ganStep('generator', critical(options), { batchSize, ...ADAM }, {
-    inputs: {},
-    loss: ({ z }, generator, critic) => ({
-      loss: tf.neg(tf.mean(scores(critic, generate(options, generator, z as tf.Tensor2D)))),
-      reports: {},
-    }),
-  });
+  return ganStep(
+    'generator',
+    critical(options),
+    { batchSize, ...ADAM },
+    {
+      inputs: {},
+      loss: ({ z }, generator, critic) => ({
+        loss: tf.neg(tf.mean(scores(critic, generate(options, generator, z as tf.Tensor2D)))),
+        reports: {},
+      }),
+    },
+  );
 }
 
 function scores(critic: ForwardPass, images: tf.Tensor4D): tf.Tensor2D {

@@ -25,7 +25,12 @@ function halving(batches: number[]): SearchNetworks {
       return {
         ...{ residual: loss, discrimination: loss, residualMean: loss, discriminationMean: loss },
         reconstruction: x,
-        ...{ 'next/z': z, 'next/m': m, 'next/v': v, 'next/t': { data: Float32Array.of(step + 10), dims: [] } },
+        ...{
+          'next/z': z,
+          'next/m': m,
+          'next/v': v,
+          'next/t': { data: Float32Array.of(step + 10), dims: [] },
+        },
       } as HostTensors;
     },
   };

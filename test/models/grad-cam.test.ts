@@ -14,7 +14,10 @@ describe('Grad-CAM', () => {
     parameters = initResnet(options, 3);
     // With weights of one sign nothing is cut off below 0, so that the maps can be added up.
     const kernel = parameters['head/logits/kernel'] as HostTensors[string];
-    parameters['head/logits/kernel'] = { ...kernel, data: float32Of(parameters, 'head/logits/kernel').map(Math.abs) };
+    parameters['head/logits/kernel'] = {
+      ...kernel,
+      data: float32Of(parameters, 'head/logits/kernel').map(Math.abs),
+    };
   });
   after(() => engine.dispose());
 
@@ -52,7 +55,9 @@ describe('Grad-CAM', () => {
   it('takes the parameters back from the bundle’s file, and answers as the bundle does', async () => {
     const { bytes } = exportResnet(parameters, options);
     const bundle = await engine.load(bytes, { device: 'cpu' });
-    const explained = await engine.load(gradCamModel(readInitializers(bytes), options).bytes, { device: 'cpu' });
+    const explained = await engine.load(gradCamModel(readInitializers(bytes), options).bytes, {
+      device: 'cpu',
+    });
     const one = (await bundle.run({ images })).logits?.data as Float32Array;
     const other = (await explained.run({ images, target })).logits?.data as Float32Array;
     one.forEach((logit, i) => expect(other[i]).to.be.closeTo(logit, 1e-4));

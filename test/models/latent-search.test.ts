@@ -1,6 +1,13 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'chai';
-import { Engine, scalar, sizeOf, type EngineSession, type HostTensor, type HostTensors } from '../../src/engine/index.js';
+import {
+  Engine,
+  scalar,
+  sizeOf,
+  type EngineSession,
+  type HostTensor,
+  type HostTensors,
+} from '../../src/engine/index.js';
 import { exportAnogan, filled, initDcgan, normalNoise, seededRandom } from '../../src/models/index.js';
 import { anomalyLosses, searchStep } from '../../src/models/latent-search.js';
 import { expectClose, numbers, rows, toHost, toTensors, useCpuBackend } from '../engine/support.js';
@@ -14,7 +21,10 @@ function trained(): HostTensors {
     if (name.endsWith('movingMean')) return normalNoise(tensor.dims, random, { std: 0.1 });
     if (name.endsWith('kernel')) return normalNoise(tensor.dims, random, { std: 0.1 });
     if (!name.endsWith('movingVariance')) return tensor;
-    return { ...tensor, data: Float32Array.from({ length: sizeOf(tensor.dims) }, () => 0.05 + random() / 10) };
+    return {
+      ...tensor,
+      data: Float32Array.from({ length: sizeOf(tensor.dims) }, () => 0.05 + random() / 10),
+    };
   };
   return Object.fromEntries(
     Object.entries(initDcgan(options, 3)).map(([name, tensor]) => [name, drawn(name, tensor)]),
@@ -85,13 +95,22 @@ describe('the latent search', () => {
     const given = await feeds(2, 10, 2);
     const ten = await search.run(given);
     const five = { data: BigInt64Array.of(5n), dims: [] };
-    await search.setState({ z: given['z'] ?? five, m: given['m'] ?? five, v: given['v'] ?? five, t: scalar(0) });
+    await search.setState({
+      z: given['z'] ?? five,
+      m: given['m'] ?? five,
+      v: given['v'] ?? five,
+      t: scalar(0),
+    });
     const { z, m, v, t, ...fixed } = given;
     expect([z, m, v, t]).to.have.length(4);
     await search.step({ ...fixed, steps: five });
     const resumed = await search.step({ ...fixed, steps: five });
     expect(Object.keys(resumed).some((name) => name.startsWith('next/'))).to.equal(false);
-    expectClose(resumed, Object.fromEntries(Object.keys(resumed).map((name) => [name, ten[name] ?? five])), 1e-4);
+    expectClose(
+      resumed,
+      Object.fromEntries(Object.keys(resumed).map((name) => [name, ten[name] ?? five])),
+      1e-4,
+    );
     expect(numbers((await search.getState(['t']))['t'])).to.deep.equal([10]);
   });
 
@@ -100,11 +119,17 @@ describe('the latent search', () => {
     const all = await search.run(given);
     for (let row = 0; row < 3; row++) {
       const alone = Object.fromEntries(
-        Object.entries(given).map(([name, tensor]) => [name, tensor.dims.length > 0 ? rows(tensor, row, row + 1) : tensor]),
+        Object.entries(given).map(([name, tensor]) => [
+          name,
+          tensor.dims.length > 0 ? rows(tensor, row, row + 1) : tensor,
+        ]),
       );
       const single = await search.run(alone);
       const expected = Object.fromEntries(
-        Object.entries(all).map(([name, tensor]) => [name, tensor.dims.length > 0 ? rows(tensor, row, row + 1) : tensor]),
+        Object.entries(all).map(([name, tensor]) => [
+          name,
+          tensor.dims.length > 0 ? rows(tensor, row, row + 1) : tensor,
+        ]),
       );
       expectClose(single, expected, 1e-3);
     }

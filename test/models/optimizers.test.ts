@@ -68,7 +68,8 @@ describe('optimisers', () => {
       await session.setState({ ...parameters, ...moments });
 
       const variables: Record<string, tf.Variable> = {};
-      for (const [name, tensor] of Object.entries(toTensors(parameters))) variables[name] = tf.variable(tensor);
+      for (const [name, tensor] of Object.entries(toTensors(parameters)))
+        variables[name] = tf.variable(tensor);
       const optimizer = reference();
       for (let step = 0; step < STEPS; step++) {
         const feeds = { x: normalNoise([6, 4], random), y: normalNoise([6, 2], random) };

@@ -12,7 +12,14 @@ import {
 import { patchScores } from '../../src/models/patch-scorer.js';
 import { expectClose, numbers, toHost, toTensors, useCpuBackend } from '../engine/support.js';
 
-const network = { name: 'resnet', depth: 18, width: 4, inputSize: 32, classes: 2, zeroInitGamma: false } as const;
+const network = {
+  name: 'resnet',
+  depth: 18,
+  width: 4,
+  inputSize: 32,
+  classes: 2,
+  zeroInitGamma: false,
+} as const;
 const options: PatchcoreOptions = { network, layers: ['stage2', 'stage3'] };
 
 describe('patchcore', () => {

@@ -30,7 +30,10 @@ describe('the latent space along its principal axes', () => {
   const turned = turnLatentSpace(parameters);
 
   it('has a scale of its own for each coordinate: the first layer is orthogonal by rows', () => {
-    const layer = matrix(foldBatchNorm(turned, () => false), PROJECT);
+    const layer = matrix(
+      foldBatchNorm(turned, () => false),
+      PROJECT,
+    );
     const gram = layer.mmul(layer.transpose());
     const between = Matrix.sub(gram, Matrix.diag(gram.diag()));
     expect(largest(between)).to.be.below(1e-5 * largest(gram));

@@ -35,6 +35,8 @@ describe('seeded random numbers', () => {
 
   it('stay what they are: sample films are made of them', () => {
     const { data } = normalNoise([4], seededRandom(7), { std: 0.6 });
-    expect([...(data as Float32Array)]).to.deep.equal([-0.08130662143230438,-0.9087696671485901,1.1667170524597168,0.7601733803749084]);
+    expect([...(data as Float32Array)]).to.deep.equal([
+      -0.08130662143230438, -0.9087696671485901, 1.1667170524597168, 0.7601733803749084,
+    ]);
   });
 });

@@ -57,8 +57,13 @@ describe('resnet', () => {
   for (const head of ['plain', 'dense128', 'flatten128'] as const) {
     it(`gives for a batch of n what it gives for n singles, exported: ${head}`, async () => {
       const options = { ...tiny, head, inputSize: head === 'flatten128' ? 64 : 32 };
-      const session = await engine.load(exportResnet(initResnet(options, 1), options).bytes, { device: 'cpu' });
-      const images = normalNoise([4, options.inputSize, options.inputSize, 1], seededRandom(2), { mean: 0.5, std: 0.2 });
+      const session = await engine.load(exportResnet(initResnet(options, 1), options).bytes, {
+        device: 'cpu',
+      });
+      const images = normalNoise([4, options.inputSize, options.inputSize, 1], seededRandom(2), {
+        mean: 0.5,
+        std: 0.2,
+      });
       const all = await session.run({ images });
       expect(all['probabilities']?.dims).to.deep.equal([4, 3]);
       for (let row = 0; row < 4; row++) {
@@ -98,7 +103,8 @@ describe('resnet', () => {
     const members = [initResnet(tiny, 1), initResnet(tiny, 2)];
     const images = normalNoise([3, 32, 32, 1], seededRandom(2), { mean: 0.5, std: 0.2 });
     const mirrored = filled(images.dims, 0);
-    for (let i = 0; i < mirrored.data.length; i++) mirrored.data[i] = images.data[i - (i % 32) + 31 - (i % 32)] ?? 0;
+    for (let i = 0; i < mirrored.data.length; i++)
+      mirrored.data[i] = images.data[i - (i % 32) + 31 - (i % 32)] ?? 0;
     const ask = async (file: TracedModel, feed: HostTensors[string]): Promise<number[]> => {
       const session = await engine.load(file.bytes, { device: 'cpu' });
       return numbers((await session.run({ images: feed }))['logits']);

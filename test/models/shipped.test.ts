@@ -12,7 +12,12 @@ type Shapes = Record<string, (number | string)[]>;
 const ROOT = new URL('../../models/', import.meta.url);
 
 /** What a bundle's file takes and gives, `N` being the batch, by role. */
-function interfaceOf({ kind, input, labels, architecture }: Bundle): Record<string, { inputs: Shapes; outputs: Shapes }> {
+function interfaceOf({
+  kind,
+  input,
+  labels,
+  architecture,
+}: Bundle): Record<string, { inputs: Shapes; outputs: Shapes }> {
   const images = ['N', input.height, input.width, input.channels];
   const z = ['N', Number(architecture['zDim'])];
   const classes = ['N', labels.length];

@@ -27,7 +27,10 @@ const shipped = readdirSync(MODELS, { withFileTypes: true })
 
 /** The numbers of a result, by their paths; `spread` and percentiles amplify differences of the scores. */
 function numbersOf(result: StageResult | undefined): Record<string, number> {
-  const { probabilities, anomalyScore, residualLoss, discriminationLoss } = { ...result } as Record<string, unknown>;
+  const { probabilities, anomalyScore, residualLoss, discriminationLoss } = { ...result } as Record<
+    string,
+    unknown
+  >;
   const all = { ...(probabilities as object), anomalyScore, residualLoss, discriminationLoss };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => typeof value === 'number')) as Record<
     string,
@@ -61,14 +64,21 @@ describe('`runtime: tensorflow` on native TensorFlow', () => {
     for (const method of methods) {
       it(`${name}${method === undefined ? '' : ` (${method})`} equals \`runtime: onnx\` at batches of 1, 3 and 16`, async () => {
         const open = async (runtime: string): Promise<BatchStage> => {
-          const settings = plugin.options.parse({ bundle: name, device: 'cpu', runtime, ...(method && { method }) });
+          const settings = plugin.options.parse({
+            bundle: name,
+            device: 'cpu',
+            runtime,
+            ...(method && { method }),
+          });
           return (await plugin.create(settings, withEngine(engine, MODELS))) as BatchStage;
         };
         const [onnx, tensorflow] = [await open('onnx'), await open('tensorflow')];
         for (const count of [1, 3, 16]) {
           const frames = films(bundle, count);
           const expected = (await onnx.processBatch(frames)).map(({ results }) => numbersOf(results.model));
-          const given = (await tensorflow.processBatch(frames)).map(({ results }) => numbersOf(results.model));
+          const given = (await tensorflow.processBatch(frames)).map(({ results }) =>
+            numbersOf(results.model),
+          );
           expect(given).to.have.length(count);
           for (const [i, numbers] of expected.entries()) {
             expect(numbers).to.not.deep.equal({});

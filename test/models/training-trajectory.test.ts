@@ -1,6 +1,13 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'chai';
-import { Engine, NEXT, scalar, type EngineSession, type HostTensors, type TensorMap } from '../../src/engine/index.js';
+import {
+  Engine,
+  NEXT,
+  scalar,
+  type EngineSession,
+  type HostTensors,
+  type TensorMap,
+} from '../../src/engine/index.js';
 import {
   dcganDiscriminatorStep,
   dcganGeneratorStep,
@@ -95,7 +102,10 @@ describe('training trajectories', () => {
 
   const networks: [string, ResnetOptions][] = [
     ['a tiny ResNet-18', { depth: 18, width: 4, inputSize: 32, classes: 3 }],
-    ['a tiny ResNet-50 with a dense head', { depth: 50, width: 2, inputSize: 64, classes: 3, head: 'dense128' }],
+    [
+      'a tiny ResNet-50 with a dense head',
+      { depth: 50, width: 2, inputSize: 64, classes: 3, head: 'dense128' },
+    ],
   ];
   for (const [title, options] of networks) {
     for (const kind of options.depth === 18 ? (['sgd', 'adam'] as const) : (['adam'] as const)) {
@@ -111,9 +121,13 @@ describe('training trajectories', () => {
         await runs.begin(step.initialState(initResnet({ ...options, zeroInitGamma: false }, 7)));
         for (let index = 0; index < 2; index++) {
           const targets = filled([batchSize, options.classes], 0);
-          for (let row = 0; row < batchSize; row++) targets.data[row * options.classes + ((row + index) % 3)] = 1;
+          for (let row = 0; row < batchSize; row++)
+            targets.data[row * options.classes + ((row + index) % 3)] = 1;
           const feeds: HostTensors = {
-            images: normalNoise([batchSize, options.inputSize, options.inputSize, 1], random, { mean: 0.5, std: 0.2 }),
+            images: normalNoise([batchSize, options.inputSize, options.inputSize, 1], random, {
+              mean: 0.5,
+              std: 0.2,
+            }),
             targets,
             sampleWeights: { data: Float32Array.of(1, 2, 0, 1), dims: [batchSize] },
             lr: scalar(1e-3),
@@ -139,7 +153,10 @@ describe('training trajectories', () => {
       await runs.begin(step.initialState(initUnet(options, 7)));
       for (let index = 0; index < 2; index++) {
         const images = normalNoise(dims, random, { mean: 0.5, std: 0.2 });
-        const masks = { data: Float32Array.from(images.data as Float32Array, (x) => (x > 0.6 ? 1 : 0)), dims };
+        const masks = {
+          data: Float32Array.from(images.data as Float32Array, (x) => (x > 0.6 ? 1 : 0)),
+          dims,
+        };
         await runs.step(step, { images, masks, lr: scalar(1e-3) }, 1e-3);
       }
       await runs.expectSameState(5e-3);
