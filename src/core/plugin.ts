@@ -73,11 +73,17 @@ interface Definition<O extends Options> {
 export interface LintContext {
   /** The folder of the YAML file. */
   readonly baseDir: string;
-  /**
-   * The stages that gave a frame its pixels before it comes here, first to last, with their parsed
-   * settings: of several in `from`, the first counts. Empty for a source.
-   */
-  readonly preceding: readonly { readonly use: string; readonly with: unknown }[];
+  /** The stages before this entry, first to last: of several in `from`, the first counts. Empty for a source. */
+  readonly preceding: readonly PrecedingStage[];
+}
+
+export interface PrecedingStage {
+  readonly use: string;
+  /** Its settings, parsed. */
+  readonly with: unknown;
+  /** As its definition says. */
+  readonly keepsPixels?: boolean | undefined;
+  readonly limits?: readonly string[] | undefined;
 }
 
 export interface LintMessage {
@@ -219,6 +225,13 @@ export interface OperatorStage extends StageCommon {
 export type StageInstance = FrameStage | BatchStage | OperatorStage;
 
 export interface StageDefinition<O extends Options = Options> extends Definition<O> {
+  /**
+   * True for a stage that only adds results and never changes the image. The linter then does not count it as
+   * preprocessing when it compares a graph with the training of a model behind it. Default false.
+   */
+  readonly keepsPixels?: boolean;
+  /** Options that can only refuse an image, never change it (`maxPixels`): they may differ from training. */
+  readonly limits?: readonly (keyof z.output<O> & string)[];
   /**
    * `worker` (the default): created in each worker thread, off the main thread; only frame stages.
    * `main`: for stages that mostly wait for something else (the engine, the network).

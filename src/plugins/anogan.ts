@@ -104,6 +104,7 @@ export default defineStage({
     { title: 'A longer search', with: { bundle: './models/chest-anogan', steps: 500, restarts: 3 } },
   ],
   runsIn: 'main',
+  keepsPixels: true,
   async lint(settings, context) {
     const messages = await lintBundle(settings.bundle, 'anogan', context);
     if (messages.some(({ severity }) => severity === 'error')) return messages;

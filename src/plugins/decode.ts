@@ -58,6 +58,7 @@ export default defineStage({
     { title: 'As it is', with: {} },
     { title: 'Keep colour', with: { color: 'keep' } },
   ],
+  limits: ['maxPixels', 'maxBytes'],
   create: (settings) => ({
     async process({ encoded, ...frame }) {
       if (encoded === undefined) {

@@ -10,5 +10,6 @@ export default defineStage({
   summary: 'Brings branches together again: one frame with the results of all branches in `from`.',
   options: z.strictObject({}),
   runsIn: 'main',
+  keepsPixels: true,
   create: () => ({ process: (frame) => frame }),
 });

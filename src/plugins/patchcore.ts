@@ -28,6 +28,7 @@ export default defineStage({
   options,
   examples: [{ title: 'Chest films', with: { bundle: './models/chest-patchcore' } }],
   runsIn: 'main',
+  keepsPixels: true,
   lint: (settings, context) => lintBundle(settings.bundle, 'patchcore', context),
   async create(settings, { id, get, log, resolve: absolute }) {
     const dir = absolute(settings.bundle);

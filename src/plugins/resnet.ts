@@ -32,6 +32,7 @@ export default defineStage({
   options,
   examples: [{ title: 'Chest films', with: { bundle: './models/chest-resnet' } }],
   runsIn: 'main',
+  keepsPixels: true,
   lint: ({ bundle }, context) => lintBundle(bundle, 'classifier', context),
   async create({ bundle: path, device, runtime, topK }, { id, log, get, resolve }) {
     const dir = resolve(path);

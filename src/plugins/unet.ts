@@ -27,6 +27,7 @@ export default defineStage({
   summary: 'Finds the lungs with a trained U-Net, and says whether what it found can be two lungs.',
   options,
   examples: [{ title: 'Chest films', with: { bundle: './models/chest-lungs' } }],
+  keepsPixels: true,
   lint: ({ bundle }, context) => lintBundle(bundle, 'segmenter', context),
   async create({ bundle: path, threshold }, { id, resolve }) {
     const dir = resolve(path);

@@ -54,6 +54,15 @@ export function stageContract(name: string, factory: Factory<StageHarness>, runn
     );
 
     it(
+      'keeps the image as it is, if its definition says so',
+      bench(async ({ harness, open }) => {
+        if (harness.plugin.keepsPixels !== true) return;
+        const frame = frameOf(harness, 0);
+        assert.deepEqual((await one(await open(), frame)).image, frame.image);
+      }),
+    );
+
+    it(
       'gives the same result for the same frame, whatever came before',
       bench(async ({ harness, open }) => {
         const stage = await open();

@@ -2,11 +2,13 @@ import { expect } from 'chai';
 import * as tf from '@tensorflow/tfjs-core';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
+import { parsePipeline } from '../../src/core/config/load.js';
 import { RxrayError } from '../../src/core/errors.js';
 import type { Classification, Frame, Image } from '../../src/core/frame.js';
 import type { BatchStage, LintContext, LintMessage } from '../../src/core/plugin.js';
 import { Engine, traceToOnnx } from '../../src/engine/index.js';
+import { builtInRegistry } from '../../src/host/builtins.js';
 import { writeBundle } from '../../src/training/write-bundle.js';
 import resnet, { classify, softmax } from '../../src/plugins/resnet.js';
 import { makeFrame, stageContract } from '../../src/testing.js';
@@ -308,13 +310,44 @@ describe('resnet', () => {
       const withMore = trained.map((step) => ({
         ...step,
         with: { ...step.with, maxBytes: 9, laterOption: true },
+        limits: ['maxBytes'],
       }));
-      expect(await lint([...withMore, { use: 'anogan', with: {} }])).to.deep.equal([]);
+      expect(await lint(withMore)).to.deep.equal([]);
+    });
+
+    it("counts a stage as preprocessing unless its definition says that it keeps the pixels, a third party's too", async () => {
+      const adds = { use: './sharpness.ts', with: {}, keepsPixels: true };
+      expect(await lint([...trained, adds])).to.deep.equal([]);
+      const [warning] = await lint([...trained, { ...adds, keepsPixels: false }]);
+      expect(warning?.message).to.include('was trained without `./sharpness.ts`');
+    });
+
+    it('reads that from the definitions of the stages in a graph', async () => {
+      await toyClassifier(join(dir, 'sharp'), {
+        preprocessing: [{ use: 'decode', with: { maxBytes: 1 } }],
+      });
+      const yaml = `version: 1
+sources: [{ use: watch, with: { path: ./inbox } }]
+stages:
+  - { use: decode, with: { maxBytes: 2 } }
+  - { use: ${resolve('examples/rxray-plugin-sharpness/src/index.ts')} }
+  - { use: resnet, with: { bundle: ./sharp } }
+sinks: [{ use: console }]`;
+      const file = join(dir, 'pipeline.yaml');
+      const { issues } = await parsePipeline(yaml, { file, registry: builtInRegistry(), env: {} });
+      expect(issues).to.deep.equal([]);
+    });
+
+    it('compares an option unless the definition calls it a limit', async () => {
+      const [decode, ...others] = trained;
+      const other = { use: 'decode', with: { ...decode?.with, maxBytes: 9 } };
+      expect(await lint([{ ...other, limits: ['maxBytes'] }, ...others])).to.deep.equal([]);
+      expect(await lint([other, ...others])).to.have.length(1);
     });
 
     it('names every difference', async () => {
       const messages = await lint([
-        { use: 'decode', with: { color: 'keep' } },
+        { use: 'decode', with: { color: 'keep' }, limits: ['maxBytes'] },
         { use: 'crop', with: {} },
         { use: 'resize', with: { width: 32, height: 32 } },
       ]);

@@ -13,6 +13,7 @@ export default defineStage({
       .describe('A film is blurred when its variance of the Laplacian is below; white is 1.'),
   }),
   examples: [{ title: 'Strict', with: { blurredBelow: 0.002 } }],
+  keepsPixels: true,
   create: ({ blurredBelow }, { id }) => ({
     columns: [
       { name: 'variance', path: ['variance'] },

@@ -241,7 +241,11 @@ async function lintSettings(
   const before = precedingOf(entry, stages);
   // Whatever it would say of a faulty entry before it, that entry's own error says better.
   if (before.some((stage) => stage.settings === undefined)) return;
-  const preceding = before.map(({ use, settings: options }) => ({ use, with: options }));
+  const preceding = before.map(({ use, settings: options, plugin: stage }) => ({
+    ...(stage?.kind === 'stage' && { keepsPixels: stage.keepsPixels, limits: stage.limits }),
+    use,
+    with: options,
+  }));
   try {
     for (const message of await plugin.lint(settings as never, { baseDir, preceding })) {
       const path = [...entry.path, 'with', ...message.option];
@@ -265,7 +269,7 @@ async function lintSettings(
   }
 }
 
-/** The stages that gave a frame its pixels before it enters `entry`: at a join, the first branch does. */
+/** The stages before `entry`, first to last: at a join, those of the first branch, which gives the pixels. */
 function precedingOf(entry: Entry, stages: ReadonlyMap<string, Entry>): Entry[] {
   const chain: Entry[] = [];
   let before = stages.get(entry.from[0] ?? '');

@@ -110,20 +110,14 @@ export async function lintBundle(
   return skew(preceding, bundle, baseDir);
 }
 
-/** Stages that leave the pixels as they are. */
-const WITHOUT_PIXELS = new Set(['resnet', 'anogan', 'patchcore', 'join', 'unet']);
-
-/** Options that refuse images rather than change them: `maxPixels`. */
-const LIMIT = /^max[A-Z]/;
-
 function skew(
   preceding: LintContext['preceding'],
   { kind, name, input, preprocessing: recorded }: Bundle,
   baseDir: string,
 ): LintMessage[] {
-  // A mask counts only where the model was trained on what was cut out by it.
+  // A stage that only adds results counts where training used its results, as `crop` uses a mask.
   const trainedOn = new Set(recorded.map(({ use }) => use));
-  const graph = preceding.filter(({ use }) => !WITHOUT_PIXELS.has(use) || trainedOn.has(use));
+  const graph = preceding.filter(({ use, keepsPixels }) => keepsPixels !== true || trainedOn.has(use));
   // A segmenter's stage repeats these on a copy of a film that has another size.
   const repeats = kind === 'segmenter' && !graph.some(({ use }) => use === 'resize');
   const preprocessing = repeats ? recorded.filter(({ use }) => use === 'decode') : recorded;
@@ -156,7 +150,7 @@ function skew(
     } else {
       const settings = here.with as Readonly<Record<string, unknown>>;
       for (const [option, value] of Object.entries(trained.with)) {
-        if (LIMIT.test(option)) continue;
+        if (here.limits?.includes(option) === true) continue;
         if (isDeepStrictEqual(settings[option], value)) continue;
         if (option === 'bundle' && resolve(baseDir, String(settings.bundle)) === value) continue;
         const [is, was] = [settings[option], value].map((each) => JSON.stringify(each));

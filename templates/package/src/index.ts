@@ -9,6 +9,7 @@ export default defineStage({
     darkBelow: z.number().min(0).max(1).default(0.2).describe('A film is dark when its mean is below, 0–1.'),
   }),
   examples: [{ title: 'Strict', with: { darkBelow: 0.4 } }],
+  keepsPixels: true,
   create: ({ darkBelow }, { id }) => ({
     columns: [
       { name: 'mean', path: ['mean'] },
