@@ -245,8 +245,12 @@ const printText: Printer = {
   started: ({ name, file }, once) => {
     if (!once) say(pc.dim(`${name} is running (${file}); Ctrl-C ends it`));
   },
-  film: ({ name, failure }) => {
+  film: ({ name, outcome, failure }) => {
     if (failure === undefined) return;
+    if (outcome === 'skipped') {
+      say(pc.dim(`- ${printable(name)}  skipped: ${printable(failure.message)} (${failure.code})`));
+      return;
+    }
     const where = failure.component === undefined ? '' : `${failure.component}: `;
     say(
       `${pc.red('✗')} ${printable(name)}  ${where}${printable(failure.message)} ${pc.dim(`(${failure.code})`)}`,
@@ -256,15 +260,17 @@ const printText: Printer = {
   unread: ({ name, reason }) => say(`${pc.red('✗')} ${printable(name)}  ${printable(reason)}`),
   stopping: sayStopping,
   summary: (summary, { stateDir }, once) => {
-    const { done, failed, waiting, unfinished, already, failedBefore, otherGraph, unread, seconds } = summary;
+    const { done, failed, skipped, waiting, unfinished, already, failedBefore, otherGraph, unread, seconds } =
+      summary;
     if (once) sayAlready({ done: already, failed: failedBefore, otherGraph });
     if (unfinished > 0) say(`${films(unfinished)} did not come through in time: the next start takes them`);
     if (waiting > 0) {
       const [wait, them] = waiting === 1 ? ['waits', 'it'] : ['wait', 'them'];
       say(`${films(waiting)} ${wait} in the journal for a sink that is down: the next run delivers ${them}`);
     }
+    if (skipped > 0) say(`${files(skipped)} skipped: no films`);
     if (done + failed === 0) {
-      if (already + failedBefore + waiting + unfinished + unread === 0) say('no films found');
+      if (already + failedBefore + skipped + waiting + unfinished + unread === 0) say('no films found');
       return;
     }
     say(pc.dim(`${films(done + failed)} in ${seconds.toFixed(1)} s`));
@@ -299,6 +305,8 @@ function printTo(log: Log): Printer {
       const seconds = (Date.now() - Date.parse(origin.receivedAt)) / 1000;
       if (failure === undefined) {
         log.info({ film: id, outcome, seconds }, 'film done');
+      } else if (outcome === 'skipped') {
+        log.info({ film: id, outcome, code: failure.code, reason: failure.message }, 'no film');
       } else {
         const { code, component = null, message } = failure;
         log.warn({ film: id, outcome, code, stage: component, seconds }, 'film failed');
@@ -335,6 +343,10 @@ function sayAlready({ done, failed, otherGraph }: Already): void {
 
 function films(count: number): string {
   return count === 1 ? '1 film' : `${String(count)} films`;
+}
+
+function files(count: number): string {
+  return count === 1 ? '1 file' : `${String(count)} files`;
 }
 
 function say(line: string): void {

@@ -62,7 +62,7 @@ const MAX_BODY = 64 * 1024;
 
 const querySchema = z.strictObject({
   sort: z.enum(['newest', 'suspicious']).default('newest'),
-  outcome: z.enum(['done', 'failed']).optional(),
+  outcome: z.enum(['done', 'failed', 'skipped']).optional(),
   label: z.string().optional(),
   minSuspicion: z.number().min(0).max(100).optional(),
   text: z.string().max(200).optional(),

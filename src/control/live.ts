@@ -109,7 +109,7 @@ export class LiveGraph {
     const { films, meters } = this.monitor;
     return {
       at: performance.now(),
-      settled: films.done + films.failed,
+      settled: films.done + films.failed + films.skipped,
       samples: new Map([...meters].map(([id, meter]) => [id, sampleOf(meter)])),
     };
   }

@@ -54,9 +54,10 @@ export function createRegistry(monitor: Monitor, version: string): Registry {
     registers,
     collect() {
       this.reset();
-      const { done, failed, already, failedBefore } = monitor.films;
+      const { done, failed, skipped, already, failedBefore } = monitor.films;
       this.inc({ outcome: 'done' }, done);
       this.inc({ outcome: 'failed' }, failed);
+      this.inc({ outcome: 'skipped' }, skipped);
       this.inc({ outcome: 'already_done' }, already);
       this.inc({ outcome: 'failed_before' }, failedBefore);
     },

@@ -6,7 +6,7 @@ import type { Subscription } from 'rxjs';
 import { isImage, withoutImages } from '../core/frame.js';
 import type { Span } from '../core/monitor/meter.js';
 import type { Monitor } from '../core/monitor/monitor.js';
-import type { Log, Outcome } from '../core/plugin.js';
+import type { Log } from '../core/plugin.js';
 import type { Settled } from '../core/graph/settled.js';
 
 /** A film of the worklist: what became of it, without its pixels. */
@@ -15,7 +15,7 @@ export interface Row {
   readonly source: string;
   /** The path inside the source. */
   readonly file: string;
-  readonly outcome: Outcome;
+  readonly outcome: Settled['outcome'];
   readonly receivedAt: string;
   readonly settledAt: string;
   readonly meta: Readonly<Record<string, unknown>>;
@@ -41,7 +41,7 @@ export interface Film extends Row {
 
 export interface Query {
   readonly sort: 'newest' | 'suspicious';
-  readonly outcome?: Outcome | undefined;
+  readonly outcome?: Settled['outcome'] | undefined;
   /** A label that a classifier gave. */
   readonly label?: string | undefined;
   readonly minSuspicion?: number | undefined;

@@ -4,8 +4,8 @@ interface Kind {
   readonly title: string;
   /** What happens to the film, the run or the command. */
   readonly consequence: string;
-  /** The exit code of a command that ends with it: 1 some films failed, 2 usage or configuration, 3 fatal. */
-  readonly exit: 1 | 2 | 3;
+  /** The exit code of a command that ends with it: 0 none is at fault, 1 some films failed, 2 usage or configuration, 3 fatal. */
+  readonly exit: 0 | 1 | 2 | 3;
   /** The HTTP status of a request that fails with it. */
   readonly status: 404 | 422 | 500 | 503;
 }
@@ -21,6 +21,13 @@ export const ERROR_KINDS = {
     title: 'Frames',
     consequence: 'The film goes to the dead letter with its reason, and the run goes on.',
     exit: 1,
+    status: 422,
+  },
+  skip: {
+    title: 'Skipped files',
+    consequence:
+      'The file stays where it is and reaches no sink. It is counted and named as skipped, and is no failure of the run.',
+    exit: 0,
     status: 422,
   },
   outage: {
@@ -162,6 +169,11 @@ export const ERRORS = {
   ),
   FRAME_DAMAGED: row('frame', 'The image is truncated or damaged.', 'Send it again.'),
   FRAME_UNSUPPORTED: row('frame', 'The image uses a feature that is not supported.', 'Convert it.'),
+  FRAME_NO_PIXELS: row(
+    'skip',
+    'A DICOM object of a kind that has no pixels: a report, a document, a waveform, a DICOMDIR.',
+    'Nothing, unless a film was expected. `rxray run --failed` looks at it again.',
+  ),
   FRAME_OUTSIDE: row(
     'frame',
     'The file lies outside the watched folder (a symbolic link).',
@@ -334,6 +346,11 @@ export function messageOf(thrown: unknown): string {
 /** The kind of an error of ours; undefined for whatever else was thrown. */
 export function errorKind(thrown: unknown): ErrorKind | undefined {
   return thrown instanceof RxrayError ? ERRORS[thrown.code].kind : undefined;
+}
+
+/** Whether the file is none that a graph is meant for: it is skipped, which is no failure. */
+export function isSkip(code: ErrorCode | null | undefined): boolean {
+  return code != null && ERRORS[code].kind === 'skip';
 }
 
 /** Whether the error ends the run: there is no place to write, or the graph demands it. Others cost a frame. */

@@ -3,7 +3,7 @@ import type { Container } from 'inversify';
 import { delay, finalize, merge, ReplaySubject, Subject, takeUntil, type Observable } from 'rxjs';
 import type { Pipeline } from './config/pipeline.js';
 import { createRunContainer, JOURNAL, LOG } from './container.js';
-import { RxrayError } from './errors.js';
+import { isSkip, RxrayError } from './errors.js';
 import type { Origin } from './frame.js';
 import { diskIsLow } from './graph/disk.js';
 import { Generation, type GenerationOptions, type Unread } from './graph/generation.js';
@@ -29,6 +29,8 @@ export interface RunOptions {
 export interface Summary {
   readonly done: number;
   readonly failed: number;
+  /** Files that are no films: DICOM reports, documents, waveforms. */
+  readonly skipped: number;
   /** Deliveries that lie in the journal until their sink takes them. */
   readonly waiting: number;
   /** Films that were in flight when the time for stopping was over: the next start takes them. */
@@ -107,7 +109,7 @@ export async function startPipeline(
   const abandoned = new ReplaySubject<void>(1);
   /** Emits when those of a graph that another one is to replace have had theirs. */
   const superseded = new Subject<void>();
-  const counts = { done: 0, failed: 0, already: 0, failedBefore: 0, otherGraph: 0, unread: 0 };
+  const counts = { done: 0, failed: 0, skipped: 0, already: 0, failedBefore: 0, otherGraph: 0, unread: 0 };
   let stopping = false;
   let swap: Swap | undefined;
 
@@ -125,7 +127,7 @@ export async function startPipeline(
         const done = known.filter(({ status }) => status === 'done');
         const found = {
           done: done.length,
-          failed: known.filter(({ status }) => status === 'failed').length,
+          failed: known.filter(({ status, code }) => status === 'failed' && !isSkip(code)).length,
           otherGraph: done.filter(({ graph }) => graph !== generation.pipeline.hash).length,
         };
         counts.already += found.done;

@@ -6,7 +6,7 @@ export const isAnomaly = (result: Result): result is Anomaly => result.kind === 
 
 /** A film's verdict in a few words. */
 export function verdictOf({ outcome, failure, results }: Row): string {
-  if (outcome === 'failed') return failure?.message ?? 'failed';
+  if (outcome !== 'done') return failure?.message ?? 'failed';
   const labels = Object.values(results).filter(isClassification);
   return labels.map(answerOf).join(', ') || 'done';
 }

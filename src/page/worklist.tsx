@@ -140,7 +140,7 @@ function Filters() {
         <select
           value={query.value.outcome ?? (query.value.minSuspicion !== undefined ? 'suspicious' : 'all')}
           onChange={({ currentTarget: { value } }) => {
-            const outcome = value === 'done' || value === 'failed' ? value : undefined;
+            const outcome = value === 'done' || value === 'failed' || value === 'skipped' ? value : undefined;
             set({ outcome, minSuspicion: value === 'suspicious' ? 95 : 0 } as Partial<Query>);
           }}
         >
@@ -148,6 +148,7 @@ function Filters() {
           <option value="suspicious">suspicious (95 and above)</option>
           <option value="done">done</option>
           <option value="failed">failed</option>
+          <option value="skipped">skipped</option>
         </select>
       </label>
     </form>

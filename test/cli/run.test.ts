@@ -1,3 +1,4 @@
+import { readdir, readFile } from 'node:fs/promises';
 import { expect } from 'chai';
 import { film } from '../support/films.js';
 import { GRAPH, Lab } from '../support/lab.js';
@@ -30,6 +31,22 @@ describe('rxray run', () => {
     await running.until(async () => (await lab.delivered()).length === 2);
     running.interrupt();
     expect((await running.ended()).code).to.equal(0);
+  });
+
+  it('skips what has no pixels: kept, counted, named, and no failure', async () => {
+    const film = await readFile(new URL('../../fixtures/dicom/no-pixels.dcm', import.meta.url));
+    const report = film.toString('latin1').replaceAll('5.1.4.1.1.1\0', '5.1.4.1.1.66');
+    await lab.write('inbox/report.dcm', Buffer.from(report, 'latin1'));
+    await lab.write('pipeline.yaml', GRAPH.replace('./inbox,', './inbox, onDone: delete,'));
+    const { code, stderr } = await lab.run();
+    expect(stderr).to.match(/report\.dcm {2}skipped: no pixels: .* raw data \(FRAME_NO_PIXELS\)/);
+    expect(stderr)
+      .to.match(/1 file skipped/)
+      .and.not.match(/failed/);
+    expect(code).to.equal(0);
+    expect(await lab.delivered()).to.deep.equal(['a.png']);
+    expect(await readdir(lab.path('inbox'))).to.deep.equal(['report.dcm']);
+    expect((await lab.run()).stderr).to.not.match(/failed/);
   });
 
   it('says who holds the journal', async () => {

@@ -17,7 +17,7 @@ import type { Pipeline } from '../config/pipeline.js';
 import { createGraphContainer, JOURNAL, LOG } from '../container.js';
 import { DeadLetter, type Failed } from '../dead-letter.js';
 import { durably } from '../durable.js';
-import { isFatal, messageOf, RxrayError } from '../errors.js';
+import { isFatal, isSkip, messageOf, RxrayError } from '../errors.js';
 import { frameId, type Frame, type Origin } from '../frame.js';
 import type { Status } from '../fate.js';
 import { isAnswered } from '../fate.js';
@@ -268,7 +268,7 @@ export class Generation {
     const { id, origin, candidate, failure, delivery } = ticket;
     const outcome = failure === undefined ? 'done' : 'failed';
     const deadLetter = this.#container.get(DeadLetter);
-    if (failure !== undefined) await deadLetter.keep(ticket, failure);
+    if (failure !== undefined && !isSkip(failure.code)) await deadLetter.keep(ticket, failure);
     const journal = await this.#container.getAsync(JOURNAL);
     const status = await journal.record(this.#conclusionOf(ticket));
     await this.#endReplay(id, candidate, status, ticket.unread);
@@ -337,7 +337,7 @@ export class Generation {
     spans: readonly Span[],
   ): Settled {
     const { name } = origin;
-    const outcome = failure === undefined ? 'done' : 'failed';
+    const outcome = failure === undefined ? 'done' : isSkip(failure.code) ? 'skipped' : 'failed';
     const graph = this.pipeline.hash;
     return { id, name, origin, outcome, frame, ...(failure !== undefined && { failure }), graph, spans };
   }

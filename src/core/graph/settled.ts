@@ -3,13 +3,14 @@ import type { Span } from '../monitor/meter.js';
 import type { Outcome } from '../plugin.js';
 import type { Failure } from './ticket.js';
 
-/** A film at the end of its way: every sink has it, or it lies in the dead letter. */
+/** A film at the end of its way: every sink has it, or it lies in the dead letter, or it was none. */
 export interface Settled {
   readonly id: string;
   /** The path inside the source. */
   readonly name: string;
   readonly origin: Origin;
-  readonly outcome: Outcome;
+  /** `skipped`: it is no film, {@link failure} says what it is instead. */
+  readonly outcome: Outcome | 'skipped';
   /** The frame as the last sink took it; null when none did. */
   readonly frame: Frame | null;
   readonly failure?: Failure;

@@ -1,6 +1,6 @@
 import { handleAll, ExponentialBackoff, noop, retry } from 'cockatiel';
 import type { StageNode } from '../config/pipeline.js';
-import { messageOf, RxrayError } from '../errors.js';
+import { errorKind, messageOf, RxrayError } from '../errors.js';
 import type { Log } from '../plugin.js';
 import { absent, type LiveToken, type Token } from './ticket.js';
 
@@ -35,6 +35,10 @@ export function stageOf(
     retry: (attempt) => policy.execute(attempt),
     fail(token, thrown) {
       const { ticket, frame } = token;
+      if (errorKind(thrown) === 'skip') {
+        ticket.fail(id, thrown, 'FRAME_STAGE');
+        return absent(token);
+      }
       if (onError === 'continue') {
         log.warn(
           { stage: id, frame: ticket.id },

@@ -48,6 +48,8 @@ export interface Policy {
 /** What the journal has of a film that is settled, or waits for its sinks. */
 export interface JournalRecord {
   readonly status: Exclude<Status, 'admitted'>;
+  /** Why it failed; null when it did not. */
+  readonly code: ErrorCode | null;
   /** The graph that did it. */
   readonly graph: string;
   /** The hash of the bytes that were processed; null when the file could not be read. */

@@ -523,7 +523,7 @@ export class Store {
 function recordIn(row: Row | undefined, { since, failedSince }: Policy): JournalRecord | null {
   if (row === undefined || row.status === 'admitted' || row.at < since) return null;
   if (row.status === 'failed' && row.at < failedSince) return null;
-  return { status: row.status, graph: row.graph, sha256: row.sha256 };
+  return { status: row.status, code: row.code, graph: row.graph, sha256: row.sha256 };
 }
 
 function filmIn({ id, source, name, path, size, mtimeMs, ino, ctimeMs, sha256 }: Row): FilmFile {

@@ -21,7 +21,7 @@ export interface Load {
 export class Monitor {
   readonly startedAt = new Date();
   /** Films since the start, as the run's summary counts them. */
-  readonly films = { done: 0, failed: 0, already: 0, failedBefore: 0 };
+  readonly films = { done: 0, failed: 0, skipped: 0, already: 0, failedBefore: 0 };
   /** When a film settled last, in milliseconds since 1970; null before the first. */
   lastSettledAt: number | null = null;
   /** Asked when somebody wants to know. */

@@ -74,8 +74,7 @@ function checkPixels({ dataSet, sopClass }: DicomFile): void {
     throw unsupported('has floating-point pixels, which are not supported');
   }
   const kind = withoutPixels(sopClass);
-  if (kind !== undefined)
-    throw new RxrayError('FRAME_UNSUPPORTED', `the DICOM file has no pixels: it is ${kind}`);
+  if (kind !== undefined) throw new RxrayError('FRAME_NO_PIXELS', `no pixels: the DICOM file is ${kind}`);
   throw damaged('its pixels are missing');
 }
 
