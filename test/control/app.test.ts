@@ -129,7 +129,7 @@ describe('the control interface', () => {
 
   it('gives the graph with its numbers, node by node', async () => {
     const live = (await client.json('/api/graph')) as { nodes: Record<string, unknown>[]; films: object };
-    expect(live.films).to.deep.equal({ done: 2, failed: 1, already: 0, failedBefore: 0 });
+    expect(live.films).to.deep.equal({ done: 2, failed: 1, skipped: 0, already: 0, failedBefore: 0 });
     expect(
       live.nodes.map(({ id, kind, from, framesOut, errors }) => ({ id, kind, from, framesOut, errors })),
     ).to.deep.equal([
