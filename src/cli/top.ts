@@ -2,6 +2,7 @@ import { setTimeout } from 'node:timers/promises';
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import type { Live, LiveNode } from '../control/live.js';
+import { printable } from '../core/printable.js';
 import { withRunning } from './control.js';
 import { columns } from './table.js';
 
@@ -85,6 +86,9 @@ export function tableOf(answer: Answer): string {
     '',
     pace,
     ...parked,
+    ...nodes.flatMap(({ id, trouble }) =>
+      trouble === null ? [] : [pc.red(`${id} since ${trouble.since}: ${printable(trouble.message)}`)],
+    ),
   ].join('\n');
 }
 

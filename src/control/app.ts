@@ -146,7 +146,14 @@ export class ControlApp {
     app.get('/healthz', (c) => c.json({ status: 'ok' }));
     app.get('/readyz', (c) => {
       const state = this.#state();
-      return c.json({ status: state }, state === 'running' ? 200 : 503);
+      if (state !== 'running') return c.json({ status: state }, 503);
+      const { troubles, isStalled } = monitor;
+      if (troubles.length === 0) return c.json({ status: state });
+      // What a message says is for those with a token.
+      const named = troubles.map(({ entry, kind, since }) => ({ entry, kind, since }));
+      return isStalled
+        ? c.json({ status: 'stalled', troubles: named }, 503)
+        : c.json({ status: 'degraded', troubles: named });
     });
     app.get('/metrics', async (c) => {
       this.#metrics ??= createRegistry(monitor, version);

@@ -39,6 +39,8 @@ export interface LiveNode {
   readonly batch: number | null;
   /** The share of its time that it was at work, 0–1; null for what cannot be measured (sources, operators). */
   readonly busy: number | null;
+  /** Why it does not do its work now, and since when (ISO 8601); null when all is well. */
+  readonly trouble: { readonly since: string; readonly message: string } | null;
 }
 
 /** What the graph does, over the last seconds. */
@@ -118,6 +120,7 @@ export class LiveGraph {
     const { monitor } = this;
     const seconds = Math.max(0.001, (now.at - before.at) / 1000);
     const { sources = [], stages = [], sinks = [] } = monitor.pipeline ?? {};
+    const troubles = new Map(monitor.troubles.map(({ entry, ...trouble }) => [entry, trouble]));
     const nodes = [...sources, ...stages, ...sinks].flatMap((node): LiveNode[] => {
       const meter = monitor.meters.get(node.id);
       const [was, is] = [before.samples.get(node.id), now.samples.get(node.id)];
@@ -135,6 +138,7 @@ export class LiveGraph {
           ? null
           : grown(({ callSeconds, workSeconds }) => (work ? workSeconds : callSeconds)) /
             (seconds * meter.capacity);
+      const trouble = troubles.get(node.id);
       const { from = [], when } = node as Partial<StageNode>;
       return [
         {
@@ -155,6 +159,8 @@ export class LiveGraph {
           ms: ms === null ? null : ms * 1000,
           batch: mean(({ batches }) => batches),
           busy: busy === null ? null : Math.min(1, busy),
+          trouble:
+            trouble === undefined ? null : { since: trouble.since.toISOString(), message: trouble.message },
         },
       ];
     });

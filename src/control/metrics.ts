@@ -99,6 +99,17 @@ export function createRegistry(monitor: Monitor, version: string): Registry {
       for (const { id } of metersOf('sink')) this.set({ sink: id }, parked[id] ?? 0);
     },
   });
+  new Gauge({
+    name: 'rxray_trouble_timestamp_seconds',
+    help: 'Since when an entry has not done its work; absent while all is well',
+    labelNames: ['entry', 'kind'],
+    registers,
+    collect() {
+      this.reset();
+      for (const { entry, kind, since } of monitor.troubles)
+        this.set({ entry, kind }, since.getTime() / 1000);
+    },
+  });
   for (const kind of ['source', 'stage', 'sink'] as const) {
     for (const [name, { help, of, kinds }] of Object.entries(COUNTED)) {
       if (!kinds.includes(kind)) continue;

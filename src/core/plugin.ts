@@ -166,6 +166,8 @@ export interface SourceServices extends Services {
    * and with `once` the run ends with code 1. To be called once for each.
    */
   unread(name: string, reason: string): void;
+  /** The source cannot offer any films now, for this reason, or can again (null): `/readyz` and the page show it. */
+  outage(reason: string | null): void;
 }
 
 export interface SourceDefinition<O extends Options = Options> extends Definition<O> {

@@ -1,6 +1,6 @@
 import { setTimeout } from 'node:timers/promises';
 import type { Container } from 'inversify';
-import { delay, finalize, merge, ReplaySubject, Subject, takeUntil, type Observable } from 'rxjs';
+import { delay, finalize, interval, merge, ReplaySubject, Subject, takeUntil, type Observable } from 'rxjs';
 import type { Pipeline } from './config/pipeline.js';
 import { createRunContainer, JOURNAL, LOG } from './container.js';
 import { isSkip, RxrayError } from './errors.js';
@@ -86,6 +86,8 @@ interface Swap {
   readonly reject: (error: unknown) => void;
 }
 
+/** How often it is looked at which stages hang. */
+const LOOK_MS = 5000;
 /** How long plugins have to let go of what they hold when they did not come to an end in time. */
 const ABANDON_MS = 5000;
 
@@ -156,6 +158,9 @@ export async function startPipeline(
   }
   const log = container.get(LOG);
 
+  /** Stages whose trouble is in the log already, and since when they have it. */
+  const told = new Map<string, number>();
+
   /** Runs the present generation to its end. */
   async function runGeneration(): Promise<void> {
     const timeUp = merge(abandoned, superseded);
@@ -165,15 +170,27 @@ export async function startPipeline(
     if (minFreeBytes > 0) generation.hold(true);
     const disk = diskIsLow(pipeline.stateDir, minFreeBytes).subscribe((low) => {
       generation.hold(low);
-      if (low) log.warn({}, 'the disk is nearly full: no film is taken in until there is space again');
+      const message = 'the disk is nearly full: no film is taken in until there is space again';
+      monitor.held = low ? { since: new Date(), message } : null;
+      if (low) log.warn({}, message);
       else log.info({}, 'there is enough space on the disk');
+    });
+    const hanging = interval(LOOK_MS).subscribe(() => {
+      for (const { entry, kind, since, message } of monitor.troubles) {
+        if (kind !== 'stage' || told.get(entry) === since.getTime()) continue;
+        told.set(entry, since.getTime());
+        log.warn({ stage: entry, since }, `the stage does not get on: ${message}`);
+      }
     });
     // It may have been told to while it was being made.
     const ends = new Promise<void>((resolve, reject) => {
       films$
         .pipe(
           takeUntil(timeUp.pipe(delay(ABANDON_MS))),
-          finalize(() => disk.unsubscribe()),
+          finalize(() => {
+            disk.unsubscribe();
+            hanging.unsubscribe();
+          }),
         )
         .subscribe({
           next: (film) => {

@@ -207,6 +207,11 @@ function Numbers({ nodes, limiting }: Parts) {
                 <th scope="row">
                   {node.id}
                   {node.id === limiting && <small> sets the pace</small>}
+                  {node.trouble !== null && (
+                    <p class="bad">
+                      Since {new Date(node.trouble.since).toLocaleString()}: {node.trouble.message}
+                    </p>
+                  )}
                 </th>
                 <td>
                   {node.use}

@@ -198,6 +198,10 @@ class FolderWatch {
   #realRoot = '';
   #scan = 0;
   #stopped = false;
+  /** Why no films can be offered now. */
+  #outage: string | null = null;
+  /** Why the folder itself could not be read. */
+  #unreadable: string | null = null;
   #wake = (): void => undefined;
   readonly #warned = new Set<string>();
   readonly #unreadNames = new Set<string>();
@@ -263,17 +267,22 @@ class FolderWatch {
 
   async #lookAtAll(): Promise<void> {
     this.#scan += 1;
-    if (!(await this.#watchRoot())) {
-      if (this.services.once) this.#unread('', 'the folder is gone');
-      this.#seen.clear();
-      this.#restless.clear();
-      return;
-    }
     const slow = setTimeout(() => {
-      this.#warn('', 'reading the folder has taken a minute so far: does its disk or share answer?', '');
+      const message = 'reading the folder has taken a minute so far: does its disk or share answer?';
+      this.#warn('', message, '');
+      this.#tellOutage(message);
     }, SLOW_SCAN_MS).unref();
     try {
+      if (!(await this.#watchRoot())) {
+        this.#tellOutage('the folder is gone');
+        if (this.services.once) this.#unread('', 'the folder is gone');
+        this.#seen.clear();
+        this.#restless.clear();
+        return;
+      }
+      this.#unreadable = null;
       await this.#lookAt(this.#walk(this.root));
+      this.#tellOutage(this.#unreadable);
     } finally {
       clearTimeout(slow);
     }
@@ -328,6 +337,12 @@ class FolderWatch {
     if (candidate !== undefined) return this.#note(candidate);
     this.#forget(name);
     return undefined;
+  }
+
+  #tellOutage(reason: string | null): void {
+    if (reason === this.#outage) return;
+    this.#outage = reason;
+    this.services.outage(reason);
   }
 
   #tellOfWaiting(): void {
@@ -393,6 +408,8 @@ class FolderWatch {
       }
     } catch (error) {
       const name = this.#nameOf(dir);
+      if (dir === this.root)
+        this.#unreadable = `the folder cannot be read (${codeOf(error) ?? 'unknown error'})`;
       if (await isMisnamed(dir)) this.#unread(name, 'a folder has a name that is not UTF-8: rename it');
       // A folder deleted while being read is not worth a warning.
       else if (!isCode(error, 'ENOENT')) this.#unread(name, 'a folder cannot be read', error);

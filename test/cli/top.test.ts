@@ -25,6 +25,7 @@ function node(id: string, kind: LiveNode['kind'], busy: number | null, queue = 0
     ms: busy === null ? null : 12.34,
     batch: 1,
     busy,
+    trouble: null,
   };
 }
 
@@ -52,6 +53,14 @@ describe('what a running graph does', () => {
     const nodes = answer.nodes.map((each) => ({ ...each, parked: each.id === 'csv' ? 7 : 0 }));
     const table = stripVTControlCharacters(tableOf({ ...answer, limiting: null, nodes }));
     expect(table).to.contain('nothing limits it').and.contain('7 films wait in the journal for csv');
+  });
+
+  it('names what does not do its work, and since when', () => {
+    const trouble = { since: '2026-11-27T10:00:00.000Z', message: 'a write\u001b[2J has not returned' };
+    const nodes = answer.nodes.map((each) => (each.id === 'csv' ? { ...each, trouble } : each));
+    expect(stripVTControlCharacters(tableOf({ ...answer, nodes }).replace('\u001b[2J', 'RAW')))
+      .to.contain('csv since 2026-11-27T10:00:00.000Z: a write')
+      .and.not.contain('RAW');
   });
 
   it('is a picture in which that entry stands out', async () => {

@@ -11,6 +11,8 @@ import { filter, firstValueFrom, take, toArray, type Subject } from 'rxjs';
 import sharp from 'sharp';
 import { builtInRegistry } from '../../src/host/builtins.js';
 import type { Reloaded } from '../../src/control/app.js';
+import type { Live } from '../../src/control/live.js';
+import { createRegistry } from '../../src/control/metrics.js';
 import { ControlClient } from '../../src/control/client.js';
 import { ControlServer } from '../../src/control/serve.js';
 import { Worklist, type Row } from '../../src/control/worklist.js';
@@ -264,6 +266,30 @@ describe('the control interface', () => {
       stopping = true;
       expect((await fetch(`${address}/readyz`)).status).to.equal(503);
       stopping = false;
+    });
+
+    it('names what is in trouble, and is not ready while no film can come in', async () => {
+      const address = new URL(open).origin.replace('0.0.0.0', '127.0.0.1');
+      const ready = async (): Promise<[number, unknown]> => {
+        const answer = await fetch(`${address}/readyz`);
+        return [answer.status, await answer.json()];
+      };
+      const since = new Date();
+      monitor.outage('csv', { since, message: 'ENOSPC in /home/ward' });
+      const sink = { entry: 'csv', kind: 'sink', since: since.toISOString() };
+      expect(await ready()).to.deep.equal([200, { status: 'degraded', troubles: [sink] }]);
+      const { nodes } = (await client.json('/api/graph')) as Live;
+      expect(nodes.at(-1)?.trouble).to.deep.equal({ since: sink.since, message: 'ENOSPC in /home/ward' });
+      monitor.outage('watch', { since, message: 'the folder is gone' });
+      const source = { entry: 'watch', kind: 'source', since: since.toISOString() };
+      expect(await ready()).to.deep.equal([503, { status: 'stalled', troubles: [source, sink] }]);
+      const metrics = createRegistry(monitor, '1.2.3');
+      expect(await metrics.metrics()).to.contain(
+        `rxray_trouble_timestamp_seconds{entry="csv",kind="sink"} ${String(since.getTime() / 1000)}`,
+      );
+      monitor.outage('csv', null);
+      monitor.outage('watch', null);
+      expect(await ready()).to.deep.equal([200, { status: 'running' }]);
     });
   });
 

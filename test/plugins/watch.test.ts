@@ -259,6 +259,12 @@ describe('watch', () => {
     await mkdir(inbox());
     await writeFile(inbox('b.png'), 'x');
     await offered('b.png');
+    while (!services.logged.join().includes('"reason":null')) await sleep(10);
+    const outages = services.logged.filter((line) => line.includes('"outage"'));
+    expect(outages.map((line) => (JSON.parse(line) as { reason: string | null }).reason)).to.deep.equal([
+      'the folder is gone',
+      null,
+    ]);
   });
 
   it('forgets a file that disappears before it has come to rest', async () => {

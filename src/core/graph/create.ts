@@ -35,6 +35,7 @@ export interface Intake {
   readonly again: boolean;
   unsettled(source: string, candidates: readonly Candidate[]): Promise<Candidate[]>;
   unread(source: string, name: string, reason: string): void;
+  outage(source: string, reason: string | null): void;
 }
 
 /** A stage in worker threads, as the main thread sees it. */
@@ -109,6 +110,7 @@ export async function createEnds(
       once: intake.once,
       unsettled: (candidates) => intake.unsettled(node.id, candidates),
       unread: (name, reason) => intake.unread(node.id, name, reason),
+      outage: (reason) => intake.outage(node.id, reason),
     }),
   );
   all({ made: new Map(), issues: [...sinks.issues, ...sources.issues] });

@@ -108,6 +108,9 @@ export class Generation {
         again,
         unsettled: (source, candidates) => this.#unsettled(source, candidates),
         unread: (source, name, reason) => this.options.onUnread({ source, name, reason }),
+        outage: (source, message) => {
+          this.options.monitor.outage(source, message === null ? null : { since: new Date(), message });
+        },
       });
       this.#ends = { container, parts, abort };
     } catch (error) {

@@ -61,6 +61,7 @@ export function wire(
   for (const node of pipeline.stages) {
     const meter = monitor.meter(node.id);
     const workOf = node.plugin.runsIn === 'main' ? undefined : (made: Frame) => pool.workOf(made);
+    meter.limitMs = node.timeoutMs ?? STAGE_TIMEOUT_MS;
     let arrived = 0;
     const isMoreComing = (): boolean => arrived < entered;
     const stage = node.plugin.runsIn === 'main' ? timed(get(stages, node.id), node) : get(stages, node.id);

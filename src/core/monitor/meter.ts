@@ -8,6 +8,8 @@ import { Histogram } from './histogram.js';
 
 /** In seconds: from a cheap stage on a small film to a long latent search. */
 const DURATIONS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+/** A call that takes longer is worth a look, whatever its limit. */
+const LONG_CALL_MS = 60_000;
 const BATCHES = [1, 2, 4, 8, 16, 32, 64, 128];
 
 /** One call of a component, as it concerned one frame. */
@@ -19,6 +21,19 @@ export interface Span {
   readonly ms: number;
   /** How many frames were in that call. */
   readonly batch: number;
+}
+
+/** What keeps an entry of the graph from its work. */
+export interface Trouble {
+  readonly since: Date;
+  readonly message: string;
+}
+
+/** A call that is under way. */
+interface Call {
+  readonly started: number;
+  /** How long it may take, in milliseconds. */
+  readonly limitMs: number;
 }
 
 /**
@@ -48,6 +63,13 @@ export class Meter {
   #workOf: (made: Frame) => Work | undefined = () => undefined;
   #tokensIn = 0;
   #tokensOut = 0;
+  /** Under way, the oldest first. */
+  readonly #calls = new Set<Call>();
+  /** When the first of the calls began that took longer than they may, without one that ended well since. */
+  #lateSince: number | null = null;
+
+  /** How long a call may take for each of its frames, in milliseconds. */
+  limitMs = Infinity;
 
   /** How many calls may be under way at a time; null where nobody can say. */
   capacity: number | null = null;
@@ -61,6 +83,18 @@ export class Meter {
   /** Frames that wait for the plugin. */
   get queue(): number {
     return Math.max(0, this.#tokensIn - this.#tokensOut - this.inFlight);
+  }
+
+  /** A call that has been under way for long, or the last ones took longer than they may; null when all is well. */
+  get trouble(): Trouble | null {
+    const [oldest] = this.#calls;
+    if (this.#lateSince !== null) {
+      const message = `a call has taken longer than ${String(this.limitMs)} ms (\`timeoutMs\`), and none has ended well since`;
+      return { since: dateOf(this.#lateSince), message };
+    }
+    if (oldest === undefined) return null;
+    if (performance.now() - oldest.started < Math.min(oldest.limitMs, LONG_CALL_MS)) return null;
+    return { since: dateOf(oldest.started), message: 'a call has not returned since' };
   }
 
   /** Every frame that comes out from now on. */
@@ -148,14 +182,21 @@ export class Meter {
     workOf: (made: T) => Work | undefined = () => undefined,
   ): Promise<T> {
     const started = performance.now();
+    const underway = { started, limitMs: this.limitMs * frames.length };
+    this.#calls.add(underway);
     this.inFlight += frames.length;
     let work: Work | undefined;
     try {
       const made = await call();
+      this.#lateSince = null;
       work = workOf(made);
       if (work !== undefined) this.workSeconds += work.ms / 1000;
       return made;
+    } catch (error) {
+      if (performance.now() - started >= underway.limitMs) this.#lateSince ??= started;
+      throw error;
     } finally {
+      this.#calls.delete(underway);
       this.#ended(
         frames.map(({ id }) => id),
         work?.started ?? started,
@@ -181,4 +222,8 @@ export class Meter {
     // A frame that was in a thread before somebody looked has left its pixels there.
     if (this.#passing.observed && held === bytes) this.#passing.next(frame);
   }
+}
+
+function dateOf(now: number): Date {
+  return new Date(performance.timeOrigin + now);
 }

@@ -1,8 +1,8 @@
 import { Subject, type Observable } from 'rxjs';
 import type { Pipeline } from '../config/pipeline.js';
 import type { Settled } from '../graph/settled.js';
-import type { Outage } from '../outlets/outlet.js';
-import { Meter, type Span } from './meter.js';
+import type { Kind } from '../plugin.js';
+import { Meter, type Span, type Trouble } from './meter.js';
 
 /** What waits before the graph and what it holds. */
 export interface Load {
@@ -12,6 +12,12 @@ export interface Load {
   readonly frames: number;
   /** An upper bound of the memory that they hold. */
   readonly bytes: number;
+}
+
+/** An entry of the graph that does not do its work now: a sink that is down, a stage that hangs, a folder that is gone. */
+export interface Troubled extends Trouble {
+  readonly entry: string;
+  readonly kind: Kind;
 }
 
 /**
@@ -28,8 +34,10 @@ export class Monitor {
   load: () => Load = () => ({ waiting: 0, frames: 0, bytes: 0 });
   /** Films that wait in the journal, by the sink that they wait for. */
   parked: () => Promise<Readonly<Record<string, number>>> = async () => ({});
-  /** Sinks that cannot take frames now, by their ids. */
-  readonly outages = new Map<string, Outage>();
+  /** Why no source's films are taken in now. */
+  held: Trouble | null = null;
+  /** Sinks that cannot take frames now, and sources that cannot offer any, by their ids. */
+  readonly #outages = new Map<string, Trouble>();
   #pipeline: Pipeline | undefined;
   #threads = 1;
   #meters = new Map<string, Meter>();
@@ -71,7 +79,7 @@ export class Monitor {
         }),
       ),
     );
-    this.outages.clear();
+    this.#outages.clear();
     this.#pipeline = pipeline;
     this.#threads = threads;
     this.#attached.next(pipeline);
@@ -96,10 +104,29 @@ export class Monitor {
     return spans;
   }
 
-  /** A sink cannot take frames any more, or takes them again (null). */
-  outage(sink: string, outage: Outage | null): void {
-    if (outage === null) this.outages.delete(sink);
-    else this.outages.set(sink, outage);
+  /** A sink cannot take frames any more, or a source cannot offer any; or they can again (null). */
+  outage(entry: string, outage: Trouble | null): void {
+    if (outage === null) this.#outages.delete(entry);
+    else this.#outages.set(entry, outage);
+  }
+
+  /** What does not do its work now, in the order of the graph. */
+  get troubles(): readonly Troubled[] {
+    return [...this.#meters.values()].flatMap((meter): Troubled[] => {
+      const held = meter.kind === 'source' ? this.held : null;
+      const trouble = this.#outages.get(meter.id) ?? held ?? meter.trouble;
+      return trouble === null ? [] : [{ entry: meter.id, kind: meter.kind, ...trouble }];
+    });
+  }
+
+  /** Whether no film gets on: every source is in trouble, or a stage is and no film has settled since. */
+  get isStalled(): boolean {
+    const { troubles } = this;
+    const sources = this.#pipeline?.sources.length ?? 0;
+    if (sources > 0 && troubles.filter(({ kind }) => kind === 'source').length === sources) return true;
+    return troubles.some(
+      ({ kind, since }) => kind === 'stage' && (this.lastSettledAt ?? 0) < since.getTime(),
+    );
   }
 
   settle(film: Settled): void {

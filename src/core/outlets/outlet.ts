@@ -3,6 +3,7 @@ import { errorKind, isFatal, messageOf, RxrayError, type Unavailable } from '../
 import { withoutPixels, type Frame } from '../frame.js';
 import type { Journal } from '../journal/journal.js';
 import type { FilmFile } from '../journal/protocol.js';
+import type { Trouble } from '../monitor/meter.js';
 import type { Log, SinkInstance } from '../plugin.js';
 import { apart } from './apart.js';
 import { BoundedSink } from './bounded-sink.js';
@@ -14,12 +15,6 @@ import { Strikes } from './strikes.js';
 /** What becomes of a frame: the sink has it, the journal keeps it for the sink, or the sink will not take it. */
 export type Answer =
   { readonly kind: 'confirm' | 'park' } | { readonly kind: 'refuse'; readonly thrown: unknown };
-
-/** A sink that cannot take frames now. */
-export interface Outage {
-  readonly since: Date;
-  readonly message: string;
-}
 
 /** Node.js takes longer ones for 1 ms. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
@@ -44,7 +39,7 @@ export interface OutletOptions {
   /** The sink has taken, or refused, what had been parked; resolves when that is on the disk. */
   readonly onLate: (film: FilmFile, frame: Frame, thrown?: unknown) => Promise<void>;
   /** An outage begins, or ends (null). */
-  readonly onOutage?: (outage: Outage | null) => void;
+  readonly onOutage?: (outage: Trouble | null) => void;
   readonly log: Log;
 }
 

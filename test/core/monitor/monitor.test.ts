@@ -67,6 +67,27 @@ describe('Meter', () => {
     expect([meter.inFlight, meter.durations.count]).to.deep.equal([0, 1]);
   });
 
+  it('says since when a stage hangs, and until a call ends well that calls take too long', async () => {
+    meter.limitMs = 20;
+    const { process } = meter.stage({
+      process: ({ id }) => {
+        if (id === 'good') return frame(id);
+        return new Promise((_, reject) => setTimeout(() => reject(new Error('too long')), 60));
+      },
+    }) as { process: (frame: Frame) => Promise<Frame> };
+    expect(meter.trouble).to.equal(null);
+    const before = Date.now();
+    const late = process(frame('a')).catch(() => undefined);
+    expect(meter.trouble).to.equal(null);
+    while (meter.trouble === null) await firstValueFrom(timer(5));
+    expect(meter.trouble.message).to.equal('a call has not returned since');
+    expect(meter.trouble.since.getTime()).to.be.closeTo(before, 40);
+    await late;
+    expect(meter.trouble).to.have.property('message').that.contains('longer than 20 ms');
+    await process(frame('good'));
+    expect(meter.trouble).to.equal(null);
+  });
+
   it('takes the time that a frame is inside an operator', async () => {
     const delayed = mergeMap((it: Frame) => timer(5).pipe(map(() => it)));
     const { operator } = meter.stage({ operator: delayed }) as OperatorStage;

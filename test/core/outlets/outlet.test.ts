@@ -1,14 +1,15 @@
 import { expect } from 'chai';
 import { RxrayError, Unavailable } from '../../../src/core/errors.js';
 import type { Frame } from '../../../src/core/frame.js';
-import { Outlet, type Outage, type OutletOptions } from '../../../src/core/outlets/outlet.js';
+import type { Trouble } from '../../../src/core/monitor/meter.js';
+import { Outlet, type OutletOptions } from '../../../src/core/outlets/outlet.js';
 import { Deliveries, frame } from './support.js';
 
 describe('an outlet', () => {
   let deliveries: Deliveries;
   let written: string[][];
   let late: [string, unknown][];
-  let outages: (Outage | null)[];
+  let outages: (Trouble | null)[];
   let logged: string[];
 
   beforeEach(() => {
