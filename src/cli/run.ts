@@ -6,6 +6,7 @@ import { loadPipeline } from '../core/config/load.js';
 import type { Issue, Pipeline } from '../core/config/pipeline.js';
 import { exitCodeOf, messageOf, RxrayError } from '../core/errors.js';
 import { CreateError } from '../core/graph/create.js';
+import { parsePart, type Part } from '../core/part.js';
 import { printable, printableLines } from '../core/printable.js';
 import type { Log } from '../core/plugin.js';
 import type { Unread } from '../core/graph/generation.js';
@@ -30,6 +31,7 @@ export interface RunFlags {
   readonly input?: string;
   readonly json?: true;
   readonly page?: Listen;
+  readonly part?: Part;
 }
 
 const EXAMPLES = `
@@ -40,6 +42,7 @@ Examples:
   $ rxray run --once --failed             try again what failed before
   $ rxray run --watch-config              take over pipeline.yaml each time that it is saved
   $ rxray run --once --json | jq .        one JSON object per film, and a summary
+  $ rxray run --once --part 17/200        one slice of a backfill: part 17 of 200, counted from 0
   $ rxray run --page                      with a page at http://127.0.0.1:8484/
   $ rxray run --page 0.0.0.0:8484         for others, too: with a token
 
@@ -50,8 +53,17 @@ Exit codes: 0 fine, 1 some films failed or wait for a sink, 2 usage or configura
 export function run(program: Command): void {
   addRunOptions(program.command('run'))
     .argument('[pipeline]', 'the pipeline file', 'pipeline.yaml')
+    .addOption(
+      new Option(
+        '--part <index/count>',
+        'process one slice of the films, with a journal and output files of its own (with --once)',
+      ).argParser(partOf),
+    )
     .addHelpText('after', EXAMPLES)
     .action(async (file: string, flags: RunFlags) => {
+      if (flags.part !== undefined && flags.once === undefined) {
+        throw new RxrayError('CONFIG_INVALID', '--part needs --once: a part ends when its films are done');
+      }
       process.exitCode = await runFile(file, flags);
     });
 }
@@ -76,6 +88,12 @@ function notEmpty(value: string): string {
   return value;
 }
 
+function partOf(value: string): Part {
+  const part = parsePart(value);
+  if (part !== undefined) return part;
+  throw new InvalidArgumentError(`expected two numbers such as 17/200, counted from 0/200, got "${value}"`);
+}
+
 /** Loads and runs a pipeline to its end, and ends the host with it; returns the exit code. */
 export async function runFile(
   file: string,
@@ -95,6 +113,7 @@ export async function runFile(
         ...rest
       } = await loadPipeline(file, builtInRegistry(), {
         input: flags.input,
+        part: flags.part,
       });
       ({ text } = rest);
       report(issues);

@@ -129,7 +129,7 @@ export class DeadLetter {
    */
   async #readAgain({ id, candidate, origin }: Failed): Promise<Uint8Array | null> {
     if (origin.sha256 === '') return null;
-    const reply = await this.pool.read(candidate, candidate.size).catch(() => null);
+    const reply = await this.pool.read(candidate, candidate.copy?.size ?? candidate.size).catch(() => null);
     if (reply?.sha256 === origin.sha256) return reply.encoded;
     if (!this.#ids.has(id)) return null;
     const { kept } = await readLetter(this.stateDir, id);

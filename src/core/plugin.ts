@@ -4,6 +4,7 @@ import type { z } from 'zod';
 import type { ErrorCode } from './errors.js';
 import type { RxrayError } from './errors.js';
 import type { Frame } from './frame.js';
+import type { Part } from './part.js';
 
 /** The longest timer, in milliseconds: Node makes 1 ms of a longer one. */
 export const MAX_TIMER_MS = 2 ** 31 - 1;
@@ -117,6 +118,8 @@ export interface Candidate {
   readonly within?: string;
   /** Set by the host for a film of the dead letter that is to run once more. */
   readonly replay?: Replay;
+  /** Set by the host: the local copy that {@link SourceInstance.fetch} has made, to be read instead of `path`. */
+  readonly copy?: Copy;
   /** Why it must not be read (a link out of the folder, say): the host fails it without opening it. */
   readonly error?: RxrayError;
 }
@@ -125,8 +128,11 @@ export interface Replay {
   /** The id under which it lies in the dead letter. */
   readonly letter: string;
   /** The copy of its bytes there, to be read instead of the file itself. */
-  readonly copy?: Pick<Candidate, 'path' | 'size' | 'mtimeMs'>;
+  readonly copy?: Copy;
 }
+
+/** A file with a film's bytes, elsewhere than the film itself. */
+export type Copy = Pick<Candidate, 'path' | 'size' | 'mtimeMs'>;
 
 /** What became of a frame. */
 export type Outcome = 'done' | 'failed';
@@ -142,6 +148,11 @@ export interface SourceInstance {
    * replays of films of which the dead letter has no copy.
    */
   look?(name: string): Promise<Candidate | undefined>;
+  /**
+   * For films that are not local files: brings the bytes to a file of this machine when it is the film's turn. The host
+   * reads that file and deletes it once the film has settled; undefined for a local film. `maxBytes`: larger films fail with FRAME_TOO_LARGE.
+   */
+  fetch?(candidate: Candidate, maxBytes: number): Promise<Copy | undefined>;
   /**
    * Called when a frame is done or has failed and the journal says so: keep, move or delete the file. `sha256` is the
    * hash of the bytes that were processed (empty if they could not be read): what is at the path by now may be another
@@ -159,6 +170,8 @@ export interface SourceInstance {
 export interface SourceServices extends Services {
   /** True when the run ends as soon as everything that is there has been processed. */
   readonly once: boolean;
+  /** The slice of a backfill that is to be offered. Absent: everything. */
+  readonly part?: Part | undefined;
   /** Of these, the ones that the journal has not settled yet in the same size, mtime, inode and ctime. */
   unsettled(candidates: readonly Candidate[]): Promise<Candidate[]>;
   /**
@@ -176,6 +189,8 @@ export interface SourceDefinition<O extends Options = Options> extends Definitio
    * films, and their results, without end.
    */
   takes?(settings: z.output<O>, path: string, baseDir: string): boolean | Promise<boolean>;
+  /** Whether it can offer a slice of its films, each film in exactly one: see {@link SourceServices.part}. */
+  readonly splits?: boolean;
   create(settings: z.output<O>, services: SourceServices): SourceInstance | Promise<SourceInstance>;
 }
 
@@ -285,6 +300,11 @@ export interface SinkDefinition<O extends Options = Options> extends Definition<
   readonly outbox?: boolean;
   /** Whether two columns whose names differ in case only are one to it: the ids of stages must differ in more then. */
   readonly ignoresCase?: boolean;
+  /**
+   * The option with the path of the one file that it writes. In a part of a backfill the host has the sink write it in
+   * the state folder, and gives it its name when the part is complete.
+   */
+  readonly output?: keyof z.output<O> & string;
   /** Files that it may write, one of each kind, relative to the pipeline file or absolute. */
   writes?(settings: z.output<O>): readonly string[];
   create(settings: z.output<O>, services: SinkServices): SinkInstance | Promise<SinkInstance>;

@@ -5,6 +5,7 @@ import type { Pipeline } from './config/pipeline.js';
 import { createRunContainer, JOURNAL, LOG } from './container.js';
 import { isSkip, RxrayError } from './errors.js';
 import type { Origin } from './frame.js';
+import { publish } from './part.js';
 import { diskIsLow } from './graph/disk.js';
 import { Generation, type GenerationOptions, type Unread } from './graph/generation.js';
 import type { Settled } from './graph/settled.js';
@@ -257,6 +258,12 @@ export async function startPipeline(
 
   const finished = run()
     .finally(() => inTime(close(), generation))
+    .then(async (summary) => {
+      const { part } = pipeline;
+      const isComplete = once && !stopping && summary.waiting + summary.unfinished + summary.unread === 0;
+      if (part !== undefined && isComplete) await Promise.all(part.outputs.map(publish));
+      return summary;
+    })
     .then(
       (summary) => {
         settled.complete();

@@ -63,6 +63,7 @@ export default defineSink({
   ],
   // A group costs two syncs however long it is.
   maxBatch: 256,
+  output: 'path',
   writes: ({ path }) => filesOf(path),
   lint: ({ columns = [] }) =>
     columns.flatMap((entry, index): LintMessage[] => {

@@ -29,6 +29,7 @@ export default defineSink({
   ],
   // A group costs two syncs however long it is.
   maxBatch: 256,
+  output: 'path',
   writes: ({ path }) => filesOf(path),
   create: jsonlSink,
 });

@@ -35,6 +35,7 @@ export default defineSink({
   // A group costs one sync however long it is.
   maxBatch: 256,
   ignoresCase: true,
+  output: 'path',
   writes: ({ path }) => [path, `${path}-journal`],
   create: sqliteSink,
 });

@@ -4,6 +4,8 @@ import { filter, firstValueFrom, lastValueFrom, timeout, toArray } from 'rxjs';
 import { definitionContract, type Factory, globalRunner, type Harness, onBench } from './contract.js';
 
 export interface SourceHarness extends Harness<'source'> {
+  /** The source ends by itself, whether it runs once or not: nothing is offered that comes later. */
+  readonly finite?: boolean;
   /** Puts a whole file where the source looks, in one go (for a folder: written elsewhere, then renamed in). */
   put(name: string, bytes: Uint8Array): Promise<void>;
   /**
@@ -63,6 +65,7 @@ export function sourceContract(name: string, factory: Factory<SourceHarness>, ru
     it(
       'offers what comes while it runs',
       bench(async ({ harness, open }) => {
+        if (harness.finite === true) return;
         await harness.put('early.png', PIECE);
         const source = await open();
         const late = firstValueFrom(

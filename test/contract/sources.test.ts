@@ -1,6 +1,7 @@
-import { mkdtemp, open, rename, rm, writeFile } from 'node:fs/promises';
+import { appendFile, mkdtemp, open, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import manifest from '../../src/plugins/manifest.js';
 import watch from '../../src/plugins/watch.js';
 import { sourceContract } from '../../src/testing.js';
 
@@ -34,5 +35,27 @@ sourceContract('watch, polling', async () => {
       await rm(folder, { recursive: true });
       await rm(elsewhere, { recursive: true });
     },
+  };
+});
+
+sourceContract('manifest', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'rxray-manifest-'));
+  const list = join(folder, 'films.csv');
+  await writeFile(list, 'path\n');
+  return {
+    plugin: manifest,
+    with: { path: list },
+    refused: [
+      {},
+      { path: join(folder, 'missing.csv') },
+      { path: list, columns: ['size'] },
+      { path: list, attempts: 0 },
+    ],
+    finite: true,
+    async put(name, bytes) {
+      await writeFile(join(folder, name), bytes);
+      await appendFile(list, `"${name}"\n`);
+    },
+    dispose: () => rm(folder, { recursive: true }),
   };
 });

@@ -82,6 +82,9 @@ const LIST: Readonly<Record<string, typeof asShown | { more: string[] } | { why:
   'rxray run --once': notRun('with jq, as `rxray run --once --json`'),
   'rxray run --once --json': asShown,
   'rxray run --page': untilCtrlC,
+  'rxray run pipeline.yaml --once --part 17/200': notRun(
+    'needs a list of films: test/cli/parts.test.ts runs parts',
+  ),
   'rxray run ward.yaml': untilCtrlC,
   'rxray run ward.yaml --page': untilCtrlC,
   'rxray run ward.yaml --once': asShown,

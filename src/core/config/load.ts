@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { messageOf } from '../errors.js';
+import { partOutput, partStateDir, type Part, type PartOutput } from '../part.js';
 import type { PluginRegistry } from '../plugins/registry.js';
 import { YamlFile } from './document.js';
 import { EntryReader } from './entries.js';
@@ -24,6 +25,8 @@ export interface LoadOptions {
   readonly env?: Env;
   /** Replaces the `path` of the first source (relative to the working directory). */
   readonly input?: string | undefined;
+  /** Only this slice of a backfill. */
+  readonly part?: Part | undefined;
   /** Whether plugins look at their settings, too (does the model exist?). Default: true. */
   readonly lint?: boolean;
 }
@@ -61,6 +64,7 @@ export async function parsePipeline(
     registry,
     env = process.env,
     input,
+    part,
     lint = true,
   }: LoadOptions & { file: string; registry: PluginRegistry },
 ): Promise<Loaded> {
@@ -117,7 +121,8 @@ export async function parsePipeline(
   };
   const stateDir = resolve(baseDir, state);
   const hash = hashOf(nodes, duplicates);
-  return done({ file: path, baseDir, stateDir, name, limits, duplicates, shutdownTimeoutMs, ...nodes, hash });
+  const all = { file: path, baseDir, stateDir, name, limits, duplicates, shutdownTimeoutMs, ...nodes, hash };
+  return done(part === undefined ? all : onlyPart(all, part, report));
 }
 
 // ── checks ────────────────────────────────────────────────────────────────────────────────────────
@@ -281,6 +286,36 @@ function precedingOf(entry: Entry, stages: ReadonlyMap<string, Entry>): Entry[] 
 }
 
 // ── results ───────────────────────────────────────────────────────────────────────────────────────
+
+/** The slice of the pipeline's films, with a state folder and output files of its own. */
+function onlyPart(pipeline: Pipeline, part: Part, report: (issue: Issue) => void): Pipeline {
+  const stateDir = partStateDir(pipeline.stateDir, part);
+  const outputs: PartOutput[] = [];
+  for (const { id, use, plugin, location } of pipeline.sources) {
+    if (plugin.splits === true) continue;
+    const message = `\`${use}\` cannot be run in parts: list the films in a file, for the source \`manifest\``;
+    report({ severity: 'error', code: 'CONFIG_REFUSED', message, location, component: id });
+  }
+  const sinks = pipeline.sinks.map((node) => {
+    const settings = node.settings as Readonly<Record<string, unknown>>;
+    const option = node.plugin.output;
+    if (option === undefined) return node;
+    if (settings['rotate'] !== undefined) {
+      const message = 'each part writes one file: leave out `rotate`';
+      report({
+        severity: 'error',
+        code: 'CONFIG_REFUSED',
+        message,
+        location: node.location,
+        component: node.id,
+      });
+    }
+    const output = partOutput(node.id, resolve(pipeline.baseDir, String(settings[option])), stateDir, part);
+    outputs.push(output);
+    return { ...node, settings: { ...settings, [option]: output.from } };
+  });
+  return { ...pipeline, stateDir, sinks, part: { ...part, outputs } };
+}
 
 function nodeOf({ id, use, plugin, url, settings, written, place }: Entry): object {
   return { id, use, plugin, url, settings, written, location: place.location };

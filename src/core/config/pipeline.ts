@@ -1,4 +1,5 @@
 import type { ErrorCode, Location } from '../errors.js';
+import type { Part, PartOutput } from '../part.js';
 import type { Kind, PluginOf } from '../plugin.js';
 
 /** What a film with known bytes has in place of results: `results.duplicate.of` is the name of the other. */
@@ -29,6 +30,8 @@ export interface Pipeline {
    * the file: the weights in a bundle, the code of a plugin whose version stays.
    */
   readonly hash: string;
+  /** Set for one slice of a backfill, which has a state folder, and outputs, of its own. */
+  readonly part?: Part & { readonly outputs: readonly PartOutput[] };
 }
 
 /** Bounds on the frames in flight, together. */

@@ -1,7 +1,7 @@
 import { Observable } from 'rxjs';
 import type { Limits } from '../config/pipeline.js';
 import type { Load } from '../monitor/monitor.js';
-import type { Candidate } from '../plugin.js';
+import type { Candidate, Copy } from '../plugin.js';
 import type { Ticket } from './ticket.js';
 
 /**
@@ -19,6 +19,8 @@ export interface Offer {
 /** A file in flight: at first it is only going to be read, then it has a ticket. */
 export interface Admitted extends Offer {
   ticket?: Ticket;
+  /** What the source has fetched of it. */
+  copy?: Copy | undefined;
 }
 
 /** A frame before the graph. */

@@ -108,6 +108,7 @@ export async function createEnds(
     node.plugin.create(node.settings as never, {
       ...services(node.id),
       once: intake.once,
+      part: pipeline.part,
       unsettled: (candidates) => intake.unsettled(node.id, candidates),
       unread: (name, reason) => intake.unread(node.id, name, reason),
       outage: (reason) => intake.outage(node.id, reason),

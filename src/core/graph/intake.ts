@@ -1,4 +1,4 @@
-import { stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { setTimeout } from 'node:timers/promises';
 import { filter, lastValueFrom, map, merge, mergeMap, Subject, takeUntil, tap, type Observable } from 'rxjs';
 import { DUPLICATE, type Limits } from '../config/pipeline.js';
@@ -92,6 +92,11 @@ export function intake(
     let error: unknown = candidate.error;
     try {
       if (candidate.error === undefined) {
+        if (replay?.copy === undefined) {
+          const copy = await sources.get(source)?.fetch?.(candidate, limits.bytes);
+          if (copy !== undefined) candidate = { ...candidate, copy };
+          admitted.copy = copy;
+        }
         let reply = await pool.read(candidate, limits.bytes);
         while (reply === null) {
           const changed = once && replay === undefined ? await lookAgain(candidate) : null;
@@ -105,8 +110,9 @@ export function intake(
         }
         ({ sha256, encoded } = reply);
         const { ino, ctimeMs } = reply;
-        // The copy of a replay has an identity of its own.
-        if (replay?.copy === undefined) candidate = { ...candidate, ino, ctimeMs };
+        // A copy has an identity of its own.
+        if (candidate.copy === undefined && replay?.copy === undefined)
+          candidate = { ...candidate, ino, ctimeMs };
       }
     } catch (thrown) {
       error = thrown;
@@ -194,6 +200,7 @@ export function intake(
   function giveUp(admitted: Admitted): null {
     offered.delete(keyOf(admitted));
     admission.release(admitted);
+    if (admitted.copy !== undefined) void rm(admitted.copy.path, { force: true }).catch(() => undefined);
     return null;
   }
 }

@@ -83,7 +83,7 @@ async function perform(task: Task, notes: Float64Array): Promise<Outcome<Reply>>
 /** A thread has one task at a time: it may as well block, which costs a tenth of the time of asking for a promise. */
 async function read(offered: Candidate, maxBytes: number): Promise<ReadReply> {
   const started = performance.now();
-  const { copy } = offered.replay ?? {};
+  const copy = offered.copy ?? offered.replay?.copy;
   const candidate: Candidate = copy === undefined ? offered : { name: offered.name, ...copy };
   if (candidate.size > maxBytes) {
     throw new RxrayError(
