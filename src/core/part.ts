@@ -1,0 +1,58 @@
+import { copyFile, constants, mkdir, open, rename } from 'node:fs/promises';
+import { basename, dirname, extname, join } from 'node:path';
+import { syncFolder } from './files.js';
+
+/** One slice of a backfill: `index` of `count`, counted from 0. */
+export interface Part {
+  readonly index: number;
+  readonly count: number;
+}
+
+/** A file that a sink writes during the part, and the name that it gets when the part is complete. */
+export interface PartOutput {
+  readonly from: string;
+  readonly to: string;
+}
+
+/** `17/200`: part 17 of 200, counted from 0. Undefined for anything else. */
+export function parsePart(text: string): Part | undefined {
+  const [, index = '', count = ''] = /^(\d{1,9})\/(\d{1,9})$/.exec(text) ?? [];
+  const part = { index: Number(index), count: Number(count) };
+  return part.index < part.count ? part : undefined;
+}
+
+/** `00017-of-00200`: sorts by name as by number. */
+export function partName({ index, count }: Part): string {
+  const digits = (value: number): string => String(value).padStart(5, '0');
+  return `${digits(index)}-of-${digits(count)}`;
+}
+
+/** The state folder of a part, inside that of the pipeline. */
+export function partStateDir(stateDir: string, part: Part): string {
+  return join(stateDir, 'parts', partName(part));
+}
+
+/** Where a sink (its id) writes during the part what is to be at `path`: `results.csv` becomes `results-00017-of-00200.csv`. */
+export function partOutput(sink: string, path: string, stateDir: string, part: Part): PartOutput {
+  const ending = extname(path);
+  const name = `${basename(path, ending)}-${partName(part)}${ending}`;
+  return { from: join(stateDir, 'output', `${sink}${ending}`), to: join(dirname(path), name) };
+}
+
+/**
+ * Puts the output of a complete part in its place. A reader, or a crash, sees all of it or nothing. The sink's own
+ * file stays, so that the part can be repeated.
+ */
+export async function publish({ from, to }: PartOutput): Promise<void> {
+  const copy = join(dirname(to), `.${basename(to)}.copy`);
+  await mkdir(dirname(to), { recursive: true });
+  await copyFile(from, copy, constants.COPYFILE_FICLONE);
+  const handle = await open(copy, 'r+');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  await rename(copy, to);
+  await syncFolder(dirname(to));
+}

@@ -1,0 +1,100 @@
+import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import type { Readable } from 'node:stream';
+import { createGunzip } from 'node:zlib';
+import { parse } from 'csv-parse/sync';
+import { messageOf, RxrayError } from '../../core/errors.js';
+import type { Part } from '../../core/part.js';
+
+/** A line that is longer is none of a list of films. */
+const MAX_LINE = 64 * 1024;
+const NEWLINE = 0x0a;
+
+/** One line of the list. */
+export interface Line {
+  readonly text: string;
+  /** Where it is: `line 7`, or `byte 4711` where nobody has counted the lines before it. */
+  readonly place: string;
+}
+
+/** The columns that the first line names. */
+export async function headerOf(file: string): Promise<string[]> {
+  for await (const { bytes } of split(open(file, 0), file)) return cells(text(bytes));
+  throw new RxrayError('CONFIG_CREATE', `${file} is empty: expected a header, and one film a line`);
+}
+
+/** The cells of one line (RFC 4180). Throws for quotes that do not match: no cell may hold a line break. */
+export function cells(line: string): string[] {
+  const [row = []] = parse(line, { relax_column_count: true });
+  return row;
+}
+
+/**
+ * The lines of a list that are not blank, or those of one part of it: each line is in exactly one. Of a plain file, a
+ * part reads only its own share of the bytes, and takes the lines that begin there; a compressed one has to be read from
+ * its beginning, and every `count`th line is taken.
+ */
+export async function* linesOf(
+  file: string,
+  { part, hasHeader }: { part?: Part | undefined; hasHeader: boolean },
+): AsyncGenerator<Line> {
+  const { index, count } = part ?? { index: 0, count: 1 };
+  const isCompressed = file.endsWith('.gz');
+  const { size } = await stat(file);
+  const [begin, end] = isCompressed
+    ? [0, Infinity]
+    : [Math.floor((size * index) / count), Math.floor((size * (index + 1)) / count)];
+  // One byte before, to see whether a line begins at the very place.
+  const start = Math.max(0, begin - 1);
+  let number = 0;
+  for await (const { bytes, at } of split(open(file, start), file)) {
+    const offset = start + at;
+    if (offset >= end) return;
+    number += 1;
+    if (offset < begin || (hasHeader && offset === 0)) continue;
+    if (isCompressed && number % count !== index) continue;
+    const line = text(bytes);
+    const place = begin === 0 ? `line ${String(number)}` : `byte ${String(offset)}`;
+    if (line.trim() !== '') yield { text: line, place };
+  }
+}
+
+function open(file: string, start: number): Readable {
+  const bytes = createReadStream(file, { start });
+  if (!file.endsWith('.gz')) return bytes;
+  const unpacked = createGunzip();
+  bytes.on('error', (error) => unpacked.destroy(error));
+  return bytes.pipe(unpacked);
+}
+
+/** Parts a stream at its line ends; `at`: where the line begins. */
+async function* split(stream: Readable, file: string): AsyncGenerator<{ bytes: Buffer; at: number }> {
+  let rest: Buffer = Buffer.alloc(0);
+  let at = 0;
+  try {
+    for await (const chunk of stream as AsyncIterable<Buffer>) {
+      const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
+      let from = 0;
+      for (let to = bytes.indexOf(NEWLINE); to !== -1; to = bytes.indexOf(NEWLINE, from)) {
+        yield { bytes: bytes.subarray(from, to), at };
+        at += to + 1 - from;
+        from = to + 1;
+      }
+      rest = bytes.subarray(from);
+      if (rest.length > MAX_LINE)
+        throw new Error(`the line at byte ${String(at)} is longer than ${String(MAX_LINE)} bytes`);
+    }
+  } catch (cause) {
+    throw new RxrayError('CONFIG_CREATE', `the list ${file} cannot be read: ${messageOf(cause)}`, { cause });
+  } finally {
+    stream.destroy();
+  }
+  if (rest.length > 0) yield { bytes: rest, at };
+}
+
+function text(bytes: Buffer): string {
+  return bytes
+    .toString('utf8')
+    .replace(/^\uFEFF/, '')
+    .replace(/\r$/, '');
+}
