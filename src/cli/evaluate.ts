@@ -54,7 +54,6 @@ Exit codes: 0 fine, 1 some films could not be read, 2 usage, films or bundle tha
 export function evaluate(program: Command): void {
   program
     .command('evaluate')
-    .description('Judges a trained model on labelled films.')
     .argument('<bundle>', "the model's folder")
     .requiredOption('--data <path>', 'a manifest (CSV) or a folder of classes')
     .option('--split <name>', 'train, val, test or all')

@@ -31,7 +31,6 @@ interface NewFlags {
 export function newCommand(program: Command): void {
   program
     .command('new')
-    .description('Writes a pipeline, a plugin or a plugin package to start from, with its tests.')
     .addArgument(new Argument('[kind]', 'what to write').choices(KINDS))
     .argument('[name]', 'its name, in kebab-case')
     .option('--dir <folder>', 'where to write it', '.')

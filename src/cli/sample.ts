@@ -33,7 +33,6 @@ const GAP = 8;
 export function sample(program: Command): void {
   program
     .command('sample')
-    .description('Draws films from the generator of an AnoGAN bundle.')
     .argument('<bundle>', "the bundle's folder")
     .option('-n, --count <n>', `how many films, up to ${MAX_FILMS}`, upTo(MAX_FILMS), 16)
     .option('--seed <n>', 'the same seed gives the same films', upTo(2 ** 32), 1)

@@ -51,7 +51,6 @@ interface TestFlags {
 export function test(program: Command): void {
   program
     .command('test')
-    .description('Tests a graph (films in, expected results out; nothing is delivered) or a plugin.')
     .argument(
       '[tests]',
       'the file of tests: .yaml for a graph, .ts or .js for a plugin',

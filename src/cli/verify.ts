@@ -55,9 +55,6 @@ interface VerifyOptions {
 export function verify(program: Command): void {
   program
     .command('verify')
-    .description(
-      'Proves that training, evaluation, a running graph and plain ONNX Runtime agree on given films.',
-    )
     .argument('<bundle>', "the model's folder")
     .requiredOption('--data <path>', 'a folder of films, or a manifest (CSV)')
     .option('--limit <n>', 'look at so many films, evenly drawn from all', atLeastOne)

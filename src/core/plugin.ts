@@ -1,5 +1,4 @@
 import type { Observable, OperatorFunction } from 'rxjs';
-import type { ServiceIdentifier } from 'inversify';
 import type { z } from 'zod';
 import type { ErrorCode } from './errors.js';
 import type { RxrayError } from './errors.js';
@@ -33,12 +32,15 @@ export interface Services {
   readonly signal: AbortSignal;
   /** Resolves a path option against {@link baseDir}. */
   resolve(path: string): string;
-  /**
-   * A service of the process, by its inversify identifier (the engine, for example). Only for plugins
-   * that run on the main thread; in a worker thread it throws.
-   */
-  get<T>(service: ServiceIdentifier<T>): T;
 }
+
+/** Services of the process that a stage asks for: a name of its choice → the service's class (`Engine`). */
+export type Needs = Readonly<Record<string, abstract new (...args: never[]) => unknown>>;
+
+/** What `create` gets for its {@link Needs}: an instance under each name. */
+export type Provided<N extends Needs> = string extends keyof N
+  ? unknown
+  : { readonly [K in keyof N]: InstanceType<N[K]> };
 
 /** An example for the docs, the linter's tests and `rxray plugins NAME`. */
 export interface Example {
@@ -241,7 +243,7 @@ export interface OperatorStage extends StageCommon {
 
 export type StageInstance = FrameStage | BatchStage | OperatorStage;
 
-export interface StageDefinition<O extends Options = Options> extends Definition<O> {
+export interface StageDefinition<O extends Options = Options, N extends Needs = Needs> extends Definition<O> {
   /**
    * True for a stage that only adds results and never changes the image. The linter then does not count it as
    * preprocessing when it compares a graph with the training of a model behind it. Default false.
@@ -254,7 +256,9 @@ export interface StageDefinition<O extends Options = Options> extends Definition
    * `main`: for stages that mostly wait for something else (the engine, the network).
    */
   readonly runsIn?: 'worker' | 'main';
-  create(settings: z.output<O>, services: Services): StageInstance | Promise<StageInstance>;
+  /** Services of the process to hand to `create`, such as `{ engine: Engine }`. Needs `runsIn: 'main'`. */
+  readonly needs?: N;
+  create(settings: z.output<O>, services: Services & Provided<N>): StageInstance | Promise<StageInstance>;
 }
 
 // ── sinks ─────────────────────────────────────────────────────────────────────────────────────────
@@ -325,7 +329,9 @@ export function defineSource<O extends Options>(definition: SourceDefinition<O>)
 }
 
 /** Declares a stage. Export it as the module's default. */
-export function defineStage<O extends Options>(definition: StageDefinition<O>): PluginOf<'stage'> {
+export function defineStage<O extends Options, const N extends Needs = Needs>(
+  definition: StageDefinition<O, N>,
+): PluginOf<'stage'> {
   return { kind: 'stage', contract: CONTRACT_VERSION, ...definition } as unknown as PluginOf<'stage'>;
 }
 

@@ -7,11 +7,11 @@ import { isSkip, RxrayError } from './errors.js';
 import type { Origin } from './frame.js';
 import { publish } from './part.js';
 import { diskIsLow } from './graph/disk.js';
-import { Generation, type GenerationOptions, type Unread } from './graph/generation.js';
+import { Generation, type GenerationOptions, type RunParts, type Unread } from './graph/generation.js';
 import type { Settled } from './graph/settled.js';
 import type { Remade } from './graph/remake.js';
-import type { Journal } from './journal/journal.js';
 import type { Policy } from './journal/protocol.js';
+import { WorkerPool } from './workers/pool.js';
 import { Monitor } from './monitor/monitor.js';
 
 export interface RunOptions {
@@ -93,7 +93,7 @@ const LOOK_MS = 5000;
 const ABANDON_MS = 5000;
 
 /**
- * Makes the graph's plugins and starts it, in a child of `parent`, which is disposed of with the run.
+ * Makes the graph's plugins and starts it. `parent` holds the services of the process; what the run adds is closed with it.
  * Throws {@link CreateError} when plugins refuse, STATE_* and OUTPUT_* errors when there is no place to write.
  */
 export async function startPipeline(
@@ -116,12 +116,20 @@ export async function startPipeline(
   let stopping = false;
   let swap: Swap | undefined;
 
-  let journal: Journal;
+  let parts: RunParts;
   let generationOptions: GenerationOptions;
   let generation: Generation;
   try {
-    journal = await container.getAsync(JOURNAL);
-    const policy = await policyOf(pipeline, journal, container, { again, failed });
+    parts = {
+      log: container.get(LOG),
+      pool: container.get(WorkerPool),
+      journal: await container.getAsync(JOURNAL),
+      provide: (service) => {
+        if (container.isBound(service)) return container.get(service);
+        throw new RxrayError('CONFIG_CREATE', `this process has no service \`${service.name}\``);
+      },
+    };
+    const policy = await policyOf(pipeline, parts, { again, failed });
     generationOptions = {
       once,
       replaysOnly,
@@ -146,7 +154,7 @@ export async function startPipeline(
       },
       monitor,
     };
-    generation = await Generation.open(pipeline, container, generationOptions);
+    generation = await Generation.open(pipeline, parts, generationOptions);
     try {
       await generation.connect(again);
     } catch (error) {
@@ -157,7 +165,7 @@ export async function startPipeline(
     await container.unbindAllAsync();
     throw error;
   }
-  const log = container.get(LOG);
+  const { log, journal } = parts;
 
   /** Stages whose trouble is in the log already, and since when they have it. */
   const told = new Map<string, number>();
@@ -294,7 +302,7 @@ export async function startPipeline(
           stopping ? 'the run is being stopped' : 'another graph is taking over',
         );
       }
-      const next = await Generation.open(changed, container, generationOptions);
+      const next = await Generation.open(changed, parts, generationOptions);
       await new Promise<void>((resolve, reject) => {
         swap = { next, resolve, reject };
         generation.stop();
@@ -330,8 +338,7 @@ const AGAIN = 'again';
 /** What counts as settled: with `again`, or when an earlier one was cut short, nothing that is older. */
 async function policyOf(
   { sources }: Pipeline,
-  journal: Journal,
-  container: Container,
+  { journal, log }: RunParts,
   { again, failed }: Required<Pick<RunOptions, 'again' | 'failed'>>,
 ): Promise<Policy> {
   const at = Date.now();
@@ -347,6 +354,6 @@ async function policyOf(
     folders: string;
   } | null;
   if (noted?.folders !== folders) return { since: 0, failedSince };
-  container.get(LOG).info({}, 'an earlier run with --again was cut short: it is taken up');
+  log.info({}, 'an earlier run with --again was cut short: it is taken up');
   return { since: noted.since, failedSince };
 }

@@ -104,6 +104,7 @@ export default defineStage({
     { title: 'A longer search', with: { bundle: './models/chest-anogan', steps: 500, restarts: 3 } },
   ],
   runsIn: 'main',
+  needs: { engine: Engine },
   keepsPixels: true,
   async lint(settings, context) {
     const messages = await lintBundle(settings.bundle, 'anogan', context);
@@ -122,7 +123,7 @@ export default defineStage({
       { severity: 'warning', option: [], message: `no percentiles: ${differs.join('; ')}` },
     ];
   },
-  async create({ bundle: path, device, runtime, ...wanted }, { id, get, log, resolve: absolute }) {
+  async create({ bundle: path, device, runtime, ...wanted }, { id, engine, log, resolve: absolute }) {
     const dir = absolute(path);
     const bundle = await openBundle(dir, 'anogan', id);
     if (wanted.method !== 'search' && bundle.files.encoder === undefined) {
@@ -130,7 +131,6 @@ export default defineStage({
     }
     const { search, differs } = searchOf(wanted, bundle);
     if (differs.length > 0) log.warn({ stage: id }, `no percentiles: ${differs.join('; ')}`);
-    const engine = get(Engine);
     const open = (): Promise<Networks> =>
       runtime === 'tensorflow'
         ? openTensorflow(dir, bundle, id, search.method)

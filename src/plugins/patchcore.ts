@@ -28,12 +28,12 @@ export default defineStage({
   options,
   examples: [{ title: 'Chest films', with: { bundle: './models/chest-patchcore' } }],
   runsIn: 'main',
+  needs: { engine: Engine },
   keepsPixels: true,
   lint: (settings, context) => lintBundle(settings.bundle, 'patchcore', context),
-  async create(settings, { id, get, log, resolve: absolute }) {
+  async create(settings, { id, engine, log, resolve: absolute }) {
     const dir = absolute(settings.bundle);
     const opened = await openBundle(dir, 'patchcore', id);
-    const engine = get(Engine);
     const bytes = await openBundleFile(dir, opened, 'model', id);
     const score = z.enum(PATCH_SCORES).parse(opened.architecture.score);
     const open = (): Promise<Network> =>

@@ -32,14 +32,14 @@ export default defineStage({
   options,
   examples: [{ title: 'Chest films', with: { bundle: './models/chest-resnet' } }],
   runsIn: 'main',
+  needs: { engine: Engine },
   keepsPixels: true,
   lint: ({ bundle }, context) => lintBundle(bundle, 'classifier', context),
-  async create({ bundle: path, device, runtime, topK }, { id, log, get, resolve }) {
+  async create({ bundle: path, device, runtime, topK }, { id, log, engine, resolve }) {
     const dir = resolve(path);
     const bundle = await openBundle(dir, 'classifier', id);
     const meaning = { ...bundle, healthy: healthyLabels(bundle) };
     const bytes = await openBundleFile(dir, bundle, 'model', id);
-    const engine = get(Engine);
     const network =
       runtime === 'tensorflow'
         ? await openTensorflow(bundle, bytes)

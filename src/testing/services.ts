@@ -37,7 +37,7 @@ function remove(folder: string): void {
   rmSync(folder, { recursive: true, force: true });
 }
 
-/** Services as in a run, in a temporary folder of their own, without any service of the process. */
+/** Services as in a run, in a temporary folder of their own. Add what the stage `needs`: `{ ...testServices(), engine }`. */
 export function testServices(options: TestServicesOptions = {}): TestServices {
   const folder = temporaryFolder();
   const { baseDir = folder } = options;
@@ -57,9 +57,6 @@ export function testServices(options: TestServicesOptions = {}): TestServices {
     outage: (reason) => void logged.push(JSON.stringify({ level: 'outage', reason })),
     signal: aborter.signal,
     resolve: (path) => resolve(baseDir, path),
-    get: (service) => {
-      throw new Error(`testServices has no ${String(service)}: hand one in with { get }`);
-    },
     once: false,
     again: false,
     unsettled: async (candidates) => [...candidates],

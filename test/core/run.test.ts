@@ -158,6 +158,38 @@ describe('startPipeline', () => {
     return { summary: await running.finished, films };
   }
 
+  it('hands a stage the services that it needs, and names one that the process does not have', async () => {
+    class Clock {
+      readonly name = 'the clock';
+    }
+    const asking = (got: string[]): StageNode => ({
+      ...stage('asks', { process: (frame) => frame }),
+      plugin: defineStage({
+        name: 'asks',
+        summary: 'Test.',
+        options,
+        runsIn: 'main',
+        needs: { clock: Clock },
+        create(_, { clock }) {
+          got.push(clock.name);
+          return { process: (frame) => frame };
+        },
+      }),
+    });
+    const got: string[] = [];
+    const graph = pipeline({
+      sources: [source([])],
+      stages: [asking(got)],
+      sinks: [sink('one', memory().write, { from: ['asks'] })],
+    });
+    const error = await run(graph).catch((thrown: unknown) => thrown);
+    expect(error).to.be.instanceOf(CreateError);
+    expect((error as CreateError).message).to.equal('asks: this process has no service `Clock`');
+    host.bind(Clock).toConstantValue(new Clock());
+    await run(graph);
+    expect(got).to.deep.equal(['the clock']);
+  });
+
   it('takes every file through worker threads to every sink, and closes everything', async () => {
     await put({ 'a.png': 'a', 'b.png': 'bb', 'c.png': 'ccc' });
     const [one, two] = [memory(), memory()];

@@ -1,4 +1,5 @@
-import { Engine, type HostTensors } from '../../src/engine/index.js';
+import type { Engine } from '../../src/engine/index.js';
+import { type HostTensors } from '../../src/engine/index.js';
 import type { Bundle } from '../../src/models/bundle.js';
 import { writeBundle } from '../../src/training/write-bundle.js';
 import {
@@ -147,13 +148,6 @@ function darknessDetector(parameters: HostTensors, below: number): HostTensors {
 }
 
 /** Services with an engine, as model stages want them. */
-export function withEngine(engine: Engine, baseDir: string): TestServices {
-  return testServices({
-    id: 'model',
-    baseDir,
-    get: (service) => {
-      if ((service as unknown) === Engine) return engine as never;
-      throw new Error(`no service ${String(service)}`);
-    },
-  });
+export function withEngine(engine: Engine, baseDir: string): TestServices & { readonly engine: Engine } {
+  return { ...testServices({ id: 'model', baseDir }), engine };
 }

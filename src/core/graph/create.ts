@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
-import type { Container, ServiceIdentifier } from 'inversify';
 import {
   DUPLICATE,
   STAGE_TIMEOUT_MS,
@@ -8,19 +7,20 @@ import {
   type Pipeline,
   type StageNode,
 } from '../config/pipeline.js';
-import { adopt, LOG, SINK, SOURCE, STAGE } from '../container.js';
 import { isFatal, messageOf, RxrayError } from '../errors.js';
 import { compileExpression } from '../expression.js';
 import type { Frame } from '../frame.js';
 import type {
   Candidate,
   FrameStage,
+  Log,
+  Needs,
   Services,
   SinkInstance,
   SourceInstance,
   StageInstance,
 } from '../plugin.js';
-import { WorkerPool } from '../workers/pool.js';
+import type { WorkerPool } from '../workers/pool.js';
 import type { StageSpec } from '../workers/wire.js';
 
 /** Where a graph begins and ends: what may hold files and folders, of which only one graph at a time can have some. */
@@ -46,8 +46,40 @@ export interface PooledStage extends FrameStage {
 
 export type Stages = ReadonlyMap<string, StageInstance | PooledStage>;
 
+/** What a graph needs to make its plugins. */
+export interface Workshop {
+  readonly log: Log;
+  readonly pool: WorkerPool;
+  /** A service of the process, by its class; throws where there is none. */
+  readonly provide: (service: Needs[string]) => unknown;
+}
+
 interface Disposable {
   dispose?(): Promise<void> | void;
+}
+
+/** The plugins that a graph has made, which are disposed of together. */
+export class Opened {
+  readonly #plugins: { readonly id: string; readonly plugin: Disposable }[] = [];
+
+  constructor(private readonly log: Log) {}
+
+  add(id: string, plugin: Disposable): void {
+    this.#plugins.push({ id, plugin });
+  }
+
+  /** Disposes of all, also when one cannot be closed: that is logged. */
+  async dispose(): Promise<void> {
+    await Promise.all(
+      this.#plugins.splice(0).map(async ({ id, plugin }) => {
+        try {
+          await plugin.dispose?.();
+        } catch (error) {
+          this.log.error({ component: id }, `could not be closed: ${messageOf(error)}`);
+        }
+      }),
+    );
+  }
 }
 
 /** Some plugins refused to be made: every one is in `issues`, with its place in the pipeline file. */
@@ -59,23 +91,23 @@ export class CreateError extends Error {
 }
 
 /**
- * Makes the stages of the graph in its container. Throws {@link CreateError}, or the error itself where the
+ * Makes the stages of the graph, and adds them to `opened`. Throws {@link CreateError}, or the error itself where the
  * trouble is outside the pipeline file (no place to write, say). `isWatched` tells whether somebody looks at what comes out of an
  * entry: then a thread hands its pixels over.
  */
 export async function createStages(
   pipeline: Pipeline,
-  container: Container,
+  { log, pool, provide }: Workshop,
+  opened: Opened,
   signal: AbortSignal,
   isWatched: (id: string) => boolean,
 ): Promise<Stages> {
-  const pool = container.get(WorkerPool);
   const graph = randomUUID();
-  const services = servicesOf(pipeline, container, signal);
+  const services = servicesOf(pipeline, log, signal);
   return all(
-    await make(container, pipeline.stages, STAGE, (node) =>
+    await make(opened, pipeline.stages, (node) =>
       node.plugin.runsIn === 'main'
-        ? createOnMain(node, services(node.id))
+        ? createOnMain(node, { ...services(node.id), ...provided(node.plugin.needs, provide) })
         : createInWorkers(node, pool, { graph, signal, pipeline, isWatched }),
     ),
   );
@@ -84,19 +116,20 @@ export async function createStages(
 /** Makes sinks and sources, of which sinks ask for the columns of the stages. Throws like {@link createStages}. */
 export async function createEnds(
   pipeline: Pipeline,
-  container: Container,
+  log: Log,
+  opened: Opened,
   stages: Stages,
   signal: AbortSignal,
   intake: Intake,
 ): Promise<Ends> {
-  const services = servicesOf(pipeline, container, signal);
+  const services = servicesOf(pipeline, log, signal);
   const columns = pipeline.stages.flatMap(({ id }) =>
     (stages.get(id)?.columns ?? []).map((column) => ({ stage: id, column })),
   );
   if (pipeline.duplicates === 'skip') {
     columns.push({ stage: DUPLICATE, column: { name: 'of', path: ['of'] } });
   }
-  const sinks = await make(container, pipeline.sinks, SINK, (node) =>
+  const sinks = await make(opened, pipeline.sinks, (node) =>
     node.plugin.create(node.settings as never, {
       ...services(node.id),
       columns,
@@ -104,7 +137,7 @@ export async function createEnds(
       expression: compileExpression,
     }),
   );
-  const sources = await make(container, pipeline.sources, SOURCE, (node) =>
+  const sources = await make(opened, pipeline.sources, (node) =>
     node.plugin.create(node.settings as never, {
       ...services(node.id),
       once: intake.once,
@@ -118,16 +151,19 @@ export async function createEnds(
   return { sinks: sinks.made, sources: sources.made };
 }
 
-function servicesOf(pipeline: Pipeline, container: Container, signal: AbortSignal): (id: string) => Services {
+function servicesOf(pipeline: Pipeline, log: Log, signal: AbortSignal): (id: string) => Services {
   return (id) => ({
     id,
-    log: container.get(LOG),
+    log,
     baseDir: pipeline.baseDir,
     stateDir: pipeline.stateDir,
     signal,
     resolve: (path) => resolve(pipeline.baseDir, path),
-    get: (service) => container.get(service),
   });
+}
+
+function provided(needs: Needs = {}, provide: Workshop['provide']): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(needs).map(([name, service]) => [name, provide(service)]));
 }
 
 interface Made<T> {
@@ -137,9 +173,8 @@ interface Made<T> {
 
 /** Makes one kind of entries; what is refused becomes an issue, so that all are shown at once. */
 async function make<N extends Pipeline['sources' | 'stages' | 'sinks'][number], T extends Disposable>(
-  container: Container,
+  opened: Opened,
   nodes: readonly N[],
-  kind: ServiceIdentifier<T>,
   create: (node: N) => T | Promise<T>,
 ): Promise<Made<T>> {
   const made = new Map<string, T>();
@@ -148,7 +183,7 @@ async function make<N extends Pipeline['sources' | 'stages' | 'sinks'][number], 
     const { id, location } = node;
     try {
       const plugin = await create(node);
-      adopt(container, kind, id, plugin);
+      opened.add(id, plugin);
       made.set(id, plugin);
     } catch (thrown) {
       if (isFatal(thrown)) throw thrown;

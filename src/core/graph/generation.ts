@@ -1,5 +1,4 @@
 import { stat } from 'node:fs/promises';
-import { Container } from 'inversify';
 import {
   concatMap,
   EMPTY,
@@ -14,21 +13,20 @@ import {
   type OperatorFunction,
 } from 'rxjs';
 import type { Pipeline } from '../config/pipeline.js';
-import { createGraphContainer, JOURNAL, LOG } from '../container.js';
 import { DeadLetter, type Failed } from '../dead-letter.js';
 import { durably } from '../durable.js';
 import { isFatal, isSkip, messageOf, RxrayError } from '../errors.js';
 import { frameId, type Frame, type Origin } from '../frame.js';
 import type { Status } from '../fate.js';
 import { isAnswered } from '../fate.js';
+import type { Journal } from '../journal/journal.js';
 import type { Conclusion, FilmFile, JournalRecord, Policy } from '../journal/protocol.js';
 import type { Span } from '../monitor/meter.js';
 import type { Load, Monitor } from '../monitor/monitor.js';
 import type { Candidate, Outcome } from '../plugin.js';
-import { WorkerPool } from '../workers/pool.js';
 import { Outlet } from '../outlets/outlet.js';
 import { Admission } from './admission.js';
-import { createEnds, createStages, type Ends, type Stages } from './create.js';
+import { createEnds, createStages, Opened, type Ends, type Stages, type Workshop } from './create.js';
 import { intake } from './intake.js';
 import type { Settlement } from './deliver.js';
 import { remake, type Remade } from './remake.js';
@@ -42,6 +40,11 @@ export interface Unread {
   readonly source: string;
   readonly name: string;
   readonly reason: string;
+}
+
+/** What the graphs of a run share. */
+export interface RunParts extends Workshop {
+  readonly journal: Journal;
 }
 
 export interface GenerationOptions {
@@ -61,29 +64,32 @@ export interface GenerationOptions {
  * running; sinks and sources, which hold files and folders, when that has let go of them.
  */
 export class Generation {
-  readonly #container: Container;
+  readonly #opened: Opened;
+  readonly #deadLetter: DeadLetter;
   readonly #abort = new AbortController();
   readonly #stop = new Subject<void>();
   #stages: Stages = new Map();
-  #ends: { readonly container: Container; readonly parts: Ends; readonly abort: AbortController } | undefined;
+  #ends: { readonly opened: Opened; readonly parts: Ends; readonly abort: AbortController } | undefined;
   #outlets: ReadonlyMap<string, Outlet> = new Map();
   #admission: Admission | undefined;
 
   private constructor(
     readonly pipeline: Pipeline,
-    container: Container,
+    private readonly run: RunParts,
     private readonly options: GenerationOptions,
   ) {
-    this.#container = container;
+    this.#opened = new Opened(run.log);
+    this.#deadLetter = new DeadLetter(pipeline.stateDir, pipeline.hash, run.pool);
   }
 
   /** Makes the stages of the graph. Throws {@link CreateError}. */
-  static async open(pipeline: Pipeline, run: Container, options: GenerationOptions): Promise<Generation> {
-    const generation = new Generation(pipeline, createGraphContainer(run, pipeline), options);
+  static async open(pipeline: Pipeline, run: RunParts, options: GenerationOptions): Promise<Generation> {
+    const generation = new Generation(pipeline, run, options);
     try {
       generation.#stages = await createStages(
         pipeline,
-        generation.#container,
+        run,
+        generation.#opened,
         generation.#abort.signal,
         (id) => options.monitor.meters.get(id)?.watched === true,
       );
@@ -100,10 +106,11 @@ export class Generation {
    */
   async connect(again = false): Promise<void> {
     const { once } = this.options;
-    const container = new Container({ parent: this.#container, defaultScope: 'Singleton' });
+    const { log } = this.run;
+    const opened = new Opened(log);
     const abort = new AbortController();
     try {
-      const parts = await createEnds(this.pipeline, container, this.#stages, abort.signal, {
+      const parts = await createEnds(this.pipeline, log, opened, this.#stages, abort.signal, {
         once,
         again,
         unsettled: (source, candidates) => this.#unsettled(source, candidates),
@@ -112,10 +119,10 @@ export class Generation {
           this.options.monitor.outage(source, message === null ? null : { since: new Date(), message });
         },
       });
-      this.#ends = { container, parts, abort };
+      this.#ends = { opened, parts, abort };
     } catch (error) {
       abort.abort();
-      await container.unbindAllAsync();
+      await opened.dispose();
       throw error;
     }
   }
@@ -125,13 +132,13 @@ export class Generation {
     const ends = this.#ends;
     this.#ends = undefined;
     ends?.abort.abort();
-    await ends?.container.unbindAllAsync();
+    await ends?.opened.dispose();
   }
 
   async dispose(): Promise<void> {
     await this.disconnect();
     this.#abort.abort();
-    await this.#container.unbindAllAsync();
+    await this.#opened.dispose();
   }
 
   /** Takes no more files: what is in flight goes on to its end, what is parked stays so. */
@@ -150,8 +157,7 @@ export class Generation {
     const { size, mtimeMs } = await stat(origin.path).catch((cause: unknown) => {
       throw new RxrayError('FRAME_UNREADABLE', 'the file is not where it was', { cause });
     });
-    const pool = this.#container.get(WorkerPool);
-    const reply = await pool.read({ ...origin, size, mtimeMs }, this.pipeline.limits.bytes);
+    const reply = await this.run.pool.read({ ...origin, size, mtimeMs }, this.pipeline.limits.bytes);
     if (reply?.sha256 !== origin.sha256) {
       throw new RxrayError('FRAME_UNREADABLE', 'the file has changed since');
     }
@@ -174,14 +180,9 @@ export class Generation {
     const { pipeline, options } = this;
     const { once, policy, onAlready, monitor } = options;
     const { limits } = pipeline;
-    const container = this.#container;
-    const [log, pool, journal] = [
-      container.get(LOG),
-      container.get(WorkerPool),
-      await container.getAsync(JOURNAL),
-    ];
+    const { log, pool, journal } = this.run;
     const parked = await journal.parkedCounts();
-    const deadLetter = container.get(DeadLetter);
+    const deadLetter = this.#deadLetter;
     // The process may have ended between the journal's answer and the letter's removal.
     for (const id of await journal.obsolete(await deadLetter.open())) await deadLetter.forget(id);
     const late = new Subject<Settled>();
@@ -270,10 +271,8 @@ export class Generation {
   async #conclude(ticket: Ticket): Promise<Settled | undefined> {
     const { id, origin, candidate, failure, delivery } = ticket;
     const outcome = failure === undefined ? 'done' : 'failed';
-    const deadLetter = this.#container.get(DeadLetter);
-    if (failure !== undefined && !isSkip(failure.code)) await deadLetter.keep(ticket, failure);
-    const journal = await this.#container.getAsync(JOURNAL);
-    const status = await journal.record(this.#conclusionOf(ticket));
+    if (failure !== undefined && !isSkip(failure.code)) await this.#deadLetter.keep(ticket, failure);
+    const status = await this.run.journal.record(this.#conclusionOf(ticket));
     await this.#endReplay(id, candidate, status, ticket.unread);
     if (status === outcome) await this.#putAway(origin.source, candidate, outcome, origin.sha256);
     ticket.release();
@@ -298,7 +297,7 @@ export class Generation {
       ino: film.ino ?? undefined,
       ctimeMs: film.ctimeMs ?? undefined,
     };
-    const journal = await this.#container.getAsync(JOURNAL);
+    const { journal } = this.run;
     if (thrown === undefined) {
       if ((await journal.confirm(id, sink)) === null) return undefined;
       await this.#endReplay(id, candidate, 'done');
@@ -307,7 +306,7 @@ export class Generation {
     }
     const failure = failureOf(sink, thrown, 'FRAME_SINK');
     const failed: Failed = { id, candidate, origin: frame.origin };
-    await this.#container.get(DeadLetter).keep(failed, failure);
+    await this.#deadLetter.keep(failed, failure);
     const { code, message } = failure;
     await journal.refuse({ id, sink, code, message, graph: this.pipeline.hash, at: Date.now() });
     await this.#putAway(source, candidate, 'failed', sha256);
@@ -321,7 +320,7 @@ export class Generation {
     status: Status,
     unread: readonly string[] = [],
   ): Promise<void> {
-    const deadLetter = this.#container.get(DeadLetter);
+    const deadLetter = this.#deadLetter;
     try {
       for (const obsolete of status === 'done' ? [id, ...unread] : unread) await deadLetter.forget(obsolete);
       if (replay === undefined) return;
@@ -329,7 +328,7 @@ export class Generation {
       else await deadLetter.forget(replay.letter);
     } catch (error) {
       // The film is settled; the next start tries again.
-      this.#container.get(LOG).warn({ frame: id }, `the dead letter cannot be tidied: ${messageOf(error)}`);
+      this.run.log.warn({ frame: id }, `the dead letter cannot be tidied: ${messageOf(error)}`);
     }
   }
 
@@ -370,7 +369,7 @@ export class Generation {
       const settle = instance.settle.bind(instance);
       await durably('source.settle', () => settle(candidate, outcome, sha256 ?? ''));
     } catch (error) {
-      const log = this.#container.get(LOG);
+      const { log } = this.run;
       const { code = 'unknown error' } = error as NodeJS.ErrnoException;
       log.warn({ source }, `a file that is ${outcome} could not be put where it belongs: ${code}`);
       log.debug({ source, file: candidate.name }, messageOf(error));
@@ -378,7 +377,7 @@ export class Generation {
   }
 
   async #unsettled(source: string, candidates: readonly Candidate[]): Promise<Candidate[]> {
-    const journal = await this.#container.getAsync(JOURNAL);
+    const { journal } = this.run;
     const found = await journal.outcomes(source, candidates, this.options.policy);
     const known = found.filter((each) => each !== null);
     if (known.length > 0) this.options.onAlready(known);

@@ -139,6 +139,12 @@ function check(plugin: Plugin, use: string): void {
       `\`${use}\` works with rxray ${plugin.rxray}, this is ${HOST_VERSION}`,
     );
   }
+  if (plugin.kind === 'stage' && plugin.needs !== undefined && plugin.runsIn !== 'main') {
+    throw new RxrayError(
+      'CONFIG_PLUGIN_BROKEN',
+      `\`${use}\` needs services, which only stages on the main thread get: declare \`runsIn: 'main'\``,
+    );
+  }
   if (!/^[a-z][a-z0-9]*(-[a-z0-9]+)*$/.test(plugin.name)) {
     throw new RxrayError(
       'CONFIG_PLUGIN_BROKEN',

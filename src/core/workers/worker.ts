@@ -220,9 +220,6 @@ function workerServices(spec: StageSpec, signal: AbortSignal): Services {
     stateDir: spec.stateDir,
     signal,
     resolve: (path) => resolve(spec.baseDir, path),
-    get: () => {
-      throw new Error(`a stage in a worker thread has no access to services: declare \`runsIn: 'main'\``);
-    },
   };
 }
 

@@ -1,8 +1,8 @@
 import type { Frame, Image, StageResult } from '../../core/frame.js';
-import type { BatchStage, Log } from '../../core/plugin.js';
+import type { BatchStage, Log, Services } from '../../core/plugin.js';
 import type { PluginRegistry } from '../../core/plugins/registry.js';
 import { RxrayError } from '../../core/errors.js';
-import { Engine } from '../../engine/engine.js';
+import type { Engine } from '../../engine/engine.js';
 import type { Bundle } from '../../models/bundle.js';
 
 const BATCH = 32;
@@ -51,20 +51,17 @@ export async function openModel(
     throw new RxrayError('TRAINING_DATA', `the stage \`${plugin.name}\`: ${where} ${issue?.message ?? ''}`);
   }
   const id = 'model';
-  const stage = (await plugin.create(parsed.data, {
+  // The name that every model stage gives to its need.
+  const services: Services & { readonly engine: Engine } = {
+    engine,
     id,
     log,
     baseDir: dir,
     stateDir,
     signal: new AbortController().signal,
     resolve: (path) => path,
-    get: (service) => {
-      // By name: a stage that was loaded with another copy of the module asks for another class.
-      const { name } = service as { readonly name?: string };
-      if (name === Engine.name) return engine as never;
-      throw new Error(`an evaluation has no service ${name ?? String(service)}`);
-    },
-  })) as BatchStage;
+  };
+  const stage = (await plugin.create(parsed.data, services)) as BatchStage;
   return {
     async score(images, { batchSize = BATCH, onProgress } = {}) {
       const results: StageResult[] = [];

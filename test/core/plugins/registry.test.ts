@@ -153,6 +153,10 @@ describe('the plugin registry', () => {
       `import { defineStage, z } from 'rxray'; export default { ...${STAGE}, name: 'My Stage' }`,
       /^CONFIG_PLUGIN_BROKEN `\.\/broken\.ts` is named `My Stage`: expected a name in kebab-case$/,
     ],
+    'needs services in a worker thread': [
+      `import { defineStage, z } from 'rxray'; export default { ...${STAGE}, needs: { date: Date } }`,
+      /^CONFIG_PLUGIN_BROKEN `\.\/broken\.ts` needs services, which only stages on the main thread get: declare `runsIn: 'main'`$/,
+    ],
     'is a sink': [
       `import { defineStage, z } from 'rxray'; export default { ...${STAGE}, kind: 'sink' }`,
       /^CONFIG_PLUGIN_BROKEN `\.\/broken\.ts` is a sink, not a stage: it belongs under `sinks:`$/,
