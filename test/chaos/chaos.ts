@@ -7,7 +7,7 @@ export interface Suspicion {
   /** The number of the only trial. */
   readonly trial: number;
   /** The moment at which to kill. */
-  readonly moment?: string;
+  readonly moment: string;
 }
 
 export interface ChaosOptions {
@@ -22,6 +22,8 @@ export interface ChaosOptions {
   /** But no new life after so many seconds. */
   readonly seconds: number;
   readonly filmsPerTrial: number;
+  /** After so many kills a trial works to its end. */
+  readonly killsPerTrial?: number;
   /** Trials at the same time. */
   readonly abreast: number;
   /** For a fault that is looked for: where it shows, as a rule. The run ends with the first film that is lost or double. */
@@ -64,7 +66,7 @@ export async function chaos(options: ChaosOptions): Promise<Tally> {
 
   function nextDoom(fresh: boolean, possible: ReadonlySet<string>): Doom | undefined {
     if (over()) return undefined;
-    if (suspicion?.moment !== undefined) return { moment: suspicion.moment, nth: 1 + random.below(3) };
+    if (suspicion !== undefined) return { moment: suspicion.moment, nth: 1 + random.below(3) };
     // Files are made by the first lives of a trial, each once; later only by rotation.
     const making = (moment: string): boolean => moment.includes('.create ');
     const seldom = rare().filter((moment) => possible.has(moment) && making(moment) === fresh);
@@ -104,12 +106,17 @@ export async function chaos(options: ChaosOptions): Promise<Tally> {
       const number = suspicion?.trial ?? nextTrial();
       const possible = known.get(variantOf(number)) ?? new Set();
       known.set(variantOf(number), possible);
+      let kills = 0;
       const verdict: Verdict = await runTrial({
         number,
         films: options.filmsPerTrial,
         program: options.program,
-        nextDoom: (fresh) => nextDoom(fresh, possible),
-        onDeath: (life) => onDeath(life, possible),
+        nextDoom: (fresh) =>
+          kills < (options.killsPerTrial ?? Infinity) ? nextDoom(fresh, possible) : undefined,
+        onDeath: (life) => {
+          kills += 1;
+          onDeath(life, possible);
+        },
         keep: suspicion === undefined,
       }).catch((error: unknown) => {
         broken = true;

@@ -35,7 +35,7 @@ export const MUTANTS: readonly Mutant[] = [
         replace: 'void write(items).catch(() => undefined);',
       },
     ],
-    suspicion: { trial: 0 },
+    suspicion: { trial: 0, moment: 'journal.confirm after' },
   },
   {
     name: 'the id of a film is another after each start',
@@ -46,7 +46,7 @@ export const MUTANTS: readonly Mutant[] = [
         replace: '`${source}\\0${name}\\0${sha256}\\0${process.pid}`',
       },
     ],
-    suspicion: { trial: 0 },
+    suspicion: { trial: 0, moment: 'csv.commit after' },
   },
   {
     name: 'a request that was broken off is repeated with another content',
