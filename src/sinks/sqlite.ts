@@ -37,7 +37,7 @@ export default defineSink({
   ignoresCase: true,
   output: 'path',
   writes: ({ path }) => [path, `${path}-journal`],
-  create: sqliteSink,
+  create: (settings, services) => sqliteSink(settings, services),
 });
 
 /** What is used of `libsql/promise`, whose own types are `any`. It runs `exec` off this thread. */
@@ -60,9 +60,13 @@ interface Connection {
 
 const FIXED = ['id', 'file', 'receivedAt', 'completedAt', 'meta', 'results'];
 
-async function sqliteSink(
+/** How long SQLite waits for another program that has locked the database, in ms. */
+const BUSY_MS = 10_000;
+
+export async function sqliteSink(
   { path, table, includeFile }: SqliteOptions,
   services: SinkServices,
+  busyMs = BUSY_MS,
 ): Promise<SinkInstance> {
   const { id: component, columns } = services;
   const offered = columns.filter(({ stage, column }) => !FIXED.includes(`${stage}.${column.name}`));
@@ -80,7 +84,7 @@ async function sqliteSink(
   async function connect(): Promise<Connection> {
     let database: Database | undefined;
     try {
-      database = await open(file);
+      database = await open(file, busyMs);
       await makeTable(database, table, names);
       return { database, upsert: await database.prepare(upserting), identity: await identityOf(file) };
     } catch (error) {
@@ -167,7 +171,7 @@ function checkNames(names: readonly string[], component: string): void {
   }
 }
 
-async function open(path: string): Promise<Database> {
+async function open(path: string, busyMs: number): Promise<Database> {
   await mkdir(dirname(path), { recursive: true });
   const { default: Promised } = await import('libsql/promise');
   const database = new Promised(path, {}) as unknown as Database;
@@ -175,7 +179,7 @@ async function open(path: string): Promise<Database> {
   // last rows in a file that stays behind.
   try {
     await database.exec(
-      'PRAGMA busy_timeout = 10000; PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL',
+      `PRAGMA busy_timeout = ${busyMs}; PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL`,
     );
     return database;
   } catch (error) {

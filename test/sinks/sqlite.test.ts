@@ -5,7 +5,7 @@ import { expect } from 'chai';
 import Database from 'libsql';
 import { RxrayError, Unavailable } from '../../src/core/errors.js';
 import type { SinkInstance } from '../../src/core/plugin.js';
-import sqlite from '../../src/sinks/sqlite.js';
+import sqlite, { sqliteSink } from '../../src/sinks/sqlite.js';
 import { makeFrame, testServices, type TestServices, type TestServicesOptions } from '../../src/testing.js';
 
 const COLUMNS = [
@@ -38,9 +38,18 @@ describe('the sqlite sink', () => {
     await rm(folder, { recursive: true });
   });
 
-  async function open(settings: object = {}, more: TestServicesOptions = {}): Promise<SinkInstance> {
+  async function open(
+    settings: object = {},
+    more: TestServicesOptions = {},
+    busyMs?: number,
+  ): Promise<SinkInstance> {
     services = testServices({ baseDir: folder, columns: COLUMNS, ...more });
-    const sink = await sqlite.create(sqlite.options.parse({ path: 'out/results.db', ...settings }), services);
+    const options = sqlite.options.parse({ path: 'out/results.db', ...settings }) as Parameters<
+      typeof sqliteSink
+    >[0];
+    const sink = await (busyMs === undefined
+      ? sqlite.create(options, services)
+      : sqliteSink(options, services, busyMs));
     sinks.push(sink);
     return sink;
   }
@@ -130,12 +139,11 @@ describe('the sqlite sink', () => {
     expect(rows('SELECT file FROM films')).to.deep.equal([{ file: 'ward/a.png' }]);
   });
 
-  it('is down while another program has locked the database, also at the start, and takes films afterwards', async function () {
-    this.timeout(60_000);
-    const first = await open();
+  it('is down while another program has locked the database, also at the start, and takes films afterwards', async () => {
+    const first = await open({}, {}, 100);
     const other = new Database(join(folder, 'out/results.db'));
     other.exec('BEGIN EXCLUSIVE');
-    const second = await open();
+    const second = await open({}, {}, 100);
     for (const sink of [first, second]) {
       const [outcome] = await Promise.allSettled([sink.write([film])]);
       expect((outcome as PromiseRejectedResult).reason).to.be.instanceOf(Unavailable);
