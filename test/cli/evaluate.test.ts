@@ -1,4 +1,3 @@
-import { execFile } from 'node:child_process';
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,8 +6,7 @@ import sharp from 'sharp';
 import type * as Command from '../../src/cli/evaluate.js';
 import { seededRandom } from '../../src/models/random.js';
 import { toyAnogan, toyClassifier } from '../support/bundles.js';
-
-const SOURCE = ['--import', 'tsx', '--import', './test/support/tsx-threads.mjs', 'src/cli/main.ts'];
+import { rxray, type Result } from '../support/lab.js';
 
 describe('rxray evaluate', function () {
   this.timeout(120_000);
@@ -66,14 +64,8 @@ describe('rxray evaluate', function () {
     evaluateFiles(join(dir, bundle), { data: join(dir, data), cache: join(dir, 'cache'), ...more });
 
   /** In a process of its own: a report traces a network, and mocha holds a second copy of the engine. */
-  function inProcess(bundle: string, ...args: string[]): Promise<{ stdout: string; code: number }> {
-    const command = [...SOURCE, 'evaluate', join(dir, bundle), '--cache', join(dir, 'cache'), ...args];
-    return new Promise((done) => {
-      execFile(process.execPath, command, (error, stdout) => {
-        done({ stdout, code: error === null ? 0 : Number(error.code) });
-      });
-    });
-  }
+  const inProcess = (bundle: string, ...args: string[]): Promise<Result> =>
+    rxray('evaluate', join(dir, bundle), '--cache', join(dir, 'cache'), ...args);
 
   async function judged(...args: Parameters<typeof evaluate>) {
     const [bundle, data, more] = args;

@@ -1,35 +1,11 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'chai';
 import { toOnnx } from '../../src/engine/index.js';
 import { readBundle } from '../../src/models/bundle.js';
-
-const ROOT = fileURLToPath(new URL('../../', import.meta.url));
-const SOURCE = ['--import', 'tsx', '--import', './test/support/tsx-threads.mjs', 'src/cli/main.ts'];
-
-interface Result {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-async function rxray(...args: string[]): Promise<Result> {
-  const child = spawn(process.execPath, [...SOURCE, ...args], {
-    cwd: ROOT,
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, NODE_OPTIONS: '' },
-  });
-  let [stdout, stderr] = ['', ''];
-  child.stdout.setEncoding('utf8').on('data', (chunk: string) => (stdout += chunk));
-  child.stderr.setEncoding('utf8').on('data', (chunk: string) => (stderr += chunk));
-  const [code] = (await once(child, 'close')) as [number | null];
-  return { code, stdout, stderr };
-}
+import { rxray } from '../support/lab.js';
 
 /** As PyTorch exports them: N × C × H × W. Its logits are the mean brightness, twice it, and its negative. */
 function foreign(batch: 'symbolic' | undefined, softmax = false): Uint8Array {
@@ -91,27 +67,24 @@ describe('rxray import', function () {
   it('refuses, with 2 and the reason, what cannot be true', async () => {
     // Over a bundle that is there, which stays as it was.
     const before = await readBundle(join(dir, 'single'));
-    const few = await rxray(...model('model.onnx', 'single'), '--labels', 'a,b');
-    expect(few.code).to.equal(2);
+    const [few, size, double, place, silent, none] = await Promise.all([
+      rxray(...model('model.onnx', 'single'), '--labels', 'a,b'),
+      rxray(...model('model.onnx', 'x'), '--labels', 'a,b,c', '--size', '48'),
+      rxray(...model('model.onnx', 'x'), '--labels', 'a,B,b'),
+      rxray(...model('model.onnx', '.'), '--labels', 'a,b,c'),
+      rxray(...model('model.onnx', 'x')),
+      rxray(...model('labels.txt', 'x'), '--labels', 'a'),
+    ]);
+    for (const { code, stderr } of [few, size, double, place, silent, none]) expect(code, stderr).to.equal(2);
     expect(await readBundle(join(dir, 'single'))).to.deep.equal(before);
     expect(few.stderr).to.include('IMPORT_REFUSED expected one number for each of the 2 labels');
-    const size = await rxray(...model('model.onnx', 'x'), '--labels', 'a,b,c', '--size', '48');
-    expect(size.code).to.equal(2);
     expect(size.stderr).to.include('it does not run on NCHW images of 48×48×3');
-    const double = await rxray(...model('model.onnx', 'x'), '--labels', 'a,B,b');
-    expect(double.code).to.equal(2);
     expect(double.stderr).to.include('"B" is label 2 and 3').and.to.include('"a", "B", "b"');
-    const place = await rxray(...model('model.onnx', '.'), '--labels', 'a,b,c');
-    expect(place.code).to.equal(2);
     expect(place.stderr).to.include('BUNDLE_PLACE');
     expect(await readdir(dir))
       .to.include.members(['model.onnx', 'labels.txt'])
       .and.not.include('x');
-    const silent = await rxray(...model('model.onnx', 'x'));
-    expect(silent.code).to.equal(2);
     expect(silent.stderr).to.include('the model does not say everything: give --labels');
-    const none = await rxray(...model('labels.txt', 'x'), '--labels', 'a');
-    expect(none.code).to.equal(2);
     expect(none.stderr).to.include('IMPORT_REFUSED').and.to.include('cannot be loaded');
   });
 });

@@ -1,22 +1,14 @@
-import { execFile } from 'node:child_process';
 import { copyFile, cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { toyAnogan, toyClassifier } from '../support/bundles.js';
+import { rxray, type Result } from '../support/lab.js';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
-const SOURCE = ['--import', 'tsx', '--import', './test/support/tsx-threads.mjs', 'src/cli/main.ts'];
 
-/** In a process of its own: mocha holds a second copy of the engine. */
-function verify(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  return new Promise((done) => {
-    execFile(process.execPath, [...SOURCE, 'verify', ...args], { cwd: ROOT }, (error, stdout, stderr) => {
-      done({ code: error === null ? 0 : Number(error.code), stdout, stderr });
-    });
-  });
-}
+const verify = (...args: string[]): Promise<Result> => rxray('verify', ...args);
 
 describe('rxray verify', function () {
   this.timeout(120_000);

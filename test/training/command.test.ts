@@ -10,8 +10,7 @@ import sharp from 'sharp';
 import { readBundle, readBundleFile } from '../../src/models/bundle.js';
 import { seededRandom } from '../../src/models/random.js';
 
-const ROOT = fileURLToPath(new URL('../../', import.meta.url));
-const SOURCE = ['--import', 'tsx', '--import', './test/support/tsx-threads.mjs', 'src/cli/main.ts'];
+const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 
 interface Result {
   readonly code: number | null;
@@ -21,8 +20,7 @@ interface Result {
 
 /** Runs `rxray train …`; `interruptAfter` sends Ctrl-C after so many lines on stdout. */
 async function train(args: readonly string[], interruptAfter = Infinity): Promise<Result> {
-  const child = spawn(process.execPath, [...SOURCE, 'train', ...args], {
-    cwd: ROOT,
+  const child = spawn(process.execPath, [CLI, 'train', ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, NODE_OPTIONS: '' },
   });
