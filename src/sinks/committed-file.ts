@@ -94,7 +94,7 @@ const COMPACT_AFTER = 1 << 20;
  * A copy of that journal is kept beside the file. It is not synced, so it is never ahead of the one in the state
  * folder, unless that was restored from a backup: then the copy says which rows were confirmed since.
  *
- * A file that another program has changed while it was open is kept under another name, and a new one is begun.
+ * A file that another program has changed, while it was open or before, is kept under another name, and a new one is begun.
  */
 export class CommittedFile {
   readonly #options: CommittedFileOptions;
@@ -377,11 +377,13 @@ async function recover(
   }
   const commit = later ?? recorded;
   const length = commit?.length ?? size;
-  if (size < length) throw unwritable(path, shorter(length, size, journal));
-  const { crc, ids, endsRow } = await readCommitted(path, length, format);
-  if (commit !== undefined && commit.crc !== crc) {
-    throw unwritable(path, `another program has changed it since rxray wrote it. ${wayOut(journal)}`);
+  const { crc, ids, endsRow, fault } = await readCommitted(path, Math.min(size, length), format);
+  if (commit !== undefined && (size < length || commit.crc !== crc)) {
+    const missing = size < length && `${String(size)} of the ${String(length)} bytes that rxray left there`;
+    return replaceChanged(path, journal, commit, ids, missing, { format, log });
   }
+  if (fault !== undefined)
+    throw unwritable(path, `${messageOf(fault)}. Name another path, or move it away`, fault);
   if (!endsRow) throw unwritable(path, 'it ends in the middle of a row. Name another path, or move it away');
   if (size > length) await keepTail(path, length, journal, log);
   for (const id of commit?.ids ?? []) ids.add(id);
@@ -389,11 +391,29 @@ async function recover(
   return { length, crc, day, seq, ids, known: new Set(commit?.known) };
 }
 
-const wayOut = (journal: string): string =>
-  `Name another path, or move the file away; to go on with the file as it is, delete ${journal}`;
-
-const shorter = (expected: number, found: number, journal: string): string =>
-  `expected the ${expected} bytes that rxray left there, found ${found}. ${wayOut(journal)}`;
+/** Keeps a file that another program has changed as it is, under another name, and begins a new one, which knows its ids. */
+async function replaceChanged(
+  path: string,
+  journal: string,
+  commit: Commit,
+  found: ReadonlySet<string>,
+  missing: string | false,
+  { format, log }: Pick<CommittedFileOptions, 'format' | 'log'>,
+): Promise<Found> {
+  const { header, name } = format;
+  const known = new Set([...found, ...(commit.ids ?? []), ...(commit.known ?? [])]);
+  const seq = (commit.seq ?? 0) + 1;
+  // A crash from here on leaves a rotation that was cut short.
+  await replaceFile(journal, lineOf({ ...commit, seq, known: [...known], rotating: true }));
+  const kept = await archive(path, timestamp());
+  await durably(`${name}.create`, () => replaceFile(path, Buffer.from(header)));
+  const what =
+    missing === false
+      ? 'another program has changed the file'
+      : `the file has ${missing}, so rows are missing (\`run --again\` writes all films anew)`;
+  log.warn({ path, kept }, `${what}: it is kept under another name, and new rows go into a new file`);
+  return { length: Buffer.byteLength(header), crc: crc32(header), day: today(), seq, ids: new Set(), known };
+}
 
 /** Keeps what lies behind the committed rows, before it is cut off: a torn group, or what somebody appended. */
 async function keepTail(path: string, length: number, journal: string, log: Log): Promise<void> {
@@ -438,12 +458,12 @@ async function crcOf(path: string, length: number): Promise<number> {
   return crc;
 }
 
-/** Reads the first `length` bytes in one pass: their CRC, the ids in them, whether they end with a row. */
+/** Reads the first `length` bytes: their CRC, the ids in them, whether they end with a row, what is wrong with them. */
 async function readCommitted(
   path: string,
   length: number,
   format: RowFormat,
-): Promise<{ crc: number; ids: Set<string>; endsRow: boolean }> {
+): Promise<{ crc: number; ids: Set<string>; endsRow: boolean; fault?: unknown }> {
   const ids = new Set<string>();
   let crc = 0;
   let last: number | undefined;
@@ -457,8 +477,9 @@ async function readCommitted(
   }
   try {
     await format.scan(bytes(), (id) => ids.add(id));
-  } catch (error) {
-    throw unwritable(path, `${messageOf(error)}. Name another path, or move it away`, error);
+  } catch (fault) {
+    // It was not read to the end.
+    return { crc: await crcOf(path, length), ids, endsRow: false, fault };
   }
   return { crc, ids, endsRow: last === undefined || last === 0x0a };
 }

@@ -21,28 +21,37 @@ const column = z.union([
   }),
 ]);
 
-const options = z.strictObject({
-  path: z.string().min(1).describe('The file. Its folder is made when it is missing.'),
-  columns: z
-    .array(column)
-    .min(1)
-    .optional()
-    .describe(
-      'What to write, in order: `file`, `id`, `receivedAt`, `completedAt`, `<stage>.<column>`, a path such as ' +
-        '`meta.modality` or `results.classes.label`, or `{ name, value }` with an expression. By default the first ' +
-        'four and then every column of every stage.',
-    ),
-  delimiter: z
-    .string()
-    .regex(/^[^"'\r\n]$/, 'Expected one character, neither a quote nor a line end')
-    .default(',')
-    .describe('What stands between two cells. German and French Excel expect `;`.'),
-  bom: z
-    .boolean()
-    .default(false)
-    .describe('Begin with a byte order mark, so that Excel reads names with accents right.'),
-  rotate: rotation,
-});
+const options = z
+  .strictObject({
+    path: z.string().min(1).describe('The file. Its folder is made when it is missing.'),
+    columns: z
+      .array(column)
+      .min(1)
+      .optional()
+      .describe(
+        'What to write, in order: `file`, `id`, `receivedAt`, `completedAt`, `<stage>.<column>`, a path such as ' +
+          '`meta.modality` or `results.classes.label`, or `{ name, value }` with an expression. By default the first ' +
+          'four and then every column of every stage.',
+      ),
+    delimiter: z
+      .string()
+      .regex(/^[^"'\r\n]$/, 'Expected one character, neither a quote nor a line end')
+      .optional()
+      .describe("What stands between two cells. Default: `,`, or `;` with `decimal: ','`."),
+    decimal: z
+      .enum(['.', ','])
+      .default('.')
+      .describe('What stands before the decimals of a number. German and French Excel expect `,`.'),
+    bom: z
+      .boolean()
+      .default(false)
+      .describe('Begin with a byte order mark, so that Excel reads names with accents right.'),
+    rotate: rotation,
+  })
+  .refine(({ delimiter, decimal }) => delimiter !== decimal, {
+    path: ['delimiter'],
+    message: 'must not be the same as `decimal`, or numbers would fall apart',
+  });
 type CsvOptions = z.output<typeof options>;
 
 export default defineSink({
@@ -56,7 +65,7 @@ export default defineSink({
       with: {
         path: './out/results.csv',
         columns: ['file', 'classes.label', { name: 'suspect', value: 'results.anomaly.percentile > 95.0' }],
-        delimiter: ';',
+        decimal: ',',
         bom: true,
       },
     },
@@ -83,14 +92,15 @@ async function csvSink(settings: CsvOptions, services: SinkServices): Promise<Si
   const columns = columnsOf(settings, services);
   const names = columns.map(({ name }) => name);
   // csv-stringify quotes the record delimiter alone, but a lone CR or LF ends a record for many readers.
-  const format = { delimiter: settings.delimiter, record_delimiter: '\r\n', quoted_match: /[\r\n]/ };
+  const { decimal, delimiter = decimal === ',' ? ';' : ',' } = settings;
+  const format = { delimiter, record_delimiter: '\r\n', quoted_match: /[\r\n]/ };
   const file = await CommittedFile.open({
     path: services.resolve(settings.path),
     stateDir: services.stateDir,
     format: csvFormat(
       names,
       (settings.bom ? '\uFEFF' : '') + stringify([names], format),
-      settings.delimiter,
+      delimiter,
       columns.findIndex((entry) => entry.value === BUILT_IN.id),
     ),
     rotate: settings.rotate,
@@ -104,7 +114,11 @@ async function csvSink(settings: CsvOptions, services: SinkServices): Promise<Si
     path: settings.path,
     file,
     rowOf: (frame) =>
-      stringify([columns.map(({ value }) => cell(value(frame)))], { ...format, escape_formulas: true }),
+      stringify([columns.map(({ value }) => cell(value(frame)))], {
+        ...format,
+        escape_formulas: true,
+        cast: { number: (value) => String(value).replace('.', decimal) },
+      }),
   });
 }
 
