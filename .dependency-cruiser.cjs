@@ -14,6 +14,22 @@ const ALLOWED = {
   page: ['page', 'control', 'core/frame'],
 };
 
+// Inside core, in the order of a film's way: a folder may import itself and these. Files directly in core are shared,
+// but for run.ts and container.ts, which put a run together.
+const INSIDE_CORE = {
+  plugins: [],
+  config: ['plugins'],
+  journal: [],
+  workers: ['plugins'],
+  flow: [],
+  monitor: ['flow', 'workers', 'config'],
+  outlets: ['journal', 'monitor', 'config'],
+  graph: ['flow', 'outlets', 'monitor', 'workers', 'config'],
+  intake: ['flow', 'journal', 'monitor', 'workers', 'config'],
+  run: ['intake', 'graph', 'outlets', 'flow', 'journal', 'monitor', 'workers', 'config'],
+};
+const SHARED = '^src/core/(?!run[.]|container[.])[^/]+$';
+
 module.exports = {
   forbidden: [
     // Types are gone when the program runs: they make no cycle.
@@ -31,6 +47,20 @@ module.exports = {
       from: { path: `^src/${folder}/` },
       to: { path: '^src/', pathNot: may.map((name) => `^src/${name}[/.]`) },
     })),
+    ...Object.entries(INSIDE_CORE).map(([folder, may]) => ({
+      name: `core-${folder}-imports`,
+      comment: `src/core/${folder} may import ${['the shared files of src/core', ...may].join(', ')}`,
+      severity: 'error',
+      from: { path: `^src/core/${folder}/` },
+      to: { path: '^src/core/', pathNot: [SHARED, ...[folder, ...may].map((name) => `^src/core/${name}/`)] },
+    })),
+    {
+      name: 'core-shared-imports',
+      comment: 'a shared file of src/core builds on no part of a run',
+      severity: 'error',
+      from: { path: SHARED },
+      to: { path: '^src/core/(run|intake|graph|outlets|monitor|journal)[/.]' },
+    },
   ],
   options: {
     doNotFollow: { path: 'node_modules' },

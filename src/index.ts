@@ -7,4 +7,4 @@ export type * from './core/frame.js';
 export { RxrayError, Unavailable } from './core/errors.js';
 export type { ErrorCode } from './core/errors.js';
 export { PipelineError, runPipeline, type RunPipelineOptions } from './host/run-pipeline.js';
-export type { Settled } from './core/graph/settled.js';
+export type { Settled } from './core/flow/settled.js';

@@ -4,7 +4,7 @@ import { formatIssues } from '../core/config/format.js';
 import { loadPipeline } from '../core/config/load.js';
 import { stateDirOf } from '../core/config/state-dir.js';
 import { exitCodeOf, messageOf, RxrayError } from '../core/errors.js';
-import { CreateError } from '../core/graph/create.js';
+import { CreateError } from '../core/run/create.js';
 import { discardLetter, listLetters, readLetter, requestReplay, type Letter } from '../core/letters.js';
 import { printable } from '../core/printable.js';
 import { startPipeline } from '../core/run.js';

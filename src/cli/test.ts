@@ -12,7 +12,7 @@ import { formatIssues } from '../core/config/format.js';
 import { loadPipeline } from '../core/config/load.js';
 import type { Issue, Pipeline } from '../core/config/pipeline.js';
 import { messageOf } from '../core/errors.js';
-import { CreateError } from '../core/graph/create.js';
+import { CreateError } from '../core/run/create.js';
 import { runFilms, type Mock, type TestedFilm } from '../testing/graph.js';
 import { faultsOf, parseGraphSpec, type GraphCase, type GraphSpec } from '../testing/graph-spec.js';
 import { builtInRegistry } from '../host/builtins.js';

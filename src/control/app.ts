@@ -12,7 +12,7 @@ import { withoutImages, type Image, type Origin } from '../core/frame.js';
 import type { Monitor } from '../core/monitor/monitor.js';
 import { discardLetter, listLetters, readLetter, requestReplay, type Letter } from '../core/letters.js';
 import { NOTICE } from '../core/notice.js';
-import type { Remade } from '../core/graph/remake.js';
+import type { Remade } from '../core/run/remake.js';
 import type { PipelineRun } from '../core/run.js';
 import type { Engine } from '../engine/index.js';
 import { GradCam, hasGradCam } from './grad-cam.js';

@@ -1,6 +1,6 @@
 import sharp, { type Sharp } from 'sharp';
 import { isImage, type Frame, type Image } from '../core/frame.js';
-import type { Remade } from '../core/graph/remake.js';
+import type { Remade } from '../core/run/remake.js';
 import type { Film } from './worklist.js';
 
 /** Encoded pictures that are kept, in bytes. */

@@ -1,7 +1,7 @@
 import { context, SpanStatusCode, trace } from '@opentelemetry/api';
 import type { Subscription } from 'rxjs';
 import type { Monitor } from '../core/monitor/monitor.js';
-import type { Settled } from '../core/graph/settled.js';
+import type { Settled } from '../core/flow/settled.js';
 
 /**
  * One OpenTelemetry trace per film, when it has settled: a span for its way through the graph and one in it

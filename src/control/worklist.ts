@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Subscription } from 'rxjs';
 import { isImage, withoutImages } from '../core/frame.js';
-import type { Span } from '../core/monitor/meter.js';
+import type { Span } from '../core/flow/settled.js';
 import type { Monitor } from '../core/monitor/monitor.js';
 import type { Log } from '../core/plugin.js';
-import type { Settled } from '../core/graph/settled.js';
+import type { Settled } from '../core/flow/settled.js';
 
 /** A film of the worklist: what became of it, without its pixels. */
 export interface Row {

@@ -5,7 +5,7 @@ import { durably } from './durable.js';
 import { RxrayError, messageOf } from './errors.js';
 import { syncFolder } from './files.js';
 import type { Origin } from './frame.js';
-import type { Failure } from './graph/ticket.js';
+import type { Failure } from './flow/ticket.js';
 import { endReplay, letterIds, lettersDir, readLetter, removeLetter, type Reason } from './letters.js';
 import type { Candidate } from './plugin.js';
 import type { WorkerPool } from './workers/pool.js';

@@ -5,7 +5,7 @@ import { createHost } from './host.js';
 import { parsePipeline } from '../core/config/load.js';
 import type { Issue } from '../core/config/pipeline.js';
 import type { Log } from '../core/plugin.js';
-import type { Settled } from '../core/graph/settled.js';
+import type { Settled } from '../core/flow/settled.js';
 import { startPipeline } from '../core/run.js';
 
 export interface RunPipelineOptions {

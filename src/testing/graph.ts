@@ -6,7 +6,7 @@ import { defer, from, mergeMap } from 'rxjs';
 import { z } from 'zod';
 import type { Pipeline, SinkNode, SourceNode, StageNode } from '../core/config/pipeline.js';
 import type { Frame, StageResult } from '../core/frame.js';
-import type { Failure } from '../core/graph/ticket.js';
+import type { Failure } from '../core/flow/ticket.js';
 import { defineSink, defineSource, defineStage, type Candidate } from '../core/plugin.js';
 import { startPipeline } from '../core/run.js';
 

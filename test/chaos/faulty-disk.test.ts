@@ -9,7 +9,7 @@ import { build, type Plugin } from 'esbuild';
 import fc from 'fast-check';
 import type { DeadLetter } from '../../src/core/dead-letter.js';
 import type { Frame } from '../../src/core/frame.js';
-import { Ticket } from '../../src/core/graph/ticket.js';
+import { Ticket } from '../../src/core/flow/ticket.js';
 import type { PluginOf, SinkInstance, SinkServices } from '../../src/core/plugin.js';
 import { makeFrame } from '../../src/testing.js';
 import type * as Disk from './faulty-disk.js';

@@ -5,7 +5,7 @@ import { expect } from 'chai';
 import { suspicionOf, Worklist, WORKLIST_ROWS } from '../../src/control/worklist.js';
 import type { StageResult } from '../../src/core/frame.js';
 import { Monitor } from '../../src/core/monitor/monitor.js';
-import type { Settled } from '../../src/core/graph/settled.js';
+import type { Settled } from '../../src/core/flow/settled.js';
 import { frame } from '../core/graph/support.js';
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };

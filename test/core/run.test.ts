@@ -10,7 +10,7 @@ import type { Pipeline, SinkNode, StageNode } from '../../src/core/config/pipeli
 import { createProcessContainer } from '../../src/core/container.js';
 import { RxrayError } from '../../src/core/errors.js';
 import type { Frame } from '../../src/core/frame.js';
-import { CreateError } from '../../src/core/graph/create.js';
+import { CreateError } from '../../src/core/run/create.js';
 import {
   defineSink,
   defineSource,
@@ -20,7 +20,7 @@ import {
   type StageInstance,
 } from '../../src/core/plugin.js';
 import { loadPluginModule } from '../../src/core/plugins/load.js';
-import type { Settled } from '../../src/core/graph/settled.js';
+import type { Settled } from '../../src/core/flow/settled.js';
 import { startPipeline, type RunOptions, type Summary } from '../../src/core/run.js';
 
 const location = { line: 1, column: 1 };

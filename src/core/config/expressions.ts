@@ -2,7 +2,7 @@ import { compileExpression, ExpressionSyntaxError, referencesOf, VARIABLES } fro
 import type { YamlFile } from './document.js';
 import type { Entry } from './entries.js';
 import type { Issue } from './pipeline.js';
-import { didYouMean } from './suggest.js';
+import { didYouMean } from '../suggest.js';
 
 /** Checks the `when:` of an entry: it parses, and names only what there is. */
 export function lintExpression(

@@ -1,7 +1,7 @@
 import type { YamlFile } from './document.js';
 import type { Entry } from './entries.js';
 import type { Issue } from './pipeline.js';
-import { didYouMean } from './suggest.js';
+import { didYouMean } from '../suggest.js';
 
 /**
  * Draws the edges: fills `from` of every stage and sink, and reports names that do not exist, loops

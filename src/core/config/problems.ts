@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { Path, YamlFile } from './document.js';
 import type { Issue } from './pipeline.js';
-import { nearest } from './suggest.js';
+import { nearest } from '../suggest.js';
 
 type Problem = z.core.$ZodIssue;
 

@@ -3,7 +3,7 @@ import type { Frame, Image } from '../frame.js';
 import type { BatchStage } from '../plugin.js';
 import { isAllocationFailure } from './allocation.js';
 import type { Stage } from './stage.js';
-import { absent, advance, isLive, type LiveToken, type Token } from './ticket.js';
+import { absent, advance, isLive, type LiveToken, type Token } from '../flow/ticket.js';
 
 export interface BatchOptions {
   /** The most frames in one batch. */

@@ -1,25 +1,12 @@
 import { mergeMap, Observable, type OperatorFunction } from 'rxjs';
-import type { Frame } from '../frame.js';
-import type { SinkEvent } from '../fate.js';
 import type { Outlet } from '../outlets/outlet.js';
-import { isLive, type Token } from './ticket.js';
-
-/** The answer of a sink for one token. */
-export interface Settlement {
-  /** The sink's id. */
-  readonly sink: string;
-  readonly token: Token;
-  readonly frame: Frame | null;
-  readonly kind: SinkEvent['kind'];
-  /** Why the sink refused it. */
-  readonly thrown?: unknown;
-}
+import { isLive, type SinkAnswer, type Token } from '../flow/ticket.js';
 
 /**
- * Brings frames to a sink: one settlement per token. Completes when the outlet has nothing left to do; errors when the
+ * Brings frames to a sink: one answer per token. Completes when the outlet has nothing left to do; errors when the
  * run cannot go on. `sinks` is how many the graph has: the film has come through all stages when it has reached them all.
  */
-export function deliver(sink: string, outlet: Outlet, sinks: number): OperatorFunction<Token, Settlement> {
+export function deliver(sink: string, outlet: Outlet, sinks: number): OperatorFunction<Token, SinkAnswer> {
   return (tokens) =>
     new Observable((subscriber) => {
       outlet.run().then(
@@ -27,7 +14,7 @@ export function deliver(sink: string, outlet: Outlet, sinks: number): OperatorFu
         (error: unknown) => subscriber.error(error),
       );
       const subscription = tokens.pipe(mergeMap(settle)).subscribe({
-        next: (settlement) => subscriber.next(settlement),
+        next: (answer) => subscriber.next(answer),
         error: (error: unknown) => subscriber.error(error),
         complete: () => outlet.end(),
       });
@@ -37,7 +24,7 @@ export function deliver(sink: string, outlet: Outlet, sinks: number): OperatorFu
       };
     });
 
-  async function settle(token: Token): Promise<Settlement> {
+  async function settle(token: Token): Promise<SinkAnswer> {
     const { ticket, frame } = token;
     ticket.reached.add(sink);
     if (ticket.reached.size === sinks) await ticket.passed();

@@ -1,7 +1,7 @@
 import { mergeMap, of, type OperatorFunction } from 'rxjs';
 import type { Frame } from '../frame.js';
 import type { Stage } from './stage.js';
-import { absent, advance, isLive, type LiveToken, type Token } from './ticket.js';
+import { absent, advance, isLive, type LiveToken, type Token } from '../flow/ticket.js';
 
 /**
  * Runs a stage of the form one frame in, one frame out, on up to `concurrency` frames at a time. `aheadBytes` says what

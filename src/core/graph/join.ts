@@ -1,6 +1,6 @@
 import { map, merge, Observable } from 'rxjs';
 import type { Frame } from '../frame.js';
-import { isLive, type Ticket, type Token } from './ticket.js';
+import { isLive, type Ticket, type Token } from '../flow/ticket.js';
 
 /**
  * Brings the branches of a frame together again, by identity. Every branch yields one token per

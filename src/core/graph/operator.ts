@@ -10,7 +10,7 @@ import {
 import type { Frame } from '../frame.js';
 import type { OperatorStage } from '../plugin.js';
 import type { Stage } from './stage.js';
-import { absent, advance, isLive, type LiveToken, type Token } from './ticket.js';
+import { absent, advance, isLive, type LiveToken, type Token } from '../flow/ticket.js';
 
 /**
  * Runs a stage that is a whole RxJS operator. When it errors, the frames that were inside run again,

@@ -1,6 +1,6 @@
 import { map, type OperatorFunction } from 'rxjs';
 import type { Frame } from '../frame.js';
-import { absent, isLive, type Token } from './ticket.js';
+import { absent, isLive, type Token } from '../flow/ticket.js';
 
 /** Lets a frame pass when the expression is true for it. An error in the expression fails the frame: it is never true. */
 export function route(component: string, when: (frame: Frame) => boolean): OperatorFunction<Token, Token> {

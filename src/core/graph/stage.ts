@@ -2,7 +2,7 @@ import { handleAll, ExponentialBackoff, noop, retry } from 'cockatiel';
 import type { StageNode } from '../config/pipeline.js';
 import { errorKind, messageOf, RxrayError } from '../errors.js';
 import type { Log } from '../plugin.js';
-import { absent, type LiveToken, type Token } from './ticket.js';
+import { absent, type LiveToken, type Token } from '../flow/ticket.js';
 
 /** What the graph says of a stage that fails on a frame. */
 export interface Stage {

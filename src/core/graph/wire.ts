@@ -12,11 +12,11 @@ import { eachFrame } from './frames.js';
 import { joinBranches } from './join.js';
 import { throughOperator } from './operator.js';
 import type { Outlet } from '../outlets/outlet.js';
-import { deliver, type Settlement } from './deliver.js';
+import { deliver } from './deliver.js';
 import { route } from './route.js';
 import { stageOf } from './stage.js';
-import { absent, type Token } from './ticket.js';
-import { withinTime } from './time-limit.js';
+import { absent, type SinkAnswer, type Token } from '../flow/ticket.js';
+import { withinTime } from '../time-limit.js';
 
 /** How many frames a stage on the main thread works on at a time unless the graph says otherwise: it mostly waits. */
 const MAIN_CONCURRENCY = 8;
@@ -31,7 +31,7 @@ export interface WireOptions {
 /**
  * Turns the declared graph into observables: one shared stream per node, made of operators that keep
  * to one token out per token in. `admitted` is the root: every ticket of every source, beginning only
- * after the subscription. Returns one settlement per ticket and sink; in a graph without
+ * after the subscription. Returns one answer per ticket and sink; in a graph without
  * sinks the last stage stands for one.
  */
 export function wire(
@@ -40,7 +40,7 @@ export function wire(
   outlets: ReadonlyMap<string, Outlet>,
   admitted: Observable<Token>,
   { log, pool, monitor }: WireOptions,
-): Observable<Settlement> {
+): Observable<SinkAnswer> {
   let entered = 0;
   const all = admitted.pipe(
     tap(() => (entered += 1)),
@@ -154,7 +154,7 @@ function pastDuplicates(work: OperatorFunction<Token, Token>): OperatorFunction<
 }
 
 /** In a graph without sinks the last stage stands for one. */
-function settledWithoutSink(token: Token): Settlement {
+function settledWithoutSink(token: Token): SinkAnswer {
   return { sink: '', token, frame: token.frame, kind: token.frame === null ? 'skip' : 'confirm' };
 }
 

@@ -1,7 +1,7 @@
 import { defer, finalize, Observable, Subject, tap, type MonoTypeOperatorFunction } from 'rxjs';
 import { frameBytes, type Frame } from '../frame.js';
-import type { Settlement } from '../graph/deliver.js';
-import { isLive, type Token } from '../graph/ticket.js';
+import type { Span } from '../flow/settled.js';
+import { isLive, type SinkAnswer, type Token } from '../flow/ticket.js';
 import type { Kind, SinkInstance, StageInstance } from '../plugin.js';
 import type { Work } from '../workers/pool.js';
 import { Histogram } from './histogram.js';
@@ -11,17 +11,6 @@ const DURATIONS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 /** A call that takes longer is worth a look, whatever its limit. */
 const LONG_CALL_MS = 60_000;
 const BATCHES = [1, 2, 4, 8, 16, 32, 64, 128];
-
-/** One call of a component, as it concerned one frame. */
-export interface Span {
-  readonly component: string;
-  /** Milliseconds since 1970, with fractions. */
-  readonly startedAt: number;
-  /** How long the call took; a batch takes as long for each of its frames. */
-  readonly ms: number;
-  /** How many frames were in that call. */
-  readonly batch: number;
-}
 
 /** What keeps an entry of the graph from its work. */
 export interface Trouble {
@@ -118,7 +107,7 @@ export class Meter {
   }
 
   /** Put after a sink. */
-  settling(): MonoTypeOperatorFunction<Settlement> {
+  settling(): MonoTypeOperatorFunction<SinkAnswer> {
     return tap(({ frame, kind, thrown }) => {
       this.#tokensOut += 1;
       if (frame !== null && kind !== 'park') this.settleLate(frame, thrown);

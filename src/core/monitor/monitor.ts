@@ -1,8 +1,8 @@
 import { Subject, type Observable } from 'rxjs';
 import type { Pipeline } from '../config/pipeline.js';
-import type { Settled } from '../graph/settled.js';
+import type { Settled, Span } from '../flow/settled.js';
 import type { Kind } from '../plugin.js';
-import { Meter, type Span, type Trouble } from './meter.js';
+import { Meter, type Trouble } from './meter.js';
 
 /** What waits before the graph and what it holds. */
 export interface Load {

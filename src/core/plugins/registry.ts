@@ -7,7 +7,7 @@ import semver from 'semver';
 import { RxrayError } from '../errors.js';
 import { CONTRACT_VERSION } from '../plugin.js';
 import type { Kind, Plugin, PluginOf } from '../plugin.js';
-import { didYouMean } from '../config/suggest.js';
+import { didYouMean } from '../suggest.js';
 import { loadPluginModule } from './load.js';
 
 /** The modules of the built-in plugins: kind → name → URL. */

@@ -5,7 +5,7 @@ import { BroadcastChannel } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { RxrayError } from '../errors.js';
 import { imageBytes, type Frame } from '../frame.js';
-import { tookTooLong } from '../graph/time-limit.js';
+import { tookTooLong } from '../time-limit.js';
 import type { Candidate, Column, Log } from '../plugin.js';
 import { countShared } from './shared-memory.js';
 import {

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { from, lastValueFrom, Subject, toArray } from 'rxjs';
 import type { Frame } from '../../../src/core/frame.js';
 import { inBatches } from '../../../src/core/graph/batch.js';
-import type { Token } from '../../../src/core/graph/ticket.js';
+import type { Token } from '../../../src/core/flow/ticket.js';
 import { stageNode, token, type LiveToken } from './support.js';
 
 /** A stage that remembers its batches and finishes them when told to. */

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { map } from 'rxjs';
 import { TestScheduler } from 'rxjs/testing';
 import { joinBranches } from '../../../src/core/graph/join.js';
-import { absent, type Token } from '../../../src/core/graph/ticket.js';
+import { absent, type Token } from '../../../src/core/flow/ticket.js';
 import { tokens, withResult } from './support.js';
 
 /** Shows a token as its id, with the results that it carries; absent ones as `-id`. */

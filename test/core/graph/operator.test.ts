@@ -18,7 +18,7 @@ import {
 } from 'rxjs';
 import type { Frame } from '../../../src/core/frame.js';
 import { throughOperator } from '../../../src/core/graph/operator.js';
-import type { Token } from '../../../src/core/graph/ticket.js';
+import type { Token } from '../../../src/core/flow/ticket.js';
 import { stageNode, token, withResult } from './support.js';
 
 const warnings: string[] = [];

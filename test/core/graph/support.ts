@@ -1,7 +1,7 @@
 import type { Frame } from '../../../src/core/frame.js';
 import { stageOf, type Stage } from '../../../src/core/graph/stage.js';
 import type { Log } from '../../../src/core/plugin.js';
-import { Ticket, type Token } from '../../../src/core/graph/ticket.js';
+import { Ticket, type Token } from '../../../src/core/flow/ticket.js';
 
 /** A frame of one grey pixel per unit of `size`. */
 export function frame(id: string, size = 1): Frame {

@@ -7,12 +7,12 @@ import { builtInRegistry } from '../../../src/host/builtins.js';
 import { loadPipeline } from '../../../src/core/config/load.js';
 import { createProcessContainer } from '../../../src/core/container.js';
 import type { Frame } from '../../../src/core/frame.js';
-import type { Settlement } from '../../../src/core/graph/deliver.js';
+import type { SinkAnswer } from '../../../src/core/flow/ticket.js';
 import type { OperatorStage } from '../../../src/core/plugin.js';
 import { Histogram } from '../../../src/core/monitor/histogram.js';
-import { Meter, type Span } from '../../../src/core/monitor/meter.js';
+import { Meter } from '../../../src/core/monitor/meter.js';
 import { Monitor } from '../../../src/core/monitor/monitor.js';
-import type { Settled } from '../../../src/core/graph/settled.js';
+import type { Settled, Span } from '../../../src/core/flow/settled.js';
 import { startPipeline } from '../../../src/core/run.js';
 import { film } from '../../support/films.js';
 import { frame, token } from '../graph/support.js';
@@ -112,13 +112,13 @@ describe('Meter', () => {
   it('shows what comes out to whoever looks, a refused frame of a sink excepted', () => {
     const seen: string[] = [];
     meter.passing$.subscribe(({ id }) => seen.push(id));
-    const settlements: Settlement[] = ['a', 'b'].map((id) => ({
+    const answers: SinkAnswer[] = ['a', 'b'].map((id) => ({
       sink: 'csv',
       token: token(id),
       frame: frame(id),
       ...(id === 'b' ? { kind: 'refuse', thrown: new Error('full') } : { kind: 'confirm' }),
     }));
-    of(...settlements)
+    of(...answers)
       .pipe(meter.settling())
       .subscribe();
     expect(seen).to.deep.equal(['a']);

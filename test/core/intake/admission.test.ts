@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { from, Subject } from 'rxjs';
-import { Admission, type Admitted, type Offer } from '../../../src/core/graph/admission.js';
-import { token } from './support.js';
+import { Admission, type Admitted, type Offer } from '../../../src/core/intake/admission.js';
+import { token } from '../graph/support.js';
 
 const image = { width: 12, height: 12, channels: 1 as const };
 

@@ -4,7 +4,7 @@ import { compileCondition } from '../expression.js';
 import type { Frame } from '../frame.js';
 import type { StageInstance } from '../plugin.js';
 import type { PooledStage, Stages } from './create.js';
-import { combine } from './join.js';
+import { combine } from '../graph/join.js';
 
 /** What an entry of the graph makes of a film: null where the film does not come by. Rejects as the entry does. */
 export type Remade = (id: string) => Promise<Frame | null>;

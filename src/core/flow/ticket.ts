@@ -157,3 +157,14 @@ export function advance({ ticket, frame }: LiveToken, out: Frame): Token {
 export function absent({ ticket }: Token): Token {
   return { ticket, frame: null };
 }
+
+/** The answer of a sink for one token. */
+export interface SinkAnswer {
+  /** The sink's id. */
+  readonly sink: string;
+  readonly token: Token;
+  readonly frame: Frame | null;
+  readonly kind: SinkEvent['kind'];
+  /** Why the sink refused it. */
+  readonly thrown?: unknown;
+}

@@ -2,7 +2,7 @@ import { Observable } from 'rxjs';
 import type { Limits } from '../config/pipeline.js';
 import type { Load } from '../monitor/monitor.js';
 import type { Candidate, Copy } from '../plugin.js';
-import type { Ticket } from './ticket.js';
+import type { Ticket } from '../flow/ticket.js';
 
 /**
  * Memory set aside for a file, as a multiple of its size: compressed films grow about tenfold. Where

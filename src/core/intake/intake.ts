@@ -11,7 +11,7 @@ import type { Monitor } from '../monitor/monitor.js';
 import type { Candidate, Log, SourceInstance } from '../plugin.js';
 import type { WorkerPool } from '../workers/pool.js';
 import type { Admission, Admitted, Offer } from './admission.js';
-import { Ticket, type Token } from './ticket.js';
+import { Ticket, type Token } from '../flow/ticket.js';
 
 /** How long a file must be left alone that changed between being offered and being read. */
 const RESETTLE_MS = 500;

@@ -1,4 +1,4 @@
-import { RxrayError } from '../errors.js';
+import { RxrayError } from './errors.js';
 
 /** What a frame fails with when a stage works on it for too long. */
 export function tookTooLong(stage: string, ms: number): RxrayError {

@@ -1,7 +1,17 @@
 import type { Frame, Origin } from '../frame.js';
-import type { Span } from '../monitor/meter.js';
 import type { Outcome } from '../plugin.js';
 import type { Failure } from './ticket.js';
+
+/** One call of a component, as it concerned one frame. */
+export interface Span {
+  readonly component: string;
+  /** Milliseconds since 1970, with fractions. */
+  readonly startedAt: number;
+  /** How long the call took; a batch takes as long for each of its frames. */
+  readonly ms: number;
+  /** How many frames were in that call. */
+  readonly batch: number;
+}
 
 /** A film at the end of its way: every sink has it, or it lies in the dead letter, or it was none. */
 export interface Settled {

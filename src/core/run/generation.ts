@@ -21,19 +21,17 @@ import type { Status } from '../fate.js';
 import { isAnswered } from '../fate.js';
 import type { Journal } from '../journal/journal.js';
 import type { Conclusion, FilmFile, JournalRecord, Policy } from '../journal/protocol.js';
-import type { Span } from '../monitor/meter.js';
 import type { Load, Monitor } from '../monitor/monitor.js';
 import type { Candidate, Outcome } from '../plugin.js';
 import { Outlet } from '../outlets/outlet.js';
-import { Admission } from './admission.js';
+import { Admission } from '../intake/admission.js';
 import { createEnds, createStages, Opened, type Ends, type Stages, type Workshop } from './create.js';
-import { intake } from './intake.js';
-import type { Settlement } from './deliver.js';
+import { intake } from '../intake/intake.js';
 import { remake, type Remade } from './remake.js';
-import { replaysOf } from './replays.js';
-import type { Settled } from './settled.js';
-import { failureOf, type Failure, type Ticket } from './ticket.js';
-import { wire } from './wire.js';
+import { replaysOf } from '../intake/replays.js';
+import type { Settled, Span } from '../flow/settled.js';
+import { failureOf, type Failure, type SinkAnswer, type Ticket } from '../flow/ticket.js';
+import { wire } from '../graph/wire.js';
 
 /** A file or folder that may hold films and cannot be taken. */
 export interface Unread {
@@ -391,7 +389,7 @@ export class Generation {
 }
 
 /** Emits each ticket when all sinks have answered. Errors when the run cannot go on. */
-function allAnswered(sinks: readonly string[]): OperatorFunction<Settlement, Ticket> {
+function allAnswered(sinks: readonly string[]): OperatorFunction<SinkAnswer, Ticket> {
   return concatMap(({ sink, token: { ticket }, frame, kind, thrown }) => {
     if (isFatal(thrown)) throw thrown;
     ticket.answer(sink, kind, thrown);

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { withinTime } from '../../../src/core/graph/time-limit.js';
+import { withinTime } from '../../src/core/time-limit.js';
 
 describe('withinTime', () => {
   it('gives what the work gives, and its error', async () => {
