@@ -20,10 +20,89 @@ export function clahe(image: Image, clipLimit: number, tileGridSize: number): Im
   if (kernels === undefined) return opencv.clahe(image, clipLimit, tileGridSize);
   const equalise = data instanceof Uint8Array ? kernels.clahe8 : kernels.clahe16;
   const limit = Math.min(clipLimit, data instanceof Uint8Array ? 256 : 65536);
-  return inMemory(kernels, image, (pixels) => {
+  return inMemory(kernels, data.byteLength, (memory, pixels) => {
+    const Samples = data.constructor as Uint8ArrayConstructor;
+    new Samples(memory.buffer, pixels, data.length).set(data);
     equalise(pixels, width, height, limit, tileGridSize);
-    return { at: pixels, width, height };
+    return { width, height, channels, data: new Samples(memory.buffer, pixels, data.length).slice() };
   });
+}
+
+/** A baseline JPEG of 8 bit, grey or with two components of colour, as its header describes it. */
+export interface JpegScan {
+  readonly width: number;
+  readonly height: number;
+  /** Blocks of luma that an MCU has in a row, and in a column. */
+  readonly across: number;
+  readonly down: number;
+  readonly coloured: boolean;
+  /** In MCUs; 0: none. */
+  readonly restartInterval: number;
+  /** Of luma, in zigzag order. */
+  readonly quantisers: Uint16Array;
+  /** Huffman tables: luma DC and AC, colour DC and AC, each with the number of codes by length (1 to 16) and 256 symbols. */
+  readonly codes: Uint8Array;
+  /** The entropy-coded data with its markers, to the end of the file. */
+  readonly data: Uint8Array;
+}
+
+/**
+ * The grey levels of a JPEG, with the bits of libjpeg (ISLOW). Undefined when anything is wrong with it, when it has
+ * colours, and where libjpeg's result depends on the processor: the caller must take another decoder then.
+ */
+export function decodeJpeg(scan: JpegScan): Image | undefined {
+  const kernels = load();
+  if (kernels === undefined) return undefined;
+  const { width, height, across, down, data, quantisers, codes } = scan;
+  const room = align(width, 8 * across) * align(height, 8 * down);
+  const [tables, entropy] = [room + quantisers.byteLength, room + quantisers.byteLength + codes.length];
+  return inMemory(kernels, entropy + data.length, (memory, pixels) => {
+    const at = (offset: number, length: number): Uint8Array =>
+      new Uint8Array(memory.buffer, pixels + offset, length);
+    new Uint16Array(memory.buffer, pixels + room, quantisers.length).set(quantisers);
+    at(tables, codes.length).set(codes);
+    at(entropy, data.length).set(data);
+    const isWhole = kernels.jpeg(
+      pixels,
+      width,
+      height,
+      across,
+      down,
+      scan.coloured,
+      scan.restartInterval,
+      pixels + room,
+      pixels + entropy,
+      pixels + entropy + data.length,
+    );
+    if (isWhole === 0) return undefined;
+    return { width, height, channels: 1, data: at(0, width * height).slice() };
+  });
+}
+
+/** What the header of a PNG says of its pixels, which have 8 or 16 bits a sample. */
+export interface PngPixels {
+  readonly width: number;
+  readonly height: number;
+  readonly channels: 1 | 3;
+  readonly isDeep: boolean;
+}
+
+/** The pixels of a PNG, out of its inflated rows, each behind its filter. Undefined when a filter does not exist. */
+export function unfilterPng(filtered: Uint8Array, { isDeep, ...size }: PngPixels): Image | undefined {
+  const kernels = load();
+  if (kernels === undefined) return undefined;
+  const { width, height, channels } = size;
+  const step = isDeep ? channels * 2 : channels;
+  return inMemory(kernels, filtered.length, (memory, pixels) => {
+    new Uint8Array(memory.buffer, pixels, filtered.length).set(filtered);
+    if (kernels.unfilter(pixels, width * step, height, step, isDeep) === 0) return undefined;
+    const Samples = isDeep ? Uint16Array : Uint8Array;
+    return { ...size, data: new Samples(memory.buffer, pixels, width * height * channels).slice() };
+  });
+}
+
+function align(length: number, unit: number): number {
+  return Math.ceil(length / unit) * unit;
 }
 
 // ── the module ────────────────────────────────────────────────────────────────────────────────────
@@ -36,6 +115,19 @@ interface Kernels {
   /** In place. */
   clahe8(image: number, width: number, height: number, clipLimit: number, tiles: number): void;
   clahe16(image: number, width: number, height: number, clipLimit: number, tiles: number): void;
+  jpeg(
+    image: number,
+    width: number,
+    height: number,
+    across: number,
+    down: number,
+    coloured: boolean,
+    restartInterval: number,
+    tables: number,
+    scan: number,
+    end: number,
+  ): number;
+  unfilter(image: number, rowBytes: number, rows: number, step: number, isDeep: boolean): number;
 }
 
 // TypeScript declares it with the browser's things only.
@@ -62,21 +154,15 @@ function load(): Kernels | undefined {
   return instance;
 }
 
-/** Copies the pixels into the module's memory, has them worked on, and copies the result out. */
-function inMemory(
+/** Makes room for pixels in the module's memory and has it used. Views of the memory are void after each kernel. */
+function inMemory<T>(
   kernels: Kernels,
-  image: Image,
-  work: (pixels: number) => { at: number; width: number; height: number },
-): Image {
-  const { channels, data } = image;
-  const Samples = data.constructor as Uint8ArrayConstructor;
-  if (data.byteLength > MOST_BYTES) throw new Error(`the image is too large: ${data.byteLength} bytes`);
+  bytes: number,
+  work: (memory: Kernels['memory'], pixels: number) => T,
+): T {
+  if (bytes > MOST_BYTES) throw new Error(`the image is too large: ${bytes} bytes`);
   try {
-    const pixels = kernels.pixels(data.byteLength);
-    new Samples(kernels.memory.buffer, pixels, data.length).set(data);
-    const { at, width, height } = work(pixels);
-    const result = new Samples(kernels.memory.buffer, at, width * height * channels).slice();
-    return { width, height, channels, data: result };
+    return work(kernels.memory, kernels.pixels(bytes));
   } finally {
     // Also after a trap, whatever it left behind.
     if (kernels.memory.buffer.byteLength > KEEP_BYTES) instance = undefined;

@@ -2,15 +2,25 @@ import type { Metadata } from 'sharp';
 import { messageOf, type RxrayError } from '../../core/errors.js';
 import type { Image } from '../../core/frame.js';
 import { checkSize, damaged, unsupported, type Decoded, type Limits } from './decoder.js';
+import { decodePlainJpeg } from './jpeg.js';
+import { decodePlainPng } from './png.js';
+
+export interface RasterOptions extends Limits {
+  /** `grey`: the caller wants the grey levels alone. Default: `keep`. */
+  readonly color?: 'grey' | 'keep';
+}
 
 /**
- * PNG, JPEG, WebP, GIF, and the TIFF files that {@link decodeTiff} hands on, by libvips.
+ * PNG, JPEG, WebP, GIF, and the TIFF files that {@link decodeTiff} hands on: plain PNG and JPEG by our own kernels,
+ * the rest, and whatever is damaged, by libvips. libvips takes over a millisecond to get ready.
  *
  * Grey stays grey and 16 bit stay 16 bit; CMYK, palettes and 1 bit become what they look like; embedded
  * colour profiles are ignored, because the grey levels of a film are data.
  */
-export async function decodeRaster(bytes: Buffer, limits: Limits): Promise<Decoded> {
+export async function decodeRaster(bytes: Buffer, limits: RasterOptions): Promise<Decoded> {
   checkPngHeader(bytes);
+  const plain = decodePlain(bytes, limits);
+  if (plain !== undefined) return plain;
   const sharp = await loadSharp();
   let header: Metadata;
   try {
@@ -32,6 +42,16 @@ export async function decodeRaster(bytes: Buffer, limits: Limits): Promise<Decod
   const bits = header.bitsPerSample ?? (depth === 'ushort' ? 16 : 8);
   const meta = { format, width: image.width, height: image.height, bits, ...(pages > 1 && { pages }) };
   return { image, meta };
+}
+
+function decodePlain(bytes: Buffer, { maxPixels, color = 'keep' }: RasterOptions): Decoded | undefined {
+  const format = { 0x89: 'png', 0xff: 'jpeg' }[bytes[0] ?? 0];
+  if (format === undefined) return undefined;
+  const image =
+    format === 'png' ? decodePlainPng(bytes, maxPixels) : decodePlainJpeg(bytes, maxPixels, color);
+  if (image === undefined) return undefined;
+  const { width, height, data } = image;
+  return { image, meta: { format, width, height, bits: data.BYTES_PER_ELEMENT * 8 } };
 }
 
 async function loadSharp(): Promise<(typeof import('sharp'))['default']> {
