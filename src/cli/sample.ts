@@ -25,7 +25,7 @@ interface SampleFlags {
   readonly json?: true;
 }
 
-/** All are drawn at once: a film takes 16 kB of the generator's, and 64 kB of its own. */
+/** All are kept until they are written: a film takes 80 kB. */
 const MAX_FILMS = 10_000;
 /** Pixels between the films of a contact sheet. */
 const GAP = 8;

@@ -21,7 +21,7 @@ export {
   opsetOf,
   type ValueInfo,
 } from './onnx-edit.js';
-export { readInitializers, readOnnx, writeOnnx, type OnnxContents } from './onnx.js';
+export { readInitializers, readOnnx, writeOnnx, type OnnxContents, type WeightStorage } from './onnx.js';
 export { batchNormTraining, type BatchNormTraining } from './ops/batch-norm-training.js';
 export type { Device } from './protocol.js';
 export { EngineSession } from './session.js';

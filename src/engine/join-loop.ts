@@ -11,8 +11,8 @@ export interface LoopPlan {
 
 /**
  * Puts a graph behind an ONNX `Loop` that runs `body`. Inputs of `result` named `next/x` are what the loop leaves in `x`.
- * Other inputs of `body` become inputs of the whole. Each keeps its own constants, although the weights then stand twice:
- * ONNX Runtime prepares weights for a convolution only where they belong to the same graph.
+ * Other inputs of `body` become inputs of the whole. Each keeps its own constants: ONNX Runtime prepares weights for a convolution only where they belong to the
+ * same graph. In half precision `writeOnnx` stores what both have only once.
  */
 export function joinLoop(result: Graph, body: Graph, { tripCount, carried }: LoopPlan): Graph {
   const inner = new Graph(body.prefix);

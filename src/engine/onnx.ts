@@ -55,16 +55,33 @@ export function writeOnnx(graph: Graph, storage: WeightStorage = 'single'): Uint
   return w.finish();
 }
 
-function graphProto(graph: Graph, storage: WeightStorage = 'single'): Uint8Array {
+/**
+ * `outer`: the halved weights of the graph around a sub-graph. What has the same values is stored there once; the Cast
+ * still gives the sub-graph constants of its own, which ONNX Runtime prepares for its convolutions.
+ */
+function graphProto(
+  graph: Graph,
+  storage: WeightStorage = 'single',
+  outer: readonly Initializer[] = [],
+): Uint8Array {
   const w = new BinaryWriter();
-  const initializers = [...graph.initializers.values()];
-  const halved = new Set(storage === 'half' ? initializers.filter(isWeight) : []);
-  for (const { name } of halved) {
+  const all = [...graph.initializers.values()];
+  const halved = new Set(storage === 'half' ? all.filter(isWeight) : []);
+  const shared = new Map(
+    [...halved].flatMap((weight) => {
+      const same = outer.find((other) => isSame(other, weight));
+      return same === undefined ? [] : [[weight, same]];
+    }),
+  );
+  const initializers = all.filter((each) => !shared.has(each));
+  for (const weight of halved) {
+    const { name } = shared.get(weight) ?? weight;
     const attributes = { to: ONNX_TYPE.float32 };
-    const cast = { type: 'Cast', inputs: [name + HALF_SUFFIX], outputs: [name], attributes };
+    const cast = { type: 'Cast', inputs: [name + HALF_SUFFIX], outputs: [weight.name], attributes };
     w.tag(1, WireType.LengthDelimited).bytes(nodeProto(cast));
   }
-  for (const node of graph.nodes) w.tag(1, WireType.LengthDelimited).bytes(nodeProto(node));
+  const below = (subgraph: Graph): Uint8Array => graphProto(subgraph, storage, [...outer, ...halved]);
+  for (const node of graph.nodes) w.tag(1, WireType.LengthDelimited).bytes(nodeProto(node, below));
   w.tag(2, WireType.LengthDelimited).string(`${graph.prefix}graph`);
   for (const initializer of initializers) {
     const proto = halved.has(initializer) ? halfProto(initializer) : tensorProto(initializer);
@@ -75,19 +92,26 @@ function graphProto(graph: Graph, storage: WeightStorage = 'single'): Uint8Array
   return w.finish();
 }
 
-export function nodeProto(node: GraphNode): Uint8Array {
+export function nodeProto(
+  node: GraphNode,
+  subgraphProto: (graph: Graph) => Uint8Array = (graph) => graphProto(graph),
+): Uint8Array {
   const w = new BinaryWriter();
   for (const input of node.inputs) w.tag(1, WireType.LengthDelimited).string(input);
   for (const output of node.outputs) w.tag(2, WireType.LengthDelimited).string(output);
   w.tag(3, WireType.LengthDelimited).string(node.outputs[0] ?? node.type);
   w.tag(4, WireType.LengthDelimited).string(node.type);
   for (const [name, value] of Object.entries(node.attributes)) {
-    w.tag(5, WireType.LengthDelimited).bytes(attributeProto(name, value));
+    w.tag(5, WireType.LengthDelimited).bytes(attributeProto(name, value, subgraphProto));
   }
   return w.finish();
 }
 
-function attributeProto(name: string, value: Attribute): Uint8Array {
+function attributeProto(
+  name: string,
+  value: Attribute,
+  subgraphProto: (graph: Graph) => Uint8Array,
+): Uint8Array {
   const w = new BinaryWriter();
   w.tag(1, WireType.LengthDelimited).string(name);
   const type = (code: number): BinaryWriter => w.tag(20, WireType.Varint).int32(code);
@@ -98,7 +122,7 @@ function attributeProto(name: string, value: Attribute): Uint8Array {
     w.tag(4, WireType.LengthDelimited).string(value);
     type(ATTRIBUTE_TYPE.string);
   } else if (isSubgraph(value)) {
-    w.tag(6, WireType.LengthDelimited).bytes(graphProto(value.graph));
+    w.tag(6, WireType.LengthDelimited).bytes(subgraphProto(value.graph));
     type(ATTRIBUTE_TYPE.graph);
   } else if ('float' in value) {
     w.tag(2, WireType.Bit32).float(value.float);
@@ -112,6 +136,14 @@ function attributeProto(name: string, value: Attribute): Uint8Array {
 
 function isWeight({ data, dims }: Initializer): boolean {
   return data instanceof Float32Array && dims.length >= 2;
+}
+
+function isSame(a: Initializer, b: Initializer): boolean {
+  return (
+    a.data.length === b.data.length &&
+    a.dims.join() === b.dims.join() &&
+    (a.data as Float32Array).every((value, i) => value === b.data[i])
+  );
 }
 
 function halfProto({ name, data, dims }: Initializer): Uint8Array {

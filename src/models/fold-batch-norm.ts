@@ -48,13 +48,14 @@ export function foldBatchNorm(parameters: HostTensors, transposed: (name: string
  * The other way round, for networks that expect batch normalisation: one that adds the layer's bias and changes nothing
  * else, to float32's precision.
  *
- * @param layers The names of the layers that expect one.
+ * @param layers How many channels it normalises, by the names of the layers that expect one.
  */
-export function unfoldBatchNorm(folded: HostTensors, layers: readonly string[]): HostTensors {
-  const biases = new Set(layers.map((layer) => `${layer}/bias`));
+export function unfoldBatchNorm(folded: HostTensors, layers: Readonly<Record<string, number>>): HostTensors {
+  const biases = new Set(Object.keys(layers).map((layer) => `${layer}/bias`));
   const unfolded = Object.fromEntries(Object.entries(folded).filter(([name]) => !biases.has(name)));
-  for (const layer of layers) {
-    const beta = float32Of(folded, `${layer}/bias`);
+  for (const [layer, channels] of Object.entries(layers)) {
+    // A dense layer that is reshaped has the same biases at every place.
+    const beta = float32Of(folded, `${layer}/bias`).slice(0, channels);
     const dims = [beta.length];
     Object.assign(unfolded, {
       ...batchNormParameters(`${layer}/bn`, beta.length),

@@ -109,7 +109,11 @@ export function hasEncoder(parameters: HostTensors): boolean {
 }
 
 /** The encoder as an ONNX file for any batch size: `images` [N,64,64,1] −1..1 → `z` [N,zDim]. */
-export function exportEncoder(parameters: HostTensors, options: DcganOptions): Uint8Array {
+export function exportEncoder(
+  parameters: HostTensors,
+  options: DcganOptions,
+  { half = false }: { readonly half?: boolean } = {},
+): Uint8Array {
   const encoder = Object.fromEntries(
     Object.entries(parameters).filter(([name]) => name.startsWith('encoder/')),
   );
@@ -120,6 +124,7 @@ export function exportEncoder(parameters: HostTensors, options: DcganOptions): U
       variables: foldBatchNorm(encoder, () => false),
       freeze: true,
       batch: 'symbolic',
+      storage: half ? 'half' : 'single',
       metadata: { 'rxray.model': 'izi-encoder', 'rxray.options': JSON.stringify(options) },
     },
   ).bytes;

@@ -7,6 +7,7 @@ import {
   type HostTensors,
   type InputSpec,
   type TensorMap,
+  type WeightStorage,
 } from '../engine/index.js';
 import {
   DCGAN_IMAGE_SIZE,
@@ -48,7 +49,12 @@ const ADAM = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 } as const;
  * `discriminationMean` [N] (the same per pixel and per feature).
  * The loss is a sum of per-sample terms: every image is searched as if it were alone.
  */
-export function exportAnogan(parameters: HostTensors, options: DcganOptions): AnoganFiles {
+export function exportAnogan(
+  parameters: HostTensors,
+  options: DcganOptions,
+  { half = false }: { readonly half?: boolean } = {},
+): AnoganFiles {
+  const storage = half ? 'half' : 'single';
   const image = [1, DCGAN_IMAGE_SIZE, DCGAN_IMAGE_SIZE, 1];
   const folded = foldBatchNorm(
     parameters,
@@ -59,7 +65,7 @@ export function exportAnogan(parameters: HostTensors, options: DcganOptions): An
     'rxray.options': JSON.stringify(options),
   });
   const frozen = (variables: HostTensors, part: string) =>
-    ({ variables, freeze: true, batch: 'symbolic', metadata: metadata(part) }) as const;
+    ({ variables, freeze: true, batch: 'symbolic', storage, metadata: metadata(part) }) as const;
   return {
     features: traceToOnnx(
       ({ images }, variables) => {
@@ -70,7 +76,7 @@ export function exportAnogan(parameters: HostTensors, options: DcganOptions): An
       { images: { shape: image } },
       frozen(ofNetwork(folded, 'discriminator'), 'features'),
     ).bytes,
-    search: searchFile(folded, options, metadata('search')),
+    search: searchFile(folded, options, metadata('search'), storage),
     generator: traceToOnnx(
       ({ z }, variables) => ({
         images: generate(options, new ForwardPass(variables, false), z as tf.Tensor2D),
@@ -131,6 +137,7 @@ function searchFile(
   variables: HostTensors,
   options: DcganOptions,
   metadata: Record<string, string>,
+  storage: WeightStorage,
 ): Uint8Array {
   const zDim = zDimOf(options);
   const fixed: Record<string, InputSpec> = {
@@ -174,5 +181,5 @@ function searchFile(
   );
   const graph = joinLoop(result, body, { tripCount: 'steps', carried: SEARCHED });
   Object.assign(graph.metadata, metadata);
-  return writeOnnx(graph);
+  return writeOnnx(graph, storage);
 }

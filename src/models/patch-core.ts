@@ -93,12 +93,19 @@ export function exportPatchcore(
   parameters: HostTensors,
   memory: PatchMemory,
   options: PatchcoreOptions,
+  { half = false }: { readonly half?: boolean } = {},
 ): Uint8Array {
   const variables = { ...backboneOf(parameters, options), ...memory };
   return traceToOnnx(
     ({ images }, given) => ({ distances: patchDistances(options, given, images as tf.Tensor4D) }),
     { images: imagesOf(options) },
-    { variables, freeze: true, batch: 'symbolic', metadata: metadataOf(options) },
+    {
+      variables,
+      freeze: true,
+      batch: 'symbolic',
+      storage: half ? 'half' : 'single',
+      metadata: metadataOf(options),
+    },
   ).bytes;
 }
 

@@ -215,7 +215,7 @@ async function openTensorflow(
   method: AnoganMethod,
 ): Promise<Networks> {
   const { TensorflowRuntime } = await import('../models/tensorflow-runtime.js');
-  const roles = ['generator', 'features', ...(method === 'search' ? [] : ['encoder'])];
+  const roles = ['search', 'features', ...(method === 'search' ? [] : ['encoder'])];
   const files = await Promise.all(roles.map((role) => openBundleFile(dir, bundle, role, id)));
   return TensorflowRuntime.open(bundle.architecture, files);
 }

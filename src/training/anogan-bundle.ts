@@ -29,6 +29,8 @@ import { readTrainedGan } from './trained-gan.js';
 export interface AnoganBundleSettings extends AnoganSettings {
   /** A bundle whose generator and discriminator are taken as they are: the encoder and all scores are made anew. */
   readonly generator?: string;
+  /** Stores the weights in half precision; the arithmetic stays in single. */
+  readonly half?: boolean;
 }
 
 /** Trains an AnoGAN on the normal films alone, and an encoder for it, and writes its bundle. */
@@ -36,7 +38,7 @@ export async function makeAnogan(
   recipe: Recipe,
   engine: Engine,
   normal: string,
-  { generator: source, ...settings }: AnoganBundleSettings,
+  { generator: source, half = false, ...settings }: AnoganBundleSettings,
   hooks: Omit<TrainingHooks<AnoganEpoch>, 'checkpointDir'>,
   encoderHooks: Pick<TrainingHooks<EncoderEpoch>, 'onStep' | 'onEpoch'> = {},
 ): Promise<Made> {
@@ -70,8 +72,11 @@ export async function makeAnogan(
   const total = methods.length * (data.reference.length + val.index.length);
   let before = 0;
   const score = async (index: Uint32Array, search: SearchSettings): Promise<AnomalyScore[]> => {
-    const scores = await scoreFilms(engine, architecture, parameters, prepared, index, search, (done) => {
-      recipe.onPhase('score', before + done, total);
+    const scores = await scoreFilms(engine, architecture, parameters, prepared, index, search, {
+      half,
+      onProgress: (done) => {
+        recipe.onPhase('score', before + done, total);
+      },
     });
     before += index.length;
     return scores;
@@ -105,19 +110,20 @@ export async function makeAnogan(
             history: outcome.history,
           }),
       command: recipe.command,
+      half,
       normal,
       films: data.normals.length,
       ...(encoded && { encoderHistory: encoder.history }),
     },
   };
   // The discriminator itself is not needed: its features and logits are in a file of their own.
-  const { search, features, generator } = exportAnogan(parameters, architecture);
+  // The generator's weights are in the search.
+  const { search, features } = exportAnogan(parameters, architecture, { half });
   const files = {
     search,
     features,
-    generator,
     pca,
-    ...(encoded && { encoder: exportEncoder(parameters, architecture) }),
+    ...(encoded && { encoder: exportEncoder(parameters, architecture, { half }) }),
   };
   return writeBundle(recipe.out, bundle, files, modelCard(bundle, recipe.about.limits));
 }

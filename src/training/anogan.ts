@@ -24,7 +24,7 @@ import { augmentedBatch } from './augmented-batch.js';
 import { averageInto, copyOf } from './average.js';
 import { loadCheckpoint, saveCheckpoint, type Checkpoint } from './checkpoint.js';
 import type { EncoderSettings } from './encoder.js';
-import { isStopped, type TrainingHooks } from './hooks.js';
+import { isStopped, type FilmScoring, type TrainingHooks } from './hooks.js';
 import { auroc, aurocInterval, type Interval } from './metrics.js';
 import type { NormalFilms } from './normals.js';
 import { imagesOf, type PreparedFilms } from './preprocess.js';
@@ -313,10 +313,10 @@ export async function scoreFilms(
   films: PreparedFilms,
   index: Uint32Array,
   settings: SearchSettings,
-  onProgress?: (done: number, total: number) => void,
+  { half = false, onProgress }: FilmScoring = {},
 ): Promise<AnomalyScore[]> {
-  const exported = exportAnogan(parameters, architecture);
-  const encoder = hasEncoder(parameters) ? exportEncoder(parameters, architecture) : undefined;
+  const exported = exportAnogan(parameters, architecture, { half });
+  const encoder = hasEncoder(parameters) ? exportEncoder(parameters, architecture, { half }) : undefined;
   const networks = onnxNetworks(
     await engine.load(exported.features, { name: 'features' }),
     await engine.load(exported.search, { name: 'latent search' }),

@@ -14,3 +14,9 @@ export interface TrainingHooks<Epoch> {
 export function isStopped({ signal, deadline }: TrainingHooks<never>): boolean {
   return signal?.aborted === true || (deadline !== undefined && Date.now() > deadline);
 }
+
+/** How the networks that score films are stored, and whom it tells of its progress. */
+export interface FilmScoring {
+  readonly half?: boolean;
+  readonly onProgress?: (done: number, total: number) => void;
+}

@@ -29,6 +29,8 @@ export interface PatchcoreSettings {
    * their labels: then the model is no longer an unsupervised one, and says so.
    */
   readonly network: { readonly pretext: PretextSettings } | { readonly bundle: string };
+  /** Stores weights and memory in half precision; the arithmetic stays in single. */
+  readonly half?: boolean;
 }
 
 interface Network {
@@ -46,7 +48,7 @@ export async function makePatchcore(
   settings: PatchcoreSettings,
   hooks: Omit<TrainingHooks<PretextEpoch>, 'checkpointDir'>,
 ): Promise<Made> {
-  const { network, memory: remember, layers } = settings;
+  const { network, memory: remember, layers, half = false } = settings;
   const batchSize = 'pretext' in network ? network.pretext.batchSize : 1;
   const { seed } = remember;
   const { chain, data } = await prepareNormals(recipe, normal, { seed, batchSize }, hooks.signal);
@@ -74,18 +76,12 @@ export async function makePatchcore(
     recipe.onPhase('score', done, total);
   });
   const score = async (index: Uint32Array, before: number): Promise<number[]> => {
-    const scores = await scorePatches(
-      engine,
-      parameters,
-      memory,
-      options,
-      films,
-      index,
-      remember.score,
-      (done) => {
+    const scores = await scorePatches(engine, parameters, memory, options, films, index, remember.score, {
+      half,
+      onProgress: (done) => {
         recipe.onPhase('score', before + done, total);
       },
-    );
+    });
     return scores.map(({ anomalyScore }) => anomalyScore);
   };
   const normalScores = await score(reference, normals.length);
@@ -115,7 +111,7 @@ export async function makePatchcore(
     },
   };
   const files = {
-    model: exportPatchcore(parameters, memory, options),
+    model: exportPatchcore(parameters, memory, options, { half }),
     pca: exportPca(fitPca(films, normals, seed)),
   };
   return writeBundle(recipe.out, bundle, files, modelCard(bundle, recipe.about.limits));

@@ -10,6 +10,7 @@ import {
 import { patchScores, type PATCH_SCORES, type PatchScore } from '../models/patch-scorer.js';
 import { seededRandom } from '../models/random.js';
 import { coreset } from './coreset.js';
+import type { FilmScoring } from './hooks.js';
 import { imagesOf, unscaledInput, type PreparedFilms } from './preprocess.js';
 
 export interface MemorySettings {
@@ -85,16 +86,17 @@ export async function scorePatches(
   films: PreparedFilms,
   index: Uint32Array,
   score: MemorySettings['score'],
-  onProgress?: (done: number) => void,
+  { half = false, onProgress }: FilmScoring = {},
 ): Promise<PatchScore[]> {
-  const session = await engine.load(exportPatchcore(parameters, memory, options), { name: 'patchcore' });
+  const model = exportPatchcore(parameters, memory, options, { half });
+  const session = await engine.load(model, { name: 'patchcore' });
   const scores: PatchScore[] = [];
   for (let from = 0; from < index.length; from += AT_ONCE) {
     const images = imagesOf(films, index.subarray(from, from + AT_ONCE), unscaledInput(films));
     const { distances } = await session.run({ images });
     if (distances === undefined) throw new Error('the network returns no "distances"');
     scores.push(...patchScores(distances, memory.memory, score));
-    onProgress?.(scores.length);
+    onProgress?.(scores.length, index.length);
   }
   await session.dispose();
   return scores;

@@ -27,19 +27,20 @@ export async function readTrainedGan(dir: string): Promise<TrainedGan> {
     const { name: _dcgan, ...options } = bundle.architecture;
     const architecture = options as unknown as DcganOptions;
     const { encoder: _encoder, encoderHistory: _history, ...training } = bundle.training;
-    const normalised = Object.keys(initDcgan(architecture, 0)).flatMap((name) =>
-      name.startsWith('discriminator/') && name.endsWith('/bn/gamma')
-        ? [name.slice(0, -'/bn/gamma'.length)]
-        : [],
+    const normalised = Object.fromEntries(
+      Object.entries(initDcgan(architecture, 0)).flatMap(([name, { data }]) =>
+        name.endsWith('/bn/gamma') ? [[name.slice(0, -'/bn/gamma'.length), data.length]] : [],
+      ),
     );
-    const generator = readInitializers(await readBundleFile(dir, bundle, 'generator'));
+    // Both networks, batch normalisation folded; the logits are in the features alone.
+    const searched = readInitializers(await readBundleFile(dir, bundle, 'search'));
     const discriminator = readInitializers(await readBundleFile(dir, bundle, 'features'));
     return {
       architecture,
-      parameters: {
-        ...ofNetwork(generator, 'generator'),
-        ...unfoldBatchNorm(ofNetwork(discriminator, 'discriminator'), normalised),
-      },
+      parameters: unfoldBatchNorm(
+        { ...ofNetwork(searched, 'generator'), ...ofNetwork(discriminator, 'discriminator') },
+        normalised,
+      ),
       seed: z.number().parse(training.seed),
       training,
       origin: (training.generator as TrainedGan['origin'] | undefined) ?? {

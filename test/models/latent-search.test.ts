@@ -2,6 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'chai';
 import {
   Engine,
+  readInitializers,
   scalar,
   sizeOf,
   type EngineSession,
@@ -13,6 +14,8 @@ import { anomalyLosses, searchStep } from '../../src/models/latent-search.js';
 import { expectClose, numbers, rows, toHost, toTensors, useCpuBackend } from '../engine/support.js';
 
 const options = { width: 4, zDim: 8 };
+/** Wide enough that what is not weights counts for little. */
+const large = { width: 24, zDim: 50 };
 
 /** Parameters whose moving statistics are not the trivial ones. */
 function trained(): HostTensors {
@@ -152,5 +155,23 @@ describe('the latent search', () => {
     expectClose({ images: reconstruction ?? scalar(0) }, { images: images ?? scalar(1) }, 1e-4);
     const { features: fx } = await discriminator.run({ images: given['x'] ?? scalar(0) });
     expectClose({ fx: given['fx'] ?? scalar(0) }, { fx: fx ?? scalar(1) }, 1e-4);
+  });
+
+  it('in half precision is a quarter as large, its weights stored once, and finds nearly the same', async () => {
+    const [single, half] = [false, true].map(
+      (half) => exportAnogan(initDcgan(large, 1), large, { half }).search,
+    );
+    if (single === undefined || half === undefined) throw new Error('no files');
+    expect(half.length).to.be.below(single.length * 0.27);
+    expect(Object.keys(readInitializers(half))).to.have.members(Object.keys(readInitializers(single)));
+    const given = await feeds(2, 0, 5);
+    const rounded = await engine.load(exportAnogan(parameters, options, { half: true }).search, {
+      device: 'cpu',
+    });
+    const steps = { data: BigInt64Array.of(3n), dims: [] };
+    const [exact, near] = [await search.run({ ...given, steps }), await rounded.run({ ...given, steps })];
+    for (const name of ['residual', 'discrimination', 'next/z']) {
+      expectClose({ [name]: near[name] ?? scalar(0) }, { [name]: exact[name] ?? scalar(1) }, 0.02);
+    }
   });
 });

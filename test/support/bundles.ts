@@ -65,9 +65,9 @@ export async function toyAnogan(dir: string, other: Partial<Bundle> = {}): Promi
     },
     ...other,
   });
-  const { search, features, generator } = exportAnogan(initDcgan(options, 1), options);
+  const { search, features } = exportAnogan(initDcgan(options, 1), options);
   const encoder = exportEncoder(initEncoder(options, 2), options);
-  await writeBundle(dir, bundle, { search, features, generator, encoder }, 'toy');
+  await writeBundle(dir, bundle, { search, features, encoder }, 'toy');
 }
 
 /** An untrained network with a memory of made-up patches, and ten reference scores. */

@@ -190,7 +190,7 @@ describe('rxray train', function () {
     const scores = bundle.reference?.search?.scores ?? [];
     expect(scores).to.have.length(2);
     expect(scores).to.deep.equal([...scores].sort((a, b) => a - b));
-    expect(Object.keys(bundle.files)).to.have.members(['features', 'search', 'generator', 'encoder', 'pca']);
+    expect(Object.keys(bundle.files)).to.have.members(['features', 'search', 'encoder', 'pca']);
   });
 
   it('does not begin where films cannot be read, and names them, unless told to leave them out', async () => {

@@ -8,6 +8,7 @@ interface Options extends CommonOptions {
   readonly normal: string;
   readonly gan: 'dcgan' | 'wgan-gp';
   readonly generator?: string;
+  readonly half?: true;
   readonly realLabel: number;
   readonly steps: number;
   readonly lambda: number;
@@ -62,6 +63,7 @@ export function trainAnogan(train: Command): void {
       'share of the discrimination loss where the encoder is used (default: --lambda)',
       share,
     )
+    .option('--half', 'store the weights in half precision')
     .option('--no-principal-axes', 'leave the latent space as it was trained: a slower search')
     .option('--refine-steps <n>', "gradient steps from the encoder's start, for method: refine", positive, 5)
     .addHelpText(
@@ -78,6 +80,7 @@ export function trainAnogan(train: Command): void {
           options.normal,
           {
             ...(options.generator !== undefined && { generator: resolve(options.generator) }),
+            half: options.half === true,
             width: options.width,
             epochs: options.epochs,
             batchSize: options.batch,

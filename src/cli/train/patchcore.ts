@@ -17,6 +17,7 @@ interface Options extends CommonOptions {
   readonly coreset: number;
   readonly byPlace: boolean;
   readonly score: 'mean' | 'max';
+  readonly half?: true;
 }
 
 /** `rxray train patchcore`. */
@@ -35,6 +36,7 @@ export function trainPatchcore(train: Command): void {
     .option('--axes <n>', 'principal axes of the features that are kept', positive, 64)
     .option('--coreset <0..1>', 'share of the patches that the memory keeps', share, 0.2)
     .option('--no-by-place', 'one memory for the whole film, not one for each place of it')
+    .option('--half', 'store the weights in half precision')
     .addOption(
       new Option('--score <name>', 'of a film: the mean of its patches, or the farthest one as in the paper')
         .choices(['mean', 'max'])
@@ -53,6 +55,7 @@ export function trainPatchcore(train: Command): void {
           engine,
           options.normal,
           {
+            half: options.half === true,
             layers: options.layers,
             memory: {
               axes: options.axes,
