@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
-import { open, rename } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { open, realpath, rename } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 
 /** Makes the creation, renaming or removal of files in `dir` durable, where the system can. */
 export async function syncFolder(dir: string): Promise<void> {
@@ -39,4 +39,19 @@ export async function writeWhole(path: string, bytes: Uint8Array): Promise<void>
 export async function replaceFile(path: string, bytes: Uint8Array): Promise<void> {
   await writeWhole(path, bytes);
   await syncFolder(dirname(path));
+}
+
+/** Whether a call of the system failed with this code: `ENOENT`. */
+export function isCode(error: unknown, code: string): boolean {
+  return error instanceof Error && 'code' in error && error.code === code;
+}
+
+/** The path without symbolic links, also of a file that does not exist yet; the path itself where it cannot be found out. */
+export async function realPathOf(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch (error) {
+    if (!isCode(error, 'ENOENT') || dirname(path) === path) return path;
+    return join(await realPathOf(dirname(path)), basename(path));
+  }
 }

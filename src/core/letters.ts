@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { durably } from './durable.js';
 import { RxrayError, messageOf } from './errors.js';
-import { replaceFile, syncFolder } from './files.js';
+import { isCode, replaceFile, syncFolder } from './files.js';
 
 /** What `reason.json` says of a file that failed. */
 export interface Reason {
@@ -142,7 +142,7 @@ export async function removeLetter(stateDir: string, id: string): Promise<void> 
     await durably('deadletter.remove', () => rename(whole, going));
     await syncFolder(lettersDir(stateDir));
   } catch (error) {
-    if (!isMissing(error)) throw error;
+    if (!isCode(error, 'ENOENT')) throw error;
   }
   await rm(going, { recursive: true, force: true });
   await endReplay(stateDir, id);
@@ -164,7 +164,7 @@ async function letterOf(stateDir: string, id: string): Promise<Letter | undefine
     return { ...damaged(id, film, 'its reason.json is incomplete'), ...reason, id, kept, replaying };
   } catch (error) {
     // It has gone meanwhile.
-    if (isMissing(error) && film === undefined) return undefined;
+    if (isCode(error, 'ENOENT') && film === undefined) return undefined;
     const kept = film === undefined ? null : join(dir, film);
     return { ...damaged(id, film, `its reason.json cannot be read: ${messageOf(error)}`), kept, replaying };
   }
@@ -187,11 +187,7 @@ function damaged(id: string, film: string | undefined, message: string): Reason 
 
 async function namesIn(dir: string): Promise<string[]> {
   return readdir(dir).catch((error: unknown) => {
-    if (isMissing(error)) return [];
+    if (isCode(error, 'ENOENT')) return [];
     throw error;
   });
-}
-
-function isMissing(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
 }

@@ -7,8 +7,9 @@ import picomatch from 'picomatch';
 import { Observable } from 'rxjs';
 import { z } from 'zod';
 import { messageOf, RxrayError } from '../core/errors.js';
+import { isCode, realPathOf } from '../core/files.js';
 import { type Candidate, defineSource, MAX_TIMER_MS, type SourceServices } from '../core/plugin.js';
-import { codeOf, isAbandoned, isCode, ownerTag, putAway, restore } from './watch/put-away.js';
+import { codeOf, isAbandoned, ownerTag, putAway, restore } from './watch/put-away.js';
 
 const globs = z.array(z.string().min(1));
 
@@ -588,14 +589,4 @@ async function archiveOf(root: string, moveTo: string | undefined): Promise<stri
     throw new RxrayError('CONFIG_CREATE', `\`moveTo\` must not be the folder that is watched, ${root}`);
   }
   return inside.split(sep)[0] === '..' || isAbsolute(inside) ? moveTo : join(root, inside);
-}
-
-/** Also of what does not exist yet. */
-async function realPathOf(path: string): Promise<string> {
-  try {
-    return await realpath(path);
-  } catch (error) {
-    if (!isCode(error, 'ENOENT') || dirname(path) === path) return path;
-    return join(await realPathOf(dirname(path)), basename(path));
-  }
 }

@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream, type Stats } from 'node:fs';
-import { mkdir, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, parse as parsePath } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { crc32 } from 'node:zlib';
 import { z } from 'zod';
 import { durably } from '../core/durable.js';
 import { messageOf, RxrayError } from '../core/errors.js';
-import { replaceFile, syncFolder } from '../core/files.js';
+import { isCode, realPathOf, replaceFile, syncFolder } from '../core/files.js';
 import type { Log } from '../core/plugin.js';
 import { DurableFile } from './durable-file.js';
 import { type FileLock, lockFile } from './file-lock.js';
@@ -136,6 +136,7 @@ export class CommittedFile {
     try {
       await mkdir(dirname(options.path), { recursive: true });
       await mkdir(stateDir, { recursive: true });
+      // One file has one lock and one journal, by whatever link.
       const path = await realPathOf(options.path);
       lock = await lockFile(join(dirname(path), `.${basename(path)}.lock`));
       if (lock === undefined) {
@@ -486,7 +487,7 @@ async function readCommitted(
 
 async function lastCommit(journal: string): Promise<Commit | undefined> {
   const text = await readFile(journal, 'utf8').catch((error: unknown) => {
-    if (isMissing(error)) return '';
+    if (isCode(error, 'ENOENT')) return '';
     throw error;
   });
   // The text after the last line end is a torn line: it was never confirmed.
@@ -517,7 +518,7 @@ async function sizeOf(path: string): Promise<number> {
 
 async function statOf(path: string): Promise<Stats | undefined> {
   return stat(path).catch((error: unknown) => {
-    if (isMissing(error)) return undefined;
+    if (isCode(error, 'ENOENT')) return undefined;
     throw error;
   });
 }
@@ -532,22 +533,9 @@ async function archive(path: string, tag: string): Promise<string> {
   return kept;
 }
 
-/** The path without symbolic links, so that one file has one lock and one journal. */
-async function realPathOf(path: string): Promise<string> {
-  try {
-    return await realpath(path);
-  } catch (error) {
-    if (isMissing(error)) return join(await realpath(dirname(path)), basename(path));
-    throw error;
-  }
-}
-
 const today = (): string => new Date().toISOString().slice(0, 10);
 
 const timestamp = (): string => new Date().toISOString().replaceAll(/[:.]/g, '-');
-
-const isMissing = (error: unknown): boolean =>
-  error instanceof Error && 'code' in error && error.code === 'ENOENT';
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 

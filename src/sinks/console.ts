@@ -2,6 +2,7 @@ import pc from 'picocolors';
 import stringWidth from 'string-width';
 import { z } from 'zod';
 import { messageOf, RxrayError } from '../core/errors.js';
+import { isCode } from '../core/files.js';
 import type { Anomaly, Classification, Frame } from '../core/frame.js';
 import { NOTICE } from '../core/notice.js';
 import { defineSink, type SinkInstance, type SinkServices } from '../core/plugin.js';
@@ -62,7 +63,7 @@ export function consoleSink(settings: ConsoleOptions, services: SinkServices, ou
         await print(output, text);
         heading = '';
       } catch (cause) {
-        readerGone = cause instanceof Error && 'code' in cause && cause.code === 'EPIPE';
+        readerGone = isCode(cause, 'EPIPE');
         if (readerGone) return;
         throw new RxrayError('OUTPUT_UNWRITABLE', `the console cannot be written: ${messageOf(cause)}`, {
           component: services.id,

@@ -4,10 +4,11 @@ import { stringify } from 'csv-stringify/sync';
 import { z } from 'zod';
 import { RxrayError } from '../core/errors.js';
 import { expressionFault } from '../core/expression.js';
+import { valueAt } from '../core/value-at.js';
 import type { Frame } from '../core/frame.js';
 import { defineSink, type LintMessage, type SinkInstance, type SinkServices } from '../core/plugin.js';
 import { CommittedFile, filesOf, type RowFormat, rotation } from './committed-file.js';
-import { valueAt, withoutImages } from './plain.js';
+import { withoutImages } from './plain.js';
 import { rowSink } from './row-sink.js';
 
 const column = z.union([

@@ -3,7 +3,7 @@ import { dirname, join, parse, sep } from 'node:path';
 import { z } from 'zod';
 import { durably } from '../core/durable.js';
 import { messageOf, RxrayError } from '../core/errors.js';
-import { syncFolder, writeWhole } from '../core/files.js';
+import { isCode, syncFolder, writeWhole } from '../core/files.js';
 import type { Frame } from '../core/frame.js';
 import { NOTICE } from '../core/notice.js';
 import { defineSink, type LintMessage, type SinkInstance, type SinkServices } from '../core/plugin.js';
@@ -176,8 +176,4 @@ function shortened(text: string): string {
     short += character;
   }
   return short;
-}
-
-function isCode(error: unknown, code: string): boolean {
-  return error instanceof Error && 'code' in error && error.code === code;
 }

@@ -2,16 +2,6 @@ import { withoutImages, type Frame } from '../core/frame.js';
 
 export { withoutImages };
 
-/** The value at `path` inside nested objects; undefined where a step is missing. */
-export function valueAt(root: unknown, path: readonly string[]): unknown {
-  let value = root;
-  for (const step of path) {
-    if (typeof value !== 'object' || value === null || !Object.hasOwn(value, step)) return undefined;
-    value = (value as Record<string, unknown>)[step];
-  }
-  return value;
-}
-
 /** What leaves the program of a frame: plain data, without pixels. */
 export interface Plain {
   readonly id: string;

@@ -3,10 +3,11 @@ import { dirname } from 'node:path';
 import { z } from 'zod';
 import { durably } from '../core/durable.js';
 import { messageOf, RxrayError } from '../core/errors.js';
+import { valueAt } from '../core/value-at.js';
 import type { Frame } from '../core/frame.js';
 import { defineSink, type SinkInstance, type SinkServices } from '../core/plugin.js';
 import { oneByOne } from './one-by-one.js';
-import { plain, valueAt } from './plain.js';
+import { plain } from './plain.js';
 import { writeError } from './trouble.js';
 
 const options = z.strictObject({

@@ -5,6 +5,7 @@ import type { Issue } from '../core/config/pipeline.js';
 import { parseAt, schemaIssues } from '../core/config/problems.js';
 import { compileCondition, expressionFault } from '../core/expression.js';
 import { messageOf } from '../core/errors.js';
+import { valueAt } from '../core/value-at.js';
 import type { Frame } from '../core/frame.js';
 import type { TestedFilm } from './graph.js';
 
@@ -99,7 +100,7 @@ export function faultsOf(expected: GraphCase, film: TestedFilm): string[] {
   const asks = Object.keys(expected.expect).length + expected.that.length > 0;
   if (frame === null) return asks ? [...faults, 'reached no sink: there is nothing to look at'] : faults;
   for (const [path, wanted] of Object.entries(expected.expect)) {
-    faults.push(...valueFaults(path, wanted, valueAt(frame, path)));
+    faults.push(...valueFaults(path, wanted, valueAt(frame, path.split('.'))));
   }
   for (const text of expected.that) faults.push(...conditionFaults(text, frame));
   return faults;
@@ -137,13 +138,6 @@ function conditionFaults(text: string, frame: Frame): string[] {
   } catch (error) {
     return [messageOf(error)];
   }
-}
-
-/** `results.classes.label` → the value, or undefined where there is none. */
-function valueAt(frame: Frame, path: string): unknown {
-  return path.split('.').reduce<unknown>((value, key) => {
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[key] : undefined;
-  }, frame);
 }
 
 function show(value: unknown): string {

@@ -3,7 +3,7 @@ import { access, mkdir, mkdtemp, open, readFile, readdir, rename, rm, stat } fro
 import { dirname, join, parse, resolve } from 'node:path';
 import type { z } from 'zod';
 import { RxrayError, messageOf } from '../core/errors.js';
-import { syncFolder } from '../core/files.js';
+import { isCode, syncFolder } from '../core/files.js';
 import { bundleSchema, portableSteps, sha256, type Bundle, type StoredFile } from '../models/bundle.js';
 
 /** Begins the name of the folder in which a bundle is put together. */
@@ -142,8 +142,4 @@ async function existingAbove(dir: string): Promise<string> {
 
 function refused(dir: string, why: string, cause?: unknown): RxrayError {
   return new RxrayError('BUNDLE_PLACE', `cannot write a bundle to ${dir}: ${why}`, { cause });
-}
-
-function isCode(error: unknown, code: string): boolean {
-  return error instanceof Error && 'code' in error && error.code === code;
 }

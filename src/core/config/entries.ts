@@ -3,6 +3,7 @@ import type { z } from 'zod';
 import { RxrayError } from '../errors.js';
 import type { Kind, Plugin } from '../plugin.js';
 import type { PluginRegistry } from '../plugins/registry.js';
+import { valueAt } from '../value-at.js';
 import type { Path, Place, YamlFile } from './document.js';
 import type { Issue, Retry, Written } from './pipeline.js';
 import { parseAt, schemaIssues } from './problems.js';
@@ -106,11 +107,4 @@ function understood(schema: z.ZodObject, raw: unknown): Record<string, unknown> 
 
 function identifier(name: string): string {
   return name.replaceAll(/\W/g, '_').replace(/^(?=\d|$)/, '_');
-}
-
-function valueAt(data: unknown, path: Path): unknown {
-  return path.reduce<unknown>(
-    (value, step) => (value as Record<PropertyKey, unknown> | null | undefined)?.[step],
-    data,
-  );
 }

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { messageOf } from '../errors.js';
+import { isCode } from '../files.js';
 import { partOutput, partStateDir, type Part, type PartOutput } from '../part.js';
 import type { PluginRegistry } from '../plugins/registry.js';
 import { YamlFile } from './document.js';
@@ -383,7 +384,7 @@ export async function readText(file: string): Promise<string> {
 
 /** What to say of a pipeline file that {@link readText} could not read. */
 export function unreadable(file: string, error: unknown): string {
-  return (error as NodeJS.ErrnoException).code === 'ENOENT'
+  return isCode(error, 'ENOENT')
     ? `there is no file ${file}; \`rxray new pipeline NAME\` writes one to start from`
     : `${file} cannot be read: ${messageOf(error)}`;
 }

@@ -14,6 +14,7 @@ import { setTimeout } from 'node:timers/promises';
 import { BroadcastChannel } from 'node:worker_threads';
 import { workerData } from 'piscina';
 import { RxrayError, messageOf } from '../errors.js';
+import { isCode } from '../files.js';
 import { checkMade, frameBytes, type Frame } from '../frame.js';
 import type { Candidate, FrameStage, Log, Services } from '../plugin.js';
 import { loadPluginModule } from '../plugins/load.js';
@@ -95,7 +96,7 @@ async function read(offered: Candidate, maxBytes: number): Promise<ReadReply> {
   try {
     file = await openPatiently(candidate.path);
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    if (isCode(cause, 'ENOENT')) return null;
     throw new RxrayError('FRAME_UNREADABLE', `the file cannot be opened: ${messageOf(cause)}`, { cause });
   }
   try {
@@ -115,7 +116,7 @@ async function read(offered: Candidate, maxBytes: number): Promise<ReadReply> {
     return { encoded, sha256, ino, ctimeMs, ms: performance.now() - started };
   } catch (cause) {
     if (cause instanceof RxrayError) throw cause;
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    if (isCode(cause, 'ENOENT')) return null;
     throw new RxrayError('FRAME_UNREADABLE', `the file cannot be read: ${messageOf(cause)}`, { cause });
   } finally {
     closeSync(file);

@@ -18,6 +18,7 @@ import {
 } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { isCode } from '../../core/files.js';
 import type { Candidate } from '../../core/plugin.js';
 
 /** Folders of another owner are taken for those of a process that crashed when they are older than this. */
@@ -211,8 +212,4 @@ async function sync(path: string): Promise<void> {
 
 export function codeOf(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error ? String(error.code) : undefined;
-}
-
-export function isCode(error: unknown, code: string): boolean {
-  return codeOf(error) === code;
 }
