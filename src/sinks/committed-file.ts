@@ -381,7 +381,7 @@ async function recover(
   const { crc, ids, endsRow, fault } = await readCommitted(path, Math.min(size, length), format);
   if (commit !== undefined && (size < length || commit.crc !== crc)) {
     const missing = size < length && `${String(size)} of the ${String(length)} bytes that rxray left there`;
-    return replaceChanged(path, journal, commit, ids, missing, { format, log });
+    return replaceChanged(path, journal, commit, missing, { format, log });
   }
   if (fault !== undefined)
     throw unwritable(path, `${messageOf(fault)}. Name another path, or move it away`, fault);
@@ -397,12 +397,15 @@ async function replaceChanged(
   path: string,
   journal: string,
   commit: Commit,
-  found: ReadonlySet<string>,
   missing: string | false,
   { format, log }: Pick<CommittedFileOptions, 'format' | 'log'>,
 ): Promise<Found> {
   const { header, name } = format;
-  const known = new Set([...found, ...(commit.ids ?? []), ...(commit.known ?? [])]);
+  const found = await readCommitted(path, await sizeOf(path), format);
+  const ids = [...found.ids];
+  // The last row may be torn.
+  if (!found.endsRow) ids.pop();
+  const known = new Set([...ids, ...(commit.ids ?? []), ...(commit.known ?? [])]);
   const seq = (commit.seq ?? 0) + 1;
   // A crash from here on leaves a rotation that was cut short.
   await replaceFile(journal, lineOf({ ...commit, seq, known: [...known], rotating: true }));

@@ -10,10 +10,11 @@ describe('a graph whose files are treated badly', function () {
 
   for (const [seed, onDone] of ['keep', 'move', 'delete'].entries()) {
     it(`delivers every film once, whatever is done to it (onDone: ${onDone})`, async () => {
-      const { films, lost, double, deeds } = await world(seed, 9);
+      // A third of the deeds each; `npm run chaos:world` does all of them with each.
+      const { films, lost, double, deeds } = await world(seed, 5, seed, 3);
       expect([...lost, ...double]).to.deep.equal([]);
-      expect(films).to.be.greaterThan(10);
-      expect(Object.keys(deeds)).to.have.lengthOf(9);
+      expect(films).to.be.greaterThan(5);
+      expect(Object.keys(deeds)).to.have.lengthOf(5);
     });
   }
 });

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { createWriteStream } from 'node:fs';
+import { createWriteStream, existsSync } from 'node:fs';
 import {
   cp,
   mkdir,
@@ -25,6 +25,12 @@ import { Random } from './random.js';
 
 const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const SIDE = 16;
+/** Debian's libfaketime: a clock for the whole process, its threads and native libraries included, that a file steps. */
+const FAKETIME = ['x86_64-linux-gnu', 'aarch64-linux-gnu']
+  .map((machine) => `/usr/lib/${machine}/faketime/libfaketimeMT.so.1`)
+  .find((path) => existsSync(path));
+/** How long a stage, or a write, may hang. */
+const HANG_MS = 700;
 /** How long all films that were sent may take until they are delivered. */
 const PATIENCE_MS = 30_000;
 
@@ -33,6 +39,8 @@ export interface Account {
   /** What is missing, and what is there twice, each with its film. */
   readonly lost: readonly string[];
   readonly double: readonly string[];
+  /** Films that hung in a stage, and were put aside as they should be. */
+  readonly hung: number;
   /** How often each deed was done. */
   readonly deeds: Readonly<Record<string, number>>;
 }
@@ -60,31 +68,74 @@ function bmp(seed: number, index: number): Buffer {
   return bytes;
 }
 
+/** A stage that hangs on some films: in a thread, or on the main thread, it never returns. */
+const HANGING_STAGE = `
+import { defineStage, z } from 'rxray';
+export default defineStage({
+  name: 'hang', summary: 'Hangs.', options: z.strictObject({ on: z.string() }),
+  create: ({ on }) => ({
+    process: (frame) => {
+      if (!frame.origin.name.startsWith(on)) return frame;
+      if (on === 'promise') return new Promise(() => {});
+      for (;;);
+    },
+  }),
+});
+`;
+
+/** A sink whose writes do not return while there is a file `hang`; what returned is in its file. */
+const HANGING_SINK = `
+import { existsSync, appendFileSync } from 'node:fs';
+import { defineSink, z } from 'rxray';
+export default defineSink({
+  name: 'slow', summary: 'Hangs now and then.', options: z.strictObject({}),
+  create: (_, { resolve }) => ({
+    write: async (frames) => {
+      while (existsSync(resolve('hang'))) await new Promise((go) => setTimeout(go, 50));
+      for (const { origin } of frames) appendFileSync(resolve('out/slow.txt'), origin.sha256 + '\\n');
+    },
+  }),
+});
+`;
+
 /**
- * A ward in which the files are treated badly while a graph runs on them: films renamed over others and replaced in
- * place with the same size and time, the inbox away for a moment, the state folder put back from a backup, the CSV
- * file edited, the database moved away, standard error closed, and the process killed. What was sent is known here
- * alone; at the end each film is in the CSV files exactly once, in the databases, and in the archive.
+ * A ward in which a running graph is treated badly: films renamed over others and replaced in place with the same size and
+ * time, the inbox away for a moment, the state folder or the results put back from a backup, the CSV file edited while it
+ * runs or is stopped, the database moved away, output pipes closed, the clock set back and forward, a sink and films that
+ * hang, the process killed. What was sent is known here alone; at the end each film is in the CSV files exactly once, in
+ * the databases, in what the hanging sink has written, and in the archive; one that hangs in a stage is in the dead letter.
+ *
+ * Does `rounds` deeds: number `first`, every `step`th after it, and random ones when all were done.
  */
-export async function world(seed: number, rounds: number): Promise<Account> {
+export async function world(seed: number, rounds: number, first = 0, step = 1): Promise<Account> {
   const random = new Random(seed);
   const folder = await mkdtemp(join(tmpdir(), 'rxray-world-'));
   const at = (...parts: string[]): string => join(folder, ...parts);
   const onDone = (['keep', 'move', 'delete'] as const)[seed % 3]!;
   const sent = new Map<string, string>();
+  /** Those that hang in a stage. */
+  const hanging = new Set<string>();
   const deeds: Record<string, number> = {};
   let child = undefined as ChildProcess | undefined;
   const present = new Map<string, string>();
 
   await Promise.all(['inbox', 'tmp', 'out', 'done'].map((name) => mkdir(at(name))));
+  await writeFile(at('hang.ts'), HANGING_STAGE);
+  await writeFile(at('slow.ts'), HANGING_SINK);
+  await writeFile(at('clock'), '+0\n');
   await writeFile(
     at('p.yaml'),
     `version: 1
 sources:
   - use: watch
     with: { path: ./inbox, settleMs: 20, scanMs: 200, onDone: ${onDone}${onDone === 'move' ? ', moveTo: ./done' : ''} }
-stages: [{ use: decode }]
+stages:
+  - use: decode
+  - { id: loop, use: ./hang.ts, with: { on: loop }, timeoutMs: ${String(HANG_MS)} }
+  - { id: promise, use: ./hang.ts, with: { on: promise }, timeoutMs: ${String(HANG_MS)} }
 sinks:
+  - use: ./slow.ts
+    timeoutMs: ${String(HANG_MS)}
   - use: csv
     with: { path: ./out/r.csv, columns: [file, id, { name: sha, value: origin.sha256 }] }
   - use: sqlite
@@ -93,14 +144,16 @@ sinks:
   );
 
   const hasEnded = (): boolean => child?.exitCode !== null || child.signalCode !== null;
-  /** When the graph was last started or taken over. */
-  let opened = 0;
   const start = (): void => {
-    opened = performance.now();
     child = spawn(process.execPath, [CLI, 'run', at('p.yaml')], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-      env: { ...process.env, NODE_OPTIONS: '' },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: {
+        ...process.env,
+        NODE_OPTIONS: '',
+        ...(FAKETIME !== undefined && fakeTime(FAKETIME, at('clock'))),
+      },
     });
+    child.stdout?.resume();
     child.stderr?.pipe(createWriteStream(at('log'), { flags: 'a' }));
   };
   const end = async (signal: NodeJS.Signals): Promise<void> => {
@@ -123,12 +176,19 @@ sinks:
         .map((row) => row[2] ?? ''),
     );
   };
+  /** The hashes of the films in the dead letter. */
+  const putAside = async (): Promise<Set<string>> => {
+    const kept = (await filesIn('.rxray/deadletter').catch((): string[] => [])).filter(
+      (path) => !path.endsWith('.json'),
+    );
+    return new Set(await Promise.all(kept.map(async (path) => sha256(await readFile(path)))));
+  };
   /** Until every film that was sent has its row. */
   const delivered = async (): Promise<boolean> => {
     const until = performance.now() + PATIENCE_MS;
     while (performance.now() < until) {
       const there = new Set(await rows().catch((): string[] => []));
-      if ([...sent.keys()].every((sha) => there.has(sha))) return true;
+      if ([...sent.keys()].every((sha) => there.has(sha) || hanging.has(sha))) return true;
       if (hasEnded()) start();
       await sleep(50);
     }
@@ -145,6 +205,13 @@ sinks:
     await writeFile(at('tmp/film'), make(name));
     await utimes(at('tmp/film'), time, time);
     await rename(at('tmp/film'), at('inbox', name));
+  };
+
+  /** A remark in a row that is confirmed. */
+  const edit = async (): Promise<void> => {
+    const text = await readFile(at('out/r.csv'), 'utf8').catch(() => '');
+    const at1 = text.indexOf('.bmp,');
+    if (at1 > 0) await writeFile(at('out/r.csv'), `${text.slice(0, at1)} (seen)${text.slice(at1)}`);
   };
 
   const DEEDS: Readonly<Record<string, () => Promise<void>>> = {
@@ -190,21 +257,62 @@ sinks:
     },
     'the CSV file is edited in place': async () => {
       await delivered();
-      // While it is being opened, a changed file is refused, as docs/sinks.md says.
-      await sleep(Math.max(0, opened + 4000 - performance.now()));
-      if (hasEnded()) return;
-      const text = await readFile(at('out/r.csv'), 'utf8').catch(() => '');
-      const first = text.indexOf('.bmp,');
-      if (first > 0) await writeFile(at('out/r.csv'), `${text.slice(0, first)} (seen)${text.slice(first)}`);
+      await edit();
       await send(`after-${String(sent.size)}.bmp`, Date.now() / 1000);
       await delivered();
+    },
+    'the CSV file is edited between two runs': async () => {
+      await delivered();
+      await end(random.pick(['SIGTERM', 'SIGKILL'] as const));
+      await edit();
+      start();
+      await send(`after-${String(sent.size)}.bmp`, Date.now() / 1000);
+      await delivered();
+    },
+    'the results are put back from a backup': async () => {
+      await delivered();
+      const before = await readFile(at('out/r.csv')).catch(() => Buffer.alloc(0));
+      await send(`later-${String(sent.size)}.bmp`, Date.now() / 1000);
+      await delivered();
+      await end('SIGTERM');
+      const after = await readFile(at('out/r.csv')).catch(() => Buffer.alloc(0));
+      if (before.length > 0 && after.subarray(0, before.length).equals(before)) {
+        // The rows that the backup lacks are still somewhere.
+        const lacking = [Buffer.from('file,id,sha\r\n'), after.subarray(before.length)];
+        await writeFile(at(`out/r-${String(sent.size)}.csv`), Buffer.concat(lacking));
+        await writeFile(at('out/r.csv'), before);
+      }
+      start();
+    },
+    'films hang in a stage': async () => {
+      for (const stage of ['loop', 'promise']) {
+        await send(`${stage}-${String(sent.size)}.bmp`, Date.now() / 1000);
+        hanging.add([...sent.keys()].at(-1)!);
+      }
+      await send(`after-${String(sent.size)}.bmp`, Date.now() / 1000);
+    },
+    'a sink hangs': async () => {
+      await writeFile(at('hang'), '');
+      for (let i = 0; i < 4; i++) await send(`hang-${String(sent.size)}.bmp`, Date.now() / 1000);
+      await delivered();
+      if (random.below(2) === 1) {
+        await end('SIGKILL');
+        start();
+      }
+      await rm(at('hang'));
+    },
+    'the clock is set back or forward': async () => {
+      if (FAKETIME === undefined) return;
+      await writeFile(at('clock'), random.pick(['-3600\n', '+0\n', '+86400\n', '-400d\n', '+20y\n']));
+      await send(`clock-${String(sent.size)}.bmp`, Date.now() / 1000);
     },
     'the database is moved away': async () => {
       await delivered();
       await rename(at('out/r.db'), at(`out/r-${String(sent.size)}.db`)).catch(() => undefined);
     },
-    'standard error is closed': async () => {
+    'its output is closed': async () => {
       child?.stderr?.destroy();
+      if (random.below(2) === 1) child?.stdout?.destroy();
       await Promise.resolve();
     },
     'the process is killed': async () => {
@@ -212,7 +320,6 @@ sinks:
       start();
     },
     'the pipeline is taken over': async () => {
-      opened = performance.now();
       child?.kill('SIGHUP');
       await sleep(random.below(300));
     },
@@ -226,12 +333,25 @@ sinks:
       for (let i = random.below(8); i >= 0; i--) {
         await send(`film-${String(sent.size)}.bmp`, Date.now() / 1000 - random.below(1000));
       }
-      const [name, deed] = Object.entries(DEEDS)[round < 9 ? round : random.below(9)]!;
+      const all = Object.entries(DEEDS);
+      const number = first + round * step;
+      const [name, deed] = all[number < all.length ? number : random.below(all.length)]!;
       deeds[name] = (deeds[name] ?? 0) + 1;
       await deed();
       if (hasEnded()) start();
     }
     await delivered();
+    const slow = async (): Promise<Set<string>> =>
+      new Set((await readFile(at('out/slow.txt'), 'utf8').catch(() => '')).split('\n'));
+    const settled = async (): Promise<boolean> => {
+      const there = await slow();
+      const letters = await putAside();
+      return [...sent.keys()].every((sha) => (hanging.has(sha) ? letters : there).has(sha));
+    };
+    for (const until = performance.now() + PATIENCE_MS; performance.now() < until && !(await settled());) {
+      if (hasEnded()) start();
+      await sleep(100);
+    }
     // What is done is put away after its row is written.
     await sleep(500);
     await end('SIGTERM');
@@ -252,9 +372,16 @@ sinks:
       await Promise.all((await filesIn('inbox')).map(async (path) => sha256(await readFile(path)))),
     );
     const log = await readFile(at('log'), 'utf8').catch(() => '');
+    const [written, letters] = [await slow(), await putAside()];
     for (const [sha, name] of sent) {
       const count = found.filter((each) => each === sha).length;
       const film = `seed ${String(seed)} (${onDone}) ${name} ${sha.slice(0, 8)}`;
+      if (hanging.has(sha)) {
+        if (!letters.has(sha)) lost.push(`${film}: it hangs in a stage and is not in the dead letter`);
+        if (count > 0) double.push(`${film}: it hangs in a stage and has a row`);
+        continue;
+      }
+      if (!written.has(sha)) lost.push(`${film}: the sink that hung does not have it`);
       if (count === 0)
         lost.push(`${film}: no row${left.has(sha) ? ', it is in the inbox' : ''} ${log.slice(-300)}`);
       if (count > 1) double.push(`${film}: ${String(count)} rows`);
@@ -269,5 +396,16 @@ sinks:
     await end('SIGKILL');
     await rm(folder, { recursive: true, force: true });
   }
-  return { films: sent.size, lost, double, deeds };
+  return { films: sent.size, lost, double, hung: hanging.size, deeds };
+}
+
+/** What makes a process take its time from the system's clock plus what stands in a file. */
+function fakeTime(library: string, file: string): Record<string, string> {
+  return {
+    LD_PRELOAD: library,
+    FAKETIME_TIMESTAMP_FILE: file,
+    FAKETIME_NO_CACHE: '1',
+    FAKETIME_DONT_FAKE_MONOTONIC: '1',
+    NO_FAKE_STAT: '1',
+  };
 }
