@@ -10,6 +10,7 @@ import { readDataset } from '../training/dataset.js';
 import type { AnomalyFigures } from '../training/evaluation/anomaly-figures.js';
 import type { BinaryFigures } from '../training/evaluation/binary-figures.js';
 import type { Interval } from '../training/evaluation/bootstrap.js';
+import type { ShiftSuite } from '../training/evaluation/shifts.js';
 import type { ClassifierFigures } from '../training/evaluation/classifier-figures.js';
 import {
   evaluate as evaluateBundle,
@@ -21,6 +22,7 @@ import { builtInRegistry } from '../host/builtins.js';
 import { columnsOf } from './columns.js';
 import { EXIT } from './exit.js';
 import { createLog } from './log.js';
+import { columns } from './table.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
@@ -33,6 +35,7 @@ interface EvaluateOptions {
   readonly method?: string;
   readonly cache: string;
   readonly report?: string;
+  readonly shifts?: boolean;
   readonly json?: boolean;
 }
 
@@ -40,6 +43,7 @@ const EXAMPLES = `
 Examples:
   $ rxray evaluate models/chest-resnet --data films/manifest.csv --split test
   $ rxray evaluate models/chest-resnet --data films/manifest.csv --report out/report
+  $ rxray evaluate models/chest-resnet --data films/manifest.csv --shifts
   $ rxray evaluate models/chest-resnet --data films --json | jq .binary
   $ rxray evaluate models/chest-anogan --data films/test --method search
 
@@ -63,6 +67,10 @@ export function evaluate(program: Command): void {
     .addOption(new Option('--method <name>', 'how an AnoGAN scores').choices(['search', 'encoder', 'refine']))
     .option('--cache <dir>', 'where preprocessed films are kept', '.rxray/cache')
     .option('--report <dir>', 'write a report there: one HTML page, and its numbers as JSON')
+    .option(
+      '--shifts',
+      'judge the films as they would come from elsewhere, too: contrast, cut, border, blur, …',
+    )
     .option('--json', 'print one JSON object')
     .addHelpText('after', EXAMPLES)
     .action(async (bundle: string, options: EvaluateOptions) => {
@@ -105,6 +113,7 @@ export async function evaluateFiles(
       baseDir: process.cwd(),
       rxray: version,
       shortcuts: options.report !== undefined,
+      shifts: options.shifts === true,
       onProgress: progress.show,
     };
     const services = { registry: builtInRegistry(), engine, log: createLog(), stateDir };
@@ -113,7 +122,7 @@ export async function evaluateFiles(
     const { split, figures, unreadable, bootstrap } = evaluation;
     const { duplicates } = dataset;
     const about = { model: bundle.name, kind: bundle.kind, split };
-    const summary = { ...about, ...figures, duplicates, unreadable, bootstrap };
+    const summary = { ...about, ...figures, ...evaluation.suite, duplicates, unreadable, bootstrap };
     if (options.report !== undefined) {
       const report = resolve(options.report);
       const { explain, filmsToExplain, writeReport } = await import('../training/report/index.js');
@@ -171,12 +180,13 @@ function isUsage({ code }: RxrayError): boolean {
   return code.startsWith('TRAINING_') || code.startsWith('BUNDLE_');
 }
 
-function describe(name: string, { kind, split, figures, unreadable, bootstrap }: Evaluation): string {
+function describe(name: string, { kind, split, figures, suite, unreadable, bootstrap }: Evaluation): string {
   const which = split === 'all' ? '' : ` of the split "${split}"`;
   const lines = [
     pc.bold(`${name} on ${figures.n} films${which}`),
     ...unreadableLines(unreadable),
     ...(kind === 'classifier' ? classifierLines(figures) : anomalyLines(figures)),
+    ...(suite === undefined ? [] : suiteLines(suite)),
     pc.dim(`In brackets: 95 % intervals, ${bootstrap.resamples} bootstrap samples by ${bootstrap.unit}.`),
     'Not a medical device: for research, never for diagnosis.',
   ];
@@ -219,6 +229,34 @@ function classifierLines(figures: ClassifierFigures): string[] {
     ...(binary === null ? [] : ['', ...binaryLines(binary)]),
   ];
 }
+
+/** A row per shift, then the worst of all. */
+function suiteLines({ shifts, worst }: ShiftSuite): string[] {
+  const cell = (value: number | null, range: Interval | null = null): string =>
+    value === null
+      ? '–'
+      : `${value.toFixed(3)}${range === null ? '' : ` (${range[0].toFixed(3)}–${range[1].toFixed(3)})`}`;
+  return [
+    '',
+    'The same films as they would come from elsewhere:',
+    columns([
+      ['shift', 'AUROC', 'sensitivity', 'specificity', 'ECE'],
+      ...shifts.map(({ name, intervals, ...of }) => [
+        name,
+        cell(of.auroc, intervals.auroc),
+        cell(of.sensitivity),
+        cell(of.specificity, intervals.specificity),
+        cell(of.ece),
+      ]),
+    ]),
+    ...(['auroc', 'specificity', 'ece'] as const).flatMap((figure) => {
+      const found = worst[figure];
+      return found === null ? [] : [`worst ${WORST[figure]}: ${found.value.toFixed(3)} (${found.shift})`];
+    }),
+  ];
+}
+
+const WORST = { auroc: 'AUROC', specificity: 'specificity', ece: 'calibration error' } as const;
 
 function anomalyLines(figures: AnomalyFigures): string[] {
   const baselines = Object.entries(figures.baselines).map(([name, { auroc, interval }]) =>

@@ -4,6 +4,8 @@ import pc from 'picocolors';
 import { formatIssues } from '../core/config/format.js';
 import { loadPipeline } from '../core/config/load.js';
 import { builtInRegistry } from '../host/builtins.js';
+import { modelsOf } from '../control/models.js';
+import { calibrationInForce } from '../models/calibration-in-force.js';
 import { EXIT } from './exit.js';
 
 const EXAMPLES = `
@@ -33,9 +35,17 @@ export async function lintFile(
 ): Promise<{ text: string; code: number }> {
   const { pipeline, issues, text } = await loadPipeline(file, builtInRegistry());
   const code = pipeline === undefined ? EXIT.usage : EXIT.fine;
+  const models = pipeline === undefined ? [] : await modelsOf(pipeline);
+  const calibrations = models.flatMap(({ stage, bundle }) =>
+    bundle.kind === 'segmenter' ? [] : [{ stage, calibration: calibrationInForce(bundle) }],
+  );
   if (json)
     return {
-      text: JSON.stringify({ file: resolve(file), fine: pipeline !== undefined, issues }, null, 2),
+      text: JSON.stringify(
+        { file: resolve(file), fine: pipeline !== undefined, issues, calibrations },
+        null,
+        2,
+      ),
       code,
     };
 
@@ -55,7 +65,8 @@ export async function lintFile(
           .filter((part) => part !== '')
           .join(', ')}`;
   const details = issues.length === 0 ? '' : `${formatIssues(issues, { file, text, color })}\n\n`;
-  return { text: `${details}${verdict}`, code };
+  const inForce = calibrations.map(({ stage, calibration }) => `\n${stage}: ${calibration}`).join('');
+  return { text: `${details}${verdict}${inForce}`, code };
 }
 
 function count(number: number, what: string): string {

@@ -55,6 +55,10 @@ const COMMANDS: Readonly<Record<string, Listed>> = {
     summary: 'Judges a trained model on labelled films.',
     load: async () => (await import('./evaluate.js')).evaluate,
   },
+  calibrate: {
+    summary: "Sets a model's threshold by films of one's own.",
+    load: async () => (await import('./calibrate.js')).calibrate,
+  },
   verify: {
     summary: 'Proves that training, evaluation, a running graph and plain ONNX Runtime agree.',
     load: async () => (await import('./verify.js')).verify,

@@ -19,6 +19,7 @@ import { GradCam, hasGradCam } from './grad-cam.js';
 import { cookieOf, COOKIE, guard, headers, isToken, type Entrance } from './guard.js';
 import { LiveGraph } from './live.js';
 import { createRegistry } from './metrics.js';
+import { calibrationInForce } from '../models/calibration-in-force.js';
 import { driftOf, modelsOf } from './models.js';
 import { Pictures, toPng, type Picture } from './pictures.js';
 import { rowOf, WORKLIST_ROWS, type Film, type Worklist } from './worklist.js';
@@ -391,7 +392,13 @@ export class ControlApp {
     const { monitor, worklist } = this.controlled;
     app.get('/api/models', async (c) => {
       const models = monitor.pipeline === undefined ? [] : await modelsOf(monitor.pipeline);
-      return c.json({ notice: NOTICE, models: models.map(({ dir: _dir, ...model }) => model) });
+      return c.json({
+        notice: NOTICE,
+        models: models.map(({ dir: _dir, ...model }) => ({
+          ...model,
+          calibration: calibrationInForce(model.bundle),
+        })),
+      });
     });
     app.get('/api/drift', async (c) => {
       const models = monitor.pipeline === undefined ? [] : await modelsOf(monitor.pipeline);

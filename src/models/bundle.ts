@@ -77,7 +77,7 @@ export const bundleSchema = z.strictObject({
     .describe('The labels, or for an anomaly model the classes, that stand for a healthy film.'),
   files: z
     .record(z.string(), file)
-    .describe('By role: `model`; or `search`, `features`, `generator`, `discriminator`, `encoder`.'),
+    .describe('By role: `model`; or `search`, `features`, `encoder`; `pca`, for comparison.'),
   card: file
     .optional()
     .describe('The model card as it was written: a card that was edited since is not replaced.'),
@@ -92,6 +92,7 @@ export const bundleSchema = z.strictObject({
       films: z.int().positive().describe('How many it was fitted on.'),
       ece: z
         .strictObject({ before: z.number(), after: z.number() })
+        .optional()
         .describe('Expected calibration error on those films.'),
       binary: z
         .strictObject({
@@ -103,13 +104,37 @@ export const bundleSchema = z.strictObject({
             .describe('A film counts as abnormal where 1 − P(normal) is above it.'),
           plateau: z
             .tuple([z.number(), z.number()])
+            .optional()
             .describe('The thresholds that did as well; the one taken lies three quarters up.'),
-          balancedAccuracy: z.number().describe('At the threshold, on those films.'),
+          balancedAccuracy: z.number().optional().describe('At the threshold, on those films.'),
         })
         .optional()
         .describe('Absent where no label stands for healthy.'),
     })
     .optional(),
+  ownCalibration: z
+    .strictObject({
+      data: z.string().describe('Name of the folder or manifest.'),
+      fingerprint: z.string().describe("Of the films, as of the training's."),
+      films: z.int().positive(),
+      normals: z.int().positive(),
+      patients: z.int().positive().optional().describe('How many; absent where the data do not say.'),
+      falsePositiveRate: z
+        .number()
+        .min(0)
+        .max(1)
+        .describe('Share of the normal films that was to be called abnormal.'),
+      specificity: z
+        .strictObject({ value: z.number(), low: z.number(), high: z.number() })
+        .describe('On the normal films, with its 95 % interval.'),
+      temperature: z.enum(['fitted', 'kept']).optional().describe("Of a classifier's probabilities."),
+      createdAt: z.string(),
+      from: z
+        .strictObject({ name: z.string(), createdAt: z.string() })
+        .describe('The bundle whose weights these are.'),
+    })
+    .optional()
+    .describe("Where `rxray calibrate` has replaced training's thresholds by those of other films."),
   check: z
     .strictObject({
       phantom: z.record(z.string(), z.number()).describe('Which of our own phantom films, by its options.'),

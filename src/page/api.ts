@@ -78,8 +78,10 @@ async function post<T>(path: string, body: unknown): Promise<T> {
 
 export const status = (): Promise<Status> => get('/api/status');
 export const film = (id: string): Promise<Film> => get(`/api/films/${id}`);
-export const models = async (): Promise<readonly Model[]> =>
-  (await get<{ models: Model[] }>('/api/models')).models;
+/** A model, and which films its thresholds are of. */
+export type ShownModel = Model & { readonly calibration: string };
+export const models = async (): Promise<readonly ShownModel[]> =>
+  (await get<{ models: ShownModel[] }>('/api/models')).models;
 export const drift = async (): Promise<readonly Drift[]> =>
   (await get<{ models: Drift[] }>('/api/drift')).models;
 export const search = (

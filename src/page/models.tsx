@@ -15,7 +15,7 @@ const LEVELS: Readonly<Record<api.Drift['level'], string>> = {
 
 /** The model cards, and whether today's films still look like those that the models were measured on. */
 export function ModelsView() {
-  const models = useSignal<readonly api.Model[]>([]);
+  const models = useSignal<readonly api.ShownModel[]>([]);
   const drifts = useSignal<readonly api.Drift[]>([]);
   const fault = useSignal('');
   const graph = status.value?.graph;
@@ -39,6 +39,7 @@ export function ModelsView() {
           <h3>
             {model.stage} <small>{model.bundle.name}</small>
           </h3>
+          {model.bundle.kind !== 'segmenter' && <p>{model.calibration}</p>}
           {drifts.value
             .filter(({ stage }) => stage === model.stage)
             .map((drift) => (

@@ -94,10 +94,12 @@ function calibrationLines({ calibration }: Pick<Bundle, 'calibration'>): string[
   const { temperature, ece, binary } = calibration;
   const lines = [
     '',
-    `Fitted on these films: a temperature of ${figure(temperature)}, which brings the expected calibration error from ` +
-      `${figure(ece.before)} to ${figure(ece.after)}.`,
+    `Fitted on these films: a temperature of ${figure(temperature)}` +
+      (ece === undefined
+        ? '.'
+        : `, which brings the expected calibration error from ${figure(ece.before)} to ${figure(ece.after)}.`),
   ];
-  if (binary !== undefined) {
+  if (binary?.plateau !== undefined && binary.balancedAccuracy !== undefined) {
     lines.push(
       `A film counts as abnormal where 1 − P(${binary.normal}) is above ${figure(binary.threshold)} (balanced accuracy ` +
         `${figure(binary.balancedAccuracy)}). Between ${figure(binary.plateau[0])} and ${figure(binary.plateau[1])} all do as ` +

@@ -47,6 +47,8 @@ export interface DatasetOptions {
    * `details.mask`, as an absolute path.
    */
   readonly masked?: boolean;
+  /** All films of the folder, also of those in it, are of this class. */
+  readonly allOf?: string;
   /** Share of the films that becomes `val` where the data name no split. Default 0.12. */
   readonly validation?: number;
   /** Draws that split. Default 1. */
@@ -96,9 +98,13 @@ export async function readDataset(path: string, options: DatasetOptions = {}): P
   const info = await stat(path).catch((cause: unknown) => {
     throw broken(`expected a manifest (CSV) or a folder of classes, but ${path} cannot be read`, cause);
   });
-  const read = info.isDirectory()
-    ? await (options.masked === true ? readMaskedFolder(path) : readFolder(path))
-    : await readManifest(path, options);
+  const read = !info.isDirectory()
+    ? await readManifest(path, options)
+    : options.masked === true
+      ? await readMaskedFolder(path)
+      : options.allOf === undefined
+        ? await readFolder(path)
+        : await readOneClass(path, options.allOf);
   const { marked, leftOut } = read;
   const { rows, merged } = oneSpelling(read.rows);
   if (rows.length === 0) throw broken(`${path} names no films`);
@@ -239,6 +245,19 @@ async function readFolder(root: string): Promise<Read> {
       `${root} holds no films: expected one folder per class with images in it (${root}/<class>/*.png)`,
     );
   }
+  return { rows, marked: 0, leftOut };
+}
+
+async function readOneClass(root: string, label: string): Promise<Read> {
+  const leftOut: string[] = [];
+  const rows: Row[] = [];
+  for (const film of await filesBelow(root, '.', new Set())) {
+    const name = film.slice('./'.length);
+    const path = resolve(root, name);
+    if (!(await isImage(path))) leftOut.push(name);
+    else rows.push({ path, name, class: label, split: undefined, patient: name });
+  }
+  if (rows.length === 0) throw broken(`${root} holds no films`);
   return { rows, marked: 0, leftOut };
 }
 

@@ -90,3 +90,13 @@ export function aurocInterval(
   const at = (q: number): number => values[Math.round(q * (resamples - 1))] ?? value;
   return { value, low: at(0.025), high: at(0.975) };
 }
+
+/** A share of films with its 95 % interval (Wilson 1927), which holds for few films and near 0 and 1 too. */
+export function wilson(part: number, films: number): Interval {
+  const z = 1.959964;
+  const share = part / films;
+  const middle = (share + z ** 2 / (2 * films)) / (1 + z ** 2 / films);
+  const reach =
+    (z * Math.sqrt((share * (1 - share)) / films + z ** 2 / (4 * films ** 2))) / (1 + z ** 2 / films);
+  return { value: share, low: Math.max(0, middle - reach), high: Math.min(1, middle + reach) };
+}

@@ -69,6 +69,8 @@ export interface PreprocessOptions {
   /** Our version: another one prepares the films anew. */
   readonly rxray: string;
   readonly threads?: number;
+  /** Threads that several chains share; else each call starts and ends its own. */
+  readonly pool?: WorkerPool;
   readonly onProgress?: (done: number, total: number) => void;
   readonly signal?: AbortSignal;
 }
@@ -109,7 +111,16 @@ export async function resolveChain(
 export async function prepareFilms<F extends Omit<Film, 'split'>>(
   films: readonly F[],
   chain: readonly ResolvedStep[],
-  { cacheDir, baseDir, log, rxray, threads = availableParallelism(), onProgress, signal }: PreprocessOptions,
+  {
+    cacheDir,
+    baseDir,
+    log,
+    rxray,
+    threads = availableParallelism(),
+    pool: shared,
+    onProgress,
+    signal,
+  }: PreprocessOptions,
 ): Promise<Preparation<F>> {
   const steps = chain.map(({ url: _url, ...step }) => step);
   const modules = await Promise.all(chain.flatMap(filesOf).map((file) => readFile(file).then(sha256)));
@@ -123,10 +134,17 @@ export async function prepareFilms<F extends Omit<Film, 'split'>>(
   }
 
   const specs = chain.reduceRight<readonly StageSpec[]>((behind, { id, use, with: settings, url }, i) => {
-    const spec = { key: `training:${i}`, id: id ?? use, url, settings, baseDir, stateDir: cacheDir };
+    const spec = {
+      key: `training:${key.slice(0, 32)}:${i}`,
+      id: id ?? use,
+      url,
+      settings,
+      baseDir,
+      stateDir: cacheDir,
+    };
     return [{ ...spec, next: behind[0] }, ...behind];
   }, []);
-  const pool = new WorkerPool(log, threads);
+  const pool = shared ?? new WorkerPool(log, threads);
   let all: PreparedFilms | undefined;
   let done = 0;
   const reasons = new Map<F, string>();
@@ -176,7 +194,7 @@ export async function prepareFilms<F extends Omit<Film, 'split'>>(
     if (signal?.aborted === true) throw cause;
     throw new RxrayError('TRAINING_DATA', `preprocessing: ${messageOf(cause)}`, { cause });
   } finally {
-    await pool.dispose();
+    if (shared === undefined) await pool.dispose();
   }
 }
 

@@ -1,5 +1,17 @@
 import { constants } from 'node:fs';
-import { access, mkdir, mkdtemp, open, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
+import {
+  access,
+  copyFile,
+  link,
+  mkdir,
+  mkdtemp,
+  open,
+  readFile,
+  readdir,
+  rename,
+  rm,
+  stat,
+} from 'node:fs/promises';
 import { dirname, join, parse, resolve } from 'node:path';
 import type { z } from 'zod';
 import { RxrayError, messageOf } from '../core/errors.js';
@@ -14,8 +26,8 @@ const ownedSchema = bundleSchema.pick({ files: true, card: true }).loose();
 type Owned = z.output<typeof ownedSchema>;
 
 /**
- * Writes a bundle into `dir`, or replaces the bundle that is there. `files` maps roles to bytes; each becomes
- * `<role>.onnx`. `card` becomes `README.md`.
+ * Writes a bundle into `dir`, or replaces the bundle that is there. `files` maps roles to bytes, or to the path of a file
+ * whose bytes it shares (a hard link, or a copy where the disk has none); each becomes `<role>.onnx`. `card` becomes `README.md`.
  *
  * Everything is written aside first; renaming `bundle.json` is the one step that makes the new bundle count, so that
  * a reader, or a crash, finds the old bundle or the new one. Only files that the old `bundle.json` names, and that are
@@ -26,7 +38,7 @@ type Owned = z.output<typeof ownedSchema>;
 export async function writeBundle(
   dir: string,
   bundle: Omit<Bundle, 'files' | 'card'>,
-  files: Readonly<Record<string, Uint8Array>>,
+  files: Readonly<Record<string, Uint8Array | string>>,
   card: string,
 ): Promise<Bundle> {
   await requireBundlePlace(dir);
@@ -34,10 +46,11 @@ export async function writeBundle(
   const earlier = await readOwned(dir);
   const aside = await mkdtemp(join(dir, ASIDE));
   try {
-    const put = async (name: string, bytes: Uint8Array): Promise<StoredFile> => {
-      const hash = sha256(bytes);
+    const put = async (name: string, given: Uint8Array | string): Promise<StoredFile> => {
+      const hash = sha256(typeof given === 'string' ? await readFile(given) : given);
       const path = await freeName(dir, name, hash);
-      await writeSynced(join(aside, path), bytes);
+      if (typeof given === 'string') await share(given, join(aside, path));
+      else await writeSynced(join(aside, path), given);
       return { path, sha256: hash };
     };
     const preprocessing = portableSteps(bundle.preprocessing, dir);
@@ -121,6 +134,11 @@ async function keepEditedCard(dir: string, earlier: Owned | undefined): Promise<
 async function isUnchanged(dir: string, file: StoredFile): Promise<boolean> {
   const found = await readFile(join(dir, file.path)).catch(() => undefined);
   return found !== undefined && sha256(found) === file.sha256;
+}
+
+async function share(from: string, to: string): Promise<void> {
+  // Another disk, or one without links.
+  await link(from, to).catch(() => copyFile(from, to, constants.COPYFILE_EXCL));
 }
 
 async function writeSynced(path: string, bytes: Uint8Array | string): Promise<void> {

@@ -5,6 +5,7 @@ import { expect } from 'chai';
 import sharp from 'sharp';
 import type * as Command from '../../src/cli/evaluate.js';
 import { seededRandom } from '../../src/models/random.js';
+import { SHIFTS, type ShiftSuite } from '../../src/training/evaluation/shifts.js';
 import { toyAnogan, toyClassifier } from '../support/bundles.js';
 import { rxray, type Result } from '../support/lab.js';
 
@@ -103,6 +104,23 @@ describe('rxray evaluate', function () {
     expect(found.binary.threshold).to.equal(0.625);
     expect(found.bootstrap).to.deep.equal({ resamples: 1000, seed: 1, unit: 'patient' });
     expect(found.eceUncalibrated).to.not.equal(found.ece);
+  });
+
+  it('judges them as they would come from elsewhere, and names the worst', async () => {
+    const found = (await judged('calibrated', 'films/manifest.csv', {
+      shifts: true,
+    })) as unknown as ShiftSuite;
+    expect(found.shifts).to.have.length(SHIFTS.length - 1);
+    for (const { name, auroc, specificity, ece } of found.shifts) {
+      expect([auroc, specificity, ece], name).to.satisfy((all: unknown[]) =>
+        all.every((one) => typeof one === 'number'),
+      );
+    }
+    expect(found.worst.ece?.value).to.equal(Math.max(...found.shifts.map(({ ece }) => ece ?? 0)));
+    const { text } = await evaluate('calibrated', 'films/manifest.csv', { shifts: true });
+    expect(text)
+      .to.match(/JPEG of quality 30 +\d\.\d{3}/)
+      .and.match(/worst specificity: \d\.\d{3} \(.+\)/);
   });
 
   it('takes the test films by default, and says so in words', async () => {

@@ -6,6 +6,7 @@ import { join, resolve } from 'node:path';
 import { expect } from 'chai';
 import { Command } from 'commander';
 import sharp from 'sharp';
+import { calibrate } from '../../src/cli/calibrate.js';
 import { deadletter } from '../../src/cli/deadletter.js';
 import { doctor } from '../../src/cli/doctor.js';
 import { evaluate } from '../../src/cli/evaluate.js';
@@ -25,7 +26,7 @@ import { verify } from '../../src/cli/verify.js';
 import { phantomFilm } from '../../src/imaging/phantom.js';
 
 const COMMANDS = [deadletter, importCommand, doctor, evaluate, graph, lint, newCommand, plugins, run, sample];
-COMMANDS.push(start, tap, test, top, train, verify);
+COMMANDS.push(calibrate, start, tap, test, top, train, verify);
 
 /** Run as it stands there. */
 const asShown = 'as shown';
@@ -109,6 +110,7 @@ const LIST: Readonly<Record<string, typeof asShown | { more: string[] } | { why:
   'rxray deadletter show 8c7ad8ad': needsFailure,
   'rxray deadletter replay 8c7ad8ad': needsFailure,
   'rxray deadletter discard 8c7ad8ad': needsFailure,
+  'rxray calibrate models/chest-resnet --normals our-normal-films --out models/ours': realFilms,
   'rxray verify models/mine --data films/test': realFilms,
   'rxray evaluate models/mine --data films/test --report report': realFilms,
   'rxray train resnet --data films --out models/mine': realFilms,

@@ -64,7 +64,7 @@ export function calibrate(
   truth: ArrayLike<number>,
   labels: readonly string[],
   normal: string | undefined = labels.find((label) => label.toLowerCase() === 'normal'),
-): NonNullable<Bundle['calibration']> {
+): NonNullable<Bundle['calibration']> & { readonly ece: { before: number; after: number } } {
   const temperature = fitTemperature(probabilities, truth);
   const calibrated = probabilities.map((row) => temper(row, temperature));
   const ece = (rows: readonly (readonly number[])[]): number =>

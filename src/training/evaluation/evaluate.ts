@@ -20,6 +20,7 @@ import { resample, type Weights } from './bootstrap.js';
 import { classifierFigures, type ClassifiedFilms, type ClassifierFigures } from './classifier-figures.js';
 import { filmGroups } from './film-groups.js';
 import { openModel, type Model, type ModelServices } from './score.js';
+import { shiftedFilms, shiftFigures, suiteOf, type ShiftFigures, type ShiftSuite } from './shifts.js';
 import { blackouts } from './shortcuts.js';
 
 export interface EvaluationRequest {
@@ -39,7 +40,9 @@ export interface EvaluationRequest {
   readonly rxray: string;
   /** Judges the films blacked out in part as well, which takes two or three times as long. */
   readonly shortcuts: boolean;
-  readonly onProgress: (phase: 'preprocessing' | 'scoring', done: number, total: number) => void;
+  /** Judges the films as they would come from elsewhere as well: some fifteen times as long. */
+  readonly shifts?: boolean;
+  readonly onProgress: (phase: 'preprocessing' | 'scoring' | 'shifts', done: number, total: number) => void;
 }
 
 interface Common {
@@ -60,6 +63,8 @@ interface Common {
   readonly shortcuts: readonly { readonly name: string; readonly figures: Figures }[];
   /** The same figures of the films that a column of the manifest says the same of. */
   readonly groups: readonly { readonly column: string; readonly value: string; readonly figures: Figures }[];
+  /** Where it was asked for. */
+  readonly suite?: ShiftSuite;
 }
 
 type Figures = ClassifierFigures | AnomalyFigures;
@@ -125,8 +130,25 @@ export async function evaluate(request: EvaluationRequest, services: ModelServic
       films.map((film) => film.patient),
       BOOTSTRAP,
     );
+    const suite = request.shifts === true && {
+      suite: await shifted(films, request, services, model, (seen, members) =>
+        figuresOf(
+          members,
+          seen,
+          bundle,
+          normal,
+          msPerFilm,
+          {},
+          resample(
+            members.map((film) => film.patient),
+            BOOTSTRAP,
+          ),
+        ),
+      ),
+    };
     return {
       ...{ films, images, results, split, groups },
+      ...suite,
       unreadable: [...unopened, ...unreadable].map(byName),
       bootstrap: { ...BOOTSTRAP, unit },
       shortcuts: shortcuts.map(({ name, figures }) => ({ name, figures })),
@@ -135,6 +157,25 @@ export async function evaluate(request: EvaluationRequest, services: ModelServic
   } finally {
     await model.dispose();
   }
+}
+
+/** The same films through every shift, scored and judged. */
+async function shifted(
+  films: readonly Film[],
+  { bundle, cacheDir, baseDir, rxray, onProgress }: EvaluationRequest,
+  { registry, log }: ModelServices,
+  model: Model,
+  judge: (results: readonly StageResult[], films: readonly Film[]) => { readonly figures: Figures },
+): Promise<ShiftSuite> {
+  const chain = await resolveChain(bundle.preprocessing, registry, baseDir);
+  const found: ShiftFigures[] = [];
+  for await (const shift of shiftedFilms(films, chain, { cacheDir, baseDir, log, rxray })) {
+    const { name, prepared, films: left, total } = shift;
+    const { figures } = judge(await model.score(picturesOf(prepared, left.length)), left);
+    found.push(shiftFigures(name, figures.binary, 'ece' in figures ? figures : undefined));
+    onProgress('shifts', found.length, total);
+  }
+  return suiteOf(found);
 }
 
 /** The figures of any results for the films: of the films as they are, or blacked out in part. */
@@ -158,7 +199,7 @@ function figuresOf(
 }
 
 /** The class that stands for healthy: as asked for, as the bundle says, or by its name. */
-function normalOf(bundle: Bundle, asked: string | undefined): string | undefined {
+export function normalOf(bundle: Bundle, asked: string | undefined): string | undefined {
   if (bundle.kind !== 'classifier') {
     const { normal } = bundle.training;
     return asked ?? (typeof normal === 'string' ? normal : 'normal');
@@ -277,7 +318,7 @@ function scored(
   };
 }
 
-function labelOf(film: Film, labels: readonly string[]): number {
+export function labelOf(film: Film, labels: readonly string[]): number {
   const exact = labels.indexOf(film.class);
   return exact >= 0 ? exact : labels.findIndex((label) => same(label, film.class));
 }
@@ -289,7 +330,7 @@ function requireKnownClasses(films: readonly Film[], { labels }: Bundle, normal:
   throw refused(`the data's classes are ${classes.join(', ')}, the model's labels ${labels.join(', ')}`);
 }
 
-function same(one: string, other: string): boolean {
+export function same(one: string, other: string): boolean {
   return one.toLowerCase() === other.toLowerCase();
 }
 

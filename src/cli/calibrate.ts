@@ -1,0 +1,132 @@
+import { createRequire } from 'node:module';
+import { basename, resolve } from 'node:path';
+import { Option, type Command } from 'commander';
+import pc from 'picocolors';
+import { RxrayError } from '../core/errors.js';
+import { Engine } from '../engine/index.js';
+import { BundleError, healthyLabels, readBundle } from '../models/bundle.js';
+import { builtInRegistry } from '../host/builtins.js';
+import { calibrationInForce, ENOUGH_NORMALS } from '../models/calibration-in-force.js';
+import { calibrateBundle } from '../training/calibrate-bundle.js';
+import { readDataset } from '../training/dataset.js';
+import { requireBundlePlace } from '../training/write-bundle.js';
+import { columnsOf } from './columns.js';
+import { EXIT } from './exit.js';
+import { createLog } from './log.js';
+import { share } from './train/options.js';
+
+const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
+
+interface CalibrateOptions {
+  readonly out: string;
+  readonly normals?: string;
+  readonly data?: string;
+  readonly split?: string;
+  readonly columns?: string;
+  readonly directory?: string;
+  readonly normal?: string;
+  readonly falsePositives?: number;
+  readonly cache: string;
+  readonly json?: boolean;
+}
+
+const EXAMPLES = `
+Examples:
+  $ rxray calibrate models/chest-resnet --normals ./our-normal-films --out models/ours
+  $ rxray calibrate models/chest-resnet --data ours.csv --false-positives 0.1 --out models/ours
+  $ rxray calibrate models/chest-patchcore --normals ./our-normal-films --out models/our-patchcore
+
+With --normals, DIR holds films that are normal, in folders or not. With --data (as for \`rxray train\`) the classes are
+known: a classifier's temperature is fitted too. Use films that no model was trained on, ${ENOUGH_NORMALS} normal ones or more.
+
+Exit codes: 0 fine, 1 some films could not be read, 2 usage, films or bundle that do not fit, 3 fatal.`;
+
+export function calibrate(program: Command): void {
+  program
+    .command('calibrate')
+    .description(
+      "Sets a model's threshold by films of one's own, and writes a new bundle with the same weights.",
+    )
+    .argument('<bundle>', "the model's folder")
+    .requiredOption('--out <dir>', "the new bundle's folder")
+    .addOption(new Option('--normals <dir>', 'a folder of normal films').conflicts('data'))
+    .option('--data <path>', 'a manifest (CSV) or a folder of classes')
+    .option('--split <name>', 'train, val, test or all', 'all')
+    .option('--columns <names>', "the manifest's columns, e.g. path=file,class=label,patient=id")
+    .option('--directory <dir>', "what the manifest's paths are relative to (default: the manifest's folder)")
+    .option('--normal <class>', "the class of healthy films (default: the bundle's)")
+    .option('--false-positives <0..1>', 'share of the normal films that may be called abnormal', share, 0.05)
+    .option('--cache <dir>', 'where preprocessed films are kept', '.rxray/cache')
+    .option('--json', 'print one JSON object')
+    .addHelpText('after', EXAMPLES)
+    .action(async (bundle: string, options: CalibrateOptions) => {
+      const { text, warnings, code } = await calibrateFiles(bundle, options);
+      for (const warning of warnings) process.stderr.write(`${pc.yellow(warning)}\n`);
+      (code === EXIT.usage ? process.stderr : process.stdout).write(`${text}\n`);
+      process.exitCode = code;
+    });
+}
+
+/** What `rxray calibrate` prints, its warnings and its exit code. */
+export async function calibrateFiles(
+  path: string,
+  options: CalibrateOptions,
+): Promise<{ text: string; warnings: string[]; code: number }> {
+  const engine = new Engine();
+  try {
+    const [dir, out] = [resolve(path), resolve(options.out)];
+    const data = options.normals ?? options.data;
+    if (data === undefined)
+      throw new RxrayError('TRAINING_DATA', 'give films: --normals DIR, or --data MANIFEST');
+    if (dir === out)
+      throw new RxrayError('BUNDLE_PLACE', `${path} stays as it is: name another folder (--out)`);
+    const bundle = await readBundle(dir);
+    await requireBundlePlace(out);
+    const { directory } = options;
+    const dataset = await readDataset(data, {
+      validation: 0,
+      columns: columnsOf(options.columns),
+      ...(options.normals !== undefined && { allOf: options.normal ?? healthyLabels(bundle)[0] ?? 'normal' }),
+      ...(directory !== undefined && { directory }),
+    });
+    const stateDir = resolve(options.cache);
+    const {
+      bundle: written,
+      own,
+      unreadable,
+    } = await calibrateBundle(
+      {
+        ...{ dir, bundle, dataset, out, split: options.split, normal: options.normal },
+        ...{ cacheDir: stateDir, baseDir: process.cwd(), rxray: version, source: basename(resolve(data)) },
+        falsePositiveRate: options.falsePositives ?? 0.05,
+        onProgress: () => undefined,
+      },
+      { registry: builtInRegistry(), engine, log: createLog(), stateDir },
+    );
+    const warnings = [
+      ...unreadable.map(({ film, reason }) => `left out: ${film}: ${reason}`),
+      ...(own.normals < ENOUGH_NORMALS
+        ? [`${own.normals} normal films are few: with ${ENOUGH_NORMALS} or more the threshold is surer`]
+        : []),
+    ];
+    const summary = {
+      bundle: options.out,
+      ...own,
+      calibration: written.calibration,
+      reference: written.reference,
+    };
+    const text = options.json ? JSON.stringify(summary) : `${options.out}: ${calibrationInForce(written)}`;
+    return { text, warnings, code: unreadable.length === 0 ? EXIT.fine : EXIT.filmsFailed };
+  } catch (error) {
+    if (!(
+      error instanceof BundleError ||
+      (error instanceof RxrayError && /^(TRAINING|BUNDLE)_/.test(error.code))
+    )) {
+      throw error;
+    }
+    const prefix = error instanceof RxrayError ? `${error.code} ` : '';
+    return { text: `${prefix}${error.message}`, warnings: [], code: EXIT.usage };
+  } finally {
+    await engine.dispose();
+  }
+}
