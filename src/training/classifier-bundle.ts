@@ -13,6 +13,7 @@ import { finishClassifier } from './finish-classifier.js';
 import type { TrainingHooks } from './hooks.js';
 import { initialWeights, type InitialWeights } from './initial-weights.js';
 import type { PreparedFilms } from './preprocess.js';
+import { shiftedValidation } from './select-shifts.js';
 import { checkpointDir, prepare, wrongSize, type Made, type Recipe } from './recipe.js';
 
 /** Trains a ResNet on all classes of the data and writes its bundle. */
@@ -25,7 +26,10 @@ export async function makeClassifier(
 ): Promise<Made> {
   const { classes } = recipe.dataset;
   const { films, labelled, chain } = await classifierFilms(recipe, ['train', 'val'], hooks.signal);
-  const data = { films, classes, train: labelled('train'), val: labelled('val') };
+  const data = {
+    ...{ films, classes, train: labelled('train'), val: labelled('val') },
+    ...(settings.select === 'shifts' && { shifted: await shiftedValidation(recipe) }),
+  };
   const start =
     init === undefined ? undefined : await initialClassifier(init, settings, films.width, classes.length);
   const outcome = await trainClassifier(

@@ -16,6 +16,8 @@ import { Batches } from './batches.js';
 import type { TrainingHooks } from './hooks.js';
 import type { InitialWeights } from './initial-weights.js';
 import { aurocInterval, balancedAccuracy, confusionMatrix, recalls } from './metrics.js';
+import { suiteOfEpoch, suiteScore, type ShiftedFilms } from './select-shifts.js';
+import type { ShiftSuite } from './evaluation/shifts.js';
 import { filmAt, imagesOf, unscaledInput, type PreparedFilms } from './preprocess.js';
 import { seededRandom } from '../models/random.js';
 import { learningRateAt, type Schedule } from './schedule.js';
@@ -50,6 +52,8 @@ export interface ClassifierSettings {
   readonly patience: number;
   readonly seed: number;
   readonly augmentation: Augmentation;
+  /** What chooses the epoch: unless given, the balanced accuracy on the validation films. */
+  readonly select?: 'shifts';
 }
 
 /** Films of one split with their labels, as indices into the prepared films and into the classes. */
@@ -64,6 +68,8 @@ export interface ClassifierData {
   readonly classes: readonly string[];
   readonly train: LabelledFilms;
   readonly val: LabelledFilms;
+  /** With `select: shifts`: the validation films as they would come from elsewhere. */
+  readonly shifted?: readonly ShiftedFilms[];
 }
 
 export interface ClassifierEpoch extends AveragedEpoch {
@@ -71,6 +77,8 @@ export interface ClassifierEpoch extends AveragedEpoch {
   readonly accuracy: number;
   readonly valLoss: number;
   readonly valBalancedAccuracy: number;
+  /** Of the shifts, with `select: shifts`. */
+  readonly worst?: ShiftSuite['worst'];
 }
 
 export interface ClassifierOutcome {
@@ -91,7 +99,7 @@ export interface ClassifierOutcome {
  */
 export async function trainClassifier(
   engine: Engine,
-  { films, classes, train, val }: ClassifierData,
+  { films, classes, train, val, shifted }: ClassifierData,
   settings: ClassifierSettings,
   hooks: TrainingHooks<ClassifierEpoch>,
   start?: InitialWeights,
@@ -172,12 +180,16 @@ export async function trainClassifier(
     };
   }
 
-  async function evaluate(parameters: HostTensors): Promise<Float32Array> {
+  async function evaluate(
+    parameters: HostTensors,
+    judged: PreparedFilms = films,
+    index: Uint32Array = val.index,
+  ): Promise<Float32Array> {
     await evaluated.set(parameters);
-    const probabilities = new Float32Array(val.index.length * classes.length);
-    for (let from = 0; from < val.index.length; from += batchSize) {
-      const part = val.index.subarray(from, from + batchSize);
-      const out = await evaluation.step({ images: imagesOf(films, part, unscaledInput(films)) });
+    const probabilities = new Float32Array(index.length * classes.length);
+    for (let from = 0; from < index.length; from += batchSize) {
+      const part = index.subarray(from, from + batchSize);
+      const out = await evaluation.step({ images: imagesOf(judged, part, unscaledInput(judged)) });
       probabilities.set(out.probabilities?.data as Float32Array, from * classes.length);
     }
     return probabilities;
@@ -200,6 +212,11 @@ export async function trainClassifier(
       feeds: ({ images }, rows, epoch, step) => feedsOf(images, rows, epoch, step),
       judge: async (parameters, { epoch, sums, ...time }) => {
         const probabilities = await evaluate(parameters);
+        const all = Uint32Array.from(val.index.keys());
+        const seen = [];
+        for (const { name, films: moved } of shifted ?? []) {
+          seen.push({ name, probabilities: await evaluate(parameters, moved, all) });
+        }
         return {
           epoch,
           learningRate: rateAt(epoch, steps - 1),
@@ -207,11 +224,13 @@ export async function trainClassifier(
           accuracy: sums.correct / (steps * batchSize),
           valLoss: crossEntropy(probabilities, val.label, classes.length),
           valBalancedAccuracy: balancedAccuracy(confusionOf(probabilities, val.label, classes.length)),
+          ...(shifted && { worst: suiteOfEpoch(probabilities, seen, val.label, classes).worst }),
           idle: time.idle,
           seconds: time.seconds,
         };
       },
-      scoreOf: (row) => row.valBalancedAccuracy,
+      scoreOf: ({ valBalancedAccuracy, worst }) =>
+        worst === undefined ? valBalancedAccuracy : suiteScore(valBalancedAccuracy, worst),
     },
     hooks,
   );

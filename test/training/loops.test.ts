@@ -12,6 +12,7 @@ import {
   type ClassifierEpoch,
   type ClassifierSettings,
 } from '../../src/training/classifier.js';
+import { suiteScore } from '../../src/training/select-shifts.js';
 import type { TrainingHooks } from '../../src/training/hooks.js';
 import { seededRandom } from '../../src/models/random.js';
 
@@ -93,6 +94,26 @@ describe('training loops', () => {
       expect(history.at(-1)?.loss).to.be.below((history[0]?.loss ?? 0) * 0.8);
       const metrics = classifierMetrics(probabilities, toy.val.label, toy.classes);
       expect(metrics.balancedAccuracy).to.equal(best?.valBalancedAccuracy);
+    });
+
+    it('takes the epoch that stands up best to shifts, where it is asked to', async () => {
+      const val = data.slice(48 * side * side);
+      const shifted = [
+        { name: 'as they are', films: { ...toy.films, data: val } },
+        { name: 'inverted', films: { ...toy.films, data: val.map((level) => 255 - level) } },
+      ];
+      const classes = ['normal', 'right', 'below'];
+      const { history, bestEpoch } = await trainClassifier(
+        engine,
+        { ...toy, classes, shifted },
+        { ...settings, select: 'shifts' },
+        { checkpointDir: dir },
+      );
+      const scores = history.map(({ valBalancedAccuracy, worst }) =>
+        suiteScore(valBalancedAccuracy, worst ?? expect.fail()),
+      );
+      expect(scores.indexOf(Math.max(...scores))).to.equal(bestEpoch - 1);
+      expect(history.at(-1)?.worst?.auroc?.shift).to.equal('inverted');
     });
 
     it('interrupted within an epoch and resumed, arrives at the same weights', async () => {

@@ -12,6 +12,7 @@ import {
   wholeNumber,
   type CommonOptions,
 } from './options.js';
+import type { ClassifierEpoch } from '../../training/classifier.js';
 import { run, usualChain } from './run.js';
 
 interface Options extends CommonOptions {
@@ -30,6 +31,7 @@ interface Options extends CommonOptions {
   readonly mixUp: number;
   readonly classWeights: boolean;
   readonly patience: number;
+  readonly select: 'accuracy' | 'shifts';
   readonly standardize?: true;
   readonly init?: string;
   readonly mirror?: true;
@@ -82,6 +84,14 @@ export function trainResnet(train: Command): void {
     .option('--mix-up <alpha>', 'mix films in pairs by a share from Beta(alpha, alpha); 0: not', share, 0)
     .option('--no-class-weights', 'let each film count the same, however rare its class')
     .option('--patience <epochs>', 'stop after so many epochs without a better validation', positive, 10)
+    .addOption(
+      new Option(
+        '--select <name>',
+        'what chooses the epoch: the balanced accuracy, or with it the worst figures on shifted films',
+      )
+        .choices(['accuracy', 'shifts'])
+        .default('accuracy'),
+    )
     .option('--standardize', "subtract each film's own mean and divide by its own deviation")
     .option(
       '--init <bundle>',
@@ -122,6 +132,7 @@ export function trainResnet(train: Command): void {
           classWeights: options.classWeights,
           patience: options.patience,
           seed: options.seed,
+          ...(options.select === 'shifts' && { select: options.select }),
           augmentation: augmentationOf(options.augment, CHEST_AUGMENTATION),
         },
         {
@@ -139,11 +150,16 @@ export function trainResnet(train: Command): void {
               { ...row, best },
               `epoch ${row.epoch}/${options.epochs}  loss ${row.loss.toFixed(4)}  accuracy ${row.accuracy.toFixed(3)}  ` +
                 `val loss ${row.valLoss.toFixed(4)}  val balanced accuracy ${row.valBalancedAccuracy.toFixed(4)}` +
-                `${best ? ' *' : '  '}  lr ${row.learningRate.toPrecision(2)}  idle ${(100 * row.idle).toFixed(0)} %  ${row.seconds.toFixed(0)} s`,
+                `${row.worst === undefined ? '' : worstOf(row.worst)}${best ? ' *' : '  '}  lr ${row.learningRate.toPrecision(2)}  idle ${(100 * row.idle).toFixed(0)} %  ${row.seconds.toFixed(0)} s`,
             );
           },
         },
       ),
     );
   });
+}
+
+function worstOf({ auroc, specificity, ece }: NonNullable<ClassifierEpoch['worst']>): string {
+  const figure = (found: typeof auroc): string => found?.value.toFixed(3) ?? '–';
+  return `  worst of the shifts: AUROC ${figure(auroc)}  specificity ${figure(specificity)}  ECE ${figure(ece)}`;
 }
