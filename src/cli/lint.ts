@@ -42,7 +42,12 @@ export async function lintFile(
   if (json)
     return {
       text: JSON.stringify(
-        { file: resolve(file), fine: pipeline !== undefined, issues, calibrations },
+        {
+          file: resolve(file),
+          fine: pipeline !== undefined,
+          issues,
+          ...(calibrations.length > 0 && { calibrations }),
+        },
         null,
         2,
       ),

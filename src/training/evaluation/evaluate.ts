@@ -267,7 +267,7 @@ async function timed(
 function classified(
   films: readonly Film[],
   results: readonly Classification[],
-  { labels, calibration }: Bundle,
+  { labels, calibration, ownCalibration }: Bundle,
   normal: string | undefined,
 ): ClassifiedFilms {
   const stored = calibration?.binary;
@@ -280,7 +280,10 @@ function classified(
           ...(stored?.normal === normal
             ? {
                 threshold: stored.threshold,
-                thresholdFrom: 'the one that the bundle stores, chosen on its validation films',
+                thresholdFrom:
+                  ownCalibration === undefined
+                    ? 'the one that the bundle stores, chosen on its validation films'
+                    : `the one that the bundle stores, calibrated on ${ownCalibration.data}`,
               }
             : { threshold: 0.5, thresholdFrom: 'a half, since the bundle stores none' }),
         };
