@@ -15,13 +15,13 @@ import { createRequire } from 'node:module';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { median, type Contender, type Missing, type Setting, type Work } from './engine/contender.js';
 import type { Figure } from './engine/figures.js';
 import { measurePeak } from './engine/peak.js';
 import { profile } from './engine/profile.js';
+import { takeTurns } from './engine/turns.js';
 import { WORKS } from './engine/works/index.js';
 
 const { values: flags } = parseArgs({
@@ -37,14 +37,7 @@ const { values: flags } = parseArgs({
   },
 });
 
-/** Turns of each contender, and for how long it may run in all of them together. */
-const TURNS = flags.quick ? 3 : 9;
-const LONGEST_MS = flags.quick ? 4_000 : 15_000;
-const FEWEST_TURNS = 3;
-/** A turn takes about this long, so that what wakes up at its start does not count. */
-const TURN_MS = 300;
-/** Threads of the last contender spin for a while before they sleep. */
-const SETTLE_MS = 150;
+const LIMITS = flags.quick ? { turns: 3, longestMs: 4_000 } : { turns: 9, longestMs: 15_000 };
 
 const folder = await mkdtemp(join(tmpdir(), 'rxray-bench-engine-'));
 const setting: Setting = {
@@ -84,7 +77,7 @@ async function measure(work: Work, peak: number): Promise<void> {
   const peers = await work.peers(setting);
   const present = peers.filter((peer): peer is Contender => !('missing' in peer));
   for (const contender of [ours, ...peers]) introduce(work, contender);
-  const times = await takeTurns([ours, ...present]);
+  const times = await takeTurns([ours, ...present], LIMITS);
   for (const { dispose } of [ours, ...present]) await dispose();
 
   const { stepsARun = 1, flops, goals } = work;
@@ -132,29 +125,6 @@ function introduce(work: Work, peer: Contender | Missing): void {
     throw new Error(
       `${work.name}: ${peer.parameters} parameters in ${peer.name}, ${work.parameters} in ours`,
     );
-}
-
-/** All contenders by turns; milliseconds of every run. */
-async function takeTurns(contenders: readonly Contender[]): Promise<Map<Contender, number[]>> {
-  const times = new Map<Contender, number[]>();
-  const plans = new Map<Contender, { runs: number; turns: number }>();
-  for (const contender of contenders) {
-    await sleep(SETTLE_MS);
-    const ms = median(await contender.run(2));
-    const runs = Math.min(20, Math.max(1, Math.round(TURN_MS / ms)));
-    const turns = Math.min(TURNS, Math.max(FEWEST_TURNS, Math.floor(LONGEST_MS / (runs * ms))));
-    plans.set(contender, { runs, turns });
-    times.set(contender, []);
-  }
-  for (let turn = 0; turn < TURNS; turn++) {
-    for (const contender of contenders) {
-      const { runs, turns } = plans.get(contender) ?? { runs: 0, turns: 0 };
-      if (turn >= turns) continue;
-      await sleep(SETTLE_MS);
-      times.get(contender)?.push(...(await contender.run(runs)));
-    }
-  }
-  return times;
 }
 
 async function printProfile({ bytes, batchSize }: { bytes: Uint8Array; batchSize: number }): Promise<void> {

@@ -117,12 +117,14 @@ async function library(
 async function devices(): Promise<Check[]> {
   const { probeDevices } = await import('../engine/index.js');
   const reports = await probeDevices();
-  return reports.map(({ device, available, detail }) => ({
+  const chosen = reports.find(({ device, available }) => available && device !== 'cpu')?.device ?? 'cpu';
+  const checks = reports.map(({ device, available, detail }): Check => ({
     name: `Device ${device}`,
     status: available ? 'ok' : 'warning',
     found: firstLine(detail),
     ...(!available && device !== 'cpu' && { remedy: GPU_REMEDIES[device] }),
   }));
+  return [...checks, { name: 'Device auto', status: 'ok', found: `runs models on ${chosen}` }];
 }
 
 async function tensorflow(): Promise<Check> {

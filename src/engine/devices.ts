@@ -22,17 +22,19 @@ const TOLERANCE = 1e-3;
 /** GPUs, the preferred first. */
 export const GPU_DEVICES: readonly Device[] = ['cuda', 'webgpu'];
 
-/** The first GPU that agrees with the CPU on a small graph, else the CPU. */
+/** The first GPU that agrees with the CPU on a small graph, else the CPU. Logs its choice with the reasons, in one line. */
 export async function selfTest(load: Load, log: EngineLog | undefined): Promise<Device> {
+  const reasons: string[] = [];
+  let chosen: Device = 'cpu';
   for (const device of GPU_DEVICES) {
     const { available, detail } = await probe(load, device);
-    if (available) {
-      log?.info(`Running on ${device}: ${detail}.`);
-      return device;
-    }
-    log?.info(`Not using ${device}: ${detail}`);
+    reasons.push(`${device}: ${detail.split('\n')[0] ?? ''}`);
+    if (!available) continue;
+    chosen = device;
+    break;
   }
-  return 'cpu';
+  log?.info(`device: auto runs models on ${chosen} (${reasons.join('; ')})`);
+  return chosen;
 }
 
 /** Compares a device with the CPU on a small graph. */

@@ -86,6 +86,13 @@ export class Engine {
       description,
       state,
       call: (request) => this.#call(request, priority),
+      ...(device !== 'cpu' && {
+        fallback: {
+          load: () => this.load(model, { ...options, name, state, device: 'cpu' }),
+          used: (reason) =>
+            this.#log?.warn(`The device ${device} failed, the CPU goes on with "${name}": ${reason}`),
+        },
+      }),
     });
   }
 

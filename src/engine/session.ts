@@ -4,6 +4,13 @@ import { dataTypeOf, sizeOf, type HostTensor, type HostTensors } from './host-te
 import type { Device, Reply, Request, SessionDescription } from './protocol.js';
 import type { StateStore } from './state-store.js';
 
+interface Fallback {
+  /** Loads the same model on the CPU. */
+  load(): Promise<EngineSession>;
+  /** Tells that the CPU did what the device could not do, and goes on from there. */
+  used(reason: string): void;
+}
+
 interface SessionParts {
   readonly id: number;
   readonly name: string;
@@ -11,6 +18,8 @@ interface SessionParts {
   readonly description: SessionDescription;
   readonly state: StateStore;
   readonly call: (request: Request) => Promise<Extract<Reply, { ok: true }>>;
+  /** The way back to the CPU when the device fails. Absent on the CPU itself. */
+  readonly fallback?: Fallback;
 }
 
 /** A model loaded in the engine's worker. Made by `Engine.load`. */
@@ -25,8 +34,11 @@ export class EngineSession {
   readonly state: StateStore;
   readonly #id: number;
   readonly #call: SessionParts['call'];
+  readonly #fallback: Fallback | undefined;
+  #onCpu: Promise<EngineSession> | undefined;
+  #deviceFailed = false;
 
-  constructor({ id, name, device, description, state, call }: SessionParts) {
+  constructor({ id, name, device, description, state, call, fallback }: SessionParts) {
     this.name = name;
     this.device = device;
     this.inputs = description.inputs;
@@ -35,15 +47,16 @@ export class EngineSession {
     this.state = state;
     this.#id = id;
     this.#call = call;
+    this.#fallback = fallback;
   }
 
   /**
    * Runs the model once. Every input must be fed. Rejects with {@link EngineError} `bad-feed` for a wrong name, type or
-   * shape and `run-failed` when the model itself fails.
+   * shape and `run-failed` when the model itself fails. When a GPU fails and the CPU does not, the CPU goes on from there.
    */
   async run(feeds: HostTensors): Promise<HostTensors> {
     this.#check(feeds, true);
-    return (await this.#call({ type: 'run', session: this.#id, feeds })).tensors ?? {};
+    return this.#execute('run', feeds);
   }
 
   /**
@@ -52,7 +65,7 @@ export class EngineSession {
    */
   async step(feeds: HostTensors): Promise<HostTensors> {
     this.#check(feeds, false);
-    return (await this.#call({ type: 'step', session: this.#id, feeds })).tensors ?? {};
+    return this.#execute('step', feeds);
   }
 
   /** Adds or replaces state tensors. */
@@ -68,6 +81,23 @@ export class EngineSession {
   /** Frees the model. The state store lives on. */
   async dispose(): Promise<void> {
     await this.#call({ type: 'release', session: this.#id });
+    await (await this.#onCpu?.catch(() => undefined))?.dispose();
+  }
+
+  async #execute(type: 'run' | 'step', feeds: HostTensors): Promise<HostTensors> {
+    if (this.#deviceFailed && this.#onCpu !== undefined) return (await this.#onCpu)[type](feeds);
+    try {
+      return (await this.#call({ type, session: this.#id, feeds })).tensors ?? {};
+    } catch (error) {
+      if (this.#fallback === undefined || !(error instanceof EngineError) || error.code !== 'run-failed')
+        throw error;
+      // Where the CPU fails too, the feeds are at fault and the device stays in use.
+      this.#onCpu ??= this.#fallback.load();
+      const tensors = await (await this.#onCpu)[type](feeds);
+      if (!this.#deviceFailed) this.#fallback.used(error.message);
+      this.#deviceFailed = true;
+      return tensors;
+    }
   }
 
   #check(feeds: HostTensors, complete: boolean): void {

@@ -61,6 +61,7 @@ const LIST: Readonly<Record<string, typeof asShown | { more: string[] } | { why:
   'npm run bench:graph': minutes,
   'npm run chaos:world': minutes,
   'rxray train unet --data lungs --out models/lungs': minutes,
+  'npm run check:gpu': minutes,
   'npm run bench:peer': minutes,
   'npm run bench:peer -- --quick': minutes,
   'npm run bench:peer -- --data FOLDER --json figures.json': minutes,

@@ -18,8 +18,12 @@ import { tfjs } from '../tfjs.js';
 
 const EXPORTED = 'exported ONNX';
 
-/** A classifier's answers to a batch of films. */
-export function resnetInference(options: ResnetOptions, batchSize: number): Work {
+/** A classifier's answers to a batch of films, beside all peers or PyTorch alone. */
+export function resnetInference(
+  options: ResnetOptions,
+  batchSize: number,
+  others: 'all' | 'PyTorch' = 'all',
+): Work {
   const { depth, inputSize, classes } = options;
   const parameters = initResnet(options, 1);
   const dims = [batchSize, inputSize, inputSize, 1];
@@ -41,6 +45,7 @@ export function resnetInference(options: ResnetOptions, batchSize: number): Work
         { depth, size: inputSize, classes, batch: batchSize },
         setting,
       );
+      if (others === 'PyTorch') return [torch];
       const peers = [
         torch,
         await tfjs('wasm', forward, parameters, images),
