@@ -82,11 +82,14 @@ function lineOf({ id, file, image, results }: Tapped): string {
   return [pc.dim(id.slice(0, 12)), printable(file), pc.dim(pixels), ...said].join('  ');
 }
 
-/** `pneumonia 0.93`, `percentile 99`. */
+/** `pneumonia 0.93 ⚑`, `percentile 99`. */
 function wordsOf(result: object): string {
-  const { label, probability, percentile, anomalyScore } = result as Readonly<Record<string, unknown>>;
-  if (typeof label === 'string') return `${label} ${Number(probability).toFixed(2)}`;
-  if (typeof percentile === 'number') return `percentile ${percentile.toFixed(0)}`;
+  const { label, probability, percentile, anomalyScore, abnormal } = result as Readonly<
+    Record<string, unknown>
+  >;
+  const flag = abnormal === true ? ' ⚑' : '';
+  if (typeof label === 'string') return `${label} ${Number(probability).toFixed(2)}${flag}`;
+  if (typeof percentile === 'number') return `percentile ${percentile.toFixed(0)}${flag}`;
   if (typeof anomalyScore === 'number') return `score ${anomalyScore.toPrecision(4)}`;
   return JSON.stringify(result);
 }

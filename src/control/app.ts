@@ -65,7 +65,7 @@ const querySchema = z.strictObject({
   sort: z.enum(['newest', 'suspicious']).default('newest'),
   outcome: z.enum(['done', 'failed', 'skipped']).optional(),
   label: z.string().optional(),
-  minSuspicion: z.number().min(0).max(100).optional(),
+  suspicious: z.boolean().optional(),
   text: z.string().max(200).optional(),
   offset: z.int().min(0).default(0),
   limit: z.int().min(1).max(WORKLIST_ROWS).default(100),

@@ -8,6 +8,7 @@ import type { Span } from '../core/flow/settled.js';
 import type { Monitor } from '../core/monitor/monitor.js';
 import type { Log } from '../core/plugin.js';
 import type { Settled } from '../core/flow/settled.js';
+import { verdictOf, type Verdict } from '../core/verdict.js';
 
 /** A film of the worklist: what became of it, without its pixels. */
 export interface Row {
@@ -22,8 +23,8 @@ export interface Row {
   /** By stage id. */
   readonly results: Readonly<Record<string, unknown>>;
   readonly failure: { readonly code: string; readonly stage: string | null; readonly message: string } | null;
-  /** How suspicious the models find it, 0–100; null where none says: {@link suspicionOf}. */
-  readonly suspicion: number | null;
+  /** Whether it is suspicious, and which stage says so. */
+  readonly verdict: Verdict;
 }
 
 /** A row with what only its own page shows. Where the file lies stays inside the process. */
@@ -44,7 +45,8 @@ export interface Query {
   readonly outcome?: Settled['outcome'] | undefined;
   /** A label that a classifier gave. */
   readonly label?: string | undefined;
-  readonly minSuspicion?: number | undefined;
+  /** `true`: only films that a stage calls abnormal. */
+  readonly suspicious?: boolean | undefined;
   /** Part of the file's name or the beginning of an id, in any case of letters. */
   readonly text?: string | undefined;
   readonly offset: number;
@@ -86,7 +88,7 @@ export class Worklist {
     sort,
     outcome,
     label,
-    minSuspicion,
+    suspicious,
     text,
     offset,
     limit,
@@ -96,11 +98,11 @@ export class Worklist {
       (film) =>
         (outcome === undefined || film.outcome === outcome) &&
         (label === undefined || labelsOf(film).includes(label)) &&
-        (minSuspicion === undefined || (film.suspicion ?? -1) >= minSuspicion) &&
+        (suspicious === undefined || (film.verdict.abnormal === true) === suspicious) &&
         (wanted === undefined || film.file.toLowerCase().includes(wanted) || film.id.startsWith(wanted)),
     );
     films.reverse();
-    if (sort === 'suspicious') films.sort((a, b) => (b.suspicion ?? -1) - (a.suspicion ?? -1));
+    if (sort === 'suspicious') films.sort((a, b) => rankOf(b) - rankOf(a));
     return { total: films.length, films: films.slice(offset, offset + limit) };
   }
 
@@ -191,7 +193,9 @@ function keep(films: Map<string, Film>, film: Film): void {
 /** A crash may have torn the last line. */
 function parsed(line: string): Film | null {
   try {
-    return JSON.parse(line) as Film;
+    const film = JSON.parse(line) as Film;
+    // Lines of earlier versions have none.
+    return { ...film, verdict: (film as Partial<Film>).verdict ?? verdictOf(film.results) };
   } catch {
     return null;
   }
@@ -213,7 +217,7 @@ function filmOf({ id, origin, outcome, frame, failure, spans, graph }: Settled):
       failure === undefined
         ? null
         : { code: failure.code, stage: failure.component ?? null, message: failure.message },
-    suspicion: suspicionOf(results),
+    verdict: verdictOf(results),
     path,
     size,
     mtimeMs,
@@ -233,23 +237,13 @@ function micros(ms: number): number {
 
 /** The row of a film. */
 export function rowOf(film: Film): Row {
-  const { id, source, file, outcome, receivedAt, settledAt, meta, results, failure, suspicion } = film;
-  return { id, source, file, outcome, receivedAt, settledAt, meta, results, failure, suspicion };
+  const { id, source, file, outcome, receivedAt, settledAt, meta, results, failure, verdict } = film;
+  return { id, source, file, outcome, receivedAt, settledAt, meta, results, failure, verdict };
 }
 
-/**
- * The highest of what the models say: the percentile of an anomaly score, or a classifier's `suspicion` in per
- * cent: the probability that the film is not healthy.
- */
-export function suspicionOf(results: Row['results']): number | null {
-  const found = Object.values(results).flatMap((result) => {
-    const { percentile, suspicion } = (result ?? {}) as { percentile?: unknown; suspicion?: unknown };
-    return [
-      ...(typeof percentile === 'number' ? [percentile] : []),
-      ...(typeof suspicion === 'number' ? [100 * suspicion] : []),
-    ];
-  });
-  return found.length === 0 ? null : Math.max(...found);
+/** Abnormal films before the others, the more suspicious first. */
+function rankOf({ verdict }: Row): number {
+  return (verdict.abnormal === true ? 2 : 0) + (verdict.suspicion ?? -1);
 }
 
 function labelsOf({ results }: Row): unknown[] {

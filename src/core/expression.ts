@@ -1,9 +1,10 @@
 import { celEnv, isCelError, isCelList, isCelMap, isCelUint, parse, plan } from '@bufbuild/cel';
 import { messageOf, RxrayError } from './errors.js';
 import type { Frame } from './frame.js';
+import { verdictOf } from './verdict.js';
 
 /** What an expression may name. */
-export const VARIABLES = ['id', 'file', 'origin', 'meta', 'results'] as const;
+export const VARIABLES = ['id', 'file', 'origin', 'meta', 'results', 'verdict'] as const;
 
 /** An expression that does not parse: `offset` is where, in characters from its start. */
 export class ExpressionSyntaxError extends RxrayError {
@@ -16,8 +17,8 @@ export class ExpressionSyntaxError extends RxrayError {
 }
 
 /**
- * Compiles a CEL expression over `id`, `file` (the path inside the source), `origin`, `meta` and
- * `results` (by stage id). Numbers of a frame are CEL doubles: `meta.width * 2.0`, not `* 2`;
+ * Compiles a CEL expression over `id`, `file` (the path inside the source), `origin`, `meta`, `results`
+ * (by stage id) and `verdict` (what they say together). Numbers of a frame are CEL doubles: `meta.width * 2.0`, not `* 2`;
  * comparisons mix freely. The compiled function returns plain data, and throws FRAME_EXPRESSION where
  * the evaluation fails (a field that is not there, a type that does not fit).
  *
@@ -28,7 +29,14 @@ export function compileExpression(text: string): (frame: Frame) => unknown {
   return (frame) => {
     const { id, origin, meta, results } = frame;
     // CEL reports an evaluation error by returning it, and an error object is truthy
-    const value = evaluate({ id, file: origin.name, origin, meta, results } as never);
+    const value = evaluate({
+      id,
+      file: origin.name,
+      origin,
+      meta,
+      results,
+      verdict: verdictOf(results),
+    } as never);
     if (isCelError(value)) {
       throw new RxrayError('FRAME_EXPRESSION', `\`${text}\` failed: ${value.message}`, { cause: value });
     }

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { Judgement } from './verdict.js';
 
 /** Samples of an image: 8 bit, 16 bit, or floating point. */
 export type Samples = Uint8Array | Uint16Array | Float32Array;
@@ -36,7 +37,7 @@ export interface Origin {
 }
 
 /** What a classifier says of a film. */
-export interface Classification {
+export interface Classification extends Judgement {
   readonly kind: 'classification';
   /** The most probable label. */
   readonly label: string;
@@ -46,14 +47,12 @@ export interface Classification {
   readonly probabilities: Readonly<Record<string, number>>;
   /** Multi-label models only: the findings at or above their threshold, in the bundle's order; often none or several. */
   readonly positives?: readonly string[];
-  /** The probability that the film is not healthy, 0–1; null where the bundle names no healthy label. */
-  readonly suspicion?: number | null;
   /** The best `topK` labels, most probable first. */
   readonly topK: readonly { readonly label: string; readonly probability: number }[];
 }
 
 /** What an anomaly stage says of a film. */
-export interface Anomaly {
+export interface Anomaly extends Judgement {
   readonly kind: 'anomaly';
   /** Mean form of the score: higher is more anomalous, comparable between image sizes. */
   readonly anomalyScore: number;
@@ -66,7 +65,7 @@ export interface Anomaly {
 
 /** What a stage found out about a frame: plain data (and images), so that it crosses threads and expressions can read it. */
 export type StageResult =
-  Classification | Anomaly | { readonly kind: string; readonly [field: string]: unknown };
+  Classification | Anomaly | (Judgement & { readonly kind: string; readonly [field: string]: unknown });
 
 /**
  * One image on its way through the graph, with everything known about it. Immutable: a stage returns

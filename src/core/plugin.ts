@@ -78,6 +78,8 @@ export interface LintContext {
   readonly baseDir: string;
   /** The stages before this entry, first to last: of several in `from`, the first counts. Empty for a source. */
   readonly preceding: readonly PrecedingStage[];
+  /** The stages of the graph with the columns that they offer; `undefined` where that is not known before a run. */
+  columns?(): Promise<readonly { readonly stage: string; readonly columns: readonly Column[] | undefined }[]>;
 }
 
 export interface PrecedingStage {
@@ -202,6 +204,8 @@ export interface SourceDefinition<O extends Options = Options> extends Definitio
 export interface Column {
   readonly name: string;
   readonly path: readonly string[];
+  /** Written only where the user names it. */
+  readonly onRequest?: boolean;
 }
 
 interface StageCommon {
@@ -258,6 +262,14 @@ export interface StageDefinition<O extends Options = Options, N extends Needs = 
   readonly runsIn?: 'worker' | 'main';
   /** Services of the process to hand to `create`, such as `{ engine: Engine }`. Needs `runsIn: 'main'`. */
   readonly needs?: N;
+  /**
+   * The columns that the instance will offer, found without making it (from a bundle's labels): `lint` checks what sinks
+   * name against them. Absent: not known before the stage is made.
+   */
+  columns?(
+    settings: z.output<O>,
+    services: { resolve(path: string): string },
+  ): readonly Column[] | Promise<readonly Column[]>;
   create(settings: z.output<O>, services: Services & Provided<N>): StageInstance | Promise<StageInstance>;
 }
 
@@ -284,7 +296,7 @@ export interface SinkServices extends Services {
   readonly again: boolean;
   /** The columns of the stages in the graph, in graph order: what tabular sinks write by default. */
   readonly columns: readonly { readonly stage: string; readonly column: Column }[];
-  /** Compiles an expression (CEL) over `file`, `id`, `origin`, `meta` and `results`; throws with its position when it does not parse. */
+  /** Compiles an expression (CEL) over `file`, `id`, `origin`, `meta`, `results` and `verdict`; throws with its position when it does not parse. */
   expression(text: string): (frame: Frame) => unknown;
 }
 

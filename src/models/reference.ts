@@ -17,9 +17,15 @@ export interface Standing {
   readonly percentile: number | null;
   /** Distance from the normal films' median in units of their spread: beyond the highest of them percentiles stop, this does not. */
   readonly robustZ: number | null;
+  readonly score: number;
   readonly threshold: number | null;
   /** Whether the score is above the threshold. */
   readonly abnormal: boolean | null;
+  /**
+   * 0–1: up to the threshold half of the score's percentile as a share of the threshold's; above it, what is missing to
+   * 1 is halved with each spread of the normal films (1.4826 · median absolute deviation) beyond the threshold.
+   */
+  readonly suspicion: number | null;
 }
 
 /** The share of normal films that the threshold calls abnormal, unless another one is asked for. */
@@ -39,14 +45,28 @@ export function referenceOf(
 }
 
 export function standingOf(score: number, reference: Reference | undefined): Standing {
-  if (reference === undefined) return { percentile: null, robustZ: null, threshold: null, abnormal: null };
+  if (reference === undefined) return { ...NO_STANDING, score };
   const { scores, threshold } = reference;
   return {
     percentile: percentileOf(score, scores),
     robustZ: robustZ(score, scores),
+    score,
     threshold,
     abnormal: score > threshold,
+    suspicion: suspicionOf(score, reference),
   };
+}
+
+const NO_STANDING = { percentile: null, robustZ: null, threshold: null, abnormal: null, suspicion: null };
+
+function suspicionOf(score: number, { scores, threshold }: Reference): number {
+  if (score <= threshold) {
+    const most = percentileOf(threshold, scores);
+    return most === 0 ? 0 : 0.5 * Math.min(1, percentileOf(score, scores) / most);
+  }
+  const at = robustZ(score, scores);
+  const limit = robustZ(threshold, scores);
+  return at === null || limit === null ? 1 : 1 - 0.5 * 2 ** (limit - at);
 }
 
 /** Share of the reference below the score, 0–100; equal ones count half. `reference` is ascending. */

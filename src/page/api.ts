@@ -23,7 +23,7 @@ export interface Film extends Row, Pick<KeptFilm, 'size' | 'sha256' | 'graph' | 
 export interface Query {
   readonly sort: 'newest' | 'suspicious';
   readonly outcome?: 'done' | 'failed' | 'skipped';
-  readonly minSuspicion?: number;
+  readonly suspicious?: boolean;
   readonly text?: string;
 }
 

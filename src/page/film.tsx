@@ -2,7 +2,7 @@ import { useSignal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
 import { film as fetchFilm, stageUrl, type Film } from './api.js';
 import { ReplayButton } from './replay.js';
-import { ClassBars, isAnomaly, isClassification, Percentile, verdictOf } from './result.js';
+import { answersOf, ClassBars, isAnomaly, isClassification, Percentile, Suspicion } from './result.js';
 import { Viewer } from './viewer.js';
 
 /** Everything about one film: its picture, what the models say, what every stage made of it. */
@@ -61,7 +61,10 @@ function Verdict({ film }: { readonly film: Film }) {
   const results = Object.entries(film.results);
   return (
     <section class="panel">
-      <h3>{verdictOf(film)}</h3>
+      <h3>
+        <Suspicion row={film} /> {answersOf(film)}
+      </h3>
+      <VerdictText film={film} />
       {results.map(([stage, result]) => (
         <div key={stage} class="result">
           <h4>{stage}</h4>
@@ -74,6 +77,23 @@ function Verdict({ film }: { readonly film: Film }) {
         </div>
       ))}
     </section>
+  );
+}
+
+/** Which stage decides, its score and its threshold. */
+function VerdictText({ film: { verdict } }: { readonly film: Film }) {
+  const { abnormal, stage, score, threshold } = verdict;
+  if (abnormal === null || stage === null) return null;
+  const numbers =
+    score === null || threshold === null
+      ? ''
+      : ` gives ${score.toPrecision(3)}; its threshold is ${threshold.toPrecision(3)}`;
+  return (
+    <p class="why">
+      {abnormal ? 'Suspicious: ' : 'Not suspicious: '}
+      <strong>{stage}</strong>
+      {numbers}. Suspicion is 0–1 for every model, 0.5 at its threshold.
+    </p>
   );
 }
 

@@ -4,11 +4,24 @@ export const isClassification = (result: Result): result is Classification =>
   result.kind === 'classification';
 export const isAnomaly = (result: Result): result is Anomaly => result.kind === 'anomaly';
 
-/** A film's verdict in a few words. */
-export function verdictOf({ outcome, failure, results }: Row): string {
+/** What became of a film, in a few words. */
+export function answersOf({ outcome, failure, results }: Row): string {
   if (outcome !== 'done') return failure?.message ?? 'failed';
   const labels = Object.values(results).filter(isClassification);
   return labels.map(answerOf).join(', ') || 'done';
+}
+
+/** The film's suspicion, 0–1, and whether it is abnormal. */
+export function Suspicion({ row: { verdict } }: { readonly row: Pick<Row, 'verdict'> }) {
+  const { abnormal, suspicion, abnormalStages } = verdict;
+  if (abnormal === null) return null;
+  const title = abnormal ? `suspicious by ${abnormalStages.join(', ')}` : 'not suspicious';
+  return (
+    <span class={`suspicion ${abnormal ? 'high' : ''}`} title={title}>
+      <span aria-hidden="true">{abnormal ? '⚑' : '✓'}</span>
+      <span class="hidden">{title}</span> {suspicion?.toFixed(2)}
+    </span>
+  );
 }
 
 /** The label of a film, or its findings where there may be several. */
@@ -40,7 +53,7 @@ export function Percentile({ result }: { readonly result: Anomaly }) {
   if (percentile === null) return <span title="no reference">{anomalyScore.toPrecision(3)}</span>;
   return (
     <span
-      class={`percentile ${percentile > 95 ? 'high' : ''}`}
+      class={`percentile ${result.abnormal === true ? 'high' : ''}`}
       title={`score ${anomalyScore.toPrecision(3)}`}
     >
       {Math.floor(percentile)}

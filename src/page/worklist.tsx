@@ -2,7 +2,15 @@ import { batch, signal, useSignalEffect } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
 import { search, thumbnailUrl, type Query, type Row } from './api.js';
 import { ReplayButton } from './replay.js';
-import { ClassBars, isAnomaly, isClassification, Percentile, timeOf, verdictOf } from './result.js';
+import {
+  ClassBars,
+  isAnomaly,
+  isClassification,
+  Percentile,
+  Suspicion,
+  timeOf,
+  answersOf,
+} from './result.js';
 import { settled } from './state.js';
 
 /** Pixels: CSS knows the same number. */
@@ -93,13 +101,13 @@ export function Worklist() {
 
 function Filters() {
   const set = (change: Partial<Query>): void => {
-    const { outcome, text, minSuspicion, ...rest } = { ...query.value, ...change };
+    const { outcome, text, suspicious, ...rest } = { ...query.value, ...change };
     batch(() => {
       rows.value = new Map();
       query.value = {
         ...rest,
         ...(outcome !== undefined && { outcome }),
-        ...(minSuspicion !== undefined && minSuspicion > 0 && { minSuspicion }),
+        ...(suspicious !== undefined && { suspicious }),
         ...(text !== undefined && text !== '' && { text }),
       };
     });
@@ -138,14 +146,14 @@ function Filters() {
       <label>
         <span>Show</span>
         <select
-          value={query.value.outcome ?? (query.value.minSuspicion !== undefined ? 'suspicious' : 'all')}
+          value={query.value.outcome ?? (query.value.suspicious === true ? 'suspicious' : 'all')}
           onChange={({ currentTarget: { value } }) => {
             const outcome = value === 'done' || value === 'failed' || value === 'skipped' ? value : undefined;
-            set({ outcome, minSuspicion: value === 'suspicious' ? 95 : 0 } as Partial<Query>);
+            set({ outcome, suspicious: value === 'suspicious' ? true : undefined } as Partial<Query>);
           }}
         >
           <option value="all">all</option>
-          <option value="suspicious">suspicious (95 and above)</option>
+          <option value="suspicious">suspicious</option>
           <option value="done">done</option>
           <option value="failed">failed</option>
           <option value="skipped">skipped</option>
@@ -185,7 +193,8 @@ function FilmRow({ index, row }: { readonly index: number; readonly row: Row | u
       </span>
       <span role="cell" class={row.outcome === 'failed' ? 'verdict bad' : 'verdict'}>
         {row.outcome === 'failed' && <ReplayButton id={row.id} />}
-        <span>{verdictOf(row)}</span>
+        <Suspicion row={row} />
+        <span>{answersOf(row)}</span>
       </span>
       <span role="cell" class="time">
         <time dateTime={row.settledAt}>{timeOf(row.settledAt)}</time>

@@ -30,6 +30,7 @@ export default defineStage({
   runsIn: 'main',
   needs: { engine: Engine },
   keepsPixels: true,
+  columns: () => ANOMALY_COLUMNS,
   lint: (settings, context) => lintBundle(settings.bundle, 'patchcore', context),
   async create(settings, { id, engine, log, resolve: absolute }) {
     const dir = absolute(settings.bundle);

@@ -1,12 +1,13 @@
 import { z } from 'zod';
 import { RxrayError } from '../core/errors.js';
 import { imageOf, type Classification } from '../core/frame.js';
-import { defineStage, type Log } from '../core/plugin.js';
+import { defineStage, type Column, type Log } from '../core/plugin.js';
+import { suspicionAt, type Judgement } from '../core/verdict.js';
 import { Engine } from '../engine/engine.js';
 import type { HostTensor, HostTensors } from '../engine/index.js';
 import { temper } from '../models/calibration.js';
 import { inputTensor } from '../models/input-tensor.js';
-import { healthyLabels, type Activation, type Bundle } from '../models/bundle.js';
+import { healthyLabels, readBundle, type Activation, type Bundle } from '../models/bundle.js';
 import {
   lintBundle,
   modelOptions,
@@ -35,10 +36,15 @@ export default defineStage({
   needs: { engine: Engine },
   keepsPixels: true,
   lint: ({ bundle }, context) => lintBundle(bundle, 'classifier', context),
+  columns: async ({ bundle }, { resolve }) => columnsOf(await readBundle(resolve(bundle))),
   async create({ bundle: path, device, runtime, topK }, { id, log, engine, resolve }) {
     const dir = resolve(path);
     const bundle = await openBundle(dir, 'classifier', id);
-    const meaning = { ...bundle, healthy: healthyLabels(bundle) };
+    const meaning = {
+      ...bundle,
+      healthy: healthyLabels(bundle),
+      threshold: bundle.calibration?.binary?.threshold,
+    };
     const bytes = await openBundleFile(dir, bundle, 'model', id);
     const network =
       runtime === 'tensorflow'
@@ -46,15 +52,7 @@ export default defineStage({
         : await orDamaged(dir, 'model', id, () => openOnnx(bytes, engine, { id, log, device }));
     return {
       device: engine,
-      columns: [
-        ...(bundle.multiLabel
-          ? [{ name: 'positives', path: ['positives'] }]
-          : [
-              { name: 'label', path: ['label'] },
-              { name: 'probability', path: ['probability'] },
-            ]),
-        ...bundle.labels.map((label) => ({ name: `p.${label}`, path: ['probabilities', label] })),
-      ],
+      columns: columnsOf(bundle),
       async processBatch(frames) {
         requireSize(frames, bundle, id);
         const outputs = await network.run(inputTensor(frames.map(imageOf), bundle.input));
@@ -68,6 +66,15 @@ export default defineStage({
     };
   },
 });
+
+/** What tabular sinks write of a bundle's results. */
+function columnsOf({ multiLabel, labels }: Pick<Bundle, 'multiLabel' | 'labels'>): Column[] {
+  const answer = multiLabel ? ['positives'] : ['label', 'probability'];
+  return [
+    ...[...answer, 'score', 'threshold', 'abnormal', 'suspicion'].map((name) => ({ name, path: [name] })),
+    ...labels.map((label) => ({ name: `p.${label}`, path: ['probabilities', label] })),
+  ];
+}
 
 interface Classifier {
   /** Images as the bundle's input says → `probabilities`, or `logits`, or one output of any name. */
@@ -122,21 +129,20 @@ async function openTensorflow({ architecture }: Bundle, bytes: Uint8Array): Prom
 
 /** What a bundle says of the meaning of its numbers. */
 export type Meaning = Pick<Bundle, 'labels'> &
-  Partial<Pick<Bundle, 'multiLabel' | 'thresholds'>> & { readonly healthy?: readonly string[] };
+  Partial<Pick<Bundle, 'multiLabel' | 'thresholds'>> & {
+    readonly healthy?: readonly string[];
+    /** The film is abnormal where 1 − P(healthy) is above it; 0.5 unless given. */
+    readonly threshold?: number | undefined;
+  };
 
 /** A film's label, its probability, and the best labels. `probabilities` are in the order of `labels`. */
 export function classify(probabilities: readonly number[], meaning: Meaning, topK: number): Classification {
-  const { labels, multiLabel = false, thresholds = {}, healthy = [] } = meaning;
+  const { labels, multiLabel = false, thresholds = {} } = meaning;
   const all = labels.map((label, i) => ({ label, probability: probabilities[i] ?? NaN }));
   const ranked = all.toSorted((a, b) => b.probability - a.probability);
   const positives = all
-    .filter(({ label, probability }) => probability >= (thresholds[label] ?? 0.5))
+    .filter(({ label, probability }) => probability >= (thresholds[label] ?? DEFAULT_THRESHOLD))
     .map(({ label }) => label);
-  const isHealthy = ({ label }: { label: string }): boolean => healthy.includes(label);
-  const findings = all.filter((each) => !isHealthy(each)).map(({ probability }) => probability);
-  const health = all.filter(isHealthy).reduce((sum, { probability }) => sum + probability, 0);
-  const several = findings.length === 0 ? null : Math.max(...findings);
-  const one = healthy.length === 0 ? null : Math.min(1, Math.max(0, 1 - health));
   return {
     kind: 'classification',
     label: ranked[0]?.label ?? '',
@@ -144,9 +150,35 @@ export function classify(probabilities: readonly number[], meaning: Meaning, top
     probabilities: Object.fromEntries(all.map(({ label, probability }) => [label, probability])),
     ...(multiLabel && { positives }),
     topK: ranked.slice(0, topK),
-    suspicion: multiLabel ? several : one,
+    ...(multiLabel ? judgeFindings(all, meaning) : judgeHealth(all, meaning)),
   };
 }
+
+type Labelled = readonly { readonly label: string; readonly probability: number }[];
+
+/** One label a film: abnormal where the probability that it is not healthy is above the threshold. */
+function judgeHealth(all: Labelled, { healthy = [], threshold = DEFAULT_THRESHOLD }: Meaning): Judgement {
+  const known = all.filter(({ label }) => healthy.includes(label));
+  if (known.length === 0) return UNJUDGED;
+  const health = known.reduce((sum, { probability }) => sum + probability, 0);
+  const score = Math.min(1, Math.max(0, 1 - health));
+  return { abnormal: score > threshold, suspicion: suspicionAt(score, threshold), score, threshold };
+}
+
+/** Findings that may be present together: the one furthest above its threshold decides. */
+function judgeFindings(all: Labelled, { healthy = [], thresholds = {} }: Meaning): Judgement {
+  const [worst] = all
+    .filter(({ label }) => !healthy.includes(label))
+    .map(({ label, probability: score }) => {
+      const threshold = thresholds[label] ?? DEFAULT_THRESHOLD;
+      return { abnormal: score >= threshold, suspicion: suspicionAt(score, threshold), score, threshold };
+    })
+    .sort((a, b) => Number(b.abnormal) - Number(a.abnormal) || b.suspicion - a.suspicion);
+  return worst ?? UNJUDGED;
+}
+
+const DEFAULT_THRESHOLD = 0.5;
+const UNJUDGED: Judgement = { abnormal: null, suspicion: null, score: null, threshold: null };
 
 /**
  * Probabilities per film, calibrated where the bundle says how.

@@ -22,6 +22,8 @@ const options = z.strictObject({
     .describe('A pixel belongs to the lungs where its probability is above this.'),
 });
 
+const COLUMNS = ['areaFraction', 'plausible', 'reason'].map((name) => ({ name, path: [name] }));
+
 export default defineStage({
   name: 'unet',
   summary: 'Finds the lungs with a trained U-Net, and says whether what it found can be two lungs.',
@@ -29,6 +31,7 @@ export default defineStage({
   examples: [{ title: 'Chest films', with: { bundle: './models/chest-lungs' } }],
   keepsPixels: true,
   lint: ({ bundle }, context) => lintBundle(bundle, 'segmenter', context),
+  columns: () => COLUMNS,
   async create({ bundle: path, threshold }, { id, resolve }) {
     const dir = resolve(path);
     const bundle = await openBundle(dir, 'segmenter', id);
@@ -36,7 +39,7 @@ export default defineStage({
     const network = await orDamaged(dir, 'model', id, () => ThreadSession.open(bytes));
     const prepare = preparationOf(bundle, dir, id);
     return {
-      columns: ['areaFraction', 'plausible', 'reason'].map((name) => ({ name, path: [name] })),
+      columns: COLUMNS,
       async process(frame) {
         const image = imageOf(frame);
         const { probabilities } = await network.run({

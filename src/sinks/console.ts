@@ -7,6 +7,7 @@ import type { Anomaly, Classification, Frame } from '../core/frame.js';
 import { NOTICE } from '../core/notice.js';
 import { defineSink, type SinkInstance, type SinkServices } from '../core/plugin.js';
 import { printable } from '../core/printable.js';
+import { verdictOf, type Verdict } from '../core/verdict.js';
 import { plain } from './plain.js';
 
 const options = z.strictObject({
@@ -16,12 +17,6 @@ const options = z.strictObject({
     .describe(
       '`text`: a line for people; `json`: one JSON object a line; `auto`: text on a terminal, JSON in a pipe.',
     ),
-  flagAbove: z
-    .number()
-    .min(0)
-    .max(100)
-    .default(95)
-    .describe('Anomaly percentile from which a film is flagged in the text.'),
 });
 type ConsoleOptions = z.output<typeof options>;
 
@@ -43,9 +38,7 @@ export default defineSink({
 export function consoleSink(settings: ConsoleOptions, services: SinkServices, output: Output): SinkInstance {
   const asText = settings.format === 'text' || (settings.format === 'auto' && output.isTTY === true);
   const colours = pc.createColors(output.isTTY === true && output.hasColors?.() === true);
-  const toLine = asText
-    ? lineWriter(settings.flagAbove, colours)
-    : (frame: Frame) => JSON.stringify(plain(frame, true));
+  const toLine = asText ? lineWriter(colours) : (frame: Frame) => JSON.stringify(plain(frame, true));
   let heading = asText ? `${colours.dim(NOTICE)}\n` : '';
   let readerGone = false;
   let disposed = false;
@@ -93,7 +86,7 @@ const MIN_NAME_WIDTH = 24;
 const MAX_NAME_WIDTH = 36;
 
 /** Writes lines whose columns stand below each other as far as one can know before the next film. */
-function lineWriter(flagAbove: number, colours: Colours): (frame: Frame) => string {
+function lineWriter(colours: Colours): (frame: Frame) => string {
   const widths = [MIN_NAME_WIDTH];
   const aligned = (cell: string, column: number): string => {
     const width = stringWidth(cell);
@@ -107,19 +100,33 @@ function lineWriter(flagAbove: number, colours: Colours): (frame: Frame) => stri
       (entry): entry is [string, Classification] => entry[1].kind === 'classification',
     );
     const scores = results.filter((entry): entry is [string, Anomaly] => entry[1].kind === 'anomaly');
-    const flagged = scores.some(([, { percentile }]) => percentile !== null && percentile >= flagAbove);
+    const verdict = verdictOf(frame.results);
     const name = fitted(printable(frame.origin.name), MAX_NAME_WIDTH);
     const cells = [
-      `${flagged ? colours.red('⚑') : colours.green('✓')} ${flagged ? colours.bold(name) : name}`,
+      `${markOf(verdict, colours)} ${verdict.abnormal === true ? colours.bold(name) : name}`,
+      ...suspicionText(verdict, colours),
       ...classes.map(([id, result]) => titled(classes, id, '', colours) + classText(result, colours)),
-      ...scores.map(
-        ([id, result]) => titled(scores, id, 'anomaly ', colours) + scoreText(result, flagAbove, colours),
-      ),
+      ...scores.map(([id, result]) => titled(scores, id, 'anomaly ', colours) + scoreText(result, colours)),
     ];
     const { image } = frame;
     if (cells.length === 1 && image) cells.push(colours.dim(`${image.width} × ${image.height}`));
     return cells.map(aligned).join('   ').trimEnd();
   };
+}
+
+/** ⚑ for an abnormal film, ✓ for one that no model calls abnormal, · where none can say. */
+function markOf({ abnormal }: Verdict, { red, green, dim }: Colours): string {
+  if (abnormal === null) return dim('·');
+  return abnormal ? red('⚑') : green('✓');
+}
+
+/** `suspicion 0.97 (classes)`, with the stages that call the film abnormal. */
+function suspicionText({ abnormal, suspicion, abnormalStages }: Verdict, colours: Colours): string[] {
+  if (suspicion === null) return [];
+  const { red, green, dim } = colours;
+  const number = (abnormal === true ? red : green)(suspicion.toFixed(2));
+  const stages = abnormalStages.length === 0 ? '' : ` (${abnormalStages.join(', ')})`;
+  return [`${dim('suspicion')} ${number}${stages}`];
 }
 
 /** The stage's id where there are several of its kind, else the word for the kind. */
@@ -163,10 +170,10 @@ function findingsText(
 }
 
 /** `0.213  P  41` */
-function scoreText({ anomalyScore, percentile }: Anomaly, flagAbove: number, colours: Colours): string {
+function scoreText({ anomalyScore, percentile, abnormal }: Anomaly, colours: Colours): string {
   const score = anomalyScore.toFixed(3);
   if (percentile === null) return score;
-  const colour = percentile >= flagAbove ? colours.red : percentile >= 80 ? colours.yellow : colours.green;
+  const colour = abnormal === true ? colours.red : colours.green;
   return `${score}  ${colour(`P ${String(Math.floor(percentile)).padStart(3)}`)}`;
 }
 

@@ -5,10 +5,18 @@ import { z } from 'zod';
 import { RxrayError } from '../core/errors.js';
 import { expressionFault } from '../core/expression.js';
 import { valueAt } from '../core/value-at.js';
+import { didYouMean } from '../core/suggest.js';
 import type { Frame } from '../core/frame.js';
-import { defineSink, type LintMessage, type SinkInstance, type SinkServices } from '../core/plugin.js';
+import {
+  defineSink,
+  type LintContext,
+  type LintMessage,
+  type SinkInstance,
+  type SinkServices,
+} from '../core/plugin.js';
+import { verdictOf } from '../core/verdict.js';
 import { CommittedFile, filesOf, type RowFormat, rotation } from './committed-file.js';
-import { withoutImages } from './plain.js';
+import { isJudged, withoutImages } from './plain.js';
 import { rowSink } from './row-sink.js';
 
 const column = z.union([
@@ -18,7 +26,7 @@ const column = z.union([
     value: z
       .string()
       .min(1)
-      .describe('An expression (CEL) over `file`, `id`, `origin`, `meta` and `results`.'),
+      .describe('An expression (CEL) over `file`, `id`, `origin`, `meta`, `results` and `verdict`.'),
   }),
 ]);
 
@@ -30,9 +38,9 @@ const options = z
       .min(1)
       .optional()
       .describe(
-        'What to write, in order: `file`, `id`, `receivedAt`, `completedAt`, `<stage>.<column>`, a path such as ' +
-          '`meta.modality` or `results.classes.label`, or `{ name, value }` with an expression. By default the first ' +
-          'four and then every column of every stage.',
+        'What to write, in order: `file`, `id`, `receivedAt`, `completedAt`, `suspicious`, `suspicion`, `<stage>.<column>`, ' +
+          'a path such as `meta.modality` or `results.classes.label`, or `{ name, value }` with an expression. By default ' +
+          'the first four, `suspicious` and `suspicion` where a model judges the films, and the usual columns of every stage.',
       ),
     delimiter: z
       .string()
@@ -65,7 +73,12 @@ export default defineSink({
       title: 'Chosen columns, for a German Excel',
       with: {
         path: './out/results.csv',
-        columns: ['file', 'classes.label', { name: 'suspect', value: 'results.anomaly.percentile > 95.0' }],
+        columns: [
+          'file',
+          'suspicious',
+          'classes.label',
+          { name: 'anomalous', value: 'results.anomaly.abnormal' },
+        ],
         decimal: ',',
         bom: true,
       },
@@ -75,18 +88,40 @@ export default defineSink({
   maxBatch: 256,
   output: 'path',
   writes: ({ path }) => filesOf(path),
-  lint: ({ columns = [] }) =>
-    columns.flatMap((entry, index): LintMessage[] => {
-      const message = typeof entry === 'string' ? undefined : expressionFault(entry.value);
-      const option = ['columns', String(index), 'value'];
-      return message === undefined ? [] : [{ severity: 'error', code: 'CONFIG_EXPRESSION', option, message }];
-    }),
+  lint: async ({ columns = [] }, context) => {
+    const stages = columns.length === 0 ? undefined : await context.columns?.();
+    return columns.flatMap((entry, index) => lintColumn(entry, String(index), stages));
+  },
   create: csvSink,
 });
 
 interface CsvColumn {
   readonly name: string;
   readonly value: (frame: Frame) => unknown;
+}
+
+function lintColumn(
+  entry: z.output<typeof column>,
+  index: string,
+  stages: Awaited<ReturnType<NonNullable<LintContext['columns']>>> | undefined,
+): LintMessage[] {
+  if (typeof entry !== 'string') {
+    const message = expressionFault(entry.value);
+    const option = ['columns', index, 'value'];
+    return message === undefined ? [] : [{ severity: 'error', code: 'CONFIG_EXPRESSION', option, message }];
+  }
+  if (stages === undefined || Object.hasOwn(BUILT_IN, entry) || pathColumn(entry) !== undefined) return [];
+  // What a plugin of the user offers is known when the graph is made.
+  const isOpen = stages.some(({ stage, columns }) => columns === undefined && entry.startsWith(`${stage}.`));
+  const offered = stages.flatMap(({ stage, columns = [] }) => columns.map(({ name }) => `${stage}.${name}`));
+  if (isOpen || offered.includes(entry)) return [];
+  const message = unknownColumn(entry, [...Object.keys(BUILT_IN), ...offered]);
+  return [{ severity: 'error', code: 'CONFIG_CREATE', option: ['columns', index], message }];
+}
+
+function unknownColumn(name: string, offered: readonly string[]): string {
+  const advice = didYouMean(name, offered) || `. Expected one of ${offered.join(', ')}`;
+  return `there is no column "${name}"${advice}, a path that begins with \`meta.\` or \`results.\`, or { name, value }`;
 }
 
 async function csvSink(settings: CsvOptions, services: SinkServices): Promise<SinkInstance> {
@@ -155,23 +190,28 @@ const BUILT_IN: Readonly<Record<string, CsvColumn['value']>> = {
   id: (frame) => frame.id,
   receivedAt: (frame) => frame.origin.receivedAt,
   completedAt: (frame) => frame.completedAt,
+  suspicious: (frame) => verdictOf(frame.results).abnormal,
+  suspicion: (frame) => rounded(verdictOf(frame.results).suspicion),
 };
+/** Written by default only where a stage judges the films. */
+const OF_THE_VERDICT = ['suspicious', 'suspicion'];
 
 function columnsOf(settings: CsvOptions, services: SinkServices): CsvColumn[] {
   const offered = new Map<string, CsvColumn['value']>(Object.entries(BUILT_IN));
+  const judged = isJudged(services.columns);
+  const usual = Object.keys(BUILT_IN).filter((name) => judged || !OF_THE_VERDICT.includes(name));
   for (const { stage, column } of services.columns) {
-    offered.set(`${stage}.${column.name}`, (frame) => valueAt(frame.results[stage], column.path));
+    const name = `${stage}.${column.name}`;
+    offered.set(name, (frame) => rounded(valueAt(frame.results[stage], column.path)));
+    if (column.onRequest !== true) usual.push(name);
   }
-  return (settings.columns ?? [...offered.keys()]).map((entry) => {
+  return (settings.columns ?? usual).map((entry) => {
     if (typeof entry !== 'string') return { name: entry.name, value: services.expression(entry.value) };
     const value = offered.get(entry) ?? pathColumn(entry);
     if (value === undefined) {
-      throw new RxrayError(
-        'CONFIG_CREATE',
-        `columns: there is no column "${entry}". Expected one of ${[...offered.keys()].join(', ')}, ` +
-          'a path that begins with `meta.` or `results.`, or { name, value }',
-        { component: services.id },
-      );
+      throw new RxrayError('CONFIG_CREATE', `columns: ${unknownColumn(entry, [...offered.keys()])}`, {
+        component: services.id,
+      });
     }
     return { name: entry, value };
   });
@@ -181,6 +221,11 @@ function pathColumn(text: string): CsvColumn['value'] | undefined {
   const [root, ...path] = text.split('.');
   if ((root !== 'meta' && root !== 'results') || path.length === 0 || path.includes('')) return undefined;
   return (frame) => valueAt(frame[root], path);
+}
+
+/** Fractions of a stage's column to four significant digits: what people read. `results.…` has them all. */
+function rounded(value: unknown): unknown {
+  return typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value;
 }
 
 /** Numbers in their shortest form that reads back as the same number; what is missing is empty. */

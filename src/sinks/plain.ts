@@ -1,6 +1,13 @@
 import { withoutImages, type Frame } from '../core/frame.js';
+import type { SinkServices } from '../core/plugin.js';
+import { verdictOf, type Verdict } from '../core/verdict.js';
 
 export { withoutImages };
+
+/** Whether a stage of the graph judges films: its columns say so. */
+export function isJudged(columns: SinkServices['columns']): boolean {
+  return columns.some(({ column }) => column.path.join('.') === 'abnormal');
+}
 
 /** What leaves the program of a frame: plain data, without pixels. */
 export interface Plain {
@@ -9,6 +16,7 @@ export interface Plain {
   readonly receivedAt: string;
   readonly completedAt: string | undefined;
   readonly meta: unknown;
+  readonly verdict: Verdict;
   readonly results: unknown;
 }
 
@@ -20,6 +28,7 @@ export function plain(frame: Frame, includeFile: boolean): Plain {
     receivedAt: frame.origin.receivedAt,
     completedAt: frame.completedAt,
     meta: withoutImages(frame.meta),
+    verdict: verdictOf(frame.results),
     results: withoutImages(frame.results),
   };
 }

@@ -7,7 +7,7 @@ import { valueAt } from '../core/value-at.js';
 import type { Frame } from '../core/frame.js';
 import { defineSink, type SinkInstance, type SinkServices } from '../core/plugin.js';
 import { oneByOne } from './one-by-one.js';
-import { plain } from './plain.js';
+import { isJudged, plain } from './plain.js';
 import { writeError } from './trouble.js';
 
 const options = z.strictObject({
@@ -71,7 +71,8 @@ export async function sqliteSink(
 ): Promise<SinkInstance> {
   const { id: component, columns } = services;
   const offered = columns.filter(({ stage, column }) => !FIXED.includes(`${stage}.${column.name}`));
-  const names = [...FIXED, ...offered.map(({ stage, column }) => `${stage}.${column.name}`)];
+  const ofVerdict = isJudged(columns) ? ['suspicious', 'suspicion'] : [];
+  const names = [...FIXED, ...ofVerdict, ...offered.map(({ stage, column }) => `${stage}.${column.name}`)];
   checkNames(names, component);
 
   const file = services.resolve(path);
@@ -118,9 +119,10 @@ export async function sqliteSink(
   }
 
   const rowOf = (frame: Frame): unknown[] => {
-    const { id, file, receivedAt, completedAt, meta, results } = plain(frame, includeFile);
+    const { id, file, receivedAt, completedAt, meta, results, verdict } = plain(frame, includeFile);
     return [
       ...[id, file ?? null, receivedAt, completedAt ?? null, JSON.stringify(meta), JSON.stringify(results)],
+      ...(ofVerdict.length === 0 ? [] : [cell(verdict.abnormal), verdict.suspicion]),
       ...offered.map(({ stage, column }) => cell(valueAt(frame.results[stage], column.path))),
     ];
   };

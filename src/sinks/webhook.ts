@@ -38,7 +38,7 @@ const options = z.strictObject({
     .record(z.string(), z.string())
     .optional()
     .describe(
-      'Send these beside the `id` and nothing else: name → expression (CEL) over `file`, `id`, `origin`, `meta`, `results`.',
+      'Send these beside the `id` and nothing else: name → expression (CEL) over `file`, `id`, `origin`, `meta`, `results`, `verdict`.',
     ),
 });
 type WebhookOptions = z.output<typeof options>;
@@ -57,7 +57,7 @@ export default defineSink({
       with: {
         url: 'https://ris.example.org/rxray',
         headers: { authorization: 'Bearer 0123' },
-        fields: { percentile: 'results.anomaly.percentile' },
+        fields: { suspicion: 'verdict.suspicion', stage: 'verdict.stage' },
       },
     },
   ],

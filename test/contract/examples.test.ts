@@ -60,7 +60,7 @@ describe('the graphs in examples/', function () {
     try {
       await run('webhook.yaml');
       for (const { body } of receiver.requests) {
-        expect(JSON.parse(body)).to.have.all.keys('id', 'anomalyScore', 'percentile');
+        expect(JSON.parse(body)).to.have.all.keys('id', 'suspicion', 'stage');
       }
       expect(receiver.requests).to.have.lengthOf(3);
     } finally {

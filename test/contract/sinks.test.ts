@@ -147,7 +147,7 @@ sinkContract('console', () => {
       ...consolePlugin,
       create: (settings, services) => consoleSink(settings as never, services, output),
     },
-    refused: [{ format: 'xml' }, { flagAbove: 101 }],
+    refused: [{ format: 'xml' }, { flagAbove: 95 }],
     keepsRecord: false,
     async delivered() {
       const lines = text.split('\n').filter((line) => line !== '');

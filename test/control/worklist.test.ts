@@ -2,7 +2,7 @@ import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { suspicionOf, Worklist, WORKLIST_ROWS } from '../../src/control/worklist.js';
+import { Worklist, WORKLIST_ROWS } from '../../src/control/worklist.js';
 import type { StageResult } from '../../src/core/frame.js';
 import { Monitor } from '../../src/core/monitor/monitor.js';
 import type { Settled } from '../../src/core/flow/settled.js';
@@ -43,12 +43,12 @@ describe('Worklist', () => {
     (await list.find({ sort: 'newest', offset: 0, limit: 100, ...query })).films.map(({ id }) => id);
 
   it('has the newest first, or the most suspicious', async () => {
-    settle('a', { m: { kind: 'anomaly', percentile: 50 } });
-    settle('b', { m: { kind: 'anomaly', percentile: 99 } });
+    settle('a', { m: { kind: 'any', abnormal: false, suspicion: 0.4 } });
+    settle('b', { m: { kind: 'any', abnormal: true, suspicion: 0.9 } });
     settle('c');
     expect(await find()).to.deep.equal(['c', 'b', 'a']);
     expect(await find({ sort: 'suspicious' })).to.deep.equal(['b', 'a', 'c']);
-    expect(await find({ minSuspicion: 60 })).to.deep.equal(['b']);
+    expect(await find({ suspicious: true })).to.deep.equal(['b']);
     settle('a');
     expect(await find()).to.deep.equal(['a', 'c', 'b']);
   });
@@ -102,12 +102,5 @@ describe('Worklist', () => {
     );
     expect(sizes.length).to.be.within(1, 2);
     expect(Math.max(...sizes)).to.be.lessThan(24 * 1024 ** 2);
-  });
-});
-
-describe('suspicionOf', () => {
-  it('is the highest of what the models say, as a percentage', () => {
-    expect(suspicionOf({ a: { percentile: 40 }, c: { suspicion: 0.75 } })).to.equal(75);
-    expect(suspicionOf({ a: { percentile: null }, c: { suspicion: null } })).to.equal(null);
   });
 });

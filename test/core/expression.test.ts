@@ -45,6 +45,7 @@ describe('an expression', () => {
     ['id.size()', 32],
     ['origin.source + ":" + file', 'watch:ward-3/film.png'],
     ['results.anomaly.percentile > 99', true],
+    ['verdict.abnormal == null', true],
     ['results.anomaly.anomalyScore > 12', true],
     ['results["classes"].label in ["ill", "normal"]', true],
     ['results.classes.probabilities', { normal: 0.75, ill: 0.25 }],

@@ -72,11 +72,10 @@ describe('anogan', () => {
     const mean = Array.from(residual?.data ?? []).reduce((a, b) => a + b, 0) / 4096;
     expect(mean / 127.5).to.be.closeTo(residualLoss ?? 0, 0.01);
     expect(stage.columns?.map((column) => column.name)).to.deep.equal([
-      'anomalyScore',
-      'rawSum',
-      'percentile',
-      'robustZ',
-      'abnormal',
+      ...['anomalyScore', 'threshold', 'abnormal', 'suspicion', 'percentile', 'rawSum', 'robustZ'],
+    ]);
+    expect(stage.columns?.filter(({ onRequest }) => onRequest).map(({ name }) => name)).to.deep.equal([
+      ...['rawSum', 'robustZ'],
     ]);
   });
 

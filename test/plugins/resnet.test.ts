@@ -73,6 +73,7 @@ describe('resnet', () => {
     expect(stage.columns?.map((column) => column.name)).to.deep.equal([
       'label',
       'probability',
+      ...['score', 'threshold', 'abnormal', 'suspicion'],
       'p.bacterial',
       'p.normal',
       'p.viral',
@@ -195,8 +196,9 @@ describe('resnet', () => {
     expect(result.probabilities.Mass).to.be.closeTo(1 / (1 + Math.exp(-0.1)), 1e-6);
     expect(result).to.deep.include({ label: 'Effusion', positives: ['Effusion'] });
     expect(result.suspicion).to.be.closeTo(1 / (1 + Math.exp(-2)), 1e-6);
+    expect(result).to.deep.include({ abnormal: true, threshold: 0.5 });
     expect(stage.columns?.map(({ name }) => name)).to.deep.equal([
-      'positives',
+      ...['positives', 'score', 'threshold', 'abnormal', 'suspicion'],
       'p.Effusion',
       'p.Mass',
       'p.No finding',
@@ -211,10 +213,10 @@ describe('resnet', () => {
     ] as const) {
       await toyClassifier(join(dir, 'healthy'), { healthy: [...healthy] });
       const stage = await open({ bundle: 'healthy' });
-      const { probabilities, suspicion } = resultOf((await stage.processBatch([film(3)]))[0]);
+      const { probabilities, score, abnormal } = resultOf((await stage.processBatch([film(3)]))[0]);
       const wanted = expected(probabilities);
-      if (typeof wanted === 'number') expect(suspicion).to.be.closeTo(wanted, 1e-6);
-      else expect(suspicion).to.equal(null);
+      if (typeof wanted === 'number') expect(score).to.be.closeTo(wanted, 1e-6);
+      else expect([score, abnormal]).to.deep.equal([null, null]);
     }
   });
 
@@ -399,6 +401,16 @@ describe('softmax and classify', () => {
   it('turn logits into probabilities without overflowing', () => {
     expect(softmax([0, 0])).to.deep.equal([0.5, 0.5]);
     expect(softmax([1000, 1000, -1000])).to.deep.equal([0.5, 0.5, 0]);
+  });
+
+  it('call a film abnormal by the threshold of the bundle, whatever its most probable label is', () => {
+    const meaning = { labels: ['sain', 'malade'], healthy: ['sain'], threshold: 0.3 };
+    const judged = (p: number) => classify([1 - p, p], meaning, 2);
+    expect(judged(0.4)).to.deep.include({ label: 'sain', abnormal: true, threshold: 0.3 });
+    expect(judged(0.4).suspicion).to.be.closeTo(0.5 + (0.5 * 0.1) / 0.7, 1e-12);
+    expect(judged(0.15).abnormal).to.equal(false);
+    expect(judged(0.15).suspicion).to.be.closeTo(0.25, 1e-12);
+    expect(judged(1).suspicion).to.equal(1);
   });
 
   it('rank labels', () => {

@@ -24,7 +24,12 @@ class Screen extends Writable {
   }
 }
 
-function film(name: string, probabilities: Record<string, number>, percentile: number | null): Frame {
+function film(
+  name: string,
+  probabilities: Record<string, number>,
+  percentile: number | null,
+  suspicion = percentile === null ? null : percentile / 190,
+): Frame {
   const [[label, probability]] = Object.entries(probabilities).sort(([, a], [, b]) => b - a) as [
     [string, number],
   ];
@@ -37,6 +42,8 @@ function film(name: string, probabilities: Record<string, number>, percentile: n
         anomalyScore: 0.2134,
         rawSum: 1061,
         percentile,
+        abnormal: suspicion === null ? null : suspicion > 0.5,
+        suspicion,
         residual: { data: new Uint8Array(4) },
       },
     },
@@ -60,8 +67,8 @@ describe('the console sink', () => {
     ]);
     expect(screen.text.split('\n')).to.deep.equal([
       'Not a medical device: for research, never for diagnosis.',
-      '✓ IM-0115.jpeg             normal     93 %  (bacterial 5 · viral 2)   anomaly 0.213  P  41',
-      '⚑ person1_bacteria_1.jpeg   bacterial  97 %  (normal 2 · viral 1)      anomaly 0.213  P  99',
+      '✓ IM-0115.jpeg             suspicion 0.22   normal     93 %  (bacterial 5 · viral 2)   anomaly 0.213  P  41',
+      '⚑ person1_bacteria_1.jpeg   suspicion 0.52 (anogan)   bacterial  97 %  (normal 2 · viral 1)      anomaly 0.213  P  99',
       '',
     ]);
   });
@@ -84,10 +91,12 @@ describe('the console sink', () => {
     expect(screen.text).to.match(/normal >99 % {2}\(viral <1\) {3}anomaly 0\.213\n$/);
   });
 
-  it('flags a film from the chosen percentile on', async () => {
+  it('flags a film that any stage calls abnormal, whatever the others say', async () => {
     const screen = new Screen(true);
-    await open(screen, { flagAbove: 30 }).write([film('a.png', { normal: 1 }, 41)]);
-    expect(screen.text).to.contain('⚑ a.png');
+    const frame = film('a.png', { tuberculosis: 0.6, 'no finding': 0.4 }, 1);
+    const classes = { ...frame.results['classes']!, abnormal: true, suspicion: 0.8 };
+    await open(screen).write([{ ...frame, results: { ...frame.results, classes } }]);
+    expect(screen.text).to.contain('⚑ a.png').and.contain('suspicion 0.80 (classes)');
   });
 
   it('keeps columns aligned for wide and long names', async () => {
@@ -119,7 +128,7 @@ describe('the console sink', () => {
   it('prints the size of a film of which no stage found anything', async () => {
     const screen = new Screen(true);
     await open(screen).write([makeFrame({ name: 'a.png' })]);
-    expect(screen.text).to.match(/✓ a\.png +8 × 6\n$/);
+    expect(screen.text).to.match(/· a\.png +8 × 6\n$/);
   });
 
   it('uses colours only where the terminal has them', async () => {

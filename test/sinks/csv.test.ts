@@ -93,9 +93,23 @@ describe('the csv sink', () => {
     await sink.write([frame]);
     expect(await text()).to.equal(
       'file,id,receivedAt,completedAt,classes.label,classes.p.p.b,anomaly.anomalyScore,anomaly.rawSum,anomaly.percentile\r\n' +
-        `ward/a.png,${frame.id},2026-01-01T08:00:00.000Z,2026-01-01T08:00:01.000Z,normal,0.25,0.30000000000000004,-1061,\r\n`,
+        `ward/a.png,${frame.id},2026-01-01T08:00:00.000Z,2026-01-01T08:00:01.000Z,normal,0.25,0.3,-1061,\r\n`,
     );
     await sink.dispose?.();
+  });
+
+  it('has the verdict in front where a stage judges, and leaves out what is for those who ask', async () => {
+    const offered = ['score', 'abnormal', 'suspicion'].map((name) => ({
+      stage: 'any',
+      column: { name, path: [name], onRequest: name === 'suspicion' },
+    }));
+    const sink = await open({}, { columns: offered });
+    const any = { kind: 'mine', abnormal: true, suspicion: 0.912345, score: 2 / 3, threshold: 0.5 };
+    await sink.write([film('a.png', { results: { any } })]);
+    await sink.dispose?.();
+    const [header, row] = await records();
+    expect(header?.slice(4)).to.deep.equal(['suspicious', 'suspicion', 'any.score', 'any.abnormal']);
+    expect(row?.slice(4)).to.deep.equal(['true', '0.9123', '0.6667', 'true']);
   });
 
   it('writes columns by name, by path and by expression', async () => {
@@ -127,6 +141,21 @@ describe('the csv sink', () => {
     const error = await refusal(open({ columns: ['file', 'classes.lable'] }, { columns: COLUMNS }));
     expect(error.code).to.equal('CONFIG_CREATE');
     expect(error.message).to.contain('"classes.lable"').and.contain('classes.label');
+  });
+
+  it('lints columns as a run would check them', async () => {
+    const settings = csv.options.parse({
+      path: 'a.csv',
+      columns: ['file', 'classes.lable', 'mine.x', 'nobody.x'],
+    });
+    const stages = [
+      { stage: 'classes', columns: [{ name: 'label', path: ['label'] }] },
+      { stage: 'mine', columns: undefined },
+    ];
+    const context = { baseDir: folder, preceding: [], columns: () => Promise.resolve(stages) };
+    const found = (await csv.lint?.(settings, context)) ?? [];
+    expect(found.map(({ option }) => option.join('.'))).to.deep.equal(['columns.1', 'columns.3']);
+    expect(found[0]?.message).to.contain('classes.label');
   });
 
   it('keeps a cell from being taken for a formula, and leaves numbers alone', async () => {

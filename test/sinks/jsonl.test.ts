@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import type { SinkInstance } from '../../src/core/plugin.js';
 import jsonl from '../../src/sinks/jsonl.js';
+import { verdictOf } from '../../src/core/verdict.js';
 import { makeFrame, testServices, type TestServices } from '../../src/testing.js';
 
 describe('the jsonl sink', () => {
@@ -43,6 +44,7 @@ describe('the jsonl sink', () => {
       file: 'two\nlines.png',
       receivedAt: '2026-01-01T08:00:00.000Z',
       meta: {},
+      verdict: verdictOf({}),
       results: { anomaly: { kind: 'anomaly', anomalyScore: 0.2, rawSum: 3, percentile: 41 } },
     });
   });

@@ -8,6 +8,7 @@ import { RxrayError, Unavailable } from '../../src/core/errors.js';
 import type { Frame } from '../../src/core/frame.js';
 import type { SinkInstance } from '../../src/core/plugin.js';
 import webhook from '../../src/sinks/webhook.js';
+import { verdictOf } from '../../src/core/verdict.js';
 import { makeFrame, testServices, type TestServices } from '../../src/testing.js';
 import { Receiver } from './receiver.js';
 
@@ -77,6 +78,7 @@ describe('the webhook sink', () => {
         receivedAt: '2026-01-01T08:00:00.000Z',
         completedAt: '2026-01-01T08:00:01.000Z',
         meta: { modality: 'DX' },
+        verdict: verdictOf({}),
         results: { anomaly: { kind: 'anomaly', anomalyScore: 0.2, rawSum: 3, percentile: 41 } },
       },
     ]);

@@ -5,6 +5,7 @@ import { basename, dirname, extname, join, resolve } from 'node:path';
 import { messageOf } from '../errors.js';
 import { isCode } from '../files.js';
 import { partOutput, partStateDir, type Part, type PartOutput } from '../part.js';
+import type { Column } from '../plugin.js';
 import type { PluginRegistry } from '../plugins/registry.js';
 import { YamlFile } from './document.js';
 import { EntryReader } from './entries.js';
@@ -253,7 +254,8 @@ async function lintSettings(
     with: options,
   }));
   try {
-    for (const message of await plugin.lint(settings as never, { baseDir, preceding })) {
+    const columns = (): ReturnType<typeof columnsOf> => columnsOf(stages, baseDir);
+    for (const message of await plugin.lint(settings as never, { baseDir, preceding, columns })) {
       const path = [...entry.path, 'with', ...message.option];
       report({
         severity: message.severity,
@@ -273,6 +275,25 @@ async function lintSettings(
       component: entry.id,
     });
   }
+}
+
+/** What the stages offer to tabular sinks, as far as it is known without making them. */
+function columnsOf(
+  entries: ReadonlyMap<string, Entry>,
+  baseDir: string,
+): Promise<{ stage: string; columns: readonly Column[] | undefined }[]> {
+  const stages = [...entries.values()].filter(({ plugin }) => plugin?.kind !== 'source');
+  const services = { resolve: (path: string) => resolve(baseDir, path) };
+  return Promise.all(
+    stages.map(async ({ id, plugin, settings }) => {
+      if (plugin?.kind !== 'stage' || settings === undefined) return { stage: id, columns: undefined };
+      // A bundle that cannot be read is the stage's own error.
+      const columns = await Promise.resolve(plugin.columns?.(settings as never, services)).catch(
+        () => undefined,
+      );
+      return { stage: id, columns };
+    }),
+  );
 }
 
 /** The stages before `entry`, first to last: at a join, those of the first branch, which gives the pixels. */

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { imageOf, type Anomaly, type Classification, type Frame, type Image } from '../../core/frame.js';
 import { NOTICE } from '../../core/notice.js';
 import { printable } from '../../core/printable.js';
+import { verdictOf } from '../../core/verdict.js';
 import { fullScale } from '../../imaging/image.js';
 
 export interface AnnotateOptions {
@@ -53,7 +54,12 @@ export async function annotate(frame: Frame, { size, map }: AnnotateOptions): Pr
   const found = results.flatMap(
     ([, result]) => boxes.safeParse((result as { boxes?: unknown }).boxes).data ?? [],
   );
-  const lines = [...results.flatMap(([id, result]) => lineOf(id, result)), `film ${frame.id}`, NOTICE];
+  const lines = [
+    ...verdictLine(frame),
+    ...results.flatMap(([id, result]) => lineOf(id, result)),
+    `film ${frame.id}`,
+    NOTICE,
+  ];
   const bottom = height + 2 * MARGIN + lines.length * LINE;
   // Narrower than the text, the film stands at its left.
   const right = Math.max(width, 460);
@@ -80,6 +86,14 @@ export async function annotate(frame: Frame, { size, map }: AnnotateOptions): Pr
     .removeAlpha()
     .png()
     .toBuffer();
+}
+
+/** `suspicious: 0.97 by classes`, `not suspicious: 0.12`; nothing where no stage can say. */
+function verdictLine({ results }: Frame): string[] {
+  const { abnormal, suspicion, abnormalStages } = verdictOf(results);
+  if (abnormal === null) return [];
+  const number = suspicion === null ? '' : ` ${suspicion.toFixed(2)}`;
+  return [abnormal ? `suspicious:${number} by ${abnormalStages.join(', ')}` : `not suspicious:${number}`];
 }
 
 /** `classes: bacterial 97 %`, `anomaly: 0.610, percentile 99`. */
