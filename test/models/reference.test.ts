@@ -28,7 +28,9 @@ describe('a reference of normal scores', () => {
 
   it('has a suspicion of 0.5 at the threshold, by rank below it and by spreads above', () => {
     const reference = referenceOf([1, 2, 3, 4, 5], {}, 0.2);
-    const suspicions = [0, 1, 4, 4 + 1.4826, 4 + 2 * 1.4826].map((score) => standingOf(score, reference).suspicion);
+    const suspicions = [0, 1, 4, 4 + 1.4826, 4 + 2 * 1.4826].map(
+      (score) => standingOf(score, reference).suspicion,
+    );
     const expected = [0, (0.5 * 10) / 70, 0.5, 0.75, 0.875];
     for (const [i, value] of expected.entries()) expect(suspicions[i]).to.be.closeTo(value, 1e-12);
     expect(standingOf(9, referenceOf([2, 2, 2], {})).suspicion, 'no spread').to.equal(1);
