@@ -9,6 +9,7 @@ const ALLOWED = {
   // What is served of a running process: its page shows model cards and pictures.
   control: ['control', 'core', 'engine', 'models', 'imaging'],
   training: ['training', 'core', 'engine', 'models', 'imaging'],
+  cluster: ['cluster', 'core'],
   host: ['host', 'core', 'engine', 'models', 'imaging', 'plugins', 'sinks', 'control', 'training'],
   // Runs in a browser: of the process it knows the shapes of its answers.
   page: ['page', 'control', 'core/frame'],

@@ -18,6 +18,14 @@ interface Listed {
  */
 const COMMANDS: Readonly<Record<string, Listed>> = {
   run: { summary: 'Runs a pipeline.', load: async () => (await import('./run.js')).run },
+  head: {
+    summary: 'Runs a pipeline whose stages run on other machines.',
+    load: async () => (await import('./head.js')).head,
+  },
+  work: {
+    summary: 'Runs the stages of a pipeline for `rxray head`.',
+    load: async () => (await import('./work.js')).work,
+  },
   start: {
     summary: 'Runs the demo graph; puts sample films into an empty inbox.',
     load: async () => (await import('./start.js')).start,

@@ -32,6 +32,8 @@ export interface RunFlags {
   readonly json?: true;
   readonly page?: Listen;
   readonly part?: Part;
+  /** The stages run on workers. */
+  readonly head?: true;
 }
 
 const EXAMPLES = `
@@ -151,7 +153,16 @@ export async function runFile(
     };
     return await runPipeline(pipeline, flags, host.get(LOG), {
       engine: () => host.getAsync(Engine),
-      start: (options) => startPipeline(pipeline, host, options),
+      start: async (options) => {
+        if (flags.head === undefined) return startPipeline(pipeline, host, options);
+        const { checkHead, openHead } = await import('../cluster/head.js');
+        const cluster = checkHead(pipeline);
+        const log = host.get(LOG);
+        return startPipeline(pipeline, host, {
+          ...options,
+          remote: (journal) => openHead(cluster, journal, log),
+        });
+      },
       reload,
     });
   } catch (error) {

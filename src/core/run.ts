@@ -8,8 +8,10 @@ import type { Origin } from './frame.js';
 import { publish } from './part.js';
 import { diskIsLow } from './intake/disk.js';
 import { Generation, type GenerationOptions, type RunParts, type Unread } from './run/generation.js';
+import type { Remote } from './graph/remote.js';
 import type { Settled } from './flow/settled.js';
 import type { Remade } from './run/remake.js';
+import type { Journal } from './journal/journal.js';
 import type { Policy } from './journal/protocol.js';
 import { WorkerPool } from './workers/pool.js';
 import { Monitor } from './monitor/monitor.js';
@@ -23,6 +25,8 @@ export interface RunOptions {
   readonly failed?: boolean;
   /** Take nothing but the films of the dead letter whose replay was asked for. */
   readonly replaysOnly?: boolean;
+  /** Runs the stages elsewhere: called once the journal is this process's. Default: they run in this process. */
+  readonly remote?: (journal: Journal) => Promise<Remote>;
   /** Is told what the graph does; one may watch several graphs, one after the other. */
   readonly monitor?: Monitor;
 }
@@ -119,6 +123,7 @@ export async function startPipeline(
   let parts: RunParts;
   let generationOptions: GenerationOptions;
   let generation: Generation;
+  let remote: Remote | undefined;
   try {
     parts = {
       log: container.get(LOG),
@@ -130,7 +135,9 @@ export async function startPipeline(
       },
     };
     const policy = await policyOf(pipeline, parts, { again, failed });
+    remote = await options.remote?.(parts.journal);
     generationOptions = {
+      remote,
       once,
       replaysOnly,
       policy,
@@ -162,6 +169,7 @@ export async function startPipeline(
       throw error;
     }
   } catch (error) {
+    await remote?.close();
     await container.unbindAllAsync();
     throw error;
   }
@@ -261,6 +269,7 @@ export async function startPipeline(
     swap?.reject(new RxrayError('CONFIG_REFUSED', 'the run has ended'));
     void swap?.next.dispose();
     await generation.dispose();
+    await remote?.close();
     await container.unbindAllAsync();
   }
 

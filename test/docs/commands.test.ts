@@ -11,6 +11,7 @@ import { deadletter } from '../../src/cli/deadletter.js';
 import { doctor } from '../../src/cli/doctor.js';
 import { evaluate } from '../../src/cli/evaluate.js';
 import { graph } from '../../src/cli/graph.js';
+import { head } from '../../src/cli/head.js';
 import { importCommand } from '../../src/cli/import.js';
 import { lint } from '../../src/cli/lint.js';
 import { newCommand } from '../../src/cli/new.js';
@@ -23,10 +24,11 @@ import { test } from '../../src/cli/test.js';
 import { top } from '../../src/cli/top.js';
 import { train } from '../../src/cli/train.js';
 import { verify } from '../../src/cli/verify.js';
+import { work } from '../../src/cli/work.js';
 import { phantomFilm } from '../../src/imaging/phantom.js';
 
 const COMMANDS = [deadletter, importCommand, doctor, evaluate, graph, lint, newCommand, plugins, run, sample];
-COMMANDS.push(calibrate, start, tap, test, top, train, verify);
+COMMANDS.push(calibrate, start, tap, test, top, train, verify, head, work);
 
 /** Run as it stands there. */
 const asShown = 'as shown';
@@ -39,6 +41,7 @@ const untilCtrlC = notRun('goes on until Ctrl-C: test/cli and test/page run it')
 const needsRun = notRun('asks a running process: test/cli/live.test.ts runs it');
 const needsFailure = notRun('needs a film that failed, by its id: test/cli/deadletter.test.ts has some');
 const byPackageTest = notRun('needs the registry: test/package runs it');
+const needsCluster = notRun('needs NATS servers: test/cluster runs it');
 const minutes = notRun('a benchmark of minutes');
 const realFilms = notRun('needs a labelled data set: test/training runs it on phantoms');
 const small = reduced('--max-minutes', '1', '--epochs', '1', '--width', '4', '--preprocess', 'small.yaml');
@@ -60,6 +63,9 @@ const LIST: Readonly<Record<string, typeof asShown | { more: string[] } | { why:
   'npm run soak': minutes,
   'npm run bench:graph': minutes,
   'npm run chaos:world': minutes,
+  'npm run chaos:cluster': minutes,
+  'rxray head ward.yaml': needsCluster,
+  'rxray work --servers nats://10.0.0.5:4222': needsCluster,
   'rxray train unet --data lungs --out models/lungs': minutes,
   'npm run check:gpu': minutes,
   'npm run bench:peer': minutes,

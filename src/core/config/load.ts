@@ -107,7 +107,7 @@ export async function parsePipeline(
   if (!whole.success || issues.some(({ severity }) => severity === 'error')) return done();
 
   const { name = basename(path, extname(path)), state } = whole.data;
-  const { limits, duplicates, shutdownTimeoutMs } = whole.data;
+  const { limits, duplicates, shutdownTimeoutMs, cluster } = whole.data;
   const nodes = {
     sources: sources.map((entry) => nodeOf(entry)) as SourceNode[],
     stages: order.map((entry) => ({
@@ -123,7 +123,10 @@ export async function parsePipeline(
   };
   const stateDir = resolve(baseDir, state);
   const hash = hashOf(nodes, duplicates);
-  const all = { file: path, baseDir, stateDir, name, limits, duplicates, shutdownTimeoutMs, ...nodes, hash };
+  const all = {
+    ...{ file: path, baseDir, stateDir, name, limits, duplicates, shutdownTimeoutMs, ...nodes, hash },
+    ...(cluster !== undefined && { cluster }),
+  };
   return done(part === undefined ? all : onlyPart(all, part, report));
 }
 

@@ -1,4 +1,6 @@
 import type { ErrorCode, Location } from '../errors.js';
+import type { z } from 'zod';
+import type { clusterSchema } from './schema.js';
 import type { Part, PartOutput } from '../part.js';
 import type { Kind, PluginOf } from '../plugin.js';
 
@@ -30,9 +32,13 @@ export interface Pipeline {
    * the file: the weights in a bundle, the code of a plugin whose version stays.
    */
   readonly hash: string;
+  /** How `rxray head` reaches workers. */
+  readonly cluster?: Cluster;
   /** Set for one slice of a backfill, which has a state folder, and outputs, of its own. */
   readonly part?: Part & { readonly outputs: readonly PartOutput[] };
 }
+
+export type Cluster = z.output<typeof clusterSchema>;
 
 /** Bounds on the frames in flight, together. */
 export interface Limits {

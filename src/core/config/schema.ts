@@ -144,6 +144,36 @@ const limits = z
   })
   .describe('Bounds on what is in flight; what waits outside costs nothing.');
 
+export const clusterSchema = z
+  .strictObject({
+    use: z.enum(['nats']).describe('What carries the work.'),
+    with: z.strictObject({
+      servers: z
+        .array(z.string().min(1))
+        .min(1)
+        .describe('`nats://` or `tls://` addresses of the NATS servers.'),
+      credentials: z.string().default('').describe('A credentials file of NATS. Default: none.'),
+    }),
+    films: z
+      .enum(['shared'])
+      .default('shared')
+      .describe('How workers get at the films: under the same path as the head.'),
+    leaseMs: z
+      .int()
+      .min(500)
+      .max(3_600_000)
+      .default(15_000)
+      .describe('A worker that has been silent for so many milliseconds loses its films to others.'),
+    attempts: z
+      .int()
+      .min(1)
+      .max(100)
+      .default(3)
+      .describe('A film fails when so many workers have died while it was the only one they had.'),
+    frames: z.int().min(1).default(2000).describe('Films that the head has in flight at most.'),
+  })
+  .describe('`rxray head` leaves the stages to `rxray work` on other machines. `rxray run` ignores this.');
+
 export const pipelineSchema = z.strictObject({
   version: z.literal(1).describe('The version of this format.'),
   name: z.string().min(1).optional().describe("What to call the pipeline. Default: the file's name."),
@@ -167,6 +197,7 @@ export const pipelineSchema = z.strictObject({
     .describe(
       'How many milliseconds the frames in flight have to come through when the run is stopped; the next start takes the others.',
     ),
+  cluster: clusterSchema.optional(),
   sources: z.array(z.unknown()).min(1).max(MAX_ENTRIES).describe('What feeds images into the graph.'),
   stages: z.array(z.unknown()).max(MAX_ENTRIES).default([]).describe('What changes or scores them.'),
   sinks: z.array(z.unknown()).min(1).max(MAX_ENTRIES).describe('Where the results go.'),

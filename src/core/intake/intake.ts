@@ -26,6 +26,8 @@ export interface IntakeOptions {
   readonly limits: Limits;
   /** Whether a film with the bytes of another one is marked as a duplicate. */
   readonly findDuplicates: boolean;
+  /** The stages run elsewhere: frames enter without their file, and the end of this process says nothing of a film. */
+  readonly referencesOnly?: boolean;
   /** The sources end: a file that changes before it is read will not be offered again. */
   readonly once: boolean;
   readonly policy: Policy;
@@ -52,6 +54,7 @@ export function intake(
     journal,
     limits,
     findDuplicates,
+    referencesOnly = false,
     once,
     policy,
     replays$,
@@ -156,14 +159,18 @@ export function intake(
     }
     // What a replay is for has failed before, whenever that was.
     const own = replay === undefined ? policy : { ...policy, failedSince: Infinity };
-    let admittance = await journal.admit(film, own, { findDuplicate: findDuplicates });
+    let admittance = await journal.admit(film, own, {
+      findDuplicate: findDuplicates,
+      harmless: referencesOnly,
+    });
     const { known, interrupted } = admittance;
     if (known !== null) {
       onAlready({ source, candidate, id }, known);
       ticket.release();
       return null;
     }
-    ticket.hold(encoded.byteLength);
+    if (referencesOnly) encoded = undefined;
+    else ticket.hold(encoded.byteLength);
     const precaution = precautionAfter(interrupted);
     if (precaution === 'putAside') {
       ticket.fail(undefined, new RxrayError('FRAME_CRASH', CRASHED), 'FRAME_CRASH');
@@ -185,7 +192,7 @@ export function intake(
     const repeat = policy.since > 0 && { repeat: policy.since };
     const frame: Frame =
       duplicateOf === null
-        ? { id, origin, ...repeat, encoded, meta: {}, results: {} }
+        ? { id, origin, ...repeat, ...(encoded !== undefined && { encoded }), meta: {}, results: {} }
         : {
             id,
             origin,

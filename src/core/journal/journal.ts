@@ -94,7 +94,8 @@ export class Journal {
   /**
    * Counts an attempt at a film, and says what earlier attempts have done of it. If it is settled, its file is known by
    * its present place, mtime, inode and ctime from now on. A film that needs a precaution ({@link precautionAfter}) is
-   * counted only with `alone`. Resolves when the count outlives this process.
+   * counted only with `alone`. `harmless`: this process runs no stage, so that its end
+   * says nothing of the film. Resolves when the count outlives this process.
    */
   admit(
     film: FilmFile,
@@ -102,9 +103,10 @@ export class Journal {
     {
       findDuplicate = false,
       alone = false,
-    }: { readonly findDuplicate?: boolean; readonly alone?: boolean } = {},
+      harmless = false,
+    }: { readonly findDuplicate?: boolean; readonly alone?: boolean; readonly harmless?: boolean } = {},
   ): Promise<Admittance> {
-    return this.#ask({ kind: 'admit', film, policy, findDuplicate, alone, at: Date.now() });
+    return this.#ask({ kind: 'admit', film, policy, findDuplicate, alone, harmless, at: Date.now() });
   }
 
   /** A film has come through the stages: if the process ends now, it is not the film that has ended it. */

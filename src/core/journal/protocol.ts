@@ -94,6 +94,7 @@ export type Question =
       readonly policy: Policy;
       readonly findDuplicate: boolean;
       readonly alone: boolean;
+      readonly harmless: boolean;
       readonly at: number;
     }
   | {

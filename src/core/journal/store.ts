@@ -186,12 +186,16 @@ export class Store {
 
   /**
    * Counts an attempt at a film, unless it is settled: then it is known by its present place and identity from now on.
-   * A film that needs a precaution is counted only when the attempt is made `alone`.
+   * A film that needs a precaution is counted only when the attempt is made `alone`; one that is `harmless` is not counted.
    */
   admit(
     film: FilmFile,
     policy: Policy,
-    { findDuplicate, alone }: { readonly findDuplicate: boolean; readonly alone: boolean },
+    {
+      findDuplicate,
+      alone,
+      harmless = false,
+    }: { readonly findDuplicate: boolean; readonly alone: boolean; readonly harmless?: boolean },
     at: number,
   ): Admittance {
     const { id, source, name, path, size, mtimeMs, ino = null, ctimeMs = null, sha256 } = film;
@@ -215,7 +219,7 @@ export class Store {
       );
       return { ...none, known };
     }
-    const interrupted = row?.status === 'admitted' ? row.begun - Number(this.#begun.has(id)) : 0;
+    const interrupted = row?.status === 'admitted' && !harmless ? row.begun - Number(this.#begun.has(id)) : 0;
     const precaution = precautionAfter(interrupted);
     if (precaution === 'putAside' || (precaution === 'alone' && !alone)) {
       return { ...none, known: null, interrupted };
@@ -241,7 +245,7 @@ export class Store {
       ctimeMs,
       sha256,
       fate.code,
-      interrupted + 1,
+      harmless ? 0 : interrupted + 1,
       discovered?.at ?? at,
       at,
     );

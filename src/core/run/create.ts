@@ -118,7 +118,7 @@ export async function createEnds(
   pipeline: Pipeline,
   log: Log,
   opened: Opened,
-  stages: Stages,
+  stages: ReadonlyMap<string, Pick<StageInstance, 'columns'>>,
   signal: AbortSignal,
   intake: Intake,
 ): Promise<Ends> {

@@ -22,7 +22,7 @@ import { isAnswered } from '../fate.js';
 import type { Journal } from '../journal/journal.js';
 import type { Conclusion, FilmFile, JournalRecord, Policy } from '../journal/protocol.js';
 import type { Load, Monitor } from '../monitor/monitor.js';
-import type { Candidate, Outcome } from '../plugin.js';
+import type { Candidate, Outcome, StageInstance } from '../plugin.js';
 import { Outlet } from '../outlets/outlet.js';
 import { Admission } from '../intake/admission.js';
 import { createEnds, createStages, Opened, type Ends, type Stages, type Workshop } from './create.js';
@@ -31,6 +31,7 @@ import { remake, type Remade } from './remake.js';
 import { replaysOf } from '../intake/replays.js';
 import type { Settled, Span } from '../flow/settled.js';
 import { failureOf, type Failure, type SinkAnswer, type Ticket } from '../flow/ticket.js';
+import { wireRemote, type Remote } from '../graph/remote.js';
 import { wire } from '../graph/wire.js';
 
 /** A file or folder that may hold films and cannot be taken. */
@@ -55,6 +56,8 @@ export interface GenerationOptions {
   /** Files and folders of a source that cannot be taken. */
   readonly onUnread: (unread: Unread) => void;
   readonly monitor: Monitor;
+  /** Runs the stages elsewhere. Absent: they run in this process. */
+  readonly remote?: Remote | undefined;
 }
 
 /**
@@ -67,6 +70,7 @@ export class Generation {
   readonly #abort = new AbortController();
   readonly #stop = new Subject<void>();
   #stages: Stages = new Map();
+  #columns: ReadonlyMap<string, Pick<StageInstance, 'columns'>> = new Map();
   #ends: { readonly opened: Opened; readonly parts: Ends; readonly abort: AbortController } | undefined;
   #outlets: ReadonlyMap<string, Outlet> = new Map();
   #admission: Admission | undefined;
@@ -83,16 +87,23 @@ export class Generation {
   /** Makes the stages of the graph. Throws {@link CreateError}. */
   static async open(pipeline: Pipeline, run: RunParts, options: GenerationOptions): Promise<Generation> {
     const generation = new Generation(pipeline, run, options);
+    const isRemote = options.remote !== undefined;
+    const opened = isRemote ? new Opened(run.log) : generation.#opened;
     try {
-      generation.#stages = await createStages(
+      const stages = await createStages(
         pipeline,
         run,
-        generation.#opened,
+        opened,
         generation.#abort.signal,
         (id) => options.monitor.meters.get(id)?.watched === true,
       );
+      generation.#columns = new Map([...stages].map(([id, { columns = [] }]) => [id, { columns }]));
+      // Stages that run elsewhere are made here to see that they can be, and what columns they have.
+      if (isRemote) await opened.dispose();
+      else generation.#stages = stages;
       return generation;
     } catch (error) {
+      await opened.dispose();
       await generation.dispose();
       throw error;
     }
@@ -108,7 +119,7 @@ export class Generation {
     const opened = new Opened(log);
     const abort = new AbortController();
     try {
-      const parts = await createEnds(this.pipeline, log, opened, this.#stages, abort.signal, {
+      const parts = await createEnds(this.pipeline, log, opened, this.#columns, abort.signal, {
         once,
         again,
         unsettled: (source, candidates) => this.#unsettled(source, candidates),
@@ -176,7 +187,7 @@ export class Generation {
    */
   async start(abandoned: Observable<void>): Promise<Observable<Settled>> {
     const { pipeline, options } = this;
-    const { once, policy, onAlready, monitor } = options;
+    const { once, policy, onAlready, monitor, remote } = options;
     const { limits } = pipeline;
     const { log, pool, journal } = this.run;
     const parked = await journal.parkedCounts();
@@ -184,7 +195,10 @@ export class Generation {
     // The process may have ended between the journal's answer and the letter's removal.
     for (const id of await journal.obsolete(await deadLetter.open())) await deadLetter.forget(id);
     const late = new Subject<Settled>();
-    const admission = new Admission(limits, 2 * pool.threads);
+    const admission =
+      remote === undefined
+        ? new Admission(limits, 2 * pool.threads)
+        : new Admission({ ...limits, frames: remote.frames, bytes: Infinity }, Infinity);
     this.#admission = admission;
     monitor.attach(pipeline, pool.threads);
     monitor.load = () => admission.load;
@@ -236,6 +250,7 @@ export class Generation {
       journal,
       limits,
       findDuplicates: pipeline.duplicates === 'skip',
+      referencesOnly: remote !== undefined,
       once,
       policy,
       replays$: replaysOf(pipeline.stateDir, sources, once, log),
@@ -248,11 +263,12 @@ export class Generation {
       monitor,
       log,
     });
-    const answered$ = wire(pipeline, this.#stages, this.#outlets, tokens$, {
-      log,
-      pool,
-      monitor,
-    }).pipe(
+    remote?.use(pipeline);
+    const all$ =
+      remote === undefined
+        ? wire(pipeline, this.#stages, this.#outlets, tokens$, { log, pool, monitor })
+        : wireRemote(pipeline, this.#outlets, tokens$, { remote, monitor, signal: this.#abort.signal });
+    const answered$ = all$.pipe(
       allAnswered(pipeline.sinks.length === 0 ? [''] : pipeline.sinks.map(({ id }) => id)),
       takeUntil(abandoned),
     );

@@ -1,0 +1,73 @@
+import { InvalidArgumentError, Option, type Command } from 'commander';
+import { LOG } from '../core/container.js';
+import { ClusterWorker } from '../cluster/worker.js';
+import { builtInRegistry } from '../host/builtins.js';
+import { createHost } from '../host/host.js';
+import { EXIT } from './exit.js';
+import { createLog } from './log.js';
+
+interface WorkFlags {
+  readonly servers: readonly string[];
+  readonly credentials: string;
+  readonly pipeline?: string;
+  readonly shutdownTimeout: number;
+}
+
+const EXAMPLES = `
+Examples:
+  $ rxray work --servers nats://10.0.0.5:4222
+  $ NATS_URL=nats://10.0.0.5 rxray work --pipeline ward    for the head of that pipeline alone
+
+Ends on SIGTERM: takes no more films, finishes those at work, hands the others back.`;
+
+export function work(program: Command): void {
+  program
+    .command('work')
+    .addOption(
+      new Option('--servers <urls>', 'the NATS servers, with commas between')
+        .env('NATS_URL')
+        .argParser((value: string) => value.split(',').map((url) => url.trim()))
+        .makeOptionMandatory(),
+    )
+    .addOption(new Option('--credentials <file>', 'a credentials file of NATS').env('NATS_CREDS').default(''))
+    .option(
+      '--pipeline <name>',
+      'work for the head of this pipeline alone (default: the first that is heard)',
+    )
+    .addOption(
+      new Option('--shutdown-timeout <ms>', 'how long films at work may take to finish')
+        .default(30_000)
+        .argParser(milliseconds),
+    )
+    .addHelpText('after', EXAMPLES)
+    .action(async ({ servers, credentials, pipeline, shutdownTimeout }: WorkFlags) => {
+      const host = createHost(createLog());
+      const worker = new ClusterWorker(host, {
+        pipeline,
+        shutdownTimeoutMs: shutdownTimeout,
+        registry: builtInRegistry(),
+      });
+      const stop = (signal: NodeJS.Signals): void => {
+        // The second one ends it at once.
+        process.off(signal, stop);
+        worker.stop();
+      };
+      process.on('SIGINT', stop);
+      process.on('SIGTERM', stop);
+      try {
+        await worker.start({ servers: [...servers], credentials });
+        host.get(LOG).info({ worker: worker.id }, 'waiting for a head');
+        await worker.finished;
+        process.exitCode = EXIT.fine;
+      } finally {
+        await host.unbindAllAsync();
+      }
+    });
+}
+
+function milliseconds(value: string): number {
+  const ms = Number(value);
+  if (!Number.isInteger(ms) || ms < 0)
+    throw new InvalidArgumentError(`expected milliseconds, got "${value}"`);
+  return ms;
+}

@@ -1,0 +1,160 @@
+import { setTimeout } from 'node:timers/promises';
+import type { Container } from 'inversify';
+import { Subject } from 'rxjs';
+import type { Pipeline } from '../core/config/pipeline.js';
+import { createRunContainer, LOG } from '../core/container.js';
+import { isAnswered } from '../core/fate.js';
+import { withoutPixels, type Frame } from '../core/frame.js';
+import { Admission } from '../core/intake/admission.js';
+import { createStages, Opened } from '../core/run/create.js';
+import type { Findings } from '../core/graph/remote.js';
+import { Ticket, type Failure, type Token } from '../core/flow/ticket.js';
+import { wire } from '../core/graph/wire.js';
+import { Monitor } from '../core/monitor/monitor.js';
+import type { Outlet } from '../core/outlets/outlet.js';
+import { WorkerPool } from '../core/workers/pool.js';
+import { toPlainError, type PlainError } from '../core/workers/wire.js';
+import type { Assignment, Result } from './protocol.js';
+
+/** How often a file is looked for that is not there: network disks show new files late. */
+const LOOKS = 4;
+const LOOK_MS = 250;
+
+/** The stages of a graph, with what a worker has in place of sources and sinks. */
+export class GraphRunner {
+  readonly monitor = new Monitor();
+  readonly #abort = new AbortController();
+  readonly #admitted = new Subject<Token>();
+  readonly #outcomes = new Map<string, (outcome: Result['outcome']) => void>();
+  readonly #admission: Admission;
+  readonly #opened: Opened;
+
+  private constructor(
+    readonly pipeline: Pipeline,
+    private readonly container: Container,
+    private readonly pool: WorkerPool,
+  ) {
+    this.#opened = new Opened(container.get(LOG));
+    this.#admission = new Admission({ ...pipeline.limits, frames: Infinity }, 2 * pool.threads);
+  }
+
+  /** Makes the stages. Throws `CreateError`. */
+  static async open(pipeline: Pipeline, host: Container): Promise<GraphRunner> {
+    const container = createRunContainer(host, pipeline.stateDir);
+    const runner = new GraphRunner(pipeline, container, container.get(WorkerPool));
+    try {
+      const parts = {
+        log: container.get(LOG),
+        pool: runner.pool,
+        provide: (service: Parameters<Container['get']>[0]) => container.get(service),
+      };
+      runner.#run(await createStages(pipeline, parts, runner.#opened, runner.#abort.signal, () => false));
+      return runner;
+    } catch (error) {
+      await runner.dispose();
+      throw error;
+    }
+  }
+
+  /** How many films it takes at once: enough for the largest batch to fill while another is at work. */
+  get room(): number {
+    const batches = this.pipeline.stages.map(
+      ({ batch, concurrency = 1 }) => (batch?.size ?? 16) * (concurrency + 1),
+    );
+    return Math.max(4 * this.pool.threads, ...batches);
+  }
+
+  /** Takes a film through the stages. Never rejects. */
+  async process({ frame, candidate }: Assignment): Promise<Result['outcome']> {
+    let encoded: Uint8Array;
+    try {
+      const read = await this.#read(candidate);
+      if (read?.sha256 !== frame.origin.sha256) return { kind: 'unseen' };
+      ({ encoded } = read);
+    } catch (error) {
+      return { kind: 'failed', error: toPlainError(error) };
+    }
+    return new Promise((resolve) => {
+      const admitted = { source: frame.origin.source, candidate };
+      const ticket: Ticket = new Ticket(frame.id, candidate, frame.origin, {
+        release: () => {
+          this.#admission.release(Object.assign(admitted, { ticket }));
+        },
+        onProgress: () => {
+          this.#admission.progress();
+        },
+      });
+      ticket.hold(encoded.byteLength);
+      this.#outcomes.set(frame.id, resolve);
+      void this.#admission.enter(ticket).then(() => {
+        this.#admitted.next({ ticket, frame: { ...frame, encoded } });
+      });
+    });
+  }
+
+  async dispose(): Promise<void> {
+    this.#abort.abort();
+    await this.#opened.dispose();
+    await this.container.unbindAllAsync();
+  }
+
+  async #read(candidate: Assignment['candidate']): ReturnType<WorkerPool['read']> {
+    for (let look = 1; ; look += 1) {
+      const reply = await this.pool.read(candidate, this.pipeline.limits.bytes);
+      if (reply !== null || look === LOOKS) return reply;
+      await setTimeout(LOOK_MS);
+    }
+  }
+
+  #run(stages: Parameters<typeof wire>[1]): void {
+    const { pipeline, monitor, pool } = this;
+    monitor.attach(pipeline, pool.threads);
+    const sinks = pipeline.sinks.map(({ id }) => id);
+    const outlets = new Map(sinks.map((id) => [id, collector()]));
+    const found = new Map<string, Record<string, Findings[string]>>();
+    wire(pipeline, stages, outlets, this.#admitted, {
+      log: this.container.get(LOG),
+      pool,
+      monitor,
+    }).subscribe({
+      next: ({ sink, token: { ticket }, frame, kind }) => {
+        ticket.answer(sink, kind === 'refuse' ? 'skip' : kind);
+        const findings = found.get(ticket.id) ?? {};
+        found.set(ticket.id, findings);
+        findings[sink] = frame && findingsOf(frame);
+        if (!isAnswered(ticket.fate, sinks)) return;
+        found.delete(ticket.id);
+        ticket.release();
+        const done = this.#outcomes.get(ticket.id);
+        this.#outcomes.delete(ticket.id);
+        const { failure } = ticket;
+        done?.(
+          failure === undefined ? { kind: 'made', findings } : { kind: 'failed', error: plain(failure) },
+        );
+      },
+    });
+  }
+}
+
+function findingsOf(frame: Frame): Findings[string] {
+  const { meta, results } = withoutPixels(frame);
+  return { meta, results };
+}
+
+/** Without the cause, which may be anything. */
+function plain({ code, message, component }: Failure): PlainError {
+  return { code, message, component };
+}
+
+/** A sink that has everything at once: the head's sinks deliver. */
+function collector(): Outlet {
+  let end = (): void => undefined;
+  const ended = new Promise<void>((resolve) => (end = resolve));
+  const outlet: Pick<Outlet, 'run' | 'deliver' | 'end' | 'close'> = {
+    run: () => ended,
+    deliver: () => Promise.resolve({ kind: 'confirm' }),
+    end,
+    close: end,
+  };
+  return outlet as Outlet;
+}

@@ -1,0 +1,94 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { readdir, stat } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Pipeline, SinkNode, SourceNode, StageNode } from '../core/config/pipeline.js';
+import { RxrayError } from '../core/errors.js';
+import type { PluginRegistry } from '../core/plugins/registry.js';
+import type { Graph } from './protocol.js';
+
+/** What a worker needs of a graph, and the hashes of the files that its stages are made of: plugins and bundles. */
+export async function describeGraph(pipeline: Pipeline): Promise<Graph> {
+  const { file, baseDir, name, limits, duplicates, shutdownTimeoutMs, hash } = pipeline;
+  const description: Graph['pipeline'] = {
+    ...{ file, baseDir, name, limits, duplicates, shutdownTimeoutMs, hash },
+    sources: pipeline.sources.map(({ id }) => id),
+    stages: pipeline.stages.map(
+      ({ plugin, url: _url, written: _written, location: _location, ...stage }) => ({
+        ...stage,
+        version: plugin.version,
+      }),
+    ),
+    sinks: pipeline.sinks.map(({ id, from }) => ({ id, from })),
+  };
+  const files = await filesOf(pipeline.stages, baseDir);
+  const text = JSON.stringify([description, files]);
+  return { hash: createHash('sha256').update(text).digest('hex'), pipeline: description, files };
+}
+
+/**
+ * The graph as a pipeline of this machine, with its plugins. Throws CONFIG_CREATE when plugins or bundles are not the
+ * head's.
+ */
+export async function pipelineOf(
+  graph: Graph,
+  registry: PluginRegistry,
+  stateDir: string,
+): Promise<Pipeline> {
+  const { sources, stages, sinks, ...rest } = graph.pipeline;
+  const location = { line: 1, column: 1 };
+  const loaded = await Promise.all(
+    stages.map(async ({ version, ...stage }): Promise<StageNode> => {
+      const { plugin, url } = await registry.load('stage', stage.use, rest.baseDir);
+      if (plugin.version !== version) {
+        throw new RxrayError(
+          'CONFIG_CREATE',
+          `the plugin ${stage.use} has version ${String(plugin.version)}, the head's has ${String(version)}`,
+        );
+      }
+      return { ...stage, plugin, url, written: {}, location };
+    }),
+  );
+  const files = await filesOf(loaded, rest.baseDir);
+  const names = new Set([...Object.keys(files), ...Object.keys(graph.files)]);
+  const other = [...names].filter((name) => files[name] !== graph.files[name]);
+  if (other.length > 0) {
+    throw new RxrayError('CONFIG_CREATE', `not the same as at the head: ${other.slice(0, 5).join(', ')}`);
+  }
+  return {
+    ...rest,
+    stateDir,
+    sources: sources.map((id) => ({ id })) as unknown as SourceNode[],
+    stages: loaded,
+    sinks: sinks.map((sink) => ({ ...sink })) as unknown as SinkNode[],
+  };
+}
+
+/** Plugins that are files, and every file or folder that a setting names. */
+async function filesOf(stages: readonly StageNode[], baseDir: string): Promise<Record<string, string>> {
+  const paths = new Set<string>();
+  for (const { use, url, settings } of stages) {
+    if (use.startsWith('.') || use.startsWith('/')) paths.add(fileURLToPath(url));
+    for (const value of Object.values(settings as object)) {
+      if (typeof value === 'string' && /[./\\]/.test(value)) paths.add(resolve(baseDir, value));
+    }
+  }
+  const found = await Promise.all([...paths].map(filesIn));
+  const hashes = await Promise.all(found.flat().map(async (path) => [path, await sha256Of(path)] as const));
+  return Object.fromEntries(hashes.sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+async function filesIn(path: string): Promise<string[]> {
+  const info = await stat(path).catch(() => undefined);
+  if (info?.isFile() === true) return [path];
+  if (info?.isDirectory() !== true) return [];
+  const entries = await readdir(path, { withFileTypes: true, recursive: true });
+  return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+}
+
+async function sha256Of(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
+  return hash.digest('hex');
+}

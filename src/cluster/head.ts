@@ -1,0 +1,168 @@
+import { randomUUID } from 'node:crypto';
+import { ReplaySubject } from 'rxjs';
+import type { Cluster, Pipeline } from '../core/config/pipeline.js';
+import { messageOf, RxrayError } from '../core/errors.js';
+import type { Remote } from '../core/graph/remote.js';
+import type { Journal } from '../core/journal/journal.js';
+import type { Log } from '../core/plugin.js';
+import { Dispatcher } from './dispatcher.js';
+import { describeGraph } from './graph.js';
+import { openBus, type Bus } from './nats.js';
+import { subjects, type Beacon, type Graph, type ToHead, type ToWorker } from './protocol.js';
+
+/** Under which key the journal remembers its id, and how many heads it has had. */
+const NOTE = 'cluster';
+
+/** How many beacons, beats and looks at leases there are in a lease. */
+export const BEATS = 5;
+
+/** Refuses a pipeline that a head cannot run. Throws CONFIG_REFUSED. */
+export function checkHead({ sinks, cluster }: Pipeline): Cluster {
+  if (cluster === undefined) {
+    throw new RxrayError('CONFIG_REFUSED', 'a head needs `cluster:` in the pipeline file');
+  }
+  const pixels = sinks.find(({ plugin }) => plugin.pixels === true);
+  if (pixels !== undefined) {
+    const message = `the sink \`${pixels.id}\` needs pixels, which do not travel from workers to a head: leave it out`;
+    throw new RxrayError('CONFIG_REFUSED', message);
+  }
+  return cluster;
+}
+
+/** Opens the way to the workers of a journal. */
+export async function openHead(cluster: Cluster, journal: Journal, log: Log): Promise<ClusterHead> {
+  const noted = JSON.parse((await journal.noted(NOTE)) ?? '{}') as { id?: string; epoch?: number };
+  const identity = { id: noted.id ?? randomUUID(), epoch: (noted.epoch ?? 0) + 1 };
+  await journal.note(NOTE, JSON.stringify(identity));
+  const head = new ClusterHead(cluster, identity.id, identity.epoch, log);
+  await head.open();
+  return head;
+}
+
+/**
+ * The head's side: hands films to workers and takes what they found out. It only carries: what is settled, the journal
+ * says. Films that were with workers when it ends are offered again by the next head, under a higher epoch.
+ */
+export class ClusterHead implements Remote {
+  readonly frames: number;
+  readonly #fatal = new ReplaySubject<never>(1);
+  readonly fatal$ = this.#fatal.asObservable();
+  readonly #dispatcher: Dispatcher;
+  readonly #id = randomUUID();
+  #bus: Bus | undefined;
+  #graph: Graph | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  /** Films that workers are through with, since the start. */
+  #through = 0;
+  readonly #startedAt = performance.now();
+
+  constructor(
+    private readonly cluster: Cluster,
+    private readonly journal: string,
+    private readonly epoch: number,
+    private readonly log: Log,
+  ) {
+    const { leaseMs, attempts, frames } = cluster;
+    this.frames = frames;
+    this.#dispatcher = new Dispatcher({
+      leaseMs,
+      attempts,
+      log,
+      assign: (worker, seq, films) => {
+        const graph = this.#graph?.hash ?? '';
+        this.#say(worker, { kind: 'assign', epoch, graph, seq, films });
+      },
+    });
+  }
+
+  async open(): Promise<void> {
+    this.#bus = await openBus(this.cluster.with, `rxray head ${this.journal}`, this.log, (isConnected) => {
+      this.#dispatcher.connected(isConnected);
+    });
+    this.#bus.subscribe(subjects.head(this.journal), (message) => this.#heard(message as ToHead));
+    this.#bus.subscribe(subjects.beacon(this.journal), (beacon) => this.#heardHead(beacon as Beacon));
+    this.#timer = setInterval(() => {
+      this.#beacon();
+      this.#dispatcher.tick();
+    }, this.cluster.leaseMs / BEATS);
+  }
+
+  /** Workers, films that wait and that they have, films that they are through with, and for how long (s). */
+  get load(): Dispatcher['load'] & { through: number; seconds: number } {
+    const seconds = (performance.now() - this.#startedAt) / 1000;
+    return { ...this.#dispatcher.load, through: this.#through, seconds };
+  }
+
+  use(pipeline: Pipeline): void {
+    void describeGraph(pipeline).then(
+      (graph) => {
+        this.#graph = graph;
+        this.#dispatcher.use(graph.hash);
+        this.#beacon();
+      },
+      (error: unknown) => {
+        this.#fatal.error(
+          new RxrayError('RUN_STOPPED', `the graph's files cannot be read: ${messageOf(error)}`),
+        );
+      },
+    );
+  }
+
+  process(...args: Parameters<Remote['process']>): ReturnType<Remote['process']> {
+    return this.#dispatcher.process(...args);
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#bus?.close();
+  }
+
+  #beacon(): void {
+    if (this.#graph === undefined) return;
+    const { journal, epoch } = this;
+    this.#bus?.publish(subjects.beacon(journal), {
+      ...{ journal, epoch, head: this.#id, leaseMs: this.cluster.leaseMs },
+      name: this.#graph.pipeline.name,
+      graph: this.#graph.hash,
+    });
+  }
+
+  #say(worker: string, message: ToWorker): void {
+    this.#bus?.publish(subjects.worker(this.journal, worker), message);
+  }
+
+  #heard(message: ToHead): void {
+    const { worker, epoch } = message;
+    if (epoch !== this.epoch) return;
+    switch (message.kind) {
+      case 'beat':
+        this.#dispatcher.beat(message);
+        break;
+      case 'graph?':
+        if (this.#graph !== undefined) this.#say(worker, { kind: 'graph', epoch, graph: this.#graph });
+        break;
+      case 'results':
+        this.#through += message.results.length;
+        for (const result of message.results) this.#dispatcher.result(worker, message.graph, result);
+        this.#say(worker, {
+          kind: 'confirm',
+          epoch,
+          results: message.results.map(({ id, attempt }) => [id, attempt] as const),
+        });
+        break;
+      case 'handBack':
+        this.#dispatcher.handBack(worker, message.ids);
+        break;
+      case 'bye':
+        this.#dispatcher.bye(worker);
+        break;
+    }
+  }
+
+  /** Of two heads on one journal (its folder was copied, or moved while a head was cut off), the later one goes on. */
+  #heardHead({ epoch, head }: Beacon): void {
+    if (head === this.#id || epoch < this.epoch || (epoch === this.epoch && head < this.#id)) return;
+    const message = `another head runs this journal (its start number ${String(epoch)}, ours ${String(this.epoch)})`;
+    this.#fatal.error(new RxrayError('STATE_LOCKED', message));
+  }
+}

@@ -1,0 +1,231 @@
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { serialize } from 'node:v8';
+import type { Container } from 'inversify';
+import type { Cluster } from '../core/config/pipeline.js';
+import { LOG } from '../core/container.js';
+import { messageOf } from '../core/errors.js';
+import type { Log } from '../core/plugin.js';
+import type { PluginRegistry } from '../core/plugins/registry.js';
+import { pipelineOf } from './graph.js';
+import { BEATS } from './head.js';
+import { openBus, type Bus } from './nats.js';
+import { subjects, type Beacon, type Result, type ToHead, type ToWorker } from './protocol.js';
+import { GraphRunner } from './graph-runner.js';
+
+export interface WorkOptions {
+  /** Only for the pipeline of this name. Default: the first head that is heard. */
+  readonly pipeline?: string | undefined;
+  /** How long films at work may take to finish on {@link ClusterWorker.stop}; the others are handed back. */
+  readonly shutdownTimeoutMs: number;
+  readonly registry: PluginRegistry;
+}
+
+/** What a message has besides the result, at most. */
+const ENVELOPE = 1024;
+
+/** A film that the worker has. */
+interface Holding {
+  attempt: number;
+  /** Once it is through, until the head confirms it. */
+  result?: Result;
+}
+
+/**
+ * The worker's side: runs the stages of whatever graph the head has, on the films that it is handed, and keeps nothing.
+ * It follows one journal, and of its heads the one that started last.
+ */
+export class ClusterWorker {
+  readonly id = randomUUID();
+  readonly #log: Log;
+  readonly #holding = new Map<string, Holding>();
+  #bus: Bus | undefined;
+  #head: Beacon | undefined;
+  #beats: NodeJS.Timeout | undefined;
+  #beatMs = 0;
+  #runner: GraphRunner | undefined;
+  /** The hash of the runner's graph; null without one. */
+  #graph: string | null = null;
+  #isChanging = false;
+  /** A graph that could not be taken: it is not tried again. */
+  #refused: string | undefined;
+  #seq = 0;
+  #stopping = false;
+  #stateDir = '';
+  #idle: () => void = () => undefined;
+  #ended: () => void = () => undefined;
+  /** Resolves when it has stopped. */
+  readonly finished = new Promise<void>((resolve) => (this.#ended = resolve));
+
+  constructor(
+    private readonly host: Container,
+    private readonly options: WorkOptions,
+  ) {
+    this.#log = host.get(LOG);
+  }
+
+  async start(nats: Cluster['with']): Promise<void> {
+    this.#stateDir = await mkdtemp(join(tmpdir(), 'rxray-work-'));
+    this.#bus = await openBus(nats, `rxray work ${this.id}`, this.#log, () => undefined);
+    this.#bus.subscribe(subjects.beacons, (beacon) => this.#heardHead(beacon as Beacon));
+  }
+
+  /** Takes no more films, finishes those at work, hands back what is not done in time. */
+  stop(): void {
+    if (this.#stopping) return;
+    this.#stopping = true;
+    this.#beat();
+    void this.#end().finally(this.#ended);
+  }
+
+  async #end(): Promise<void> {
+    const idle = new Promise<void>((resolve) => (this.#idle = resolve));
+    if (this.#holding.size > 0) {
+      const late = new Promise<void>((resolve) =>
+        setTimeout(resolve, this.options.shutdownTimeoutMs).unref(),
+      );
+      await Promise.race([idle, late]);
+    }
+    clearInterval(this.#beats);
+    const ids = [...this.#holding.keys()];
+    if (ids.length > 0) this.#say({ kind: 'handBack', ...this.#self, ids });
+    this.#say({ kind: 'bye', ...this.#self });
+    await this.#bus?.close();
+    await this.#runner?.dispose();
+    await rm(this.#stateDir, { recursive: true, force: true });
+  }
+
+  get #self(): { worker: string; epoch: number } {
+    return { worker: this.id, epoch: this.#head?.epoch ?? 0 };
+  }
+
+  #say(message: ToHead): void {
+    if (this.#head !== undefined) this.#bus?.publish(subjects.head(this.#head.journal), message);
+  }
+
+  #heardHead(beacon: Beacon): void {
+    const { pipeline } = this.options;
+    if (pipeline !== undefined && beacon.name !== pipeline) return;
+    const before = this.#head;
+    if (before === undefined) {
+      this.#log.info({ journal: beacon.journal, pipeline: beacon.name }, 'a head is there');
+      this.#bus?.subscribe(subjects.worker(beacon.journal, this.id), (message) =>
+        this.#heard(message as ToWorker),
+      );
+    } else if (beacon.journal !== before.journal || beacon.epoch < before.epoch) return;
+    this.#head = beacon;
+    // What an earlier head had handed over is offered by this one again.
+    if (before !== undefined && before.epoch !== beacon.epoch) this.#holding.clear();
+    if (before?.leaseMs !== beacon.leaseMs) this.#beatEvery(beacon.leaseMs / BEATS);
+    this.#followGraph();
+    if (before?.epoch !== beacon.epoch) this.#beat();
+  }
+
+  #beatEvery(ms: number): void {
+    clearInterval(this.#beats);
+    this.#beatMs = ms;
+    this.#beats = setInterval(() => this.#beat(), this.#beatMs);
+  }
+
+  /** Everything that the head must know, and results that it has not confirmed. */
+  #beat(): void {
+    const results = [...this.#holding.values()].flatMap(({ result }) =>
+      result === undefined ? [] : [result],
+    );
+    this.#sendResults(results);
+    this.#say({
+      kind: 'beat',
+      ...this.#self,
+      graph: this.#graph,
+      seq: this.#seq,
+      holding: [...this.#holding].map(([id, { attempt }]) => [id, attempt] as const),
+      room: this.#stopping || this.#graph !== this.#head?.graph ? 0 : (this.#runner?.room ?? 0),
+    });
+    this.#followGraph();
+  }
+
+  /** Asks for the head's graph when it has another one, and the films of the present one are through. */
+  #followGraph(): void {
+    const wanted = this.#head?.graph;
+    if (wanted === this.#graph || wanted === this.#refused || this.#isChanging || this.#stopping) return;
+    if (this.#holding.size === 0) this.#say({ kind: 'graph?', ...this.#self });
+  }
+
+  #heard(message: ToWorker): void {
+    if (message.epoch !== this.#head?.epoch) return;
+    switch (message.kind) {
+      case 'graph':
+        if (message.graph.hash !== this.#graph && !this.#isChanging) void this.#take(message.graph);
+        break;
+      case 'assign':
+        this.#seq = Math.max(this.#seq, message.seq);
+        if (this.#stopping || message.graph !== this.#graph || this.#runner === undefined) return;
+        for (const film of message.films) this.#begin(film, this.#runner, message.graph);
+        break;
+      case 'confirm':
+        for (const [id, attempt] of message.results) {
+          const holding = this.#holding.get(id);
+          if (holding?.attempt === attempt && holding.result !== undefined) this.#holding.delete(id);
+        }
+        if (this.#holding.size === 0) this.#idle();
+        break;
+    }
+  }
+
+  async #take(graph: Extract<ToWorker, { kind: 'graph' }>['graph']): Promise<void> {
+    this.#isChanging = true;
+    const before = this.#runner;
+    this.#runner = undefined;
+    this.#graph = null;
+    try {
+      await before?.dispose();
+      const pipeline = await pipelineOf(graph, this.options.registry, this.#stateDir);
+      this.#runner = await GraphRunner.open(pipeline, this.host);
+      this.#graph = graph.hash;
+      this.#log.info({ graph: pipeline.hash }, 'the graph is ready');
+    } catch (error) {
+      this.#refused = graph.hash;
+      this.#log.error({ graph: graph.pipeline.hash }, `the graph cannot be run here: ${messageOf(error)}`);
+    } finally {
+      this.#isChanging = false;
+    }
+    this.#beat();
+  }
+
+  #begin(film: Parameters<GraphRunner['process']>[0], runner: GraphRunner, graph: string): void {
+    const { id } = film.frame;
+    const { attempt } = film;
+    const known = this.#holding.get(id);
+    if (known !== undefined) {
+      // The head has taken it back, and hands it over once more.
+      known.attempt = Math.max(known.attempt, attempt);
+      if (known.result !== undefined) known.result = { ...known.result, attempt: known.attempt };
+      return;
+    }
+    const holding: Holding = { attempt };
+    this.#holding.set(id, holding);
+    void runner.process(film).then((outcome) => {
+      if (this.#holding.get(id) !== holding || this.#graph !== graph) return;
+      holding.result = { id, attempt: holding.attempt, outcome: this.#sendable(outcome) };
+      this.#sendResults([holding.result]);
+    });
+  }
+
+  /** What does not fit a message fails the film. */
+  #sendable(outcome: Result['outcome']): Result['outcome'] {
+    const bytes = serialize(outcome).byteLength;
+    const most = (this.#bus?.maxBytes ?? 0) - ENVELOPE;
+    if (bytes <= most) return outcome;
+    const message = `metadata and results have ${String(bytes)} bytes, the NATS servers take ${String(most)}`;
+    return { kind: 'failed', error: { code: 'FRAME_STAGE', message } };
+  }
+
+  #sendResults(results: readonly Result[]): void {
+    if (this.#graph === null) return;
+    for (const result of results) {
+      this.#say({ kind: 'results', ...this.#self, graph: this.#graph, results: [result] });
+    }
+  }
+}

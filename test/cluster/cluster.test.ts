@@ -1,0 +1,116 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { firstValueFrom } from 'rxjs';
+import { describeGraph, pipelineOf } from '../../src/cluster/graph.js';
+import { checkHead, openHead } from '../../src/cluster/head.js';
+import { parsePipeline } from '../../src/core/config/load.js';
+import type { Pipeline } from '../../src/core/config/pipeline.js';
+import type { Journal } from '../../src/core/journal/journal.js';
+import { builtInRegistry } from '../../src/host/builtins.js';
+import { NatsServers, natsVersion } from './nats-servers.js';
+import { summary, trial, type Fault } from './trial.js';
+
+const version = natsVersion();
+const log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+
+describe('a head and its workers', () => {
+  let folder: string;
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'rxray-cluster-'));
+    await writeFile(join(folder, 'stage.mjs'), STAGE);
+  });
+  afterEach(() => rm(folder, { recursive: true }));
+
+  async function load(servers: readonly string[], sink = '{ use: console }'): Promise<Pipeline> {
+    const text = `
+version: 1
+cluster: { use: nats, with: { servers: ${JSON.stringify(servers)} }, leaseMs: 500 }
+sources: [{ use: watch, with: { path: ./inbox } }]
+stages: [{ use: ./stage.mjs, with: { weights: ./weights.bin } }]
+sinks: [${sink}]
+`;
+    await writeFile(join(folder, 'weights.bin'), 'weights');
+    const { pipeline, issues } = await parsePipeline(text, {
+      file: join(folder, 'pipeline.yaml'),
+      registry: builtInRegistry(),
+    });
+    expect(issues).to.deep.equal([]);
+    return pipeline as Pipeline;
+  }
+
+  it('have one graph: plugins and files that settings name are compared by their bytes', async () => {
+    const graph = await describeGraph(await load(['nats://127.0.0.1']));
+    expect(Object.keys(graph.files)).to.deep.equal([join(folder, 'stage.mjs'), join(folder, 'weights.bin')]);
+    const there = await pipelineOf(graph, builtInRegistry(), folder);
+    expect(there.stages.map(({ id, settings }) => ({ id, settings }))).to.deep.equal([
+      { id: 'stage', settings: { weights: './weights.bin' } },
+    ]);
+    await writeFile(join(folder, 'weights.bin'), 'other weights');
+    const [outcome] = await Promise.allSettled([pipelineOf(graph, builtInRegistry(), folder)]);
+    expect(outcome).to.have.nested.property('reason.code', 'CONFIG_CREATE');
+    expect(outcome)
+      .to.have.nested.property('reason.message')
+      .that.matches(/weights\.bin$/);
+    expect((await describeGraph(await load(['nats://127.0.0.1']))).hash).to.equal(graph.hash);
+  });
+
+  it('cannot do without `cluster:`, and not with a sink that needs pixels', async () => {
+    const pipeline = await load(['nats://127.0.0.1'], '{ use: folder, with: { path: ./out } }');
+    expect(() => checkHead(pipeline))
+      .to.throw('needs pixels')
+      .with.property('code', 'CONFIG_REFUSED');
+    const { cluster: _cluster, ...alone } = await load(['nats://127.0.0.1']);
+    expect(() => checkHead(alone))
+      .to.throw('`cluster:`')
+      .with.property('code', 'CONFIG_REFUSED');
+  });
+
+  describe(`over NATS${version === undefined ? '' : ` (${version})`}`, function () {
+    before(function () {
+      // Without a server there is nothing to connect to: .ci/run installs Debian's.
+      if (version === undefined) this.skip();
+    });
+
+    it('a head ends when a later one has begun with its journal', async () => {
+      const servers = await NatsServers.start(1);
+      // Two copies of one journal, as after a restore.
+      const copy = (): Journal =>
+        ({ noted: async () => JSON.stringify({ id: 'j', epoch: 4 }), note: async () => undefined }) as never;
+      const pipeline = await load(servers.urls);
+      const cluster = checkHead(pipeline);
+      const heads = [await openHead(cluster, copy(), log), await openHead(cluster, copy(), log)];
+      try {
+        for (const head of heads) head.use(pipeline);
+        const ends = heads.map((head) => firstValueFrom(head.fatal$).catch((error: unknown) => error));
+        expect(await Promise.race(ends)).to.have.property('code', 'STATE_LOCKED');
+      } finally {
+        await Promise.all(heads.map((head) => head.close()));
+        await servers.close();
+      }
+    });
+
+    it('lose no film and deliver none twice, whatever ends in between', async function () {
+      this.timeout(240_000);
+      const faults: readonly Fault[] = [
+        'worker killed',
+        'node killed',
+        'worker stopped for longer than its lease',
+        'all nodes killed',
+        'head killed',
+        'worker ended by SIGTERM',
+      ];
+      const report = await trial({ films: 1200, poison: 1, workers: 3, leaseMs: 1500, sleepMs: 20, faults });
+      expect(summary(report)).to.contain('1200 films, 0 lost, 0 double, 0 wronged, 6 faults');
+    });
+  });
+});
+
+const STAGE = `
+import { defineStage, z } from ${JSON.stringify(new URL('../../src/index.ts', import.meta.url).href)};
+export default defineStage({
+  name: 'stage', summary: 'Does nothing.', options: z.strictObject({ weights: z.string() }),
+  create: () => ({ process: (frame) => frame }),
+});
+`;
