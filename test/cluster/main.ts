@@ -10,10 +10,12 @@ const { values } = parseArgs({
     workers: { type: 'string', default: '4' },
     poison: { type: 'string', default: '10' },
     lease: { type: 'string', default: '2000' },
+    /** Kinds of faults, with commas between; all by default. */
+    kinds: { type: 'string', default: Object.keys(FAULTS).join() },
     sleep: { type: 'string', default: '20' },
   },
 });
-const kinds = Object.keys(FAULTS) as Fault[];
+const kinds = values.kinds.split(',').filter((kind): kind is Fault => kind in FAULTS);
 const faults = Array.from(
   { length: Number(values.faults) },
   (_, i) => kinds[i % kinds.length] ?? 'head killed',
