@@ -50,7 +50,9 @@ export class ClusterHead implements Remote {
   readonly #dispatcher: Dispatcher;
   readonly #id = randomUUID();
   #bus: Bus | undefined;
+  /** Absent while it is being described. */
   #graph: Graph | undefined;
+  #wanted: Pipeline | undefined;
   #timer: NodeJS.Timeout | undefined;
   /** Films that workers are through with, since the start. */
   #through = 0;
@@ -94,8 +96,13 @@ export class ClusterHead implements Remote {
   }
 
   use(pipeline: Pipeline): void {
+    // Until its hash is known, no worker has it: none may do a film of the new graph with the old one.
+    this.#graph = undefined;
+    this.#dispatcher.use('');
+    this.#wanted = pipeline;
     void describeGraph(pipeline).then(
       (graph) => {
+        if (this.#wanted !== pipeline) return;
         this.#graph = graph;
         this.#dispatcher.use(graph.hash);
         this.#beacon();

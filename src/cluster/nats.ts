@@ -77,8 +77,18 @@ export async function openBus(
     subscribe: (subject, heard) => {
       const subscription = connection.subscribe(subject, {
         callback: (error, message) => {
-          if (error !== null) log.warn({ subject }, `a subscription failed: ${error.message}`);
-          else heard(decode(message.data));
+          if (error !== null) {
+            log.warn({ subject }, `a subscription failed: ${error.message}`);
+            return;
+          }
+          let decoded: unknown;
+          try {
+            decoded = decode(message.data);
+          } catch (thrown) {
+            log.warn({ subject }, `a message that is none of ours: ${messageOf(thrown)}`);
+            return;
+          }
+          heard(decoded);
         },
       });
       return () => {
