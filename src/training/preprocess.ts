@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile, stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
+import { z } from 'zod';
 import { from, lastValueFrom, mergeMap } from 'rxjs';
 import { RxrayError, messageOf } from '../core/errors.js';
 import { frameId, imageOf, type Frame, type Image } from '../core/frame.js';
@@ -91,7 +92,8 @@ export async function resolveChain(
   for (const { id, use, with: settings } of chain) {
     try {
       const { plugin, url } = await registry.load('stage', use, baseDir);
-      const parsed = plugin.options.parse(settings);
+      const { data: parsed, error } = plugin.options.safeParse(settings);
+      if (error !== undefined) throw new Error(z.prettifyError(error), { cause: error });
       // As readBundle gives it: a path that means the same wherever the chain is run.
       const nested = typeof parsed.bundle === 'string' && { bundle: resolve(baseDir, parsed.bundle) };
       resolved.push({ ...(id !== undefined && { id }), use, with: { ...parsed, ...nested }, url });

@@ -117,6 +117,16 @@ describe('decode: raster images', () => {
     expect(cmyk.image.data[0]).to.be.closeTo(200, 12);
   });
 
+  it('takes the film of a TIFF file whose first image is a thumbnail', async () => {
+    const thumbnail = tiff(1, 1, { 254: [1] }, [[9]]);
+    const film = tiff(2, 1, { 273: [thumbnail.length] }, [[1, 2]]);
+    // The film, without its header, behind the thumbnail, whose directory leads to its own.
+    const bytes = Buffer.concat([thumbnail, film.subarray(8)]);
+    bytes.writeUInt32LE(thumbnail.length + 2, thumbnail.length - 4);
+    const { image, meta } = await run(bytes);
+    expect([meta.pages, ...image.data]).to.deep.equal([2, 1, 2]);
+  });
+
   it('takes the first frame of an animation and says how many there are', async () => {
     const pages = Buffer.concat([Buffer.alloc(64, 10), Buffer.alloc(64, 200)]);
     const bytes = await sharp(pages, { raw: { width: 8, height: 16, channels: 1, pageHeight: 8 } })

@@ -102,6 +102,12 @@ describe('preprocessing for training', function () {
     expect(data[5]).to.be.closeTo((filmAt(prepared, 1)[5] ?? NaN) / 255, 1e-7);
   });
 
+  it('says in words what is wrong with a step', async () => {
+    const steps = chain('decode', ['resize', { width: 40_000, height: 8 }]);
+    const said = await refused(resolveChain(steps, builtInRegistry(), dir));
+    expect(said).to.contain('step "resize"').and.contain('Too big').and.not.contain('"code"');
+  });
+
   it('makes of a 16-bit film the very tensor that the model stages make, also beside 8-bit ones', async () => {
     const deep = Uint16Array.from({ length: 60 * 50 }, (_, i) => (i * 7919) % 65536);
     const raw = { width: 60, height: 50, channels: 1 } as const;

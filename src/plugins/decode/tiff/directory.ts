@@ -32,6 +32,8 @@ export const TAG = {
   InterColorProfile: 34675,
 } as const;
 export type Tag = keyof typeof TAG;
+/** A LONG. It is not among the fields that decoding needs. */
+const NEW_SUBFILE_TYPE = 254;
 
 /** Bytes of one value, by field type. Fields of other types are skipped, as the specification asks for. */
 const SIZES: Readonly<Record<number, number>> = {
@@ -48,7 +50,7 @@ interface Field {
   readonly entry: Buffer;
 }
 
-/** The first image file directory of a TIFF or BigTIFF file, in either byte order. */
+/** The first image file directory of a TIFF or BigTIFF file that is no thumbnail and no mask, in either byte order. */
 export interface Directory {
   readonly littleEndian: boolean;
   /** How many images the file has. */
@@ -81,7 +83,16 @@ export function readDirectory(bytes: Buffer): Directory {
     return uint(first + count * entrySize, word);
   };
 
-  const start = uint(big ? 8 : 4, word);
+  const starts = chain(uint(big ? 8 : 4, word), next);
+  /** Whether an image is a smaller copy of another one, or the mask of one (NewSubfileType). */
+  const isMinor = (directory: number): boolean => {
+    const { first, count } = entries(directory);
+    for (let at = first; at < first + count * entrySize; at += entrySize) {
+      if (uint(at, 2) === NEW_SUBFILE_TYPE) return (uint(at + 4 + word, 4) & 0b101) !== 0;
+    }
+    return false;
+  };
+  const start = starts.find((each) => !isMinor(each)) ?? starts[0] ?? 0;
   const { first, count } = entries(start);
   const fields = new Map<number, Field>();
   for (let i = 0; i < count; i++) {
@@ -115,7 +126,7 @@ export function readDirectory(bytes: Buffer): Directory {
 
   return {
     littleEndian,
-    pages: countPages(start, next),
+    pages: starts.length,
     numbers,
     number: (tag) => numbers(tag)?.[0],
     reduced() {
@@ -135,13 +146,13 @@ export function readDirectory(bytes: Buffer): Directory {
   };
 }
 
-/** Follows the chain of directories; it ends where it is broken or comes back to itself. */
-function countPages(first: number, next: (start: number) => number): number {
-  const seen = new Set<number>();
+/** Where the directories are, in order; the chain ends where it is broken or comes back to itself. */
+function chain(first: number, next: (start: number) => number): number[] {
+  const starts = new Set([first]);
   try {
-    for (let start = first; start !== 0 && !seen.has(start); start = next(start)) seen.add(start);
+    for (let start = next(first); start !== 0 && !starts.has(start); start = next(start)) starts.add(start);
   } catch {
-    // The first image is whole, and the others are not decoded.
+    // The images before are whole.
   }
-  return Math.max(1, seen.size);
+  return [...starts];
 }
