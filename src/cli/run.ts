@@ -38,17 +38,17 @@ export interface RunFlags {
 
 const EXAMPLES = `
 Examples:
-  $ rxray run                             run pipeline.yaml and go on watching, until Ctrl-C
+  $ rxray run                             run pipeline.yaml and watch its folder until Ctrl-C
   $ rxray run ward.yaml --once            end when everything in the folder is done
   $ rxray run --once --input ~/films      the same graph on another folder
   $ rxray run --once --failed             try again what failed before
-  $ rxray run --watch-config              take over pipeline.yaml each time that it is saved
+  $ rxray run --watch-config              reload pipeline.yaml whenever it is saved
   $ rxray run --once --json | jq .        one JSON object per film, and a summary
   $ rxray run --once --part 17/200        one slice of a backfill: part 17 of 200, counted from 0
   $ rxray run --page                      with a page at http://127.0.0.1:8484/
-  $ rxray run --page 0.0.0.0:8484         for others, too: with a token
+  $ rxray run --page 0.0.0.0:8484         reachable from other machines, with a token
 
-SIGHUP takes over the pipeline file, too; in a terminal, whose end sends it, only with --watch-config.
+SIGHUP reloads the pipeline file, too. In a terminal, which sends SIGHUP when it closes, this needs --watch-config.
 
 Exit codes: 0 fine, 1 some films failed or wait for a sink, 2 usage or configuration, 3 fatal.`;
 
@@ -72,14 +72,14 @@ export function run(program: Command): void {
 
 export function addRunOptions(command: Command): Command {
   return command
-    .option('--once', 'end when everything in the folder is done')
-    .option('--again', 'process again what is already done')
-    .option('--failed', 'process again what failed before')
-    .option('--watch-config', 'take over the pipeline file when it changes, if it is without errors')
+    .option('--once', 'end when all files in the folder are done')
+    .option('--again', 'process films that are done again')
+    .option('--failed', 'process films that failed before again')
+    .option('--watch-config', 'reload the pipeline file when it changes, unless it has errors')
     .option('--input <dir>', 'watch this folder instead of the one in the pipeline file', notEmpty)
     .option('--json', 'print JSON lines: one per film, then a summary')
     .addOption(
-      new Option('--page [host:port]', 'serve a page to look at it (on this machine alone by default)')
+      new Option('--page [host:port]', 'serve a web page (by default to this machine only)')
         .preset(PAGE)
         .argParser(parseListen),
     );
@@ -148,7 +148,7 @@ export async function runFile(
           outcome = { taken: false, message: describe(error) };
         }
       }
-      say('the graph runs on as it was');
+      say('the graph continues unchanged');
       return outcome;
     };
     return await runPipeline(pipeline, flags, host.get(LOG), {
@@ -293,7 +293,7 @@ const printText: Printer = {
     const { done, failed, skipped, waiting, unfinished, already, failedBefore, otherGraph, unread, seconds } =
       summary;
     if (once) sayAlready({ done: already, failed: failedBefore, otherGraph });
-    if (unfinished > 0) say(`${films(unfinished)} did not come through in time: the next start takes them`);
+    if (unfinished > 0) say(`${films(unfinished)} did not finish in time: the next start processes them`);
     if (waiting > 0) {
       const [wait, them] = waiting === 1 ? ['waits', 'it'] : ['wait', 'them'];
       say(`${films(waiting)} ${wait} in the journal for a sink that is down: the next run delivers ${them}`);

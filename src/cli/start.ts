@@ -36,9 +36,5 @@ async function fillInbox(inbox: string, engine: Engine): Promise<void> {
   const films = await sampleFilms(engine, GENERATOR, SAMPLES, SEED, { opacities: true });
   await writeFilms(films, inbox);
   const where = relative(process.cwd(), inbox) || inbox;
-  process.stderr.write(
-    pc.dim(
-      `${where} was empty: ${String(SAMPLES)} films of nobody, by the trained generator, are in it now\n`,
-    ),
-  );
+  process.stderr.write(pc.dim(`${where} was empty, so rxray added ${String(SAMPLES)} synthetic films\n`));
 }

@@ -72,7 +72,7 @@ export function tableOf(answer: Answer): string {
   ]);
   const pace =
     limiting === null
-      ? 'nothing limits it but the coming of films'
+      ? 'idle: waiting for films'
       : `${pc.bold(limiting)} sets the pace (${nodes.find(({ id }) => id === limiting)?.use ?? ''})`;
   const parked = nodes
     .filter((node) => node.parked > 0)

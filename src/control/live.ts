@@ -52,7 +52,7 @@ export interface Live {
   readonly films: Monitor['films'];
   readonly filmsPerSecond: number;
   readonly load: Load;
-  /** The id of the entry that sets the pace; null while nothing does but the coming of films. */
+  /** The id of the entry that sets the pace; null while the graph waits for films. */
   readonly limiting: string | null;
   readonly nodes: readonly LiveNode[];
 }

@@ -19,15 +19,15 @@ import { Monitor } from './monitor/monitor.js';
 export interface RunOptions {
   /** End when everything that is there has been processed. Default: go on watching. */
   readonly once?: boolean;
-  /** Process again what the journal says is settled; a run that is cut short is taken up by the next. */
+  /** Process settled films again. If this run is interrupted, the next one continues it. */
   readonly again?: boolean;
   /** Process again what failed before. */
   readonly failed?: boolean;
-  /** Take nothing but the films of the dead letter whose replay was asked for. */
+  /** Process only dead-letter entries whose replay was requested. */
   readonly replaysOnly?: boolean;
   /** Runs the stages elsewhere: called once the journal is this process's. Default: they run in this process. */
   readonly remote?: (journal: Journal) => Promise<Remote>;
-  /** Is told what the graph does; one may watch several graphs, one after the other. */
+  /** Collects the graph's figures; one monitor may follow several graphs, one after the other. */
   readonly monitor?: Monitor;
 }
 
@@ -36,13 +36,13 @@ export interface Summary {
   readonly failed: number;
   /** Files that are no films: DICOM reports, documents, waveforms. */
   readonly skipped: number;
-  /** Deliveries that lie in the journal until their sink takes them. */
+  /** Deliveries that wait in the journal for their sink. */
   readonly waiting: number;
-  /** Films that were in flight when the time for stopping was over: the next start takes them. */
+  /** Films that were still in flight after `shutdownTimeoutMs`: the next start processes them. */
   readonly unfinished: number;
-  /** Files that were left alone because the journal says that they are done. */
+  /** Files that were skipped because they are done. */
   readonly already: number;
-  /** Files that were left alone because they failed before. */
+  /** Files that were skipped because they failed before. */
   readonly failedBefore: number;
   /** Of {@link already}, how many another version of the graph has done. */
   readonly otherGraph: number;
@@ -84,7 +84,7 @@ export interface PipelineRun {
   stop(): void;
 }
 
-/** What is to follow the present generation. */
+/** The generation that replaces the present one. */
 interface Swap {
   readonly next: Generation;
   readonly resolve: () => void;
@@ -93,7 +93,7 @@ interface Swap {
 
 /** How often it is looked at which stages hang. */
 const LOOK_MS = 5000;
-/** How long plugins have to let go of what they hold when they did not come to an end in time. */
+/** How long plugins may take to close after `shutdownTimeoutMs`. */
 const ABANDON_MS = 5000;
 
 /**
@@ -112,9 +112,9 @@ export async function startPipeline(
   const settled = new Subject<Settled>();
   const already = new Subject<Already>();
   const unread = new ReplaySubject<Unread>(1000);
-  /** Emits when the frames in flight have had their time. */
+  /** Emits when `shutdownTimeoutMs` is over. */
   const abandoned = new ReplaySubject<void>(1);
-  /** Emits when those of a graph that another one is to replace have had theirs. */
+  /** Emits when that time is over for a graph that is being replaced. */
   const superseded = new Subject<void>();
   const counts = { done: 0, failed: 0, skipped: 0, already: 0, failedBefore: 0, otherGraph: 0, unread: 0 };
   let stopping = false;
@@ -199,7 +199,7 @@ export async function startPipeline(
         log.warn({ stage: entry, since }, `the stage does not get on: ${message}`);
       }
     });
-    // It may have been told to while it was being made.
+    // A stop may have been requested while it was being made.
     const ends = new Promise<void>((resolve, reject) => {
       films$
         .pipe(
@@ -223,7 +223,7 @@ export async function startPipeline(
     await ends;
   }
 
-  /** Lets go of the present sinks and sources and takes up those of the next generation; if they refuse, takes back the present ones. */
+  /** Closes the present sinks and sources and opens those of the next generation; if those fail, opens the present ones again. */
   async function exchange({ next, resolve, reject }: Swap): Promise<void> {
     const before = generation;
     await inTime(before.disconnect(), before);
@@ -254,7 +254,7 @@ export async function startPipeline(
       await exchange(wanted);
     }
     const { frames: unfinished, waiting } = generation.load;
-    // Whatever the sources may still have found, nobody has asked to stop before it was through.
+    // Every file was processed before anybody asked to stop.
     if (unfinished === 0 && waiting === 0 && !replaysOnly) await journal.note(AGAIN, null);
     const parked = Object.values(await journal.parkedCounts());
     return {
@@ -335,16 +335,16 @@ export async function startPipeline(
   };
 }
 
-/** Waits until a graph has let go. What did not come to an end in time may not let go in time either. */
+/** Waits until a graph has closed, for a limited time if it still has frames in flight. */
 async function inTime(letGo: Promise<void>, { load }: Generation): Promise<void> {
   const patience = load.frames > 0 ? [setTimeout(ABANDON_MS, undefined, { ref: false })] : [];
   await Promise.race([letGo, ...patience]);
 }
 
-/** Under which key the journal remembers an `again` that has not come to its end. */
+/** The journal's key for an unfinished run with `again`. */
 const AGAIN = 'again';
 
-/** What counts as settled: with `again`, or when an earlier one was cut short, nothing that is older. */
+/** What counts as settled: with `again`, or after an interrupted run with `again`, no older film does. */
 async function policyOf(
   { sources }: Pipeline,
   { journal, log }: RunParts,
@@ -352,7 +352,7 @@ async function policyOf(
 ): Promise<Policy> {
   const at = Date.now();
   const failedSince = failed ? at : 0;
-  // Other folders are another matter.
+  // With other folders, an interrupted run is not continued.
   const folders = JSON.stringify(sources.map(({ id, settings }) => ({ id, settings })));
   if (again) {
     await journal.note(AGAIN, JSON.stringify({ since: at, folders }));
@@ -363,6 +363,6 @@ async function policyOf(
     folders: string;
   } | null;
   if (noted?.folders !== folders) return { since: 0, failedSince };
-  log.info({}, 'an earlier run with --again was cut short: it is taken up');
+  log.info({}, 'an earlier run with --again was interrupted: this run continues it');
   return { since: noted.since, failedSince };
 }

@@ -32,7 +32,7 @@ function Summary({ now }: { readonly now: Live }) {
     ['Done', String(films.done)],
     ['Failed', String(films.failed)],
     ['Memory', mebibytes(memory)],
-    ['Sets the pace', limiting ?? 'the coming of films'],
+    ['Sets the pace', limiting ?? 'nothing: waiting for films'],
   ];
   return (
     <dl class="facts">

@@ -9,7 +9,7 @@ const options = z.strictObject({
     .positive()
     .default(2)
     .describe(
-      'Contrast limit: how often its fair share a grey level may occur in a tile. Higher is harsher.',
+      'Contrast limit for the histogram bins of a tile, as a multiple of the average bin. Higher means more contrast.',
     ),
   tileGridSize: z
     .int()

@@ -39,7 +39,10 @@ const mock = z.union([
 const caseSchema = z.strictObject({
   name: z.string().optional().describe('What is being shown. Default: the film.'),
   film: z.string().describe('The file, relative to this one.'),
-  as: z.string().optional().describe('The path inside the source that the graph is told. Default: its name.'),
+  as: z
+    .string()
+    .optional()
+    .describe('The path inside the source, as the graph sees it. Default: the name of the file.'),
   mock: z.record(z.string(), mock).default({}).describe('Stages that are not to run, by id.'),
   expect: z
     .record(z.string(), expectation)

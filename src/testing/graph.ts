@@ -14,7 +14,7 @@ import { startPipeline } from '../core/run.js';
 export interface FilmToTest {
   /** The file, relative to the working directory. */
   readonly path: string;
-  /** The path inside the source that the graph is told. Default: the file's name. */
+  /** The path inside the source, as the graph sees it. Default: the file's name. */
   readonly name?: string;
 }
 

@@ -141,7 +141,7 @@ describe('rxray evaluate', function () {
 
   it('writes a report: one page that fetches nothing, and its numbers as JSON', async () => {
     for (const [bundle, parts] of [
-      ['calibrated', ['Reliability', 'What it calls what', 'Where it looks', "classifier's features"]],
+      ['calibrated', ['Reliability', 'Confusion matrix', 'Where it looks', "classifier's features"]],
       ['anogan', ['What it compares', "discriminator's features"]],
     ] as const) {
       const report = join(dir, `report-${bundle}`);

@@ -24,9 +24,9 @@ describe('rxray run', () => {
       'pipeline.yaml',
       GRAPH.replace('- use: clahe', '- use: clahe\n    with: { clipLimit: no }'),
     );
-    await running.said(/CONFIG_INVALID[^]*the graph runs on as it was/);
+    await running.said(/CONFIG_INVALID[^]*the graph continues unchanged/);
     await lab.write('pipeline.yaml', GRAPH.replace('./out.csv', './pipeline.yaml'));
-    await running.said(/OUTPUT_UNWRITABLE[^]*the graph runs on as it was/);
+    await running.said(/OUTPUT_UNWRITABLE[^]*the graph continues unchanged/);
     await lab.write('inbox/b.png', await png());
     await running.until(async () => (await lab.delivered()).length === 2);
     running.interrupt();

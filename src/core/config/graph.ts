@@ -64,7 +64,7 @@ export function connect(
   return order;
 }
 
-/** Depth first along the edges backwards, in the order of the file; each loop is told once. */
+/** Depth first along the edges backwards, in the order of the file; each loop is reported once. */
 function sort(
   stages: readonly Entry[],
   byId: ReadonlyMap<string, Entry>,

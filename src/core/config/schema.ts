@@ -26,15 +26,15 @@ const options = z.record(z.string(), z.unknown()).default({}).describe("The plug
 
 export const batchSchema = z
   .strictObject({
-    size: z.int().min(1).max(4096).default(16).describe('As many frames at most.'),
+    size: z.int().min(1).max(4096).default(16).describe('Maximum number of frames in a batch.'),
     waitMs: z
       .number()
       .min(0)
       .max(MAX_TIMER_MS)
       .default(100)
-      .describe('Wait so many milliseconds for more, at most; a film that is alone never waits.'),
+      .describe('How many milliseconds a batch may wait for more frames. A film that is alone never waits.'),
   })
-  .describe('Hand several frames of one size to the stage at once.');
+  .describe('Gives the stage several frames of one size at once.');
 
 const retry = {
   backoffMs: z
@@ -42,20 +42,20 @@ const retry = {
     .min(1)
     .max(MAX_TIMER_MS)
     .default(500)
-    .describe('Milliseconds before the second attempt; they double each time, with some chance.'),
+    .describe('Milliseconds before the second attempt; doubled each time, with random jitter.'),
   maxBackoffMs: z
     .int()
     .min(1)
     .max(MAX_TIMER_MS)
     .default(30_000)
-    .describe('The longest wait in milliseconds.'),
+    .describe('Maximum wait between two attempts, in milliseconds.'),
 };
 const stageRetry = z
   .strictObject({
-    attempts: z.int().min(1).max(100).default(3).describe('As often at most.'),
+    attempts: z.int().min(1).max(100).default(3).describe('Maximum number of attempts.'),
     ...retry,
   })
-  .describe('Try a frame again that the stage fails on. Default: once is enough.');
+  .describe('Retries a failed frame. Default: no retry.');
 const sinkRetry = z
   .strictObject({
     attempts: z
@@ -63,7 +63,9 @@ const sinkRetry = z
       .min(1)
       .max(100)
       .default(10)
-      .describe('A frame that the sink fails on as often, while it takes others, is refused.'),
+      .describe(
+        'Maximum number of attempts for a frame while the sink accepts others. After that the sink has refused the frame.',
+      ),
     ...retry,
     giveUpAfterMs: z
       .int()
@@ -71,17 +73,17 @@ const sinkRetry = z
       .max(MAX_TIMER_MS)
       .default(600_000)
       .describe(
-        'With --once: how many milliseconds of an outage to wait. What the sink has not got then waits in the journal for the next run.',
+        'With --once: how many milliseconds to wait for a sink that is down. Frames it has not received stay in the journal for the next run.',
       ),
   })
-  .describe('How often, and with which waits, a sink is asked again that cannot take a frame.');
+  .describe('How often, and after which waits, a failed write is retried.');
 
 const onError = z.enum(['deadLetter', 'continue', 'stop']);
 const stageOnError = onError.describe(
-  'A frame that the stage fails on goes to the dead letter (default), goes on as if the stage were not there, or ends the run.',
+  'What happens to a frame that the stage fails on: it goes to the dead letter (default), continues as if the stage were not there, or ends the run.',
 );
 const sinkOnError = onError.describe(
-  'A frame that the sink refuses goes to the dead letter (default), counts as delivered, or ends the run.',
+  'What happens to a frame that the sink refuses: it goes to the dead letter (default), counts as delivered, or ends the run.',
 );
 
 export const sourceSchema = z.strictObject({ use, id: id.optional(), with: options });
@@ -92,14 +94,19 @@ export const stageSchema = z.strictObject({
   from: from.optional(),
   when: when.optional(),
   batch: batchSchema.optional(),
-  concurrency: z.int().min(1).max(1024).optional().describe('How many frames (or batches) at the same time.'),
+  concurrency: z
+    .int()
+    .min(1)
+    .max(1024)
+    .optional()
+    .describe('Maximum number of frames (or batches) processed at the same time.'),
   timeoutMs: z
     .int()
     .min(1)
     .max(MAX_TIMER_MS)
     .optional()
     .describe(
-      'A frame on which the stage works for longer, in milliseconds, fails; a batch may take as long for each of its frames. Default: 600000 (ten minutes).',
+      'How many milliseconds the stage may work on a frame before the frame fails. A batch may take this long for each of its frames. Default: 600000 (ten minutes).',
     ),
   retry: stageRetry.optional(),
   onError: stageOnError.optional(),
@@ -128,21 +135,21 @@ export const sinkSchema = z.strictObject({
 
 const limits = z
   .strictObject({
-    frames: z.int().min(1).default(64).describe('Frames in flight at most.'),
+    frames: z.int().min(1).default(64).describe('Maximum number of frames in flight.'),
     bytes: z
       .int()
       .min(1)
       .default(512 * 1024 * 1024)
-      .describe('Bytes of all frames in flight, encoded and decoded, at most.'),
+      .describe('Maximum number of bytes of all frames in flight, encoded and decoded.'),
     minFreeBytes: z
       .int()
       .min(0)
       .default(128 * 1024 * 1024)
       .describe(
-        'While the disk of the state folder has less free space, no file is taken in. It goes on by itself.',
+        'No file is taken in while the disk of the state folder has less free space than this. The run continues by itself.',
       ),
   })
-  .describe('Bounds on what is in flight; what waits outside costs nothing.');
+  .describe('Limits on frames in flight. Files that wait outside cost no memory.');
 
 export const clusterSchema = z
   .strictObject({
@@ -187,7 +194,7 @@ export const pipelineSchema = z.strictObject({
     .enum(['process', 'skip'])
     .default('process')
     .describe(
-      'A file with the bytes of another one: processed like any other, or led past the stages to the sinks, with the name of the other in `results.duplicate`.',
+      'What happens to a file with the same bytes as another one: it is processed like any other, or skips the stages and reaches the sinks with the name of the other in `results.duplicate`.',
     ),
   shutdownTimeoutMs: z
     .int()
@@ -195,7 +202,7 @@ export const pipelineSchema = z.strictObject({
     .max(MAX_TIMER_MS)
     .default(30_000)
     .describe(
-      'How many milliseconds the frames in flight have to come through when the run is stopped; the next start takes the others.',
+      'How many milliseconds frames in flight may take to finish on shutdown. The next start processes the others.',
     ),
   cluster: clusterSchema.optional(),
   sources: z.array(z.unknown()).min(1).max(MAX_ENTRIES).describe('What feeds images into the graph.'),

@@ -3,7 +3,7 @@ import { ADMITTED, next, type Fate, type SinkEvent } from '../fate.js';
 import { checkMade, frameBytes, type Frame, type Origin } from '../frame.js';
 import type { Candidate } from '../plugin.js';
 
-/** Why a frame did not come through. */
+/** Why a frame failed. */
 export interface Failure {
   readonly code: ErrorCode;
   /** The entry of the graph in which it happened; `undefined` when the file could not even be read. */
@@ -25,9 +25,9 @@ export function failureOf(component: string | undefined, thrown: unknown, fallba
 export interface TicketHooks {
   /** Gives the frame's credit back. */
   readonly release: () => void;
-  /** Called whenever a stage is through with it. */
+  /** Called whenever a stage has finished with it. */
   readonly onProgress?: () => void;
-  /** Called once, when it has come through the stages, before the first sink is asked. */
+  /** Called once, after the last stage and before the first sink. */
   readonly onPassed?: () => Promise<void>;
 }
 
@@ -36,13 +36,13 @@ export interface TicketHooks {
  * immutable and exists in several versions at once, one per branch; the ticket is what they share.
  */
 export class Ticket {
-  /** Sinks that are not to be asked: they have it, or will get it from the journal. */
+  /** Sinks that must not get it again: they have it, or will get it from the journal. */
   delivered: ReadonlySet<string> = new Set();
-  /** Whether its bytes are known from another film: it goes past the stages. */
+  /** Whether another film has the same bytes: it skips the stages. */
   duplicate = false;
-  /** The frame as the last sink was given it; null before. */
+  /** The frame as the last sink received it; null before. */
   delivery: Frame | null = null;
-  /** Sinks to which it has come, or by which it has been led past. */
+  /** Sinks that it has reached or skipped. */
   readonly reached = new Set<string>();
   /** Ids under which the dead letter may keep earlier versions of the file, which could not be read. */
   unread: readonly string[] = [];
@@ -59,27 +59,27 @@ export class Ticket {
     private readonly hooks: TicketHooks,
   ) {}
 
-  /** What this attempt has found out so far. */
+  /** The film's fate in this attempt, so far. */
   get fate(): Fate {
     return this.#fate;
   }
 
-  /** Whether no stage has failed on it. A sink that refuses it leaves it to the others. */
+  /** Whether no stage has failed on it. If one sink refuses it, the other sinks still get it. */
   get live(): boolean {
     return this.#fate.status !== 'failed';
   }
 
-  /** Whether a first stage (a decoder, as a rule) is through with it, so that {@link bytes} says what it holds. */
+  /** Whether a first stage (usually a decoder) has finished with it, so that {@link bytes} is known. */
   get staged(): boolean {
     return this.#staged;
   }
 
-  /** The first failure; later ones are its consequences. */
+  /** The first failure; later ones are consequences of it. */
   get failure(): Failure | undefined {
     return this.#failure;
   }
 
-  /** Resolves when it is known that the film has come through the stages. */
+  /** Resolves when the journal knows that the film has passed all stages. */
   passed(): Promise<void> {
     return (this.#passed ??= this.hooks.onPassed?.() ?? Promise.resolve());
   }
@@ -104,7 +104,7 @@ export class Ticket {
     this.countAsStaged();
   }
 
-  /** For stages that may keep a frame until others have come: they must not be waited for. */
+  /** For stages that may hold a frame until others arrive: admission must not wait for them. */
   countAsStaged(): void {
     this.#staged = true;
     this.hooks.onProgress?.();
@@ -117,7 +117,7 @@ export class Ticket {
     this.countAsStaged();
   }
 
-  /** A sink has answered. One that refuses the frame leaves it to the others. */
+  /** A sink has answered. If it refuses the frame, the other sinks still get it. */
   answer(sink: string, kind: SinkEvent['kind'], thrown?: unknown): void {
     if (kind === 'refuse') {
       this.#failure ??= failureOf(sink, thrown, 'FRAME_SINK');
@@ -129,9 +129,9 @@ export class Ticket {
 }
 
 /**
- * What flows between the nodes of the graph. Each node emits exactly one token per ticket that it was
- * given: joins and sinks know from a null frame that this one will not come to them by this way,
- * because it failed or because a `when` led it elsewhere.
+ * What flows between the nodes of the graph. Each node emits exactly one token per ticket. A token
+ * without a frame tells joins and sinks that the frame will not arrive on this path, because it failed or because a `when`
+ * excluded it.
  */
 export interface Token {
   readonly ticket: Ticket;

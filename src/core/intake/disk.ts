@@ -12,7 +12,7 @@ export function diskIsLow(folder: string, minFreeBytes: number): Observable<bool
         const { bavail, bsize } = await statfs(folder);
         return bavail * bsize < minFreeBytes;
       } catch {
-        // A folder that cannot be asked is for those to judge who write in it.
+        // If free space cannot be read, the writers will report the error.
         return false;
       }
     }),

@@ -9,7 +9,7 @@ const LOOK_EVERY_MS = 1000;
 
 /**
  * Films of the dead letter that are to run once more, as they are asked for: by this process or by another, and before
- * the start. With `once`, those that were asked for so far. What cannot be replayed is told in the log and left there.
+ * the start. With `once`, those that were asked for so far. A request that cannot be replayed is logged and kept.
  */
 export function replaysOf(
   stateDir: string,

@@ -109,7 +109,7 @@ export class Journal {
     return this.#ask({ kind: 'admit', film, policy, findDuplicate, alone, harmless, at: Date.now() });
   }
 
-  /** A film has come through the stages: if the process ends now, it is not the film that has ended it. */
+  /** The film has passed all stages: if the process ends now, the film is not the cause. */
   async passed(id: string): Promise<void> {
     await this.#ask({ kind: 'passed', id });
   }

@@ -270,7 +270,7 @@ export class Store {
     };
   }
 
-  /** The film has come through the stages: if the process ends now, it is not the film that has ended it. */
+  /** The film has passed all stages: if the process ends now, the film is not the cause. */
   passed(id: string): void {
     this.#begun.delete(id);
     this.#run('UPDATE films SET begun = 0 WHERE id = ?', id);

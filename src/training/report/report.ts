@@ -237,7 +237,7 @@ function confusionSection(figures: ClassifierFigures): Html | null {
         )}
       </tr>`,
   );
-  return html`<h2>What it calls what</h2>
+  return html`<h2>Confusion matrix</h2>
     <p>Each row is what the films are, each column what the model calls them.</p>
     <div class="stack">
       <div class="card scroll confusion">
@@ -515,7 +515,7 @@ async function learningSection({ training }: Bundle): Promise<Html | null> {
   const charts = learningCharts(training.history as Record<string, unknown>[]);
   const cards = charts.map(({ title, spec }) => chartCard(title, spec));
   return html`<h2>How it learnt</h2>
-    ${typeof training.bestEpoch === 'number' ? html`<p>The epoch that ships is ${training.bestEpoch}.</p>` : null}
+    ${typeof training.bestEpoch === 'number' ? html`<p>The saved model is from epoch ${training.bestEpoch}.</p>` : null}
     <div class="grid">${await Promise.all(cards)}</div>`;
 }
 
