@@ -83,6 +83,10 @@ const COMMANDS: Readonly<Record<string, Listed>> = {
     summary: 'Lists, shows, replays or discards films that failed.',
     load: async () => (await import('./deadletter.js')).deadletter,
   },
+  reviews: {
+    summary: 'Lists what people said of films, or exports it for train and evaluate.',
+    load: async () => (await import('./reviews.js')).reviews,
+  },
   doctor: {
     summary: 'Says what this machine has, what is missing, and how to get it.',
     load: async () => (await import('./doctor.js')).doctor,

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
+import { userInfo } from 'node:os';
 import { Hono, type Context, type MiddlewareHandler } from 'hono';
 import { setCookie } from 'hono/cookie';
 import { streamSSE, type SSEStreamingApi } from 'hono/streaming';
@@ -10,8 +11,10 @@ import { z } from 'zod';
 import { ERRORS, messageOf, RxrayError } from '../core/errors.js';
 import { withoutImages, type Image, type Origin } from '../core/frame.js';
 import type { Monitor } from '../core/monitor/monitor.js';
+import { ANSWERS, Reviews, type Review } from '../core/reviews.js';
 import { discardLetter, listLetters, readLetter, requestReplay, type Letter } from '../core/letters.js';
 import { NOTICE } from '../core/notice.js';
+import { verdictOf } from '../core/verdict.js';
 import type { Remade } from '../core/run/remake.js';
 import type { PipelineRun } from '../core/run.js';
 import type { Engine } from '../engine/index.js';
@@ -22,7 +25,7 @@ import { createRegistry } from './metrics.js';
 import { calibrationInForce } from '../models/calibration-in-force.js';
 import { driftOf, modelsOf } from './models.js';
 import { Pictures, toPng, type Picture } from './pictures.js';
-import { rowOf, WORKLIST_ROWS, type Film, type Worklist } from './worklist.js';
+import { rowOf, SORTS, WORKLIST_ROWS, type Film, type Worklist } from './worklist.js';
 
 /** What became of a reload: the graph runs on as it was unless it was `taken`. */
 export interface Reloaded {
@@ -62,13 +65,20 @@ const SEND_MS = 60_000;
 const MAX_BODY = 64 * 1024;
 
 const querySchema = z.strictObject({
-  sort: z.enum(['newest', 'suspicious']).default('newest'),
+  sort: z.enum(SORTS).default('newest'),
   outcome: z.enum(['done', 'failed', 'skipped']).optional(),
   label: z.string().optional(),
   suspicious: z.boolean().optional(),
+  reviewed: z.boolean().optional(),
   text: z.string().max(200).optional(),
   offset: z.int().min(0).default(0),
   limit: z.int().min(1).max(WORKLIST_ROWS).default(100),
+});
+
+const decisionSchema = z.strictObject({
+  answer: z.enum(ANSWERS),
+  class: z.string().min(1).max(200).optional(),
+  by: z.string().trim().max(100).optional(),
 });
 
 const chosenSchema = z.union([
@@ -87,6 +97,7 @@ export class ControlApp {
   #tapped = 0;
   #metrics: Registry | undefined;
   #cam: GradCam | undefined;
+  #reviewed: Reviews | undefined;
 
   constructor(private readonly controlled: Controlled) {
     const { monitor, run } = controlled;
@@ -189,8 +200,24 @@ export class ControlApp {
       const text = await c.req.text();
       const query = querySchema.safeParse(text === '' ? {} : JSON.parse(text));
       if (!query.success) throw new Refused(400, 'QUERY', z.prettifyError(query.error));
-      const { total, films } = await worklist.find(query.data);
-      return c.json({ total, films: films.map(rowOf) });
+      const reviews = await this.#reviews().latest();
+      const { total, films } = await worklist.find(query.data, reviews);
+      return c.json({
+        total,
+        films: films.map((film) => ({ ...rowOf(film), review: shownOf(reviews.get(film.id)) })),
+      });
+    });
+    app.post('/api/films/:id/review', async (c) => {
+      const { answer, class: given, by } = decisionSchema.parse(await c.req.json());
+      const { id, file, path, sha256, results } = await this.#film(c);
+      if (answer === 'wrong' && given === undefined) {
+        throw new Refused(400, 'CLASS', 'expected `class`: what the film is where the models are wrong');
+      }
+      const label = given ?? (answer === 'right' ? labelOf(results) : null);
+      const at = new Date().toISOString();
+      const review = { id, file, path, sha256, answer, class: label, by: by || userInfo().username, at };
+      await this.#reviews().add(review);
+      return c.json(shownOf(review));
     });
     app.get('/api/films/:id', async (c) => {
       const film = await this.#film(c);
@@ -198,8 +225,10 @@ export class ControlApp {
       const { pipeline } = this.controlled.monitor;
       const present = film.graph === pipeline?.hash;
       const models = present ? await modelsOf(pipeline) : [];
+      const reviews = await this.#reviews().latest();
       return c.json({
         ...shown,
+        review: shownOf(reviews.get(film.id)),
         notice: NOTICE,
         graphIsPresent: present,
         /** What can be shown of it: {@link Pictures}. */
@@ -421,6 +450,11 @@ export class ControlApp {
     }
   }
 
+  #reviews(): Reviews {
+    this.#reviewed ??= new Reviews(this.#stateDir());
+    return this.#reviewed;
+  }
+
   #stateDir(): string {
     const { pipeline } = this.controlled.monitor;
     if (pipeline === undefined) throw new Refused(503, 'STARTING', 'the graph is not running yet');
@@ -452,6 +486,8 @@ export class ControlApp {
       notice: NOTICE,
       limits: pipeline?.limits ?? null,
       threads: monitor.threads,
+      /** The folders that are watched, as the pipeline file names them. */
+      folders: pipeline?.sources.flatMap(({ settings }) => folderOf(settings)) ?? [],
     };
   }
 }
@@ -498,6 +534,28 @@ function send(c: Context, picture: Picture | null): Response {
   const fields = { etag, 'cache-control': 'private, no-cache' };
   if (c.req.header('if-none-match') === etag) return c.body(null, 304, fields);
   return c.body(picture.data, 200, { 'content-type': picture.type, ...fields });
+}
+
+function folderOf(settings: unknown): string[] {
+  const { path } = (settings ?? {}) as { path?: unknown };
+  return typeof path === 'string' ? [path] : [];
+}
+
+/** A decision, without the place where the film lies. */
+function shownOf(review: Review | undefined): Pick<Review, 'answer' | 'class' | 'by' | 'at'> | null {
+  if (review === undefined) return null;
+  const { answer, class: label, by, at } = review;
+  return { answer, class: label, by, at };
+}
+
+/** The class that the film's first classifier gave; `abnormal` or `healthy` where there is none but a verdict. */
+function labelOf(results: Film['results']): string | null {
+  for (const result of Object.values(results)) {
+    const { label, positives } = (result ?? {}) as { label?: unknown; positives?: unknown };
+    if (typeof label === 'string' && positives === undefined) return label;
+  }
+  const { abnormal } = verdictOf(results);
+  return abnormal === null ? null : abnormal ? 'abnormal' : 'healthy';
 }
 
 /** A film in the dead letter, without the places where its files lie. */

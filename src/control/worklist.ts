@@ -8,6 +8,7 @@ import type { Span } from '../core/flow/settled.js';
 import type { Monitor } from '../core/monitor/monitor.js';
 import type { Log } from '../core/plugin.js';
 import type { Settled } from '../core/flow/settled.js';
+import type { Review } from '../core/reviews.js';
 import { verdictOf, type Verdict } from '../core/verdict.js';
 
 /** A film of the worklist: what became of it, without its pixels. */
@@ -40,9 +41,15 @@ export interface Film extends Row {
   readonly images: readonly { readonly stage: string; readonly field: string }[];
 }
 
+/** `review`: those most worth a person's look first. */
+export const SORTS = ['newest', 'oldest', 'suspicious', 'file', 'review'] as const;
+export type Sort = (typeof SORTS)[number];
+
 export interface Query {
-  readonly sort: 'newest' | 'suspicious';
+  readonly sort: Sort;
   readonly outcome?: Settled['outcome'] | undefined;
+  /** `true`: only films that a person has reviewed; `false`: only the others. */
+  readonly reviewed?: boolean | undefined;
   /** A label that a classifier gave. */
   readonly label?: string | undefined;
   /** `true`: only films that a stage calls abnormal. */
@@ -84,25 +91,24 @@ export class Worklist {
   }
 
   /** The rows that fit, and how many there are in all. */
-  async find({
-    sort,
-    outcome,
-    label,
-    suspicious,
-    text,
-    offset,
-    limit,
-  }: Query): Promise<{ total: number; films: Film[] }> {
+  async find(
+    query: Query,
+    reviews: ReadonlyMap<string, Review> = new Map(),
+  ): Promise<{ total: number; films: Film[] }> {
+    const { sort, outcome, suspicious, reviewed, label, text, offset, limit } = query;
     const wanted = text?.toLowerCase();
     const films = [...(await this.#load()).values()].filter(
       (film) =>
         (outcome === undefined || film.outcome === outcome) &&
         (label === undefined || labelsOf(film).includes(label)) &&
+        (reviewed === undefined || reviews.has(film.id) === reviewed) &&
         (suspicious === undefined || (film.verdict.abnormal === true) === suspicious) &&
         (wanted === undefined || film.file.toLowerCase().includes(wanted) || film.id.startsWith(wanted)),
     );
-    films.reverse();
+    if (sort !== 'oldest') films.reverse();
     if (sort === 'suspicious') films.sort((a, b) => rankOf(b) - rankOf(a));
+    if (sort === 'file') films.sort((a, b) => (a.file < b.file ? -1 : 1));
+    if (sort === 'review') films.sort((a, b) => worthOf(b, reviews) - worthOf(a, reviews));
     return { total: films.length, films: films.slice(offset, offset + limit) };
   }
 
@@ -244,6 +250,21 @@ export function rowOf(film: Film): Row {
 /** Abnormal films before the others, the more suspicious first. */
 function rankOf({ verdict }: Row): number {
   return (verdict.abnormal === true ? 2 : 0) + (verdict.suspicion ?? -1);
+}
+
+/**
+ * How much a person's look at the film is worth, 0–3, and −1 once somebody has looked: models disagree (1), the verdict is near
+ * the threshold (up to 1), an anomaly stage has seen few films like it (up to 1).
+ */
+function worthOf({ id, verdict, results, outcome }: Row, reviews: ReadonlyMap<string, Review>): number {
+  if (reviews.has(id) || outcome !== 'done') return -1;
+  const judged = Object.values(results).map(
+    (result) => (result ?? {}) as { abnormal?: unknown; percentile?: unknown },
+  );
+  const said = new Set(judged.map(({ abnormal }) => abnormal).filter((each) => typeof each === 'boolean'));
+  const near = verdict.suspicion === null ? 0 : 1 - 2 * Math.abs(verdict.suspicion - 0.5);
+  const percentiles = judged.map(({ percentile }) => (typeof percentile === 'number' ? percentile / 100 : 0));
+  return (said.size > 1 ? 1 : 0) + near + Math.max(0, ...percentiles);
 }
 
 function labelsOf({ results }: Row): unknown[] {

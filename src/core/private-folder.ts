@@ -4,7 +4,7 @@ import type { Log } from './plugin.js';
 
 /** What rxray keeps in a state folder. */
 const OWN =
-  /^(?:journal\.db.*|deadletter|replays|cache|worklist.*\.jsonl|control\.sock|(?:csv|jsonl)-[0-9a-f]{16}\..*)$/;
+  /^(?:journal\.db.*|deadletter|replays|cache|worklist.*\.jsonl|reviews\.jsonl|control\.sock|(?:csv|jsonl)-[0-9a-f]{16}\..*)$/;
 
 /**
  * Makes the state folder, for its owner alone: names of files may name people. One that was made before, by an
@@ -22,7 +22,7 @@ export async function makePrivate(dir: string, log: Log): Promise<void> {
   log.warn({ stateDir: dir }, 'others may list the state folder: `chmod 700` it');
   for (const name of ['deadletter', 'replays'])
     await mkdir(join(dir, name), { recursive: true, mode: 0o700 });
-  for (const name of ['journal.db', 'worklist.jsonl']) {
+  for (const name of ['journal.db', 'worklist.jsonl', 'reviews.jsonl']) {
     await (await open(join(dir, name), 'a', 0o600)).close();
   }
 }

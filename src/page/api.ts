@@ -3,13 +3,25 @@
 import type { Anomaly, Classification } from '../core/frame.js';
 import type { Live, LiveNode } from '../control/live.js';
 import type { Drift, Model } from '../control/models.js';
-import type { Film as KeptFilm, Row as KeptRow } from '../control/worklist.js';
+import type { Film as KeptFilm, Row as KeptRow, Sort } from '../control/worklist.js';
 
-export type { Anomaly, Classification, Drift, Live, LiveNode, Model };
+export type { Anomaly, Classification, Drift, Live, LiveNode, Model, Sort };
 
 export type Result = Classification | Anomaly | { readonly kind: string };
 
+export type Answer = 'right' | 'wrong' | 'unusable' | 'reviewed';
+
+/** What a person said of a film. */
+export interface Review {
+  readonly answer: Answer;
+  readonly class: string | null;
+  readonly by: string;
+  readonly at: string;
+}
+
 export interface Row extends Omit<KeptRow, 'results'> {
+  /** Absent in events. */
+  readonly review?: Review | null;
   readonly results: Readonly<Record<string, Result>>;
 }
 
@@ -17,11 +29,19 @@ export interface Film extends Row, Pick<KeptFilm, 'size' | 'sha256' | 'graph' | 
   readonly graphIsPresent: boolean;
   readonly notice: string;
   readonly stages: readonly string[];
-  readonly models: readonly { stage: string; name: string; createdAt: string; gradCam: boolean }[];
+  readonly models: readonly {
+    stage: string;
+    name: string;
+    createdAt: string;
+    labels: readonly string[];
+    gradCam: boolean;
+  }[];
 }
 
 export interface Query {
-  readonly sort: 'newest' | 'suspicious';
+  readonly sort: Sort;
+  readonly label?: string;
+  readonly reviewed?: boolean;
   readonly outcome?: 'done' | 'failed' | 'skipped';
   readonly suspicious?: boolean;
   readonly text?: string;
@@ -34,6 +54,7 @@ export interface Status {
   readonly version: string;
   readonly startedAt: string;
   readonly notice: string;
+  readonly folders: readonly string[];
 }
 
 /** Pixels in all their bits, row-major. */
@@ -56,7 +77,7 @@ export class ApiError extends Error {
 
 async function ask(path: string, init?: RequestInit): Promise<Response> {
   const response = await fetch(path, { cache: 'no-store', ...init }).catch(() => {
-    throw new ApiError(0, 'The process does not answer: has it ended?');
+    throw new ApiError(0, 'rxray is not responding. Is it still running?');
   });
   if (response.ok) return response;
   const body = (await response.json().catch(() => null)) as { error?: { message?: string } } | null;
@@ -88,6 +109,11 @@ export const search = (
   query: Query & { offset: number; limit: number },
 ): Promise<{ total: number; films: Row[] }> => post('/api/films/search', query);
 export const replay = (id: string): Promise<unknown> => post(`/api/films/${id}/replay`, {});
+export const review = (id: string, decision: object): Promise<Review> =>
+  post(`/api/films/${id}/review`, decision);
+export const allFailures = (deed: 'replay' | 'discard'): Promise<{ failures: unknown[] }> =>
+  post(`/api/failures/${deed}`, { all: true });
+export const discard = (id: string): Promise<unknown> => post('/api/failures/discard', { ids: [id] });
 export const logIn = (token: string): Promise<unknown> => post('/api/session', { token });
 
 export const thumbnailUrl = (id: string): string => `/api/films/${id}/thumbnail`;

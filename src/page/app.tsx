@@ -12,7 +12,7 @@ const TABS = [
 ] as const;
 
 export function App() {
-  const [tab = 'films', id] = place.value.split('/');
+  const [tab = 'films', id] = (place.value.split('?')[0] ?? '').split('/');
   return (
     <>
       <a class="skip" href="#main" onClick={focusMain}>

@@ -1,7 +1,9 @@
 import { useSignal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
 import { film as fetchFilm, stageUrl, type Film } from './api.js';
+import { neighbour, opened, query } from './list.js';
 import { ReplayButton } from './replay.js';
+import { isTyping, ReviewPanel } from './review.js';
 import { answersOf, ClassBars, isAnomaly, isClassification, Percentile, Suspicion } from './result.js';
 import { Viewer } from './viewer.js';
 
@@ -19,12 +21,27 @@ export function FilmView({ id }: { readonly id: string }) {
       },
     );
   }, [id]);
+  useEffect(() => {
+    const press = (event: KeyboardEvent): void => {
+      if (isTyping(event)) return;
+      if (event.key === 'Escape') location.hash = listAddress();
+      const step = ({ j: 1, k: -1 } as const)[event.key];
+      if (step !== undefined) void go(step);
+    };
+    addEventListener('keydown', press);
+    return () => {
+      removeEventListener('keydown', press);
+    };
+  }, []);
   const found = film.value;
   if (found === null) return <p role="alert">{fault}</p>;
   return (
     <article class="film">
       <p>
-        <a href="#films">← all films</a>
+        <a href={listAddress()}>← all films</a>{' '}
+        <small>
+          <kbd>J</kbd> next, <kbd>K</kbd> previous, <kbd>Esc</kbd> back
+        </small>
       </p>
       <h2>{found.file}</h2>
       <p class="notice">{found.notice}</p>
@@ -32,6 +49,7 @@ export function FilmView({ id }: { readonly id: string }) {
         {found.outcome === 'done' && <Viewer film={found} />}
         <div>
           <Verdict film={found} />
+          {found.outcome === 'done' && <ReviewPanel film={found} />}
           <Origin film={found} />
           <Timings film={found} />
         </div>
@@ -43,6 +61,24 @@ export function FilmView({ id }: { readonly id: string }) {
       </details>
     </article>
   );
+}
+
+/** The list as it was left, at the row of this film. */
+function listAddress(): string {
+  const { text: _, ...rest } = query.value;
+  const parts = new URLSearchParams(Object.entries(rest).map(([key, value]) => [key, String(value)]));
+  if (rest.sort === 'newest') parts.delete('sort');
+  if (opened.value > 0) parts.set('at', String(opened.value));
+  return parts.size === 0 ? '#films' : `#films?${parts.toString()}`;
+}
+
+/** To the film beside this one in the list. */
+async function go(step: 1 | -1): Promise<void> {
+  const row = await neighbour(opened.value, step).catch(() => undefined);
+  if (row === undefined) return;
+  opened.value += step;
+  history.replaceState(history.state, '', `#films/${row.id}`);
+  dispatchEvent(new HashChangeEvent('hashchange'));
 }
 
 function Verdict({ film }: { readonly film: Film }) {
@@ -186,14 +222,16 @@ function Stage({ id, stage }: { readonly id: string; readonly stage: string }) {
   return (
     <li>
       <figure>
-        <img
-          src={stageUrl(id, stage)}
-          alt={`The film after ${stage}`}
-          loading="lazy"
-          onError={() => {
-            missing.value = true;
-          }}
-        />
+        <a href={stageUrl(id, stage)} target="_blank" title={`The film after ${stage}, in full size`}>
+          <img
+            src={stageUrl(id, stage)}
+            alt={`The film after ${stage}`}
+            loading="lazy"
+            onError={() => {
+              missing.value = true;
+            }}
+          />
+        </a>
         <figcaption>{stage}</figcaption>
       </figure>
     </li>

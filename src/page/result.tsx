@@ -11,6 +11,17 @@ export function answersOf({ outcome, failure, results }: Row): string {
   return labels.map(answerOf).join(', ') || 'done';
 }
 
+/** A name whose middle is cut where there is no room: its end is what tells films apart. */
+export function FileName({ name }: { readonly name: string }) {
+  const tail = Math.min(12, Math.floor(name.length / 2));
+  return (
+    <span class="cut">
+      <span>{name.slice(0, name.length - tail)}</span>
+      <span>{name.slice(name.length - tail)}</span>
+    </span>
+  );
+}
+
 /** The film's suspicion, 0–1, and whether it is abnormal. */
 export function Suspicion({ row: { verdict } }: { readonly row: Pick<Row, 'verdict'> }) {
   const { abnormal, suspicion, abnormalStages } = verdict;

@@ -11,7 +11,7 @@ export const settled = signal(0);
 /** Said to everybody, and read aloud: a film that came, a graph that was exchanged. */
 export const announcement = signal('');
 export const connection = signal<'connecting' | 'open' | 'lost' | 'token'>('connecting');
-/** What stands behind the `#`: `films`, `films/ID`, `graph`, `models`. */
+/** What stands behind the `#`: `films?sort=…`, `films/ID`, `graph`, `models`. */
 export const place = signal(location.hash.slice(1) || 'films');
 
 export const HISTORY_SECONDS = 120;

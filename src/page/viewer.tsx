@@ -1,5 +1,6 @@
 import { useSignal, useSignalEffect } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
+import { heatColour } from '../imaging/heat.js';
 import {
   gradCamUrl,
   picture as fetchPicture,
@@ -24,6 +25,14 @@ interface Overlay {
 }
 
 const WHOLE: Window = { level: 0.5, width: 1 };
+/** Windows to choose from; `Auto` fits the film's darkest to its brightest, but for one in a hundred samples. */
+const PRESETS: Readonly<Record<string, Window | undefined>> = {
+  Whole: WHOLE,
+  Auto: undefined,
+  'Dark parts': { level: 0.3, width: 0.5 },
+  'Bright parts': { level: 0.7, width: 0.5 },
+};
+const MAX_ZOOM = 8;
 /** Keys move the window by this much. */
 const STEP = 0.02;
 const LEAST_WIDTH = 0.01;
@@ -35,6 +44,7 @@ export function Viewer({ film }: { readonly film: Film }) {
   const fault = useSignal('');
   const grey = useSignal<Window>(WHOLE);
   const inverted = useSignal(false);
+  const zoom = useSignal(1);
   const overlay = useSignal<Overlay | undefined>(undefined);
   const overlays = overlaysOf(film);
   const opacity = useSignal(0.5);
@@ -102,22 +112,26 @@ export function Viewer({ film }: { readonly film: Film }) {
   const reset = (): void => {
     grey.value = WHOLE;
     inverted.value = false;
+    zoom.value = 1;
   };
   const { level, width } = grey.value;
   return (
     <figure class="viewer">
-      <canvas
-        ref={canvas}
-        tabIndex={0}
-        role="img"
-        aria-label={`The film. Level ${(level * 100).toFixed(0)}, window ${(width * 100).toFixed(0)}: arrow keys change them.`}
-        onPointerDown={(event) => {
-          event.currentTarget.setPointerCapture(event.pointerId);
-        }}
-        onPointerMove={drag}
-        onDblClick={reset}
-        onKeyDown={press}
-      />
+      <div class={zoom.value > 1 ? 'lens zoomed' : 'lens'}>
+        <canvas
+          ref={canvas}
+          style={zoom.value > 1 ? { width: `${String(zoom.value * 100)}%` } : {}}
+          tabIndex={0}
+          role="img"
+          aria-label={`The film. Level ${(level * 100).toFixed(0)}, window ${(width * 100).toFixed(0)}: arrow keys change them.`}
+          onPointerDown={(event) => {
+            event.currentTarget.setPointerCapture(event.pointerId);
+          }}
+          onPointerMove={drag}
+          onDblClick={reset}
+          onKeyDown={press}
+        />
+      </div>
       <p role="alert">{fault}</p>
       <figcaption>
         <span>
@@ -125,6 +139,50 @@ export function Viewer({ film }: { readonly film: Film }) {
         </span>
         <button type="button" onClick={reset}>
           Reset
+        </button>
+        <label>
+          Window{' '}
+          <select
+            value=""
+            onChange={({ currentTarget }) => {
+              const { value } = currentTarget;
+              grey.value = PRESETS[value] ?? autoOf(pixels.value) ?? WHOLE;
+              currentTarget.value = '';
+            }}
+          >
+            <option value="">choose…</option>
+            {Object.keys(PRESETS).map((name) => (
+              <option key={name}>{name}</option>
+            ))}
+          </select>
+        </label>
+        <label>
+          Zoom{' '}
+          <input
+            type="range"
+            min="1"
+            max={MAX_ZOOM}
+            step="0.5"
+            value={zoom.value}
+            onInput={({ currentTarget }) => {
+              zoom.value = currentTarget.valueAsNumber;
+            }}
+          />
+        </label>
+        <button
+          type="button"
+          onClick={() => canvas.current?.toBlob((blob) => blob && save(blob, `${film.id}.png`))}
+        >
+          PNG
+        </button>
+        <button
+          type="button"
+          onClick={() => {
+            const json = JSON.stringify(film, null, 2);
+            save(new Blob([json], { type: 'application/json' }), `${film.id}.json`);
+          }}
+        >
+          JSON
         </button>
         <label>
           <input
@@ -152,6 +210,7 @@ export function Viewer({ film }: { readonly film: Film }) {
                 ))}
               </select>
             </label>
+            {overlay.value !== undefined && !overlay.value.isFilm && <Legend name={overlay.value.name} />}
             <span role="status">
               {overlay.value !== undefined && overlayImage.value === null && 'being drawn…'}
             </span>
@@ -173,6 +232,47 @@ export function Viewer({ film }: { readonly film: Film }) {
       </figcaption>
     </figure>
   );
+}
+
+/** The colours of the map, from little to much. */
+function Legend({ name }: { readonly name: string }) {
+  const stops = [0, 0.2, 0.4, 0.6, 0.8, 1].map((share) => {
+    const [r, g, b, a] = heatColour(share);
+    return `rgb(${String(r)} ${String(g)} ${String(b)} / ${String(a / 255)})`;
+  });
+  return (
+    <span class="legend">
+      little
+      <span
+        role="img"
+        aria-label={`Colours of ${name}`}
+        style={{ background: `linear-gradient(90deg, ${stops.join(', ')})` }}
+      />
+      much
+    </span>
+  );
+}
+
+function save(blob: Blob, name: string): void {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+/** The window from the first to the 99th percentile of the samples. */
+function autoOf(pixels: Pixels | null): Window | undefined {
+  if (pixels === null) return undefined;
+  const sorted = pixels.data.slice().sort();
+  const full = fullOf(pixels);
+  const at = (share: number): number => (sorted[Math.floor(share * (sorted.length - 1))] ?? 0) / full;
+  const [low, high] = [at(0.01), at(0.99)];
+  return { level: (low + high) / 2, width: Math.max(LEAST_WIDTH, high - low) };
+}
+
+function fullOf({ data }: Pixels): number {
+  return data instanceof Uint8Array ? 255 : data instanceof Uint16Array ? 65535 : 1;
 }
 
 function overlaysOf({ id, images, models }: Film): Overlay[] {
@@ -201,13 +301,9 @@ async function firstPixels({ id, stages }: Film): Promise<Pixels> {
   throw fault;
 }
 
-function draw(
-  canvas: HTMLCanvasElement,
-  { width, height, channels, data }: Pixels,
-  grey: Window,
-  inverted: boolean,
-) {
-  const full = data instanceof Uint8Array ? 255 : data instanceof Uint16Array ? 65535 : 1;
+function draw(canvas: HTMLCanvasElement, pixels: Pixels, grey: Window, inverted: boolean) {
+  const { width, height, channels, data } = pixels;
+  const full = fullOf(pixels);
   const low = grey.level - grey.width / 2;
   const image = new ImageData(width, height);
   const shade = (sample: number): number => {
@@ -236,9 +332,7 @@ function lay(canvas: HTMLCanvasElement, picture: ImageBitmap, opacity: number, i
     painter.drawImage(picture, 0, 0);
     const image = painter.getImageData(0, 0, picture.width, picture.height);
     for (let i = 0; i < image.data.length; i += 4) {
-      const value = image.data[i] ?? 0;
-      // Black, red, yellow: brighter is more.
-      image.data.set([255, Math.max(0, 2 * value - 160), 0, Math.min(255, 2 * value)], i);
+      image.data.set(heatColour((image.data[i] ?? 0) / 255), i);
     }
     painter.putImageData(image, 0, 0);
     layer = heat;

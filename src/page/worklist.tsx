@@ -1,40 +1,74 @@
-import { batch, signal, useSignalEffect } from '@preact/signals';
+import { signal, useSignal, useSignalEffect } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
-import { search, thumbnailUrl, type Query, type Row } from './api.js';
+import { allFailures, models, thumbnailUrl, type Query, type Row, type Sort } from './api.js';
+import {
+  ask,
+  fault,
+  hasAll,
+  load,
+  opened,
+  query,
+  recall,
+  remember,
+  ROW_HEIGHT,
+  rows,
+  total,
+  visible,
+} from './list.js';
 import { ReplayButton } from './replay.js';
 import {
+  answersOf,
   ClassBars,
+  FileName,
   isAnomaly,
   isClassification,
   Percentile,
   Suspicion,
   timeOf,
-  answersOf,
 } from './result.js';
-import { settled } from './state.js';
+import { settled, status } from './state.js';
 
-/** Pixels: CSS knows the same number. */
-const ROW_HEIGHT = 64;
-const PAGE = 100;
 /** Rows beyond the edges, so that scrolling shows no gaps. */
 const MARGIN = 8;
 /** A burst of films is one look at the list. */
 const REST_MS = 250;
+/** Rows do not move under a pointer that has moved within this time. */
+const HOLD_MS = 4000;
 
-const query = signal<Query>({ sort: 'newest' });
-const total = signal(0);
-/** By position in the list; what is not there has not been asked for yet. */
-const rows = signal<ReadonlyMap<number, Row>>(new Map());
-const visible = signal({ first: 0, last: 20 });
-const fault = signal('');
+/** Films that have settled since the list was last read. */
+const fresh = signal(0);
+/** Labels of the models of the graph, to choose from. */
+const labels = signal<readonly string[]>([]);
 
-/** The last films, newest or most suspicious first. Only the rows in sight are in the document. */
+/** The last films. Only the rows in sight are in the document. */
 export function Worklist() {
   const scroller = useRef<HTMLDivElement>(null);
+  const moved = useRef(-Infinity);
+  useEffect(recall, []);
   useSignalEffect(() => {
-    // Looks again when the question changes, and when a film has come.
-    const [asked] = [query.value, settled.value];
+    const asked = query.value;
     const timer = setTimeout(() => void load(asked), REST_MS);
+    fresh.value = 0;
+    return () => {
+      clearTimeout(timer);
+    };
+  });
+  useSignalEffect(() => {
+    if (settled.value === 0) return undefined;
+    fresh.value = fresh.peek() + 1;
+    let timer: ReturnType<typeof setTimeout> | undefined = undefined;
+    const look = (): void => {
+      const isAway = (scroller.current?.scrollTop ?? 0) > 0;
+      if (isAway) return;
+      const rest = moved.current + HOLD_MS - performance.now();
+      if (rest > 0) {
+        timer = setTimeout(look, rest);
+        return;
+      }
+      fresh.value = 0;
+      void load(query.peek());
+    };
+    timer = setTimeout(look, REST_MS);
     return () => {
       clearTimeout(timer);
     };
@@ -52,7 +86,17 @@ export function Worklist() {
     const observer = new ResizeObserver(look);
     observer.observe(element);
     element.addEventListener('scroll', look, { passive: true });
+    if (opened.value > 0) {
+      // The rows above are not there yet, but their room is.
+      element.scrollTop = Math.max(0, opened.value * ROW_HEIGHT - element.clientHeight / 2);
+    }
     look();
+    void models().then(
+      (found) => {
+        labels.value = [...new Set(found.flatMap(({ bundle }) => bundle.labels))].sort();
+      },
+      () => undefined,
+    );
     return () => {
       observer.disconnect();
       element.removeEventListener('scroll', look);
@@ -68,17 +112,43 @@ export function Worklist() {
           Films <small>{total.value.toLocaleString()}</small>
         </h2>
         <Filters />
+        {query.value.outcome === 'failed' && total.value > 0 && <Failures />}
+        {fresh.value > 0 && (
+          <button
+            type="button"
+            class="fresh"
+            onClick={() => {
+              fresh.value = 0;
+              scroller.current?.scrollTo({ top: 0 });
+              void load(query.value);
+            }}
+          >
+            {fresh.value} new
+          </button>
+        )}
       </div>
       <p role="alert">{fault}</p>
-      <div class="scroller" ref={scroller} tabIndex={0} role="region" aria-label="List of films">
+      <div
+        class="scroller"
+        ref={scroller}
+        tabIndex={0}
+        role="region"
+        aria-label="List of films"
+        onPointerMove={() => {
+          moved.current = performance.now();
+        }}
+      >
         <div role="table" aria-rowcount={total.value + 1} aria-labelledby="films" onKeyDown={moveFocus}>
           <div role="rowgroup" class="head">
             <div role="row" aria-rowindex={1} class="row">
-              {['', 'File', 'Classes', 'Anomaly', 'Verdict', 'Time'].map((name) => (
-                <span role="columnheader" key={name}>
-                  {name === '' ? <span class="hidden">Film</span> : name}
-                </span>
-              ))}
+              <span role="columnheader">
+                <span class="hidden">Film</span>
+              </span>
+              <Header name="File" sorts={['file']} />
+              <span role="columnheader">Classes</span>
+              <span role="columnheader">Anomaly</span>
+              <Header name="Verdict" sorts={['suspicious', 'review']} />
+              <Header name="Time" sorts={['newest', 'oldest']} />
             </div>
           </div>
           <div role="rowgroup" style={{ height: `${String(total.value * ROW_HEIGHT)}px` }} class="body">
@@ -87,31 +157,100 @@ export function Worklist() {
             ))}
           </div>
         </div>
-        {total.value === 0 && fault.value === '' && (
-          <p class="empty">
-            {query.value.text === undefined && query.value.outcome === undefined
-              ? 'No films yet: drop one into the watched folder.'
-              : 'No film fits.'}
-          </p>
-        )}
+        {total.value === 0 && fault.value === '' && <Empty />}
       </div>
     </section>
   );
 }
 
-function Filters() {
-  const set = (change: Partial<Query>): void => {
-    const { outcome, text, suspicious, ...rest } = { ...query.value, ...change };
-    batch(() => {
-      rows.value = new Map();
-      query.value = {
-        ...rest,
-        ...(outcome !== undefined && { outcome }),
-        ...(suspicious !== undefined && { suspicious }),
-        ...(text !== undefined && text !== '' && { text }),
-      };
-    });
+/** Says which folder is watched, or that the filters let nothing through. */
+function Empty() {
+  const { sort: _, ...filters } = query.value;
+  if (Object.keys(filters).length > 0) return <p class="empty">No films match.</p>;
+  const folders = status.value?.folders ?? [];
+  return (
+    <p class="empty">
+      No films yet: drop one into the watched folder
+      {folders.length > 0 && (
+        <>
+          {' '}
+          <code>{folders.join(', ')}</code>
+        </>
+      )}
+      .
+    </p>
+  );
+}
+
+/** A header that sorts: again for the next order that it offers. */
+function Header({ name, sorts }: { readonly name: string; readonly sorts: readonly Sort[] }) {
+  const at = sorts.indexOf(query.value.sort);
+  const next = sorts[(at + 1) % sorts.length];
+  const order = query.value.sort === 'oldest' || query.value.sort === 'file' ? 'ascending' : 'descending';
+  return (
+    <span role="columnheader" aria-sort={at < 0 ? 'none' : order}>
+      <button
+        type="button"
+        class="sort"
+        onClick={() => {
+          ask({ sort: next });
+        }}
+      >
+        {name} {at >= 0 && <span aria-hidden="true">{order === 'ascending' ? '▲' : '▼'}</span>}
+      </button>
+    </span>
+  );
+}
+
+/** For all films that have failed. */
+function Failures() {
+  const said = useSignal('');
+  const act = async (deed: 'replay' | 'discard'): Promise<void> => {
+    if (
+      deed === 'discard' &&
+      !confirm('Discard the copies and reasons of all failed films? The originals stay.')
+    )
+      return;
+    try {
+      const { failures } = await allFailures(deed);
+      said.value = `${String(failures.length)} ${deed === 'replay' ? 'sent again' : 'discarded'}`;
+    } catch (error) {
+      said.value = error instanceof Error ? error.message : String(error);
+    }
   };
+  return (
+    <span class="failures">
+      <button type="button" onClick={() => void act('replay')}>
+        Replay all
+      </button>
+      <button type="button" onClick={() => void act('discard')}>
+        Discard all
+      </button>
+      <span role="status">{said}</span>
+    </span>
+  );
+}
+
+const SHOWN: Readonly<Record<string, Partial<Query>>> = {
+  all: {},
+  suspicious: { suspicious: true },
+  unreviewed: { reviewed: false, outcome: 'done' },
+  reviewed: { reviewed: true },
+  done: { outcome: 'done' },
+  failed: { outcome: 'failed' },
+  skipped: { outcome: 'skipped' },
+};
+
+function Filters() {
+  const { text, sort, label, outcome, suspicious, reviewed } = query.value;
+  const chosen =
+    suspicious === true
+      ? 'suspicious'
+      : reviewed === true
+        ? 'reviewed'
+        : reviewed === false
+          ? 'unreviewed'
+          : (outcome ?? 'all');
   return (
     <form
       class="filters"
@@ -125,40 +264,56 @@ function Filters() {
         <input
           type="search"
           placeholder="file or id"
-          value={query.value.text ?? ''}
+          value={text ?? ''}
           onInput={({ currentTarget }) => {
-            set({ text: currentTarget.value });
+            ask({ text: currentTarget.value });
           }}
         />
       </label>
       <label>
         <span>Order</span>
         <select
-          value={query.value.sort}
+          value={sort}
           onChange={({ currentTarget }) => {
-            set({ sort: currentTarget.value as Query['sort'] });
+            ask({ sort: currentTarget.value });
           }}
         >
           <option value="newest">newest first</option>
+          <option value="oldest">oldest first</option>
           <option value="suspicious">most suspicious first</option>
+          <option value="review">most worth reviewing</option>
+          <option value="file">by name</option>
         </select>
       </label>
       <label>
         <span>Show</span>
         <select
-          value={query.value.outcome ?? (query.value.suspicious === true ? 'suspicious' : 'all')}
+          value={chosen}
           onChange={({ currentTarget: { value } }) => {
-            const outcome = value === 'done' || value === 'failed' || value === 'skipped' ? value : undefined;
-            set({ outcome, suspicious: value === 'suspicious' ? true : undefined } as Partial<Query>);
+            ask({ suspicious: undefined, reviewed: undefined, outcome: undefined, ...SHOWN[value] });
           }}
         >
-          <option value="all">all</option>
-          <option value="suspicious">suspicious</option>
-          <option value="done">done</option>
-          <option value="failed">failed</option>
-          <option value="skipped">skipped</option>
+          {Object.keys(SHOWN).map((name) => (
+            <option key={name}>{name}</option>
+          ))}
         </select>
       </label>
+      {labels.value.length > 0 && (
+        <label>
+          <span>Label</span>
+          <select
+            value={label ?? ''}
+            onChange={({ currentTarget }) => {
+              ask({ label: currentTarget.value });
+            }}
+          >
+            <option value="">any label</option>
+            {labels.value.map((name) => (
+              <option key={name}>{name}</option>
+            ))}
+          </select>
+        </label>
+      )}
     </form>
   );
 }
@@ -168,18 +323,35 @@ function FilmRow({ index, row }: { readonly index: number; readonly row: Row | u
   if (row === undefined)
     return <div role="row" aria-rowindex={index + 2} class="row waiting" style={style} />;
   const results = Object.values(row.results);
+  const isLast = opened.value === index && opened.value > 0;
   return (
-    <div role="row" aria-rowindex={index + 2} class={`row ${row.outcome}`} style={style}>
+    <div
+      role="row"
+      aria-rowindex={index + 2}
+      class={`row ${row.outcome} ${isLast ? 'last' : ''}`}
+      style={style}
+    >
       <span role="cell" class="thumbnail">
         {row.outcome === 'done' && (
           <img src={thumbnailUrl(row.id)} alt="" loading="lazy" width="52" height="52" />
         )}
       </span>
       <span role="cell" class="file">
-        <a href={`#films/${row.id}`} title={row.file}>
-          {row.file}
+        <a
+          href={`#films/${row.id}`}
+          title={row.file}
+          aria-label={row.file}
+          onClick={() => {
+            opened.value = index;
+            remember();
+          }}
+        >
+          <FileName name={row.file} />
         </a>
-        <small>{row.id.slice(0, 8)}</small>
+        <small>
+          {row.id.slice(0, 8)}
+          {row.review && ` · ${row.review.answer}${row.review.class === null ? '' : `: ${row.review.class}`}`}
+        </small>
       </span>
       <span role="cell">
         {results.filter(isClassification).map((result, i) => (
@@ -203,39 +375,13 @@ function FilmRow({ index, row }: { readonly index: number; readonly row: Row | u
   );
 }
 
-/** Arrow keys go from film to film. */
+/** Arrow keys, J and K go from film to film. */
 function moveFocus(event: KeyboardEvent): void {
-  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  const step = { ArrowDown: 1, ArrowUp: -1, j: 1, k: -1 }[event.key];
   const links = [...(event.currentTarget as HTMLElement).querySelectorAll<HTMLElement>('.file a')];
   const at = links.indexOf(document.activeElement as HTMLElement);
   if (step === undefined || at < 0) return;
   event.preventDefault();
   const inOrder = links.sort((a, b) => a.getBoundingClientRect().top - b.getBoundingClientRect().top);
   inOrder[inOrder.indexOf(document.activeElement as HTMLElement) + step]?.focus();
-}
-
-function hasAll(): boolean {
-  const { first, last } = visible.value;
-  for (let index = first; index < Math.min(last, total.value); index++) {
-    if (!rows.value.has(index)) return false;
-  }
-  return true;
-}
-
-/** The pages in sight. What has gone out of sight is forgotten: films that come move everything. */
-async function load(asked: Query): Promise<void> {
-  const { first, last } = visible.value;
-  const offset = Math.floor(first / PAGE) * PAGE;
-  const limit = Math.ceil((last - offset) / PAGE) * PAGE;
-  try {
-    const found = await search({ ...asked, offset, limit });
-    if (asked !== query.value) return;
-    batch(() => {
-      fault.value = '';
-      total.value = found.total;
-      rows.value = new Map(found.films.map((row, i) => [offset + i, row]));
-    });
-  } catch (error) {
-    fault.value = error instanceof Error ? error.message : String(error);
-  }
 }

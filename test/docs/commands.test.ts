@@ -16,6 +16,7 @@ import { importCommand } from '../../src/cli/import.js';
 import { lint } from '../../src/cli/lint.js';
 import { newCommand } from '../../src/cli/new.js';
 import { plugins } from '../../src/cli/plugins.js';
+import { reviews } from '../../src/cli/reviews.js';
 import { run } from '../../src/cli/run.js';
 import { sample } from '../../src/cli/sample.js';
 import { start } from '../../src/cli/start.js';
@@ -28,7 +29,7 @@ import { work } from '../../src/cli/work.js';
 import { phantomFilm } from '../../src/imaging/phantom.js';
 
 const COMMANDS = [deadletter, importCommand, doctor, evaluate, graph, lint, newCommand, plugins, run, sample];
-COMMANDS.push(calibrate, start, tap, test, top, train, verify, head, work);
+COMMANDS.push(calibrate, reviews, start, tap, test, top, train, verify, head, work);
 
 /** Run as it stands there. */
 const asShown = 'as shown';
@@ -40,6 +41,7 @@ const notRun = (why: string) => ({ why });
 const untilCtrlC = notRun('goes on until Ctrl-C: test/cli and test/page run it');
 const needsRun = notRun('asks a running process: test/cli/live.test.ts runs it');
 const needsFailure = notRun('needs a film that failed, by its id: test/cli/deadletter.test.ts has some');
+const needsReview = notRun('needs reviewed films: test/page reviews one');
 const byPackageTest = notRun('needs the registry: test/package runs it');
 const needsCluster = notRun('needs NATS servers: test/cluster runs it');
 const minutes = notRun('a benchmark of minutes');
@@ -114,6 +116,9 @@ const LIST: Readonly<Record<string, typeof asShown | { more: string[] } | { why:
   'rxray sample models/chest-anogan -n 4 --out films': asShown,
   'rxray sample models/chest-anogan -n 9 --seed 7 --opacities': asShown,
   'rxray deadletter ls': asShown,
+  'rxray reviews ls': asShown,
+  'rxray reviews export --out reviews.csv': needsReview,
+  'rxray evaluate models/chest-resnet --data reviews.csv --split all': needsReview,
   'rxray deadletter show 8c7ad8ad': needsFailure,
   'rxray deadletter replay 8c7ad8ad': needsFailure,
   'rxray deadletter discard 8c7ad8ad': needsFailure,

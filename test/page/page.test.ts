@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { setTimeout } from 'node:timers/promises';
 import { expect } from 'chai';
@@ -6,7 +7,7 @@ import type { Browser, Page } from 'playwright-core';
 import { toyAnogan, toyClassifier } from '../support/bundles.js';
 import { launchBrowser } from '../support/browser.js';
 import { film } from '../support/films.js';
-import { Lab } from '../support/lab.js';
+import { Lab, rxray } from '../support/lab.js';
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
@@ -105,7 +106,7 @@ describe('the page', function () {
   }
 
   it('says that there are no films yet, and what it is not', async () => {
-    await page.getByText('drop one into the watched folder').waitFor();
+    await page.getByText('drop one into the watched folder ./inbox').waitFor();
     await page.getByText('Not a medical device').waitFor();
   });
 
@@ -139,7 +140,7 @@ describe('the page', function () {
     await page.getByLabel('Search').fill('first');
     await page.getByRole('link', { name: 'bad.png' }).waitFor({ state: 'detached' });
     await page.getByLabel('Search').fill('no such film');
-    await page.getByText('No film fits.').waitFor();
+    await page.getByText('No films match.').waitFor();
     await page.getByLabel('Search').fill('');
     await page.getByRole('link', { name: 'first.png' }).waitFor();
   });
@@ -167,6 +168,41 @@ describe('the page', function () {
     await page.getByText('Everything, as JSON').click();
     await page.getByText('"sha256"').waitFor();
     expect(page.url()).to.match(/#films\/[0-9a-f]{32}$/);
+  });
+
+  it('takes a review by keys, keeps who and when, and exports it as a manifest', async () => {
+    await page.locator('h2').click();
+    await page.keyboard.press('w');
+    await page.getByRole('group', { name: 'What is it?' }).waitFor();
+    await page.keyboard.press('1');
+    await page.getByText(/^wrong: \w+, by \w+/).waitFor();
+    const manifest = lab.path('reviews.csv');
+    const { code, stdout, stderr } = await rxray(
+      'reviews',
+      'export',
+      lab.path('pipeline.yaml'),
+      '--out',
+      manifest,
+    );
+    expect(code, stderr).to.equal(0);
+    expect(stdout).to.contain('1 film');
+    expect(await readFile(manifest, 'utf8')).to.match(/^path,class,by,at\n.*first\.png,\w+,\w+,/);
+  });
+
+  it('goes from film to film by keys, and back to the list as it was', async () => {
+    await page.getByRole('link', { name: 'Films', exact: true }).click();
+    await page.getByLabel('Order').selectOption('file');
+    expect(page.url()).to.match(/#films\?sort=file$/);
+    await page.getByRole('link', { name: 'bad.png' }).click();
+    await page.getByRole('heading', { name: 'bad.png' }).waitFor();
+    await page.keyboard.press('j');
+    await page.getByRole('heading', { name: 'first.png' }).waitFor();
+    await page.keyboard.press('Escape');
+    await page.getByRole('link', { name: 'first.png' }).waitFor();
+    expect(page.url()).to.match(/#films\?sort=file&at=1$/);
+    await page.getByText('wrong:').waitFor();
+    await page.getByRole('button', { name: 'Time' }).click();
+    expect(page.url()).to.match(/#films$/);
   });
 
   it('shows the graph as it runs, and the models with their cards', async () => {

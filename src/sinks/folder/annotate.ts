@@ -4,6 +4,7 @@ import { imageOf, type Anomaly, type Classification, type Frame, type Image } fr
 import { NOTICE } from '../../core/notice.js';
 import { printable } from '../../core/printable.js';
 import { verdictOf } from '../../core/verdict.js';
+import { heatColour } from '../../imaging/heat.js';
 import { fullScale } from '../../imaging/image.js';
 
 export interface AnnotateOptions {
@@ -33,7 +34,7 @@ const MAX_OPACITY = 0.65;
 
 /**
  * The frame's image as a PNG for people: the film (8 bit; floating point is stretched from its darkest to
- * its brightest value), the anomaly map in yellow and red over it, boxes, and below it a line per result,
+ * its brightest value), the anomaly map in the colours of {@link heatColour} over it, boxes, and below it a line per result,
  * the frame id and the notice that this is no medical device. Maps are stretched over the whole film.
  */
 export async function annotate(frame: Frame, { size, map }: AnnotateOptions): Promise<Buffer> {
@@ -119,14 +120,15 @@ function mapOf(result: Frame['results'][string]): Image | undefined {
   return image?.channels === 1 && ArrayBuffer.isView(image.data) ? (image as Image) : undefined;
 }
 
-/** From transparent over yellow to red, relative to the map's highest value. RGBA. */
+/** The one heat scale, relative to the map's highest value. RGBA. */
 function heatOf({ data }: Image): Uint8Array {
   let highest = 0;
   for (const value of data) highest = Math.max(highest, value);
   const pixels = new Uint8Array(data.length * 4);
   for (const [i, value] of data.entries()) {
     const heat = highest === 0 ? 0 : Math.max(0, value / highest);
-    pixels.set([255, Math.round(220 * (1 - heat)), 0, Math.round(255 * MAX_OPACITY * heat)], 4 * i);
+    const [r, g, b, opacity] = heatColour(heat);
+    pixels.set([r, g, b, Math.round(opacity * MAX_OPACITY)], 4 * i);
   }
   return pixels;
 }

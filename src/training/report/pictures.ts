@@ -1,5 +1,6 @@
 import sharp from 'sharp';
 import type { Image } from '../../core/frame.js';
+import { heatColour } from '../../imaging/heat.js';
 import { fullScale } from '../../imaging/image.js';
 
 /** An image as a PNG inside the page. */
@@ -15,7 +16,7 @@ export async function picture(image: Image): Promise<string> {
 }
 
 /**
- * A grey film with a map laid over it, from clear (0) over yellow to red (1).
+ * A grey film with a map laid over it, in the colours of {@link heatColour}.
  *
  * @param map Of any size, 0–1, row by row; it is brought to the film's by cubic interpolation.
  */
@@ -35,26 +36,24 @@ export async function overlay(
   const data = new Uint8Array(width * height * 3);
   for (let p = 0; p < width * height; p++) {
     const grey = ((film.data[p * film.channels] ?? 0) / full) * 255;
-    const value = (heat[p] ?? 0) / 255;
-    const colour = [255, 220 * (1 - value), 0];
-    for (let c = 0; c < 3; c++) data[p * 3 + c] = grey + 0.65 * value * ((colour[c] ?? 0) - grey);
+    const [r, g, b, opacity] = heatColour((heat[p] ?? 0) / 255);
+    const colour = [r, g, b];
+    for (let c = 0; c < 3; c++) data[p * 3 + c] = grey + 0.65 * (opacity / 255) * ((colour[c] ?? 0) - grey);
   }
   return picture({ width, height, channels: 3, data });
 }
 
-/** A residual map 0–255 from dark blue over red to white: the larger, the brighter. */
+/** A residual map 0–255 on black, in the same colours: the larger, the brighter. */
 export async function heat(map: Image): Promise<string> {
   const { width, height } = map;
   const highest = Math.max(1, ...map.data);
   const data = new Uint8Array(width * height * 3);
   for (let p = 0; p < width * height; p++) {
-    const value = (map.data[p] ?? 0) / highest;
-    const colour = [
-      Math.min(1, 2 * value),
-      Math.max(0, 2 * value - 0.7),
-      0.25 + 0.75 * Math.max(0, 2 * value - 1),
-    ];
-    for (let c = 0; c < 3; c++) data[p * 3 + c] = 255 * Math.min(1, colour[c] ?? 0) * (0.15 + 0.85 * value);
+    const [r, g, b, opacity] = heatColour((map.data[p] ?? 0) / highest);
+    data.set(
+      [r, g, b].map((value) => Math.round((value * opacity) / 255)),
+      p * 3,
+    );
   }
   return picture({ width, height, channels: 3, data });
 }
