@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { world } from './world.js';
 
 describe('a graph whose files are treated badly', function () {
-  this.timeout(180_000);
+  this.timeout(600_000);
   before(function () {
     // Files that are open cannot be renamed there.
     if (process.platform === 'win32') this.skip();

@@ -32,7 +32,7 @@ const FAKETIME = ['x86_64-linux-gnu', 'aarch64-linux-gnu']
 /** How long a stage, or a write, may hang. */
 const HANG_MS = 700;
 /** How long all films that were sent may take until they are delivered. */
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 120_000;
 
 export interface Account {
   readonly films: number;

@@ -58,7 +58,8 @@ describe('opencv-wasm', () => {
           expect(result.data).to.have.length(width * height * image.channels);
           expect(result.data.constructor).to.equal(image.data.constructor);
           const flat = resize({ ...image, data: image.data.map(() => 7) }, width, height, interpolation);
-          for (const sample of flat.data) expect(sample).to.be.closeTo(7, 1e-5);
+          const off = Array.from(flat.data, (sample) => Math.abs(sample - 7));
+          expect(Math.max(...off)).to.be.below(1e-5);
         },
       ),
       { numRuns: 60 },
@@ -70,7 +71,7 @@ describe('opencv-wasm', () => {
       fc.property(
         images,
         fc.double({ min: 0.01, max: 1e12, noNaN: true }),
-        fc.integer({ min: 1, max: 64 }),
+        fc.integer({ min: 1, max: 12 }),
         (image, clipLimit, tiles) => {
           fc.pre(!(image.data instanceof Float32Array));
           fc.pre(image.channels === 1 || image.data instanceof Uint8Array);
@@ -83,7 +84,15 @@ describe('opencv-wasm', () => {
           expect(result.data.constructor).to.equal(image.data.constructor);
         },
       ),
-      { numRuns: 40 },
+      // With 16-bit samples, 64 × 64 tiles take 65,536 levels each: half a gigabyte, and a second.
+      {
+        numRuns: 40,
+        examples: [
+          [noise(5, 3, '8'), 2, 64],
+          [noise(40, 33, '8', 3), 0.01, 64],
+          [noise(1, 40, '16'), 1e12, 40],
+        ],
+      },
     );
   });
 
