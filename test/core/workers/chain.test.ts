@@ -140,7 +140,8 @@ describe('stages behind each other in worker threads', () => {
   it('fail the film on which one of them takes too long, and go on in another thread', async () => {
     const [a, b, c] = chain('hang', { b: { hangsAt: 'slow' } }).map((spec) => ({
       ...spec,
-      timeoutMs: 300,
+      // The others may take long on a busy machine.
+      timeoutMs: spec.id === 'b' ? 300 : 30_000,
     })) as [StageSpec, StageSpec, StageSpec];
     const stages = { ...a, next: { ...b, next: c } };
     const slow = { ...frame, id: 'slow', origin: { ...frame.origin, name: 'slow' } };
@@ -177,7 +178,7 @@ describe('stages behind each other in worker threads', () => {
     const films = Array.from({ length: 20 }, (_, i) => (i === 15 ? 'guilty' : `film-${i}`));
     let together = false;
     for (let round = 1; !together; round += 1) {
-      expect(round, 'they never travelled together').to.be.lessThan(6);
+      expect(round, 'they never travelled together').to.be.lessThan(20);
       await rm(log, { force: true });
       // The pool comes to know that the stage is quick, unless the machine is busy just now.
       for (let i = 0; i < 100; i += 1) await process('early');
