@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import type { Image } from '../core/frame.js';
 import * as opencv from './opencv.js';
 
-export { INTERPOLATIONS, toGrey, resize, type Interpolation } from './opencv.js';
+export { INTERPOLATIONS, toGrey, type Interpolation } from './opencv.js';
 
 /**
  * Contrast-limited adaptive histogram equalisation, as `cv2.createCLAHE(clipLimit, (n, n)).apply`.
@@ -26,6 +26,34 @@ export function clahe(image: Image, clipLimit: number, tileGridSize: number): Im
     equalise(pixels, width, height, limit, tileGridSize);
     return { width, height, channels, data: new Samples(memory.buffer, pixels, data.length).slice() };
   });
+}
+
+/** The image at another size, as `cv2.resize`: any sample type, any channel count. */
+export function resize(
+  image: Image,
+  width: number,
+  height: number,
+  interpolation: opencv.Interpolation,
+): Image {
+  const kernels = interpolation === 'area' && isShrunk(image, width, height) ? load() : undefined;
+  if (kernels === undefined) return opencv.resize(image, width, height, interpolation);
+  const { data } = image;
+  const shrink = data instanceof Uint8Array ? kernels.area8 : kernels.area16;
+  return inMemory(kernels, data.byteLength, (memory, pixels) => {
+    const Samples = data.constructor as Uint8ArrayConstructor;
+    new Samples(memory.buffer, pixels, data.length).set(data);
+    const result = shrink(pixels, image.width, image.height, width, height);
+    return { width, height, channels: 1, data: new Samples(memory.buffer, result, width * height).slice() };
+  });
+}
+
+/** What our kernel for areas takes: one channel of integers, smaller in both directions. */
+function isShrunk({ channels, data, ...from }: Image, width: number, height: number): boolean {
+  if (channels !== 1 || data instanceof Float32Array) return false;
+  if (width > from.width || height > from.height || width < 1 || height < 1) return false;
+  // OpenCV sums up whole blocks of 16 bit in floating point, which rounds from this number of pixels on.
+  const isWhole = from.width % width === 0 && from.height % height === 0;
+  return !(isWhole && data instanceof Uint16Array && (from.width * from.height) / (width * height) > 256);
 }
 
 /** A baseline JPEG of 8 bit, grey or with two components of colour, as its header describes it. */
@@ -115,6 +143,9 @@ interface Kernels {
   /** In place. */
   clahe8(image: number, width: number, height: number, clipLimit: number, tiles: number): void;
   clahe16(image: number, width: number, height: number, clipLimit: number, tiles: number): void;
+  /** Return the address of the result. */
+  area8(image: number, width: number, height: number, toWidth: number, toHeight: number): number;
+  area16(image: number, width: number, height: number, toWidth: number, toHeight: number): number;
   jpeg(
     image: number,
     width: number,

@@ -80,6 +80,41 @@ describe('clahe gives the bits of opencv-wasm', () => {
   });
 });
 
+describe('resize by area gives the bits of opencv-wasm', () => {
+  const same = (image: Image, width: number, height: number): void => {
+    expectSame(kernels.resize(image, width, height, 'area'), opencv.resize(image, width, height, 'area'));
+  };
+  const size = fc.integer({ min: 1, max: 60 });
+
+  it('for any size and depth, smaller, larger or equal', () => {
+    fc.assert(
+      fc.property(films(150), size, size, (image, width, height) => {
+        same(image, width, height);
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  it('for blocks of whole pixels', () => {
+    const factor = fc.integer({ min: 1, max: 20 });
+    const depth = fc.constantFrom<('8' | '16')[]>('8', '16');
+    const small = fc.integer({ min: 1, max: 12 });
+    fc.assert(
+      fc.property(small, small, factor, factor, depth, (width, height, across, down, type) => {
+        same(noise(width * across, height * down, type), width, height);
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  it('for films of the size that hospitals send', () => {
+    for (const type of ['8', '16'] as const) {
+      same(film(1250, 1024, type, Number(type), 0.1), 224, 224);
+      same(noise(1024, 1024, type), 128, 128);
+    }
+  });
+});
+
 describe('the kernels', () => {
   it('take pixels that lie in shared memory, and leave them as they are', () => {
     const image = film(30, 20, '16', 12, 0.1);
@@ -99,9 +134,9 @@ describe('the kernels', () => {
   it('load OpenCV for what only that can do, or when RXRAY_KERNELS=opencv is set', () => {
     const program = `
       import { createRequire } from 'node:module';
-      import { clahe } from './src/imaging/kernels.ts';
+      import { clahe, resize } from './src/imaging/kernels.ts';
       const image = { width: 9, height: 9, channels: 1, data: new Uint8Array(81).map((_, i) => 3 * i) };
-      const { data } = clahe(image, 2, 2);
+      const { data } = resize(clahe(image, 2, 2), 4, 5, 'area');
       const files = Object.keys(createRequire(import.meta.url).cache);
       console.log(JSON.stringify([files.some((file) => file.includes('opencv-wasm')), [...data]]));
     `;
