@@ -23,6 +23,7 @@ import Table from 'cli-table3';
 import sharp from 'sharp';
 import { phantomFilm } from './built.js';
 import type { GraphRun, Parts } from './peers/graph-process.js';
+import { vectorWidth } from './vector-width.js';
 
 const ROOT = resolve(import.meta.dirname, '..');
 const CACHE = join(ROOT, '.rxray', 'peer');
@@ -332,17 +333,6 @@ function mib(bytes: number): string {
 
 function percent(share: number): string {
   return `${(100 * share).toFixed(0)} %`;
-}
-
-/** The widest vectors that the processor has: what decides how fast a network is. */
-function vectorWidth(): string {
-  try {
-    const flags = readFileSync('/proc/cpuinfo', 'utf8');
-    if (/\bavx512f\b/.test(flags)) return 'AVX-512';
-    return /\bavx2\b/.test(flags) ? 'AVX2' : 'no AVX2';
-  } catch {
-    return 'vector width unknown';
-  }
 }
 
 try {

@@ -70,6 +70,7 @@ const LIST: Readonly<Record<string, typeof asShown | { more: string[] } | { why:
   'rxray work --servers nats://10.0.0.5:4222': needsCluster,
   'rxray train unet --data lungs --out models/lungs': minutes,
   'npm run check:gpu': minutes,
+  'npm run bench:kernels': minutes,
   'npm run bench:peer': minutes,
   'npm run bench:peer -- --quick': minutes,
   'npm run bench:peer -- --data FOLDER --json figures.json': minutes,
