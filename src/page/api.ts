@@ -113,7 +113,6 @@ export const review = (id: string, decision: object): Promise<Review> =>
   post(`/api/films/${id}/review`, decision);
 export const allFailures = (deed: 'replay' | 'discard'): Promise<{ failures: unknown[] }> =>
   post(`/api/failures/${deed}`, { all: true });
-export const discard = (id: string): Promise<unknown> => post('/api/failures/discard', { ids: [id] });
 export const logIn = (token: string): Promise<unknown> => post('/api/session', { token });
 
 export const thumbnailUrl = (id: string): string => `/api/films/${id}/thumbnail`;
