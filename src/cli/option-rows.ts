@@ -49,7 +49,7 @@ export function optionRows({ properties = {}, required = [] }: Schema, prefix = 
 function typeText(schema: Schema): string {
   const { anyOf = schema.oneOf, items } = schema;
   if (schema.const !== undefined) return JSON.stringify(schema.const);
-  if (schema.enum !== undefined) return schema.enum.map(String).join(' | ');
+  if (schema.enum !== undefined) return choices(schema.enum.map(String));
   if (anyOf !== undefined) return [...new Set(anyOf.map(typeText))].join(' | ');
   switch (schema.type) {
     case 'array':
@@ -83,4 +83,10 @@ function range({ minimum, maximum, exclusiveMinimum, exclusiveMaximum }: Schema)
     exclusiveMaximum === undefined ? '' : `< ${exclusiveMaximum}`,
   ].filter((part) => part !== '');
   return parts.length === 0 ? '' : ` ${parts.join(', ')}`;
+}
+
+/** More terms than one can read in a row of a table are counted; the schema completes them. */
+function choices(terms: readonly string[]): string {
+  if (terms.length <= 20) return terms.join(' | ');
+  return `${terms.slice(0, 3).join(' | ')} | … (${String(terms.length)} terms)`;
 }

@@ -4,7 +4,7 @@ import type { Log } from './plugin.js';
 
 /** What rxray keeps in a state folder. */
 const OWN =
-  /^(?:journal\.db.*|deadletter|replays|cache|worklist.*\.jsonl|reviews\.jsonl|control\.sock|(?:csv|jsonl)-[0-9a-f]{16}\..*)$/;
+  /^(?:journal\.db.*|deadletter|replays|cache|worklist.*\.jsonl|reviews\.jsonl|control\.sock|dicom-uids\.key|(?:csv|jsonl)-[0-9a-f]{16}\..*)$/;
 
 /**
  * Makes the state folder, for its owner alone: names of files may name people. One that was made before, by an

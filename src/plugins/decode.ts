@@ -5,9 +5,13 @@ import { defineStage } from '../core/plugin.js';
 import { toGrey } from '../imaging/kernels.js';
 import { decodeBmp } from './decode/bmp.js';
 import { decodeDicom, type DicomOptions, isDicom } from './decode/dicom.js';
+import { ATTRIBUTE_NAMES, USUAL } from './decode/dicom/attributes.js';
+import { uidMap } from './decode/dicom/uid-map.js';
 import { decodeRaster } from './decode/raster.js';
 import { decodeTiff } from './decode/tiff.js';
 import type { Decoded } from './decode/decoder.js';
+
+const attribute = z.enum(ATTRIBUTE_NAMES);
 
 const options = z.strictObject({
   color: z
@@ -45,6 +49,23 @@ const options = z.strictObject({
     .union([z.enum(['first', 'middle']), z.int().positive()])
     .default('first')
     .describe('Which frame of a DICOM file with several is taken; numbers count from 1.'),
+  attributes: z
+    .array(attribute)
+    .default([...USUAL])
+    .describe('Which DICOM attributes ride on the frame as `meta.dicom`, by keyword.'),
+  deidentify: z
+    .union([
+      z.enum(['basic', 'none']),
+      z.strictObject({
+        keep: z.array(attribute).describe('Attributes that ride along although they may identify a patient.'),
+      }),
+    ])
+    .default('basic')
+    .describe(
+      'What of `attributes` may ride along. `basic`: nothing that the basic profile of DICOM PS3.15 removes; UIDs are ' +
+        'mapped to others by a keyed hash, whose key is in the state folder. `none`: all of it as it is. `{ keep: [...] }`: ' +
+        'as `basic`, except for these.',
+    ),
 });
 export type DecodeOptions = z.output<typeof options>;
 /** What only some formats need may be left out. */
@@ -57,19 +78,23 @@ export default defineStage({
   examples: [
     { title: 'As it is', with: {} },
     { title: 'Keep colour', with: { color: 'keep' } },
+    { title: 'With the age of the patient', with: { deidentify: { keep: ['PatientAge'] } } },
   ],
-  limits: ['maxPixels', 'maxBytes'],
-  create: (settings) => ({
-    async process({ encoded, ...frame }) {
-      if (encoded === undefined) {
-        if (frame.image !== undefined)
-          throw new Error('the image is decoded already: one `decode` is enough');
-        throw new Error('there is no file to decode: `decode` stands right after a source');
-      }
-      const { image, meta } = await decode(encoded, settings);
-      return { ...frame, image, meta: { ...frame.meta, ...meta } };
-    },
-  }),
+  limits: ['maxPixels', 'maxBytes', 'attributes', 'deidentify'],
+  create: (settings, { stateDir }) => {
+    const wanted = { ...settings, mapUid: uidMap(stateDir) };
+    return {
+      async process({ encoded, ...frame }) {
+        if (encoded === undefined) {
+          if (frame.image !== undefined)
+            throw new Error('the image is decoded already: one `decode` is enough');
+          throw new Error('there is no file to decode: `decode` stands right after a source');
+        }
+        const { image, meta } = await decode(encoded, wanted);
+        return { ...frame, image, meta: { ...frame.meta, ...meta } };
+      },
+    };
+  },
 });
 
 /**
@@ -79,7 +104,7 @@ export default defineStage({
  *
  * Throws {@link RxrayError} FRAME_EMPTY, FRAME_NOT_AN_IMAGE, FRAME_DAMAGED, FRAME_TOO_LARGE or
  * FRAME_UNSUPPORTED. `meta`: `format, width, height, bits, pages?, warnings?`, and for DICOM `modality?,
- * photometricInterpretation, transferSyntax, viewPosition?, pixelSpacing?`.
+ * photometricInterpretation, transferSyntax, viewPosition?, pixelSpacing?, burnedInAnnotation?, dicom?`.
  */
 export async function decode(encoded: Uint8Array, settings: DecodeSettings): Promise<Decoded> {
   if (encoded.byteLength === 0) throw new RxrayError('FRAME_EMPTY', 'the file is empty');

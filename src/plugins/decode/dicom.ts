@@ -1,6 +1,7 @@
 import { RxrayError } from '../../core/errors.js';
 import type { Image } from '../../core/frame.js';
 import type { Decoded, Limits } from './decoder.js';
+import { type AttributeOptions, attributesOf } from './dicom/attributes.js';
 import { PIXEL_DATA } from './dicom/data-set.js';
 import { damaged, unsupported } from './dicom/failures.js';
 import { groupOf } from './dicom/functional-groups.js';
@@ -16,7 +17,7 @@ export { isDicom } from './dicom/parse.js';
 /** Which frame of several is decoded; numbers count from 1, as DICOM does. */
 export type FrameChoice = 'first' | 'middle' | number;
 
-export interface DicomOptions extends Limits {
+export interface DicomOptions extends Limits, Partial<AttributeOptions> {
   /** Default: auto. */
   readonly voi?: Voi;
   /** Default: first. */
@@ -44,6 +45,13 @@ export async function decodeDicom(bytes: Buffer, options: DicomOptions): Promise
   const modality = dataSet.string(0x00080060);
   const viewPosition = dataSet.string(0x00185101);
   if (ratio.length === 2 && ratio[0] !== ratio[1]) warnings.push('its pixels are not square');
+  const burned = dataSet.string(0x00280301);
+  if (burned === 'YES') warnings.push('text is burnt into the picture, perhaps the name of a patient');
+  const { attributes = [], deidentify = 'basic', mapUid } = options;
+  const dicom =
+    mapUid === undefined || attributes.length === 0
+      ? undefined
+      : attributesOf(dataSet, { attributes, deidentify, mapUid }, warnings);
   const meta = {
     format: 'dicom',
     width: format.width,
@@ -57,6 +65,8 @@ export async function decodeDicom(bytes: Buffer, options: DicomOptions): Promise
     ...(viewPosition !== undefined && VIEW_POSITIONS.has(viewPosition) && { viewPosition }),
     ...(spacing !== undefined && { pixelSpacing: spacing }),
     ...(ratio.length === 2 && ratio.every((value) => value > 0) && { pixelAspectRatio: ratio }),
+    ...((burned === 'YES' || burned === 'NO') && { burnedInAnnotation: burned === 'YES' }),
+    ...(dicom !== undefined && { dicom }),
     ...(warnings.length > 0 && { warnings: [...new Set(warnings)] }),
   };
   return { image, meta };

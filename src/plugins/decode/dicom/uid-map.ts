@@ -1,0 +1,41 @@
+import { createHmac, randomBytes } from 'node:crypto';
+import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** The file in the state folder with the key by which UIDs are mapped. */
+export const KEY_FILE = 'dicom-uids.key';
+
+/**
+ * Maps UIDs to others, the same to the same: `2.25.` and 128 bits of a keyed hash (PS3.5, B.2). Without the key nobody can
+ * find out which UID was mapped. The key is made when the first UID comes, for its owner alone.
+ */
+export function uidMap(stateDir: string): (uid: string) => string {
+  let key: Buffer | undefined;
+  return (uid) => derivedUid((key ??= keyIn(stateDir)), uid);
+}
+
+/** A UID made of text by a keyed hash: the same for the same text. */
+export function derivedUid(key: Uint8Array, text: string): string {
+  const digest = createHmac('sha256', key).update(text).digest('hex').slice(0, 32);
+  return `2.25.${BigInt(`0x${digest}`).toString()}`;
+}
+
+function keyIn(stateDir: string): Buffer {
+  const file = join(stateDir, KEY_FILE);
+  const part = `${file}.${randomBytes(6).toString('hex')}`;
+  try {
+    return readFileSync(file);
+  } catch {
+    mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+  }
+  // Several threads may come at once: the first link counts, and no one reads half a key.
+  writeFileSync(part, randomBytes(32), { mode: 0o600, flush: true });
+  try {
+    linkSync(part, file);
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+  } finally {
+    rmSync(part, { force: true });
+  }
+  return readFileSync(file);
+}

@@ -1,0 +1,101 @@
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import decodeStage from '../../../src/plugins/decode.js';
+import { inBytes } from '../../../src/plugins/decode/dicom/character-sets.js';
+import { KEY_FILE } from '../../../src/plugins/decode/dicom/uid-map.js';
+import { makeFrame, runStage, testServices } from '../../../src/testing.js';
+import { fixture } from '../../support/goldens.js';
+
+const text = (bytes: string, ...sets: string[]): string => inBytes(Buffer.from(bytes, 'latin1'), sets, []);
+
+describe('DICOM character sets, on the examples of PS3.5, annexes H to K', () => {
+  it('reads Japanese', () => {
+    const kanji = '\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B';
+    expect(text(`Yamada^Tarou=${kanji}`, '', 'ISO 2022 IR 87')).to.equal(
+      'Yamada^Tarou=山田^太郎=やまだ^たろう',
+    );
+    expect(
+      text(
+        `\xd4\xcf\xc0\xde^\xc0\xdb\xb3=${kanji.replaceAll('(B', '(J')}`,
+        'ISO 2022 IR 13',
+        'ISO 2022 IR 87',
+      ),
+    ).to.equal('ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう');
+  });
+
+  it('reads Korean, Chinese and UTF-8', () => {
+    const korean =
+      'Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7=\x1b$)C\xc8\xab^\x1b$)C\xb1\xe6\xb5\xbf';
+    expect(text(korean, '', 'ISO 2022 IR 149')).to.equal('Hong^Gildong=洪^吉洞=홍^길동');
+    expect(text('Wang^XiaoDong=\xcd\xf5^\xd0\xa1\xb6\xab=', 'GB18030')).to.equal('Wang^XiaoDong=王^小东=');
+    expect(text('\xe7\x8e\x8b^\xe5\xb0\x8f\xe6\x9d\xb1', 'ISO_IR 192')).to.equal('王^小東');
+    expect(text('\xbb\xee\xda\xe1', 'ISO_IR 144')).to.equal('Люкс');
+    expect(text('Buc^J\xe9r\xf4me', 'ISO_IR 100')).to.equal('Buc^Jérôme');
+  });
+
+  it('gives well-formed text, with a warning, whatever is mislabelled', () => {
+    for (const [bytes, sets, expected] of [
+      ['M\xc3\xbcller', [], 'Müller'],
+      ['M\xfcller', [], 'Müller'],
+      ['M\xfcller', ['ISO_IR 192'], 'Müller'],
+      ['\x1b$B;', ['', 'ISO 2022 IR 87'], undefined],
+      ['\x1b%Q\xff\xfe', ['NONSENSE'], undefined],
+    ] as const) {
+      const warnings: string[] = [];
+      const read = inBytes(Buffer.from(bytes, 'latin1'), sets, warnings);
+      expect(Buffer.from(read).toString()).to.equal(read);
+      expect(warnings).to.have.length(1);
+      if (expected !== undefined) expect(read).to.equal(expected);
+    }
+  });
+});
+
+describe('decode: DICOM attributes', () => {
+  let stateDir: string;
+  beforeEach(() => (stateDir = mkdtempSync(join(tmpdir(), 'rxray-attributes-'))));
+  afterEach(() => rmSync(stateDir, { recursive: true }));
+
+  async function attributes(settings: object, dir = stateDir): Promise<Record<string, unknown>> {
+    const encoded = readFileSync(fixture('dicom/explicit-12bit-window.dcm'));
+    const stage = await decodeStage.create(decodeStage.options.parse(settings), {
+      ...testServices(),
+      stateDir: dir,
+    });
+    const { image: _decoded, ...frame } = makeFrame();
+    const [made] = await runStage(stage, [{ ...frame, encoded }]);
+    if (made === undefined || made instanceof Error) throw made ?? new Error('nothing came out');
+    return made.meta['dicom'] as Record<string, unknown>;
+  }
+  const all = ['PatientName', 'PatientID', 'StudyInstanceUID', 'SOPClassUID', 'Modality'];
+
+  it('leaves out what identifies a patient, and maps UIDs by the key of the state folder', async () => {
+    const basic = await attributes({ attributes: all });
+    const open = await attributes({ attributes: all, deidentify: 'none' });
+    expect(basic).to.have.keys('StudyInstanceUID', 'SOPClassUID', 'Modality');
+    expect(open).to.include.keys('PatientName', 'PatientID');
+    expect(basic['SOPClassUID']).to.equal(open['SOPClassUID']);
+    expect(basic['StudyInstanceUID'])
+      .to.match(/^2\.25\.\d{1,39}$/)
+      .and.not.equal(open['StudyInstanceUID']);
+    expect(await attributes({ attributes: all })).to.deep.equal(basic);
+    expect(statSync(join(stateDir, KEY_FILE)).mode & 0o077).to.equal(0);
+    const elsewhere = await attributes({ attributes: all }, join(stateDir, 'other'));
+    expect(elsewhere['StudyInstanceUID']).not.to.equal(basic['StudyInstanceUID']);
+  });
+
+  it('keeps what it is asked to keep', async () => {
+    const kept = await attributes({
+      attributes: all,
+      deidentify: { keep: ['PatientID', 'StudyInstanceUID'] },
+    });
+    const open = await attributes({ attributes: all, deidentify: 'none' });
+    expect(kept).to.have.keys('PatientID', 'StudyInstanceUID', 'SOPClassUID', 'Modality');
+    expect(kept['StudyInstanceUID']).to.equal(open['StudyInstanceUID']);
+  });
+
+  it('refuses an attribute that it does not have', () => {
+    expect(decodeStage.options.safeParse({ attributes: ['PatientNme'] }).success).to.equal(false);
+  });
+});
