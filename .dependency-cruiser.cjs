@@ -3,9 +3,11 @@ const ALLOWED = {
   core: ['core'],
   engine: ['engine'],
   imaging: ['imaging', 'core/frame'],
+  // The DICOM format and its network protocol.
+  dicom: ['dicom', 'core'],
   models: ['models', 'engine'],
-  plugins: ['plugins', 'core', 'engine', 'models', 'imaging'],
-  sinks: ['sinks', 'core', 'engine', 'models', 'imaging'],
+  plugins: ['plugins', 'core', 'dicom', 'engine', 'models', 'imaging'],
+  sinks: ['sinks', 'core', 'dicom', 'engine', 'models', 'imaging'],
   // What is served of a running process: its page shows model cards and pictures.
   control: ['control', 'core', 'engine', 'models', 'imaging'],
   training: ['training', 'core', 'engine', 'models', 'imaging'],

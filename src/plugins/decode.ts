@@ -6,7 +6,7 @@ import { toGrey } from '../imaging/kernels.js';
 import { decodeBmp } from './decode/bmp.js';
 import { decodeDicom, type DicomOptions, isDicom } from './decode/dicom.js';
 import { ATTRIBUTE_NAMES, USUAL } from './decode/dicom/attributes.js';
-import { uidMap } from './decode/dicom/uid-map.js';
+import { uidMap } from '../dicom/uid-map.js';
 import { decodeRaster } from './decode/raster.js';
 import { decodeTiff } from './decode/tiff.js';
 import type { Decoded } from './decode/decoder.js';

@@ -2,17 +2,17 @@ import { RxrayError } from '../../core/errors.js';
 import type { Image } from '../../core/frame.js';
 import type { Decoded, Limits } from './decoder.js';
 import { type AttributeOptions, attributesOf } from './dicom/attributes.js';
-import { PIXEL_DATA } from './dicom/data-set.js';
-import { damaged, unsupported } from './dicom/failures.js';
+import { PIXEL_DATA } from '../../dicom/data-set.js';
+import { damaged, unsupported } from '../../dicom/failures.js';
 import { groupOf } from './dicom/functional-groups.js';
 import { renderGrey, type Voi } from './dicom/grey.js';
-import { decimals } from './dicom/numbers.js';
-import { type DicomFile, parse } from './dicom/parse.js';
+import { decimals } from '../../dicom/numbers.js';
+import { type DicomFile, parse } from '../../dicom/parse.js';
 import { renderColour, renderPalette } from './dicom/photometric.js';
 import { readFormat, readStored, type Stored } from './dicom/stored.js';
-import { MODALITIES, VIEW_POSITIONS, withoutPixels } from './dicom/terms.js';
+import { MODALITIES, VIEW_POSITIONS, withoutPixels } from '../../dicom/terms.js';
 
-export { isDicom } from './dicom/parse.js';
+export { isDicom } from '../../dicom/parse.js';
 
 /** Which frame of several is decoded; numbers count from 1, as DICOM does. */
 export type FrameChoice = 'first' | 'middle' | number;

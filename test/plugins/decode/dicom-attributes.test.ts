@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import decodeStage from '../../../src/plugins/decode.js';
-import { inBytes } from '../../../src/plugins/decode/dicom/character-sets.js';
-import { KEY_FILE } from '../../../src/plugins/decode/dicom/uid-map.js';
+import { inBytes } from '../../../src/dicom/character-sets.js';
+import { KEY_FILE } from '../../../src/dicom/uid-map.js';
 import { makeFrame, runStage, testServices } from '../../../src/testing.js';
 import { fixture } from '../../support/goldens.js';
 

@@ -1,7 +1,7 @@
-import { inBytes } from './character-sets.js';
-import type { DataSet } from './data-set.js';
-import { decimals } from './numbers.js';
-import { MODALITIES, VIEW_POSITIONS } from './terms.js';
+import { inBytes } from '../../../dicom/character-sets.js';
+import type { DataSet } from '../../../dicom/data-set.js';
+import { decimals } from '../../../dicom/numbers.js';
+import { MODALITIES, VIEW_POSITIONS } from '../../../dicom/terms.js';
 
 /** What the basic profile does to an attribute (PS3.15, table E.1-1): keep it, leave it out, or map its UID. */
 type Action = 'keep' | 'remove' | 'map';

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { messageOf } from '../../../core/errors.js';
-import { damaged } from './failures.js';
+import { damaged } from '../../../dicom/failures.js';
 
 /**
  * The one module that knows dcmjs-codecs: libjpeg (8, 12 and 16 bit, lossless), CharLS, OpenJPEG, OpenJPH and

@@ -1,5 +1,5 @@
-import type { DataSet, Element } from './data-set.js';
-import { damaged } from './failures.js';
+import type { DataSet, Element } from '../../../dicom/data-set.js';
+import { damaged } from '../../../dicom/failures.js';
 
 interface Fragment {
   /** Of its item, from the first byte after the offset table (PS3.5, A.4). */

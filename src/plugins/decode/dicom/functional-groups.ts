@@ -1,4 +1,4 @@
-import type { DataSet } from './data-set.js';
+import type { DataSet } from '../../../dicom/data-set.js';
 
 const SHARED = 0x52009229;
 const PER_FRAME = 0x52009230;

@@ -1,7 +1,7 @@
 import type { Image } from '../../../core/frame.js';
-import type { DataSet } from './data-set.js';
+import type { DataSet } from '../../../dicom/data-set.js';
 import { groupOf } from './functional-groups.js';
-import { decimal, decimals } from './numbers.js';
+import { decimal, decimals } from '../../../dicom/numbers.js';
 import type { Stored } from './stored.js';
 import { readTable, type Table } from './table.js';
 

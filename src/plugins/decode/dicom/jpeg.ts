@@ -1,4 +1,4 @@
-import { damaged } from './failures.js';
+import { damaged } from '../../../dicom/failures.js';
 
 /** What the markers of a JPEG or JPEG-LS stream say of its pixels (ITU-T T.81, annex B). */
 export interface JpegHeader {

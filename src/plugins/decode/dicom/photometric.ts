@@ -1,6 +1,6 @@
 import type { Image } from '../../../core/frame.js';
-import type { DataSet } from './data-set.js';
-import { damaged, unsupported } from './failures.js';
+import type { DataSet } from '../../../dicom/data-set.js';
+import { damaged, unsupported } from '../../../dicom/failures.js';
 import type { Stored } from './stored.js';
 import { readTable } from './table.js';
 

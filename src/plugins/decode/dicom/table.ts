@@ -1,5 +1,5 @@
-import type { DataSet } from './data-set.js';
-import { damaged } from './failures.js';
+import type { DataSet } from '../../../dicom/data-set.js';
+import { damaged } from '../../../dicom/failures.js';
 
 /** A lookup table: modality LUT, VOI LUT or a colour of a palette (PS3.3, C.11.1.1, C.11.2.1.1, C.7.6.3.1.5). */
 export interface Table {

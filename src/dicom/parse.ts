@@ -1,6 +1,5 @@
 import { inflateRawSync } from 'node:zlib';
-import { messageOf, RxrayError } from '../../../core/errors.js';
-import type { Limits } from '../decoder.js';
+import { messageOf, RxrayError } from '../core/errors.js';
 import { type DataSet, type Encoding, isVr, readDataSet } from './data-set.js';
 import { damaged } from './failures.js';
 import { BIG_ENDIAN, DEFLATED, EXPLICIT, GE_PRIVATE, IMPLICIT } from './syntaxes.js';
@@ -32,7 +31,7 @@ export function isDicom(bytes: Buffer): boolean {
  * explicit VRs are told from the first element. Throws FRAME_DAMAGED, or FRAME_TOO_LARGE when a deflated file
  * unpacks to more than `maxBytes`. What was set right is added to `warnings`.
  */
-export function parse(bytes: Buffer, limits: Limits, warnings: string[]): DicomFile {
+export function parse(bytes: Buffer, limits: { readonly maxBytes: number }, warnings: string[]): DicomFile {
   const start = bytes.toString('latin1', 128, 132) === 'DICM' ? 132 : 0;
   const meta = readMeta(bytes, start);
   const whole = meta.syntax === DEFLATED ? inflate(bytes.subarray(meta.end), limits) : bytes;
@@ -80,7 +79,7 @@ function readMeta(bytes: Buffer, start: number): { syntax?: string; sopClass?: s
   return { ...found, end };
 }
 
-function inflate(bytes: Buffer, { maxBytes }: Limits): Buffer {
+function inflate(bytes: Buffer, { maxBytes }: { readonly maxBytes: number }): Buffer {
   try {
     return inflateRawSync(bytes, { maxOutputLength: maxBytes });
   } catch (cause) {

@@ -1,4 +1,4 @@
-import { RxrayError } from '../../../core/errors.js';
+import { RxrayError } from '../core/errors.js';
 
 /** The file contradicts itself, or ends too early. */
 export function damaged(reason: string, cause?: unknown): RxrayError {

@@ -1,0 +1,75 @@
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { expect } from 'chai';
+import { dicomFile, execute, freePort, has } from '../support/dicom.js';
+import { Lab } from '../support/lab.js';
+
+const graphAt = (port: number): string => `
+version: 1
+sources:
+  - use: dimse
+    with: { port: ${port}, callers: [{ aeTitle: SENDER }], minFreeBytes: 0 }
+stages:
+  - use: decode
+  - use: resize
+    with: { width: 32, height: 32 }
+sinks:
+  - use: csv
+    with: { path: ./out.csv }
+`;
+
+/** How many films each of the four senders has. The bench sends more: `npm run chaos:dicom`. */
+const EACH = Number(process.env['RXRAY_DICOM_FILMS'] ?? 100) / 4;
+
+describe('rxray run with a DICOM receiver', () => {
+  it('loses and repeats nothing when four send at once and the process is killed in between', async function () {
+    if (!has('storescu')) this.skip();
+    this.timeout(600_000);
+    const port = await freePort();
+    const lab = await Lab.open(graphAt(port));
+    try {
+      for (let sender = 0; sender < 4; sender++) {
+        await mkdir(lab.path(`sender-${sender}`));
+        for (let i = 0; i < EACH; i++) {
+          const film = dicomFile(sender * EACH + i, { patient: `P^${sender}` });
+          await writeFile(lab.path(`sender-${sender}/${i}.dcm`), film);
+        }
+      }
+      const received = async (): Promise<number> => {
+        const found = await readdir(lab.path('received'), { recursive: true }).catch(() => []);
+        return found.filter((name) => name.endsWith('.dcm')).length;
+      };
+      /** Sends until everything is confirmed, as a PACS does. */
+      const send = async (sender: number): Promise<void> => {
+        const args = [
+          '-aet',
+          'SENDER',
+          '-aec',
+          'RXRAY',
+          '127.0.0.1',
+          String(port),
+          '+sd',
+          lab.path(`sender-${sender}`),
+        ];
+        while ((await execute('storescu', args)).code !== 0) await setTimeout(50);
+      };
+      const first = lab.start();
+      const sent = Promise.all([0, 1, 2, 3].map(send));
+      await first.until(async () => (await received()) >= EACH);
+      await first.kill();
+      const second = lab.start();
+      await sent;
+      await second.until(async () => (await lab.delivered()).length >= 4 * EACH);
+      second.interrupt();
+      expect((await second.ended()).code).to.equal(0);
+      expect(await received()).to.equal(4 * EACH);
+      const names = await lab.delivered();
+      expect(new Set(names).size).to.equal(4 * EACH);
+      expect(names).to.have.length(4 * EACH);
+      expect(await readdir(join(lab.path('received'), '.incoming'))).to.deep.equal([]);
+    } finally {
+      await lab.close();
+    }
+  });
+});
