@@ -296,6 +296,8 @@ export interface SinkServices extends Services {
   readonly again: boolean;
   /** The columns of the stages in the graph, in graph order: what tabular sinks write by default. */
   readonly columns: readonly { readonly stage: string; readonly column: Column }[];
+  /** The stages of the graph, in graph order, with their parsed settings. */
+  readonly stages: readonly { readonly id: string; readonly use: string; readonly with: unknown }[];
   /** Compiles an expression (CEL) over `file`, `id`, `origin`, `meta`, `results` and `verdict`; throws with its position when it does not parse. */
   expression(text: string): (frame: Frame) => unknown;
 }
@@ -305,9 +307,10 @@ export interface SinkDefinition<O extends Options = Options> extends Definition<
   readonly maxBatch?: number;
   /**
    * Whether it needs images: `frame.image`, and those in results (residual maps). Default false: it gets
-   * frames without. What has to wait for it in the journal holds the images then, and is large.
+   * frames without. What has to wait for it in the journal holds the images then, and is large. A function where it
+   * depends on the settings.
    */
-  readonly pixels?: boolean;
+  readonly pixels?: boolean | ((settings: z.output<O>) => boolean);
   /**
    * For a receiver that sees every attempt (a web server): the frame is in the journal before the first one,
    * so that a repetition after a crash has the same content, and not what the graph finds out by then (a

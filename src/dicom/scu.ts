@@ -136,14 +136,15 @@ async function statusOf(pdus: AsyncGenerator<Pdu>): Promise<number> {
 }
 
 async function next(pdus: AsyncGenerator<Pdu>): Promise<Pdu> {
-  const { value, done } = await pdus.next();
-  if (done === true) throw new AssociationError('it closed the connection');
+  const result: IteratorResult<Pdu, unknown> = await pdus.next();
+  if (result.done === true) throw new AssociationError('it closed the connection');
+  const { value } = result;
   if (value.type === PDU.abort) throw new AssociationError('it aborted the association');
   return value;
 }
 
 function rejection(body: Buffer): AssociationError {
-  const [source, reason] = [body.at(2) ?? 0, body.at(3) ?? 0];
+  const [source, reason] = [body.at(2) ?? 0, body.at(3) ?? 0] as const;
   const known: Readonly<Record<string, string>> = {
     '1.3': 'it does not know our AE title (`aeTitle`)',
     '1.7': 'it does not have the AE title that we call (`called`)',

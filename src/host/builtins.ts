@@ -27,7 +27,7 @@ export const builtIns: BuiltIns = {
     'unet',
     'mask',
   ]),
-  sink: modules('sinks', ['csv', 'jsonl', 'sqlite', 'folder', 'webhook', 'console']),
+  sink: modules('sinks', ['csv', 'jsonl', 'sqlite', 'folder', 'webhook', 'dimse', 'dicomweb', 'console']),
 };
 
 export function builtInRegistry(): PluginRegistry {

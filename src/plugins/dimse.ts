@@ -6,20 +6,13 @@ import { Observable, Subject } from 'rxjs';
 import { z } from 'zod';
 import { messageOf, RxrayError } from '../core/errors.js';
 import { type Candidate, defineSource, MAX_TIMER_MS, type SourceServices } from '../core/plugin.js';
+import { AE_TITLE } from '../dicom/ae-title.js';
 import { PDU, pdu, REJECTIONS } from '../dicom/pdu.js';
 import { serveAssociation } from '../dicom/scp.js';
 import { IncomingFolder } from './dimse/incoming.js';
 
-const aeTitle = z
-  .string()
-  .regex(
-    /^[\x21-\x7e](?:[\x20-\x7e]{0,14}[\x21-\x7e])?$/,
-    'expected 1 to 16 ASCII characters, as AE titles have',
-  )
-  .refine((title) => !title.includes('\\'), 'an AE title has no backslash');
-
 const options = z.strictObject({
-  aeTitle: aeTitle.default('RXRAY').describe('Our own AE title: senders must call it.'),
+  aeTitle: AE_TITLE.default('RXRAY').describe('Our own AE title: senders must call it.'),
   host: z
     .string()
     .default('127.0.0.1')
@@ -30,7 +23,7 @@ const options = z.strictObject({
   callers: z
     .array(
       z.strictObject({
-        aeTitle: aeTitle.describe('The AE title of a sender.'),
+        aeTitle: AE_TITLE.describe('The AE title of a sender.'),
         hosts: z
           .array(z.string().refine(isNetwork, 'expected an IP address or a network as `10.1.0.0/16`'))
           .min(1)

@@ -12,6 +12,7 @@ import {
   type SinkInstance,
   type SinkServices,
 } from '../core/plugin.js';
+import { discard, networkReason, retryAfterOf } from './http.js';
 import { oneByOne } from './one-by-one.js';
 import { plain, withoutImages } from './plain.js';
 
@@ -65,11 +66,6 @@ export default defineSink({
   lint: (settings) => [...faultsOf(settings)],
   create: webhookSink,
 });
-
-/** Longest wait that a `Retry-After` may ask for. */
-const MAX_RETRY_AFTER_MS = 3_600_000;
-/** Answers are read up to here, so that the connection can be used again. */
-const MAX_ANSWER_BYTES = 64 * 1024;
 
 function webhookSink(settings: WebhookOptions, services: SinkServices): SinkInstance {
   const { timeoutMs } = settings;
@@ -187,32 +183,4 @@ function payloadOf(settings: WebhookOptions, services: SinkServices): (frame: Fr
     });
   }
   return (frame) => plain(frame, settings.includeFile);
-}
-
-/** Reads an answer to its end, or gives it up: an answer that nobody reads keeps its connection busy. */
-async function discard(response: Response): Promise<void> {
-  let bytes = 0;
-  try {
-    for await (const chunk of response.body ?? []) {
-      bytes += (chunk as Uint8Array).byteLength;
-      if (bytes > MAX_ANSWER_BYTES) break;
-    }
-  } catch {
-    // The status has come; that the rest breaks off, or takes longer than one attempt may, changes nothing.
-  }
-}
-
-/** Source: RFC 9110, 10.2.3: seconds, or a date. */
-function retryAfterOf(response: Response): number {
-  const text = response.headers.get('retry-after');
-  if (text === null) return 0;
-  const ms = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - Date.now();
-  return Number.isNaN(ms) ? 0 : Math.min(Math.max(ms, 0), MAX_RETRY_AFTER_MS);
-}
-
-/** `fetch` hides why it failed in the cause. */
-function networkReason(error: unknown): string {
-  const cause = error instanceof Error ? error.cause : undefined;
-  const code = cause instanceof Error && 'code' in cause ? ` (${String(cause.code)})` : '';
-  return `it could not be reached${code}`;
 }

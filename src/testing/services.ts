@@ -61,6 +61,7 @@ export function testServices(options: TestServicesOptions = {}): TestServices {
     again: false,
     unsettled: async (candidates) => [...candidates],
     columns: [],
+    stages: [],
     expression: compileExpression,
     ...options,
     logged,

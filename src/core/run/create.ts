@@ -133,6 +133,7 @@ export async function createEnds(
     node.plugin.create(node.settings as never, {
       ...services(node.id),
       columns,
+      stages: pipeline.stages.map(({ id, use, settings }) => ({ id, use, with: settings })),
       again: intake.again,
       expression: compileExpression,
     }),

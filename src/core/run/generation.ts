@@ -207,7 +207,7 @@ export class Generation {
     if (this.#ends === undefined) throw new Error('the graph is not connected');
     const { sources, sinks } = this.#ends.parts;
     this.#outlets = new Map(
-      pipeline.sinks.map(({ id, plugin, retry, timeoutMs, onError = 'deadLetter' }) => {
+      pipeline.sinks.map(({ id, plugin, settings, retry, timeoutMs, onError = 'deadLetter' }) => {
         const sink = sinks.get(id);
         if (sink === undefined) throw new Error(`the sink "${id}" has not been made`);
         const { maxBatch = 1, pixels = false, outbox = false } = plugin;
@@ -217,7 +217,7 @@ export class Generation {
           id,
           sink: meter.sink(sink),
           maxBatch,
-          pixels,
+          pixels: typeof pixels === 'function' ? pixels(settings as never) : pixels,
           outbox,
           retry,
           timeoutMs,

@@ -1,0 +1,26 @@
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import type { SinkServices } from '../../core/plugin.js';
+import { readBundle, sha256 } from '../../models/bundle.js';
+import type { Algorithm } from './report.js';
+
+/** rxray's own version. */
+export const { version: VERSION } = createRequire(import.meta.url)('../../../package.json') as {
+  version: string;
+};
+
+/** What each stage of the graph works by: its model where it has one, else the stage itself. */
+export async function algorithmsOf({
+  stages,
+  resolve,
+}: SinkServices): Promise<ReadonlyMap<string, Algorithm>> {
+  const found = stages.map(async ({ id, use, with: settings }): Promise<[string, Algorithm]> => {
+    const { bundle } = settings as { bundle?: unknown };
+    if (typeof bundle !== 'string') return [id, { name: use, version: VERSION }];
+    const dir = resolve(bundle);
+    const { name, createdAt } = await readBundle(dir);
+    return [id, { name, version: createdAt, sha256: sha256(await readFile(join(dir, 'bundle.json'))) }];
+  });
+  return new Map(await Promise.all(found));
+}

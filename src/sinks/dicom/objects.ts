@@ -1,0 +1,49 @@
+import { z } from 'zod';
+import type { Frame } from '../../core/frame.js';
+import type { SinkServices } from '../../core/plugin.js';
+import type { ObjectToSend } from '../../dicom/scu.js';
+import { algorithmsOf, VERSION } from './algorithms.js';
+import { captureOf } from './capture.js';
+import { reportOf } from './report.js';
+import { readSourceFilm } from './source-film.js';
+
+/** Options that the sinks of DICOM objects share. */
+export const objectOptions = {
+  report: z
+    .boolean()
+    .default(true)
+    .describe('Send the measurements as an Enhanced SR (a measurement report by TID 1500).'),
+  picture: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Send a Secondary Capture, too: the film with its label, its scores, its boxes and its anomaly map. What waits for the sink in the journal holds the pixels then.',
+    ),
+  size: z
+    .int()
+    .min(64)
+    .max(8192)
+    .default(1024)
+    .describe('Longer side of the film in the Secondary Capture, in pixels.'),
+};
+
+interface ObjectSettings {
+  readonly report: boolean;
+  readonly picture: boolean;
+  readonly size: number;
+}
+
+/** Makes the objects that are sent of a frame. Rejects with FRAME_SINK where its film is no DICOM object of a study. */
+export async function objectMaker(
+  { report, picture, size }: ObjectSettings,
+  services: SinkServices,
+): Promise<(frame: Frame) => Promise<ObjectToSend[]>> {
+  const algorithms = await algorithmsOf(services);
+  return async (frame) => {
+    const film = await readSourceFilm(frame, services.id);
+    return [
+      ...(report ? [reportOf(frame, film, { algorithms, version: VERSION })] : []),
+      ...(picture ? [await captureOf(frame, film, { size, version: VERSION })] : []),
+    ];
+  };
+}

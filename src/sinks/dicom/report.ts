@@ -1,0 +1,307 @@
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import type { Anomaly, Classification, Frame, StageResult } from '../../core/frame.js';
+import { NOTICE } from '../../core/notice.js';
+import { bytesOf, type Item } from '../../dicom/write.js';
+import type { ObjectToSend } from '../../dicom/scu.js';
+import {
+  coded,
+  container,
+  type Content,
+  cut,
+  dcm,
+  image,
+  type ImageReference,
+  number,
+  own,
+  rectangle,
+  referenceItem,
+  sct,
+  text,
+  ucum,
+  uidReference,
+} from './content.js';
+import type { SourceFilm } from './source-film.js';
+
+export const ENHANCED_SR = '1.2.840.10008.5.1.4.1.1.88.22';
+
+/** Which model a stage's result is of. */
+export interface Algorithm {
+  readonly name: string;
+  readonly version: string;
+  /** SHA-256 of the bundle's description, which has the hashes of its files. */
+  readonly sha256?: string;
+}
+
+export interface ReportOptions {
+  /** By stage id. */
+  readonly algorithms: ReadonlyMap<string, Algorithm>;
+  /** rxray's own. */
+  readonly version: string;
+}
+
+const RATIO = ucum('{ratio}', 'ratio');
+const PERCENT = ucum('%', 'percent');
+const NONE = ucum('1', 'no units');
+const YES = sct('373066001', 'Yes');
+const NO = sct('373067005', 'No');
+
+/**
+ * The measurements of a film as an Enhanced SR: a measurement report (PS3.16, TID 1500) with one measurement group
+ * (TID 1501) per stage, each with the algorithm that found it (TID 4019), and rectangles (TID 1410) where a result has
+ * boxes in pixels of the film itself.
+ *
+ * Its UID comes from the frame's id: a repeated delivery is the same object. It belongs to the film's study, in a series of its own.
+ */
+export function reportOf(frame: Frame, film: SourceFilm, options: ReportOptions): ObjectToSend {
+  const instance = uidOf('report', frame.id, frame.repeat);
+  const reference: ImageReference = {
+    ...film,
+    frame: film.frames > 1 ? Number(frame.meta['page'] ?? 1) : undefined,
+  };
+  const groups = Object.entries(frame.results).flatMap(([stage, result]) =>
+    groupsOf(frame, stage, result, reference, options),
+  );
+  const tree = container(
+    dcm('126000', 'Imaging Measurement Report'),
+    [
+      coded(dcm('121049', 'Language of Content Item and Descendants'), {
+        value: 'en',
+        scheme: 'RFC5646',
+        meaning: 'English',
+      })('HAS CONCEPT MOD'),
+      coded(dcm('121005', 'Observer Type'), dcm('121007', 'Device'))('HAS OBS CONTEXT'),
+      uidReference(dcm('121012', 'Device Observer UID'), uidOf('device', options.version))('HAS OBS CONTEXT'),
+      text(dcm('121013', 'Device Observer Name'), 'rxray')('HAS OBS CONTEXT'),
+      text(dcm('121015', 'Device Observer Model Name'), `rxray ${options.version}`)('HAS OBS CONTEXT'),
+      coded(dcm('121058', 'Procedure reported'), sct('363679005', 'Imaging procedure'))('HAS CONCEPT MOD'),
+      container(dcm('111028', 'Image Library'), [
+        container(dcm('126200', 'Image Library Group'), [image(reference)('CONTAINS')])('CONTAINS'),
+      ])('CONTAINS'),
+      container(
+        dcm('126010', 'Imaging Measurements'),
+        groups.map((group) => group('CONTAINS')),
+      )('CONTAINS'),
+    ],
+    '1500',
+  );
+  // The root has no relationship to anything above.
+  const content = tree('CONTAINS').filter(([tag]) => tag !== 0x0040a010);
+  const { date, time } = momentOf(frame);
+  const elements: Item = [
+    ...patientAndStudy(film),
+    [0x00080016, 'UI', ENHANCED_SR],
+    [0x00080018, 'UI', instance],
+    [0x00080023, 'DA', date],
+    [0x00080033, 'TM', time],
+    [0x00080060, 'CS', 'SR'],
+    ...equipment(options.version),
+    [0x0008103e, 'LO', 'rxray: measurements, for research only'],
+    [0x00081111, 'SQ', []],
+    [0x0020000e, 'UI', uidOf('reports', film.series)],
+    [0x00200011, 'IS', '9001'],
+    [0x00200013, 'IS', instanceNumber(film)],
+    [
+      0x0040a375,
+      'SQ',
+      [
+        [
+          [
+            0x00081115,
+            'SQ',
+            [
+              [
+                [0x00081199, 'SQ', [referenceItem(film)]],
+                [0x0020000e, 'UI', film.series],
+              ],
+            ],
+          ],
+          [0x0020000d, 'UI', film.study],
+        ],
+      ],
+    ],
+    [0x0040a372, 'SQ', []],
+    [0x0040a491, 'CS', 'COMPLETE'],
+    [0x0040a492, 'LO', cut(NOTICE, 64)],
+    [0x0040a493, 'CS', 'UNVERIFIED'],
+    [0x0040a496, 'CS', 'PRELIMINARY'],
+    ...content,
+  ];
+  return { sopClass: ENHANCED_SR, instance, dataSet: bytesOf(elements) };
+}
+
+// ── what every object about a film has ────────────────────────────────────────────────────────────
+
+/** The patient and study modules, as the film has them. */
+export function patientAndStudy(film: SourceFilm): Item {
+  return [
+    [0x00080005, 'CS', 'ISO_IR 192'],
+    [0x00080020, 'DA', film.text(0x00080020)],
+    [0x00080030, 'TM', film.text(0x00080030)],
+    [0x00080050, 'SH', film.text(0x00080050)],
+    [0x00080090, 'PN', film.text(0x00080090)],
+    [0x00100010, 'PN', film.text(0x00100010)],
+    [0x00100020, 'LO', film.text(0x00100020)],
+    [0x00100030, 'DA', film.text(0x00100030)],
+    [0x00100040, 'CS', film.text(0x00100040)],
+    [0x0020000d, 'UI', film.study],
+    [0x00200010, 'SH', film.text(0x00200010)],
+  ];
+}
+
+export function equipment(version: string): Item {
+  return [
+    [0x00080070, 'LO', 'rxray'],
+    [0x00081090, 'LO', 'rxray'],
+    [0x00181000, 'LO', '0'],
+    [0x00181020, 'LO', version],
+  ];
+}
+
+export function instanceNumber(film: SourceFilm): string {
+  const number = film.text(0x00200013);
+  return /^\d{1,9}$/.test(number) ? number : '1';
+}
+
+/** When the graph was through with the film, in UTC; the same at each delivery. */
+export function momentOf({ completedAt, origin }: Frame): { date: string; time: string } {
+  const digits = (completedAt ?? origin.receivedAt).replaceAll(/\D/g, '');
+  return { date: digits.slice(0, 8), time: digits.slice(8, 14) };
+}
+
+/** `2.25.` and 128 bits of a hash (PS3.5, B.2): the same for the same parts. */
+export function uidOf(...parts: readonly (string | number | undefined)[]): string {
+  const digest = createHash('sha256')
+    .update(['rxray', ...parts].join('\0'))
+    .digest('hex')
+    .slice(0, 32);
+  return `2.25.${BigInt(`0x${digest}`).toString()}`;
+}
+
+// ── results ───────────────────────────────────────────────────────────────────────────────────────
+
+const box = z.object({
+  x: z.number(),
+  y: z.number(),
+  width: z.number().min(0),
+  height: z.number().min(0),
+  label: z.string().optional(),
+});
+type Box = z.output<typeof box>;
+const lung = z.object({ areaFraction: z.number(), box });
+
+/** What may be said of any result: the verdict of a calibrated model. */
+const verdict = z.object({
+  abnormal: z.boolean().nullish(),
+  suspicion: z.number().nullish(),
+  threshold: z.number().nullish(),
+});
+
+function groupsOf(
+  frame: Frame,
+  stage: string,
+  result: StageResult,
+  reference: ImageReference,
+  { algorithms }: ReportOptions,
+): Content[] {
+  const found = [...measurementsOf(result), ...verdictOf(result)];
+  const boxes = fitsFilm(frame, { ...result }) ? boxesOf({ ...result }) : [];
+  if (found.length === 0 && boxes.length === 0) return [];
+  const head = (tracked: string): Item[] => [
+    text(dcm('112039', 'Tracking Identifier'), cut(tracked, 64))('HAS OBS CONTEXT'),
+    uidReference(
+      dcm('112040', 'Tracking Unique Identifier'),
+      uidOf('tracked', frame.id, tracked),
+    )('HAS OBS CONTEXT'),
+    ...algorithmOf(algorithms.get(stage)),
+  ];
+  const group = dcm('125007', 'Measurement Group');
+  return [
+    container(group, [...head(stage), ...found.map((content) => content('CONTAINS'))], '1501'),
+    ...boxes.map((each, i) =>
+      container(
+        group,
+        [
+          ...head(`${stage} ${each.label ?? 'region'} ${String(i + 1)}`),
+          ...(each.label === undefined ? [] : [coded(dcm('121071', 'Finding'), own(each.label))('CONTAINS')]),
+          rectangle(dcm('111030', 'Image Region'), each, reference)('CONTAINS'),
+        ],
+        '1410',
+      ),
+    ),
+  ];
+}
+
+function algorithmOf(algorithm: Algorithm | undefined): Item[] {
+  if (algorithm === undefined) return [];
+  const { name, version, sha256 } = algorithm;
+  return [
+    text(dcm('111001', 'Algorithm Name'), name)('HAS CONCEPT MOD'),
+    text(dcm('111003', 'Algorithm Version'), version)('HAS CONCEPT MOD'),
+    ...(sha256 === undefined
+      ? []
+      : [text(dcm('111002', 'Algorithm Parameters'), `sha256:${sha256}`)('HAS CONCEPT MOD')]),
+  ];
+}
+
+function measurementsOf(result: StageResult): Content[] {
+  if (result.kind === 'classification') {
+    const { label, probabilities, positives } = result as Classification;
+    return [
+      ...Object.entries(probabilities).map(([name, p]) => number(own(`Probability of ${name}`), p, RATIO)),
+      ...(positives ?? [label]).map((name) => coded(dcm('121071', 'Finding'), own(name))),
+    ];
+  }
+  if (result.kind === 'anomaly') {
+    const { anomalyScore, percentile } = result as Anomaly;
+    return [
+      number(own('Anomaly score'), anomalyScore, NONE),
+      ...(percentile === null ? [] : [number(own('Percentile among normal films'), percentile, PERCENT)]),
+    ];
+  }
+  if (result.kind === 'segmentation') {
+    const { areaFraction, plausible, left, right } = result as Record<string, unknown>;
+    const areas = {
+      'the lungs': areaFraction,
+      'the left lung': lungOf(left),
+      'the right lung': lungOf(right),
+    };
+    return [
+      ...Object.entries(areas).flatMap(([name, area]) =>
+        typeof area === 'number' ? [number(own(`Area of ${name}, of the film`), area, RATIO)] : [],
+      ),
+      ...(typeof plausible === 'boolean' ? [coded(own('Lungs are plausible'), plausible ? YES : NO)] : []),
+    ];
+  }
+  return [];
+}
+
+function lungOf(value: unknown): number | undefined {
+  return lung.safeParse(value).data?.areaFraction;
+}
+
+function verdictOf(result: StageResult): Content[] {
+  const { abnormal, suspicion, threshold } = verdict.safeParse(result).data ?? {};
+  return [
+    ...(typeof suspicion === 'number' ? [number(own('Suspicion'), suspicion, RATIO)] : []),
+    ...(typeof threshold === 'number' ? [number(own('Threshold of the model'), threshold, NONE)] : []),
+    ...(typeof abnormal === 'boolean'
+      ? [coded(own('Verdict: above the threshold of the model'), abnormal ? YES : NO)]
+      : []),
+  ];
+}
+
+/** Whether boxes of a result are in pixels of the film: a stage before it may have cut or enlarged the image. */
+function fitsFilm({ meta }: Frame, { film }: Record<string, unknown>): boolean {
+  const size = z.object({ width: z.number(), height: z.number() }).safeParse(film).data;
+  return size !== undefined && size.width === meta['width'] && size.height === meta['height'];
+}
+
+function boxesOf(result: Record<string, unknown>): Box[] {
+  const found = z.array(box).safeParse(result['boxes']).data ?? [];
+  const lungs = (['left', 'right'] as const).flatMap((side) => {
+    const known = lung.safeParse(result[side]).data;
+    return known === undefined ? [] : [{ ...known.box, label: `${side} lung` }];
+  });
+  return [...found, ...lungs];
+}

@@ -1,0 +1,67 @@
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { RxrayError } from '../../core/errors.js';
+import type { Frame } from '../../core/frame.js';
+import { inBytes } from '../../dicom/character-sets.js';
+import type { DataSet } from '../../dicom/data-set.js';
+import { isDicom, parse } from '../../dicom/parse.js';
+
+/** What an object about a film repeats of the film's own header, so that it belongs to the same patient and study. */
+export interface SourceFilm {
+  readonly sopClass: string;
+  readonly instance: string;
+  readonly study: string;
+  readonly series: string;
+  /** 1 unless the film has several frames, of which one was looked at. */
+  readonly frames: number;
+  /** Text of an attribute, in Unicode; empty where it is missing. */
+  text(tag: number): string;
+}
+
+const MAX_BYTES = 2 ** 31 - 1;
+
+/**
+ * The header of the frame's DICOM file. It is read again from where the source keeps it, so that nothing of it has to
+ * travel through the graph or wait in the journal.
+ *
+ * Throws FRAME_SINK when the film is gone, has other bytes by now, or is no DICOM object of a patient's study.
+ */
+export async function readSourceFilm({ origin }: Frame, component: string): Promise<SourceFilm> {
+  const refused = (reason: string, cause?: unknown): RxrayError =>
+    new RxrayError('FRAME_SINK', reason, { component, cause });
+  const bytes = await readFile(origin.path).catch((cause: unknown) => {
+    throw refused(
+      'the film is not where it was, so that no patient and study are known for its report',
+      cause,
+    );
+  });
+  if (createHash('sha256').update(bytes).digest('hex') !== origin.sha256) {
+    throw refused('another film has taken the place of the one that was looked at: it gets no report');
+  }
+  if (!isDicom(bytes))
+    throw refused('the film is no DICOM file: there is no study to which its report could belong');
+  const { dataSet, sopClass = '' } = parse(bytes, { maxBytes: MAX_BYTES }, []);
+  const uid = (tag: number): string => dataSet.string(tag) ?? '';
+  const film = {
+    sopClass,
+    instance: uid(0x00080018),
+    study: uid(0x0020000d),
+    series: uid(0x0020000e),
+    frames: Number(dataSet.string(0x00280008) ?? 1),
+    text: textOf(dataSet),
+  };
+  for (const name of ['sopClass', 'instance', 'study', 'series'] as const) {
+    if (!/^[\d.]{1,64}$/.test(film[name])) {
+      throw refused(`the film has no usable UID of its ${name === 'sopClass' ? 'SOP class' : name}`);
+    }
+  }
+  return film;
+}
+
+function textOf(dataSet: DataSet): (tag: number) => string {
+  return (tag) => {
+    const text = inBytes(dataSet.value(tag) ?? Buffer.alloc(0), dataSet.strings(0x00080005), []);
+    // A backslash would make two values of one, and control characters have no place in a short text.
+    return text.replaceAll(/[\\\p{Cc}\ufffd]/gu, ' ').trim();
+  };
+}

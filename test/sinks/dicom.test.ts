@@ -1,0 +1,170 @@
+import { createHash } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { errorKind } from '../../src/core/errors.js';
+import type { Frame, StageResult } from '../../src/core/frame.js';
+import type { SinkInstance } from '../../src/core/plugin.js';
+import { parse } from '../../src/dicom/parse.js';
+import dicomweb from '../../src/sinks/dicomweb.js';
+import dimse from '../../src/sinks/dimse.js';
+import { makeFrame, testServices } from '../../src/testing.js';
+import { toyClassifier } from '../support/bundles.js';
+import { dicomFile, execute, freePort, has, testUid } from '../support/dicom.js';
+import { Orthanc } from '../support/orthanc.js';
+
+const RESULTS: Record<string, StageResult> = {
+  classes: {
+    kind: 'classification',
+    label: 'Lungenentzündung',
+    probability: 0.9,
+    probabilities: { Lungenentzündung: 0.9, normal: 0.1 },
+    suspicion: 0.9,
+    topK: [],
+  },
+  anomaly: { kind: 'anomaly', anomalyScore: 0.123456789012345, rawSum: 3, percentile: 99.2, abnormal: true },
+  lungs: {
+    kind: 'segmentation',
+    areaFraction: 0.3,
+    plausible: true,
+    film: { width: 64, height: 64 },
+    left: { areaFraction: 0.15, box: { x: 30.5, y: 4, width: 20, height: 30 } },
+    right: null,
+  },
+};
+
+describe('the sinks dimse and dicomweb', () => {
+  let folder: string;
+  let orthanc: Orthanc | undefined;
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'rxray-dicom-sinks-'));
+    await toyClassifier(join(folder, 'bundle'));
+    if (Orthanc.isInstalled()) orthanc = await Orthanc.start(await freePort());
+  });
+  after(async () => {
+    await orthanc?.stop();
+    await rm(folder, { recursive: true });
+  });
+
+  async function frameOf(index: number, file = dicomFile(index)): Promise<Frame> {
+    const frame = makeFrame({ name: `film-${index}.dcm` });
+    const path = join(folder, `film-${index}.dcm`);
+    await writeFile(path, file);
+    const sha256 = createHash('sha256').update(file).digest('hex');
+    return {
+      ...frame,
+      id: sha256.slice(0, 32),
+      origin: { ...frame.origin, path, sha256 },
+      meta: { width: 64, height: 64 },
+      results: RESULTS,
+      completedAt: '2026-01-02T03:04:05.678Z',
+    };
+  }
+
+  const services = () =>
+    testServices({
+      baseDir: folder,
+      stages: [
+        { id: 'decode', use: 'decode', with: {} },
+        { id: 'classes', use: 'resnet', with: { bundle: './bundle' } },
+      ],
+    });
+  const stow = (settings: object): SinkInstance | Promise<SinkInstance> =>
+    dicomweb.create(dicomweb.options.parse(settings), services());
+  const send = (settings: object): SinkInstance | Promise<SinkInstance> =>
+    dimse.create(dimse.options.parse({ called: 'ORTHANC', ...settings }), services());
+
+  it('send an Enhanced SR and a picture that Orthanc stores once, dsrdump reads and dciodvfy passes', async function () {
+    if (orthanc === undefined) return this.skip();
+    const frame = await frameOf(1);
+    const [overHttp, overDicom] = [
+      await stow({ url: orthanc.url, picture: true, size: 128 }),
+      await send({ port: orthanc.dicom, picture: true, size: 128 }),
+    ];
+    for (const sink of [overHttp, overHttp, overDicom]) await sink.write([frame]);
+    await overDicom.write([await frameOf(2), await frameOf(3)]);
+    const reports = await orthanc.objects('SR');
+    expect(reports).to.have.length(3);
+    expect(await orthanc.objects('OT')).to.have.length(3);
+    const of = (bytes: Buffer) => parse(bytes, { maxBytes: 1e9 }, []).dataSet;
+    const report = reports.find((each) => of(each).string(0x0020000d) === testUid('study', 1));
+    const [picture] = await orthanc.objects('OT');
+    await writeFile(join(folder, 'sr.dcm'), report ?? '');
+    await writeFile(join(folder, 'sc.dcm'), picture ?? '');
+    const { output } = await execute('dsrdump', ['+Pc', join(folder, 'sr.dcm')]);
+    for (const line of [
+      'Prüfung^Röntgen',
+      '(121049,DCM,"Language of Content Item and Descendants")=(en,RFC5646,"English")',
+      'Probability of Lungenentzündung")="0.9" ({ratio},UCUM,"ratio")',
+      'Percentile among normal films")="99.2" (%,UCUM,"percent")',
+      'Verdict: above the threshold of the model")=(373066001,SCT,"Yes")',
+      'Area of the left lung, of the film")="0.15"',
+      '(111001,DCM,"Algorithm Name")="toy"',
+      '(111002,DCM,"Algorithm Parameters")="sha256:',
+      '(111030,DCM,"Image Region")=(POLYLINE,30.5/4',
+      'IMAGE:=(CR image,',
+    ]) {
+      expect(output).to.include(line);
+    }
+    if (!has('dciodvfy')) return;
+    for (const file of ['sr.dcm', 'sc.dcm']) {
+      const { output: verdict } = await execute('dciodvfy', [join(folder, file)]);
+      expect(verdict).not.to.match(/^Error/m);
+    }
+  });
+
+  it('refuse a film that is no DICOM file, is gone, or has been replaced', async () => {
+    const sink = await send({ port: 1 });
+    const png = await frameOf(4, Buffer.from('no DICOM'));
+    const gone = await frameOf(5);
+    await rm(gone.origin.path);
+    const replaced = await frameOf(6);
+    await writeFile(replaced.origin.path, dicomFile(7));
+    for (const [frame, reason] of [
+      [png, /no DICOM file/],
+      [gone, /not where it was/],
+      [replaced, /another film has taken the place/],
+    ] as const) {
+      const error: unknown = await sink.write([frame]).catch((thrown: unknown) => thrown);
+      expect(String(error)).to.match(reason);
+      expect(errorKind(error)).to.equal('frame');
+    }
+  });
+
+  it('call a receiver that is down, or out of resources, an outage, and one that refuses a refusal', async () => {
+    const frame = await frameOf(8);
+    const kindOf = async (sink: SinkInstance | Promise<SinkInstance>): Promise<unknown> =>
+      errorKind(await (await sink).write([frame]).catch((thrown: unknown) => thrown));
+    const port = await freePort();
+    expect(await kindOf(send({ port }))).to.equal('outage');
+    expect(await kindOf(stow({ url: `http://127.0.0.1:${port}` }))).to.equal('outage');
+    for (const [status, body, kind] of [
+      [503, '', 'outage'],
+      [200, JSON.stringify({ '00081198': { Value: [{ '00081197': { Value: [0xa700] } }] } }), 'outage'],
+      [202, JSON.stringify({ '00081198': { Value: [{ '00081197': { Value: [0x0122] } }] } }), 'frame'],
+      [409, '', 'frame'],
+      [302, '', 'frame'],
+      [200, '', undefined],
+    ] as const) {
+      const server: Server = createServer((_, response) => response.writeHead(status).end(body)).listen(
+        0,
+        '127.0.0.1',
+      );
+      await new Promise((resolve) => server.once('listening', resolve));
+      const { port: listening } = server.address() as AddressInfo;
+      expect(await kindOf(stow({ url: `http://127.0.0.1:${listening}` })), String(status)).to.equal(kind);
+      server.closeAllConnections();
+      server.close();
+    }
+  });
+
+  it('refuse a password in the address, and headers that are none', () => {
+    const lint = (settings: object) => dicomweb.lint?.(dicomweb.options.parse(settings), {} as never);
+    expect(lint({ url: 'http://me:secret@pacs.example.org/' })).to.have.length(1);
+    expect(lint({ url: 'http://pacs.example.org/', headers: { 'a b': 'c' } })).to.have.length(1);
+    expect(lint({ url: 'http://pacs.example.org/' })).to.deep.equal([]);
+  });
+});
