@@ -40,8 +40,15 @@ export async function describePlugins(
   const registry = builtInRegistry();
   const colors = pc.createColors(color);
   if (name !== undefined) {
-    const { plugin } = await registry.loadAny(name, process.cwd());
-    return json ? JSON.stringify(summarise(plugin), null, 2) : details(plugin, name, colors);
+    // A source and a sink may share a name.
+    const kinds = KINDS.filter((kind) => registry.names(kind).includes(name));
+    const found =
+      kinds.length === 0
+        ? [await registry.loadAny(name, process.cwd())]
+        : await Promise.all(kinds.map((kind) => registry.load(kind, name, process.cwd())));
+    if (!json) return found.map(({ plugin }) => details(plugin, name, colors)).join('\n\n\n');
+    const described = found.map(({ plugin }) => summarise(plugin));
+    return JSON.stringify(described.length === 1 ? described[0] : described, null, 2);
   }
   const all = await Promise.all(
     KINDS.flatMap((kind) =>
