@@ -215,7 +215,16 @@ export class ControlApp {
       }
       const label = given ?? (answer === 'right' ? labelOf(results) : null);
       const at = new Date().toISOString();
-      const review = { id, file, path, sha256, answer, class: label, by: by || userInfo().username, at };
+      const review = {
+        id,
+        file,
+        path,
+        sha256,
+        answer,
+        class: label,
+        by: by === undefined || by === '' ? userInfo().username : by,
+        at,
+      };
       await this.#reviews().add(review);
       return c.json(shownOf(review));
     });

@@ -65,9 +65,9 @@ export function FilmView({ id }: { readonly id: string }) {
 
 /** The list as it was left, at the row of this film. */
 function listAddress(): string {
-  const { text: _, ...rest } = query.value;
-  const parts = new URLSearchParams(Object.entries(rest).map(([key, value]) => [key, String(value)]));
-  if (rest.sort === 'newest') parts.delete('sort');
+  const kept = Object.entries(query.value).filter(([key]) => key !== 'text');
+  const parts = new URLSearchParams(kept.map(([key, value]) => [key, String(value)]));
+  if (query.value.sort === 'newest') parts.delete('sort');
   if (opened.value > 0) parts.set('at', String(opened.value));
   return parts.size === 0 ? '#films' : `#films?${parts.toString()}`;
 }

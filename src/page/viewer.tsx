@@ -171,7 +171,11 @@ export function Viewer({ film }: { readonly film: Film }) {
         </label>
         <button
           type="button"
-          onClick={() => canvas.current?.toBlob((blob) => blob && save(blob, `${film.id}.png`))}
+          onClick={() => {
+            canvas.current?.toBlob((blob) => {
+              if (blob !== null) save(blob, `${film.id}.png`);
+            });
+          }}
         >
           PNG
         </button>

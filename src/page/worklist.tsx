@@ -165,8 +165,7 @@ export function Worklist() {
 
 /** Says which folder is watched, or that the filters let nothing through. */
 function Empty() {
-  const { sort: _, ...filters } = query.value;
-  if (Object.keys(filters).length > 0) return <p class="empty">No films match.</p>;
+  if (Object.keys(query.value).some((key) => key !== 'sort')) return <p class="empty">No films match.</p>;
   const folders = status.value?.folders ?? [];
   return (
     <p class="empty">
