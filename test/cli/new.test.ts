@@ -27,7 +27,7 @@ describe('rxray new', function () {
   it('writes a stage that passes its own tests and those of its graph', async () => {
     const said = await succeeds('new', 'stage', 'denoise-film', '--dir', folder);
     expect(said).to.contain(`rxray test ${at('denoise-film.test.ts')}`);
-    expect(await succeeds('test', at('denoise-film.test.ts'))).to.match(/pass 9\n.*fail 0/);
+    expect(await succeeds('test', at('denoise-film.test.ts'))).to.match(/pass 10\n.*fail 0/);
     expect(await succeeds('test', at('denoise-film.test.yaml'))).to.contain('1 passed, 0 failed');
   });
 

@@ -52,6 +52,6 @@ describe('rxray sample', function () {
     await toyClassifier(join(folder, 'resnet'));
     const { code, stderr } = await rxray('sample', join(folder, 'resnet'));
     expect(code).to.equal(2);
-    expect(stderr).to.contain('no file for "generator"');
+    expect(stderr).to.contain('no file for "search"');
   });
 });

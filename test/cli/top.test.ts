@@ -52,7 +52,7 @@ describe('what a running graph does', () => {
     expect(lines.at(-1)).to.equal('clahe sets the pace (clahe)');
     const nodes = answer.nodes.map((each) => ({ ...each, parked: each.id === 'csv' ? 7 : 0 }));
     const table = stripVTControlCharacters(tableOf({ ...answer, limiting: null, nodes }));
-    expect(table).to.contain('nothing limits it').and.contain('7 films wait in the journal for csv');
+    expect(table).to.contain('idle: waiting for films').and.contain('7 films wait in the journal for csv');
   });
 
   it('names what does not do its work, and since when', () => {

@@ -117,7 +117,7 @@ describe('the control interface', () => {
     it('says what is wrong with a question', async () => {
       const refused = await client.json('/api/films/nobody').catch((error: unknown) => error);
       expect(refused).to.include({ code: 'CONTROL_REFUSED', message: 'the worklist has no film of that id' });
-      const query = await rows({ sort: 'oldest' }).catch((error: unknown) => error);
+      const query = await rows({ sort: 'sideways' }).catch((error: unknown) => error);
       expect(String(query)).to.match(/newest/);
     });
 

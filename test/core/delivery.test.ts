@@ -325,7 +325,7 @@ describe('delivery', () => {
     const { done } = await cut.finished;
     expect(done).to.be.within(1, 5);
     expect(await run(pipeline())).to.include({ done: 6 - done, already: done });
-    expect(logged.join()).to.match(/--again was cut short/);
+    expect(logged.join()).to.match(/--again was interrupted/);
     expect(await run(pipeline())).to.include({ done: 0, already: 6 });
   });
 
