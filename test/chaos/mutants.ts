@@ -19,7 +19,7 @@ export const MUTANTS: readonly Mutant[] = [
       },
       {
         file: 'sinks/committed-file.ts',
-        find: 'if (commit !== undefined && commit.crc !== crc) {',
+        find: 'if (commit !== undefined && (size < length || commit.crc !== crc)) {',
         replace: 'if (size < 0) {',
       },
     ],

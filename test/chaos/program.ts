@@ -1,4 +1,4 @@
-import { copyFile, mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -80,6 +80,9 @@ export async function buildProgram(patches: readonly Patch[] = []): Promise<Prog
       js: "import { createRequire as $createRequire } from 'node:module'; const require = $createRequire(import.meta.url);",
     },
   });
+  const kernels = 'dist/imaging/kernels.wasm';
+  await mkdir(join(folder, 'dist/imaging'), { recursive: true });
+  await copyFile(join(ROOT, kernels), join(folder, kernels));
   for (const { file, find } of left) {
     throw new Error(`src/${file} has changed: expected to find there once, to replace it: ${find}`);
   }
