@@ -1,4 +1,3 @@
-import { STATUS_CODES } from 'node:http';
 import { z } from 'zod';
 import { durably } from '../core/durable.js';
 import { RxrayError, Unavailable } from '../core/errors.js';
@@ -14,7 +13,7 @@ import { metaHeader } from '../dicom/part10.js';
 import type { ObjectToSend } from '../dicom/scu.js';
 import { EXPLICIT } from '../dicom/syntaxes.js';
 import { objectMaker, objectOptions } from './dicom/objects.js';
-import { discard, networkReason, readAnswer, retryAfterOf } from './http.js';
+import { addressFaults, discard, headerFaults, isUnencrypted, post, readAnswer, refusalOf } from './http.js';
 import { oneByOne } from './one-by-one.js';
 
 const options = z.strictObject({
@@ -67,9 +66,7 @@ async function dicomwebSink(settings: DicomwebOptions, services: SinkServices): 
     throw new RxrayError('CONFIG_CREATE', `${option.join('.')}: ${message}`, { component });
   }
   const url = new URL(`${settings.url.replace(/\/+$/, '')}/studies`);
-  if (url.protocol === 'http:' && !['localhost', '127.0.0.1', '[::1]'].includes(url.hostname)) {
-    services.log.warn({ host: url.host }, 'what is sent is not encrypted: use https');
-  }
+  if (isUnencrypted(url)) services.log.warn({ host: url.host }, 'what is sent is not encrypted: use https');
   const objectsOf = await objectMaker(settings, services);
   const headers = new Headers({
     'content-type': `multipart/related; type="application/dicom"; boundary=${BOUNDARY}`,
@@ -81,25 +78,11 @@ async function dicomwebSink(settings: DicomwebOptions, services: SinkServices): 
   const refused = (reason: string): RxrayError =>
     new RxrayError('FRAME_SINK', `${url.origin} did not take the report: ${reason}`, { component });
 
-  async function post(frame: Frame): Promise<void> {
+  async function send(frame: Frame): Promise<void> {
     const objects = await objectsOf(frame);
     if (objects.length === 0) return;
-    const signal = AbortSignal.any([teardown, AbortSignal.timeout(settings.answerTimeoutMs)]);
-    let response: Response;
-    try {
-      response = await fetch(url, {
-        method: 'POST',
-        headers,
-        body: multipart(objects),
-        signal,
-        redirect: 'manual',
-      });
-    } catch (error) {
-      if (teardown.aborted) throw error;
-      throw new Unavailable(
-        signal.aborted ? `it did not answer within ${settings.answerTimeoutMs} ms` : networkReason(error),
-      );
-    }
+    const body = multipart(objects);
+    const response = await post(url, { headers, body, timeoutMs: settings.answerTimeoutMs, teardown });
     const { status } = response;
     if (status === 200 || status === 202) {
       const failures = failuresIn(await readAnswer(response));
@@ -109,16 +92,13 @@ async function dicomwebSink(settings: DicomwebOptions, services: SinkServices): 
       throw refused(`it failed with the reason ${reason.toString(16).toUpperCase().padStart(4, '0')}`);
     }
     await discard(response);
-    const answer = `it answered ${status} ${STATUS_CODES[status] ?? ''}`.trimEnd();
-    if (status === 408 || status === 429 || status >= 500)
-      throw new Unavailable(answer, retryAfterOf(response));
-    throw refused(answer);
+    throw refused(refusalOf(response));
   }
 
   return oneByOne(
     'dicomweb',
     async (frames) => {
-      for (const frame of frames) await durably('dicomweb.post', () => post(frame));
+      for (const frame of frames) await durably('dicomweb.post', () => send(frame));
     },
     () => undefined,
   );
@@ -154,19 +134,5 @@ function failuresIn(answer: string): number[] {
 }
 
 function faultsOf(url: string, headers: Readonly<Record<string, string>>): LintMessage[] {
-  const { username, password } = new URL(url);
-  const messages: LintMessage[] = [];
-  if (username !== '' || password !== '') {
-    const message = 'expected no user and password in it. Put them into an `Authorization` header';
-    messages.push({ severity: 'error', option: ['url'], message });
-  }
-  for (const [name, value] of Object.entries(headers)) {
-    try {
-      new Headers({ [name]: value });
-    } catch {
-      const message = `"${name}" is not a header, or its value has characters that headers cannot have`;
-      messages.push({ severity: 'error', option: ['headers', name], message });
-    }
-  }
-  return messages;
+  return [...addressFaults(url), ...headerFaults(headers)];
 }

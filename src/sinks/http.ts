@@ -1,3 +1,7 @@
+import { STATUS_CODES } from 'node:http';
+import { Unavailable } from '../core/errors.js';
+import type { LintMessage } from '../core/plugin.js';
+
 /** Longest wait that a `Retry-After` may ask for. */
 const MAX_RETRY_AFTER_MS = 3_600_000;
 /** Answers are read up to here, so that the connection can be used again. */
@@ -25,7 +29,7 @@ export async function readAnswer(response: Response): Promise<string> {
 }
 
 /** Source: RFC 9110, 10.2.3: seconds, or a date. */
-export function retryAfterOf(response: Response): number {
+function retryAfterOf(response: Response): number {
   const text = response.headers.get('retry-after');
   if (text === null) return 0;
   const ms = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - Date.now();
@@ -33,8 +37,64 @@ export function retryAfterOf(response: Response): number {
 }
 
 /** `fetch` hides why it failed in the cause. */
-export function networkReason(error: unknown): string {
+function networkReason(error: unknown): string {
   const cause = error instanceof Error ? error.cause : undefined;
   const code = cause instanceof Error && 'code' in cause ? ` (${String(cause.code)})` : '';
   return `it could not be reached${code}`;
+}
+
+/** Whether a request to this address goes over a network unencrypted. */
+export function isUnencrypted({ protocol, hostname }: URL): boolean {
+  return protocol === 'http:' && !['localhost', '127.0.0.1', '[::1]'].includes(hostname);
+}
+
+/** What is wrong with the address of a receiver. */
+export function* addressFaults(url: string): Generator<LintMessage> {
+  const { username, password } = new URL(url);
+  if (username === '' && password === '') return;
+  const message = 'expected no user and password in it. Put them into an `Authorization` header';
+  yield { severity: 'error', option: ['url'], message };
+}
+
+/** What is wrong with headers. The library's own message is not passed on: it repeats the value, which may be secret. */
+export function* headerFaults(headers: Readonly<Record<string, string>>): Generator<LintMessage> {
+  for (const [name, value] of Object.entries(headers)) {
+    try {
+      new Headers({ [name]: value });
+    } catch {
+      const message = `"${name}" is not a header, or its value has characters that headers cannot have`;
+      yield { severity: 'error', option: ['headers', name], message };
+    }
+  }
+}
+
+interface Post {
+  readonly headers: Headers;
+  readonly body: string | Uint8Array<ArrayBuffer>;
+  readonly timeoutMs: number;
+  /** Ends the attempt when the graph is torn down. */
+  readonly teardown: AbortSignal;
+}
+
+/** One attempt, without following redirects. Throws {@link Unavailable} where nobody answers in time. */
+export async function post(url: URL, { headers, body, timeoutMs, teardown }: Post): Promise<Response> {
+  const signal = AbortSignal.any([teardown, AbortSignal.timeout(timeoutMs)]);
+  try {
+    return await fetch(url, { method: 'POST', headers, body, signal, redirect: 'manual' });
+  } catch (error) {
+    if (teardown.aborted) throw error;
+    throw new Unavailable(signal.aborted ? `it did not answer within ${timeoutMs} ms` : networkReason(error));
+  }
+}
+
+/**
+ * An answer that is no success, in words: `it answered 404 Not Found`. Throws {@link Unavailable} where it may be another
+ * one later. The receiver's own reason phrase may repeat what it was sent, secrets included: it is not shown.
+ */
+export function refusalOf(response: Response): string {
+  const { status } = response;
+  const answer = `it answered ${status} ${STATUS_CODES[status] ?? ''}`.trimEnd();
+  if (status === 408 || status === 429 || status >= 500)
+    throw new Unavailable(answer, retryAfterOf(response));
+  return answer;
 }

@@ -1,8 +1,7 @@
-import { STATUS_CODES } from 'node:http';
 import { Webhook } from 'standardwebhooks';
 import { z } from 'zod';
 import { durably } from '../core/durable.js';
-import { RxrayError, Unavailable } from '../core/errors.js';
+import { RxrayError } from '../core/errors.js';
 import { expressionFault } from '../core/expression.js';
 import type { Frame } from '../core/frame.js';
 import {
@@ -12,7 +11,7 @@ import {
   type SinkInstance,
   type SinkServices,
 } from '../core/plugin.js';
-import { discard, networkReason, retryAfterOf } from './http.js';
+import { addressFaults, discard, headerFaults, isUnencrypted, post, refusalOf } from './http.js';
 import { oneByOne } from './one-by-one.js';
 import { plain, withoutImages } from './plain.js';
 
@@ -73,41 +72,26 @@ function webhookSink(settings: WebhookOptions, services: SinkServices): SinkInst
     throw new RxrayError(code, `${option.join('.')}: ${message}`, { component: services.id });
   }
   const url = new URL(settings.url);
-  if (url.protocol === 'http:' && !['localhost', '127.0.0.1', '[::1]'].includes(url.hostname)) {
-    services.log.warn({ host: url.host }, 'the webhook is not encrypted: use https');
-  }
+  if (isUnencrypted(url)) services.log.warn({ host: url.host }, 'the webhook is not encrypted: use https');
   const signer = settings.secret === '' ? undefined : new Webhook(settings.secret);
   const headers = new Headers({ 'content-type': 'application/json', 'user-agent': 'rxray' });
   for (const [name, value] of Object.entries(settings.headers)) headers.set(name, value);
   const payload = payloadOf(settings, services);
 
-  async function post(frame: Frame): Promise<void> {
+  async function send(frame: Frame): Promise<void> {
     const id = messageId(frame);
     const body = JSON.stringify(payload(frame));
-    const signal = AbortSignal.any([services.signal, AbortSignal.timeout(timeoutMs)]);
     const now = new Date();
     const all = new Headers(headers);
     all.set('webhook-id', id);
     all.set('webhook-timestamp', String(Math.floor(now.getTime() / 1000)));
     if (signer !== undefined) all.set('webhook-signature', signer.sign(id, now, body));
 
-    let response: Response;
-    try {
-      response = await fetch(url, { method: 'POST', headers: all, body, signal, redirect: 'manual' });
-    } catch (error) {
-      if (services.signal.aborted) throw error;
-      throw new Unavailable(
-        signal.aborted ? `it did not answer within ${timeoutMs} ms` : networkReason(error),
-      );
-    }
+    const response = await post(url, { headers: all, body, timeoutMs, teardown: services.signal });
     await discard(response);
     if (response.ok) return;
     const { status } = response;
-    // The receiver's own reason phrase may repeat what it was sent, secrets included.
-    const answer = `it answered ${status} ${STATUS_CODES[status] ?? ''}`.trimEnd();
-    if (status === 408 || status === 429 || status >= 500) {
-      throw new Unavailable(answer, retryAfterOf(response));
-    }
+    const answer = refusalOf(response);
     if (status >= 300 && status < 400)
       throw failed(`${answer}. Redirects are refused: name the final address`);
     throw failed(`${answer}, expected 2xx`);
@@ -122,7 +106,7 @@ function webhookSink(settings: WebhookOptions, services: SinkServices): SinkInst
   return oneByOne(
     'webhook',
     async (frames) => {
-      for (const frame of frames) await durably('webhook.post', () => post(frame));
+      for (const frame of frames) await durably('webhook.post', () => send(frame));
     },
     () => undefined,
   );
@@ -141,20 +125,12 @@ function messageId({ id, repeat }: Frame): string {
  * or a log.
  */
 function* faultsOf({ url, secret, headers, fields = {} }: WebhookOptions): Generator<LintMessage> {
-  const { username, password } = new URL(url);
-  if (username !== '' || password !== '') {
-    const message = 'expected no user and password in it. Put them into an `Authorization` header';
-    yield { severity: 'error', option: ['url'], message };
-  }
+  yield* addressFaults(url);
   if (secret !== '' && !works(() => new Webhook(secret))) {
     const message = 'expected base64, with or without `whsec_` in front (`openssl rand -base64 32`)';
     yield { severity: 'error', option: ['secret'], message };
   }
-  for (const [name, value] of Object.entries(headers)) {
-    if (works(() => new Headers({ [name]: value }))) continue;
-    const message = `"${name}" is not a header, or its value has characters that headers cannot have`;
-    yield { severity: 'error', option: ['headers', name], message };
-  }
+  yield* headerFaults(headers);
   for (const [name, text] of Object.entries(fields)) {
     const message = expressionFault(text);
     if (message === undefined) continue;

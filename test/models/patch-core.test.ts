@@ -11,15 +11,9 @@ import {
 } from '../../src/models/patch-core.js';
 import { patchScores } from '../../src/models/patch-scorer.js';
 import { expectClose, numbers, toHost, toTensors, useCpuBackend } from '../engine/support.js';
+import { TOY_RESNET } from '../support/bundles.js';
 
-const network = {
-  name: 'resnet',
-  depth: 18,
-  width: 4,
-  inputSize: 32,
-  classes: 2,
-  zeroInitGamma: false,
-} as const;
+const network = TOY_RESNET;
 const options: PatchcoreOptions = { network, layers: ['stage2', 'stage3'] };
 
 describe('patchcore', () => {

@@ -70,17 +70,19 @@ export async function toyAnogan(dir: string, other: Partial<Bundle> = {}): Promi
   await writeBundle(dir, bundle, { search, features, encoder }, 'toy');
 }
 
+/** A network that costs next to nothing. */
+export const TOY_RESNET = {
+  name: 'resnet',
+  depth: 18,
+  width: 4,
+  inputSize: 32,
+  classes: 2,
+  zeroInitGamma: false,
+} as const;
+
 /** An untrained network with a memory of made-up patches, and ten reference scores. */
 export async function toyPatchcore(dir: string, other: Partial<Bundle> = {}): Promise<void> {
-  const network = {
-    name: 'resnet',
-    depth: 18,
-    width: 4,
-    inputSize: 32,
-    classes: 2,
-    zeroInitGamma: false,
-  } as const;
-  const options: PatchcoreOptions = { network, layers: ['stage1'] };
+  const options: PatchcoreOptions = { network: TOY_RESNET, layers: ['stage1'] };
   const random = seededRandom(3);
   const memory = {
     mean: normalNoise([4], random),
@@ -99,7 +101,12 @@ export async function toyPatchcore(dir: string, other: Partial<Bundle> = {}): Pr
     },
     ...other,
   });
-  await writeBundle(dir, bundle, { model: exportPatchcore(initResnet(network, 1), memory, options) }, 'toy');
+  await writeBundle(
+    dir,
+    bundle,
+    { model: exportPatchcore(initResnet(TOY_RESNET, 1), memory, options) },
+    'toy',
+  );
 }
 
 /**
