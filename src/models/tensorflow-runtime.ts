@@ -4,7 +4,7 @@ import type { HostTensor, HostTensors } from '../engine/index.js';
 import type { SearchNetworks } from './anomaly-scorer.js';
 import type { TensorflowTask } from './tensorflow-worker.js';
 
-const ARCHITECTURES: ReadonlySet<unknown> = new Set(['resnet', 'dcgan', 'patchcore']);
+const ARCHITECTURES: ReadonlySet<unknown> = new Set(['resnet', 'dcgan', 'patchcore', 'unet']);
 
 /**
  * Runs a bundle's network as the TensorFlow.js function that it was exported from, with the weights out
@@ -62,6 +62,11 @@ export class TensorflowRuntime implements SearchNetworks {
   /** images [N,S,S,1] → distances [N,patches,M] to the remembered patches. */
   distances(images: HostTensor): Promise<HostTensor> {
     return this.#one('distances', { do: 'distances', images });
+  }
+
+  /** images [N,S,S,1] → probabilities [N,S,S,1] of belonging to the structure. */
+  segment(images: HostTensor): Promise<HostTensors> {
+    return this.#thread.run({ do: 'segment', images });
   }
 
   /** How many tensors TensorFlow holds: the weights, between two batches. */

@@ -13,6 +13,7 @@ import { anomalyLosses, searchStep } from './latent-search.js';
 import { ForwardPass } from './layers.js';
 import { patchDistances, type PatchcoreOptions } from './patch-core.js';
 import { resnetClassify, type ResnetOptions } from './resnet.js';
+import { unetSegment, type UnetOptions } from './unet.js';
 
 /** What the runtime asks of its thread. */
 export type TensorflowTask =
@@ -22,7 +23,7 @@ export type TensorflowTask =
       /** ONNX files whose constants are the weights. */
       readonly files: readonly Uint8Array[];
     }
-  | { readonly do: 'classify' | 'features' | 'encode' | 'distances'; readonly images: HostTensor }
+  | { readonly do: 'classify' | 'features' | 'encode' | 'distances' | 'segment'; readonly images: HostTensor }
   | { readonly do: 'search'; readonly feeds: HostTensors }
   | { readonly do: 'memory' };
 
@@ -73,6 +74,12 @@ export default async function handle(task: TensorflowTask): Promise<HostTensors>
             images as tf.Tensor4D,
           ),
         }),
+        { images: task.images },
+        {},
+      );
+    case 'segment':
+      return runtime.run(
+        ({ images }) => unetSegment(architecture as unknown as UnetOptions, images as tf.Tensor4D, weights),
         { images: task.images },
         {},
       );

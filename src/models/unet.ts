@@ -174,7 +174,7 @@ export function exportUnet(
   );
 }
 
-function unetSegment(options: UnetOptions, images: tf.Tensor4D, parameters: TensorMap): TensorMap {
+export function unetSegment(options: UnetOptions, images: tf.Tensor4D, parameters: TensorMap): TensorMap {
   return { probabilities: tf.sigmoid(unetForward(options, new ForwardPass(parameters, false), images)) };
 }
 

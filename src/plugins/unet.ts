@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { RxrayError } from '../core/errors.js';
 import { imageOf, type Image, type StageResult } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
+import type { HostTensor, HostTensors } from '../engine/host-tensor.js';
 import { ThreadSession } from '../engine/thread-session.js';
 import { findLungs, type Lung } from '../imaging/lungs.js';
 import { clahe as equalise, toGrey } from '../imaging/kernels.js';
@@ -10,7 +11,7 @@ import type { Bundle } from '../models/bundle.js';
 import { inputTensor } from '../models/input-tensor.js';
 import clahe from './clahe.js';
 import resize, { fitTo } from './resize.js';
-import { lintBundle, openBundle, openBundleFile, orDamaged } from './shared/bundle.js';
+import { lintBundle, modelOptions, openBundle, openBundleFile, orDamaged } from './shared/bundle.js';
 
 const options = z.strictObject({
   bundle: z.string().describe('The folder of the trained U-Net, with its bundle.json.'),
@@ -20,6 +21,7 @@ const options = z.strictObject({
     .max(1)
     .default(0.5)
     .describe('A pixel belongs to the lungs where its probability is above this.'),
+  runtime: modelOptions.runtime,
 });
 
 const COLUMNS = ['areaFraction', 'plausible', 'reason'].map((name) => ({ name, path: [name] }));
@@ -32,19 +34,20 @@ export default defineStage({
   keepsPixels: true,
   lint: ({ bundle }, context) => lintBundle(bundle, 'segmenter', context),
   columns: () => COLUMNS,
-  async create({ bundle: path, threshold }, { id, resolve }) {
+  async create({ bundle: path, threshold, runtime }, { id, resolve }) {
     const dir = resolve(path);
     const bundle = await openBundle(dir, 'segmenter', id);
     const bytes = await openBundleFile(dir, bundle, 'model', id);
-    const network = await orDamaged(dir, 'model', id, () => ThreadSession.open(bytes));
+    const network =
+      runtime === 'tensorflow'
+        ? await openTensorflow(bundle, bytes)
+        : await orDamaged(dir, 'model', id, () => openOnnx(bytes));
     const prepare = preparationOf(bundle, dir, id);
     return {
       columns: COLUMNS,
       async process(frame) {
         const image = imageOf(frame);
-        const { probabilities } = await network.run({
-          images: inputTensor([prepare(image)], bundle.input),
-        });
+        const { probabilities } = await network.run(inputTensor([prepare(image)], bundle.input));
         if (!(probabilities?.data instanceof Float32Array))
           throw new Error('the network returns no "probabilities"');
         const result = segmentation(probabilities.data, bundle, image, threshold);
@@ -54,6 +57,22 @@ export default defineStage({
     };
   },
 });
+
+interface Segmenter {
+  run(images: HostTensor): Promise<HostTensors>;
+  dispose(): Promise<void>;
+}
+
+async function openOnnx(bytes: Uint8Array): Promise<Segmenter> {
+  const session = await ThreadSession.open(bytes);
+  return { run: (images) => session.run({ images }), dispose: () => session.dispose() };
+}
+
+async function openTensorflow({ architecture }: Bundle, bytes: Uint8Array): Promise<Segmenter> {
+  const { TensorflowRuntime } = await import('../models/tensorflow-runtime.js');
+  const network = await TensorflowRuntime.open(architecture, [bytes]);
+  return { run: (images) => network.segment(images), dispose: () => network.dispose() };
+}
 
 /** One lung, in pixels of the film that the stage was given. */
 export interface FoundLung {

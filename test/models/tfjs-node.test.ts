@@ -2,9 +2,10 @@ import { expect } from 'chai';
 import { readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import type { Frame, StageResult } from '../../src/core/frame.js';
-import type { BatchStage, PluginOf } from '../../src/core/plugin.js';
+import { imageOf, type Frame, type StageResult } from '../../src/core/frame.js';
+import type { BatchStage, FrameStage, PluginOf } from '../../src/core/plugin.js';
 import { Engine } from '../../src/engine/index.js';
+import { ThreadSession } from '../../src/engine/thread-session.js';
 import { phantomFilm } from '../../src/imaging/phantom.js';
 import { bundleSchema, type Bundle } from '../../src/models/bundle.js';
 import { inputTensor } from '../../src/models/input-tensor.js';
@@ -12,6 +13,7 @@ import { TensorflowRuntime } from '../../src/models/tensorflow-runtime.js';
 import anogan from '../../src/plugins/anogan.js';
 import patchcore from '../../src/plugins/patchcore.js';
 import resnet from '../../src/plugins/resnet.js';
+import unet, { type Segmentation } from '../../src/plugins/unet.js';
 import { makeFrame } from '../../src/testing.js';
 import { withEngine } from '../support/bundles.js';
 
@@ -58,7 +60,7 @@ describe('`runtime: tensorflow` on native TensorFlow', () => {
 
   for (const [name, bundle] of shipped) {
     const plugin = STAGES[bundle.kind];
-    // The stage of a segmenter offers no `runtime`.
+    // The stage of a segmenter takes one film at a time: it has a test of its own.
     if (plugin === undefined) continue;
     const methods = bundle.kind === 'anogan' ? ['search', 'encoder', 'refine'] : [undefined];
     for (const method of methods) {
@@ -92,6 +94,33 @@ describe('`runtime: tensorflow` on native TensorFlow', () => {
       }).timeout(300_000);
     }
   }
+
+  it('chest-lungs equals `runtime: onnx` at batches of 1, 3 and 16, and so does its stage', async () => {
+    const [name, bundle] = shipped.find(([, { kind }]) => kind === 'segmenter') as [string, Bundle];
+    const bytes = readFileSync(`${MODELS}${name}/${String(bundle.files.model?.path)}`);
+    const onnx = await ThreadSession.open(bytes);
+    const tensorflow = await TensorflowRuntime.open(bundle.architecture, [bytes]);
+    for (const count of [1, 3, 16]) {
+      const images = inputTensor(films(bundle, count).map(imageOf), bundle.input);
+      const { probabilities: expected } = await onnx.run({ images });
+      const { probabilities: given } = await tensorflow.segment(images);
+      const worst = (expected?.data as Float32Array).reduce(
+        (most, value, i) => Math.max(most, Math.abs(value - Number(given?.data[i]))),
+        0,
+      );
+      expect(given?.dims).to.deep.equal(expected?.dims);
+      expect(worst).to.be.below(1e-4);
+    }
+    await onnx.dispose();
+    await tensorflow.dispose();
+
+    const settings = unet.options.parse({ bundle: name, runtime: 'tensorflow' });
+    const stage = (await unet.create(settings, withEngine(engine, MODELS))) as FrameStage;
+    const [film] = films(bundle, 1);
+    const { results } = (await stage.process(film as Frame));
+    expect((results.model as unknown as Segmentation).areaFraction).to.be.within(0.05, 0.6);
+    await stage.dispose?.();
+  }).timeout(300_000);
 
   it('holds no more tensors after 200 films than before them', async () => {
     const [name, bundle] = shipped.find(([, { kind }]) => kind === 'patchcore') as [string, Bundle];
