@@ -6,6 +6,7 @@
  *     npm run check:gpu -- --device cpu --quick          tries the check itself, on any machine
  *     npm run check:gpu -- --json gpu.json --python python3 --films 2000
  *     npm run check:gpu -- --only 'self-test,whole graph'
+ *     npm run check:gpu -- --only 'beside PyTorch' --works 'search,training'    the works whose names begin so
  *
  * PyTorch on the same device stands beside each row where `--python` has it; its arithmetic is float32, not TF32.
  * A ratio is our time ÷ the peer's. `bench/gpu/pack.sh` packs everything for a machine without registries.
@@ -24,6 +25,7 @@ import { steadyMemory } from './gpu/memory.js';
 import type { Row, Section } from './gpu/row.js';
 import { selfTest } from './gpu/self-test.js';
 import { besidePyTorch } from './gpu/speed.js';
+import { trainingSteps } from './gpu/training.js';
 
 const { values: flags } = parseArgs({
   options: {
@@ -35,13 +37,14 @@ const { values: flags } = parseArgs({
     quick: { type: 'boolean', default: false },
     json: { type: 'string' },
     only: { type: 'string' },
+    works: { type: 'string', default: '' },
   },
 });
 if (!['cpu', 'webgpu', 'cuda'].includes(flags.device)) {
   throw new RangeError(`--device: expected cpu, webgpu or cuda, got "${flags.device}"`);
 }
 
-const setting: Setting & { films: number; quick: boolean } = {
+const setting: Setting & { films: number; quick: boolean; works: readonly string[] } = {
   device: flags.device as Setting['device'],
   threads: Number(flags.threads),
   python: flags.python,
@@ -49,12 +52,14 @@ const setting: Setting & { films: number; quick: boolean } = {
   folder: '',
   films: flags.quick ? Math.min(50, Number(flags.films)) : Number(flags.films),
   quick: flags.quick,
+  works: flags.works.split(','),
 };
 
 /** In the order in which they are worth having when the time runs out. */
 const SECTIONS: Readonly<Record<string, Section>> = {
   'self-test': selfTest,
   'shipped bundles': compareBundles,
+  'training steps': trainingSteps,
   'whole graph': wholeGraph,
   'beside PyTorch': besidePyTorch,
   'device loss': loseDevice,

@@ -14,5 +14,10 @@ export interface Row {
 
 /** A part of the check: gives its rows one by one, so that what is known is kept when the time runs out. */
 export type Section = (
-  setting: Setting & { readonly films: number; readonly quick: boolean },
+  setting: Setting & {
+    readonly films: number;
+    readonly quick: boolean;
+    /** Beginnings of the names of the works to be compared; `[""]` takes all. */
+    readonly works: readonly string[];
+  },
 ) => AsyncIterable<Row>;

@@ -25,6 +25,7 @@ export const besidePyTorch: Section = async function* (setting) {
   ];
   for (const make of works) {
     const { name, stepsARun = 1, ...work } = make();
+    if (!setting.works.some((beginning) => name.startsWith(beginning))) continue;
     try {
       const ours = await work.ours(setting);
       const [torch] = (await work.peers(setting)).filter((peer) => peer.name === 'PyTorch');

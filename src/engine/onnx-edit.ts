@@ -1,6 +1,6 @@
 import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { EngineError } from './errors.js';
-import type { GraphNode } from './graph.js';
+import type { Attribute, GraphNode } from './graph.js';
 import { eachField, nodeProto, valueInfoProto } from './onnx.js';
 
 /**
@@ -162,6 +162,47 @@ export function lastOperators(bytes: Uint8Array, output: string): string[] {
     next.push(...producer.inputs);
   }
   return [...found];
+}
+
+/** The model with some nodes of its main graph replaced by others; those for which `change` returns undefined stay. */
+export function replaceNodes(
+  bytes: Uint8Array,
+  change: (node: GraphNode) => readonly GraphNode[] | undefined,
+): Uint8Array {
+  const inGraph = (proto: Uint8Array): Uint8Array => {
+    const w = new BinaryWriter();
+    eachRaw(proto, (field, raw, content) => {
+      const replacement = field === 1 && content !== undefined ? change(readNode(content)) : undefined;
+      if (replacement === undefined) w.raw(raw);
+      else for (const each of replacement) w.tag(1, WireType.LengthDelimited).bytes(nodeProto(each));
+    });
+    return w.finish();
+  };
+  return readable(() => editFields(bytes, (field, content) => (field === 7 ? inGraph(content) : content)));
+}
+
+/** A node, with those of its attributes that are single numbers. */
+function readNode(proto: Uint8Array): GraphNode {
+  const inputs: string[] = [];
+  const outputs: string[] = [];
+  const attributes: Record<string, Attribute> = {};
+  let type = '';
+  eachField(proto, {
+    1: (r) => inputs.push(r.string()),
+    2: (r) => outputs.push(r.string()),
+    4: (r) => (type = r.string()),
+    5: (r) => {
+      let name = '';
+      let value: Attribute | undefined;
+      eachField(r.bytes(), {
+        1: (inner) => (name = inner.string()),
+        2: (inner) => (value = { float: inner.float() }),
+        3: (inner) => (value = Number(inner.int64())),
+      });
+      if (value !== undefined) attributes[name] = value;
+    },
+  });
+  return { type, inputs, outputs, attributes };
 }
 
 /** The version of the operators that the model uses. */

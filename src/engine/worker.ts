@@ -14,6 +14,7 @@ import {
 import { pick, sameOrder, identityOrder, type AxisOrder } from './layout.js';
 import { externalFiles } from './onnx-edit.js';
 import { readLayouts, readOnnx } from './onnx.js';
+import { plainBatchNorm } from './plain-batch-norm.js';
 import type { Envelope, Reply, Request, SessionDescription } from './protocol.js';
 import { NEXT } from './state-names.js';
 
@@ -92,7 +93,7 @@ async function load(request: Extract<Request, { type: 'load' }>): Promise<Sessio
     session =
       typeof model === 'string'
         ? await ort.InferenceSession.create(model, options)
-        : await ort.InferenceSession.create(model, options);
+        : await ort.InferenceSession.create(device === 'webgpu' ? plainBatchNorm(model) : model, options);
   } catch (cause) {
     throw new EngineError(
       'bad-model',
