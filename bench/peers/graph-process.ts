@@ -14,7 +14,7 @@ import { join, resolve } from 'node:path';
 import workerThreads from 'node:worker_threads';
 import { syncBuiltinESMExports } from 'node:module';
 import type { Frame, Image } from '../../src/core/frame.js';
-import type { FrameStage } from '../../src/core/plugin.js';
+import type { FrameStage, Services } from '../../src/core/plugin.js';
 
 const BUNDLE = resolve(import.meta.dirname, '../../models/chest-resnet');
 /** Films that the network takes at a time. */
@@ -104,7 +104,8 @@ async function parts(inbox: string, films: number): Promise<Parts> {
   const stages = await Promise.all(
     CHAIN.map(async ({ use, with: settings }) => {
       const { plugin } = await registry.load('stage', use, lab);
-      const stage = await plugin.create(plugin.options.parse(settings), undefined as never);
+      const stage = await plugin.create(plugin.options.parse(settings), { stateDir: lab } as Services &
+        Record<string, never>);
       return { use, stage: stage as FrameStage };
     }),
   );
