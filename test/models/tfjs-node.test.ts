@@ -117,7 +117,7 @@ describe('`runtime: tensorflow` on native TensorFlow', () => {
     const settings = unet.options.parse({ bundle: name, runtime: 'tensorflow' });
     const stage = (await unet.create(settings, withEngine(engine, MODELS))) as FrameStage;
     const [film] = films(bundle, 1);
-    const { results } = (await stage.process(film as Frame));
+    const { results } = await stage.process(film as Frame);
     expect((results.model as unknown as Segmentation).areaFraction).to.be.within(0.05, 0.6);
     await stage.dispose?.();
   }).timeout(300_000);
