@@ -21,10 +21,10 @@ import {
 } from '../models/index.js';
 import type { Augmentation } from './augment.js';
 import { augmentedBatch } from './augmented-batch.js';
-import { averageInto, copyOf } from './average.js';
-import { loadCheckpoint, saveCheckpoint, type Checkpoint } from './checkpoint.js';
+import { copyOf } from './average.js';
 import type { EncoderSettings } from './encoder.js';
-import { isStopped, type FilmScoring, type TrainingHooks } from './hooks.js';
+import { startOrResume, trainEpochs, type EpochOutcome } from './epochs.js';
+import type { FilmScoring, TrainingHooks } from './hooks.js';
 import { auroc, aurocInterval, type Interval } from './metrics.js';
 import type { NormalFilms } from './normals.js';
 import { imagesOf, type PreparedFilms } from './preprocess.js';
@@ -78,30 +78,8 @@ export interface AnoganEpoch {
   readonly seconds: number;
 }
 
-export interface AnoganOutcome {
+export interface AnoganOutcome extends EpochOutcome<AnoganEpoch> {
   readonly architecture: DcganOptions;
-  readonly parameters: HostTensors;
-  /** 0: no validation chose one, the weights are those of the end. */
-  readonly bestEpoch: number;
-  readonly history: readonly AnoganEpoch[];
-  readonly interrupted: boolean;
-}
-
-interface Sums {
-  discriminatorLoss: number;
-  generatorLoss: number;
-  real: number;
-  fake: number;
-}
-
-interface Progress {
-  epoch: number;
-  step: number;
-  sums: Sums;
-  secondsBefore: number;
-  updates: number;
-  bestEpoch: number;
-  history: AnoganEpoch[];
 }
 
 /** The networks see 64×64 grey pixels as −1 … 1. */
@@ -155,16 +133,10 @@ export async function trainAnogan(
   const initial = initDcgan(architecture, seed);
   const averaged = Object.keys(initial).filter((name) => name.startsWith('generator/'));
 
-  let checkpoint: Checkpoint<Progress>;
-  if (hooks.resume === true) {
-    checkpoint = await loadCheckpoint(hooks.checkpointDir, identity);
-  } else {
-    const state = { ...discriminator.initialState(initial), ...generator.initialState(initial) };
-    checkpoint = { groups: { state }, progress: start() };
-  }
-  const { progress } = checkpoint;
-  const average = checkpoint.groups.average ?? {};
-  let best = checkpoint.groups.best ?? {};
+  const checkpoint = await startOrResume(hooks, identity, () => ({
+    ...discriminator.initialState(initial),
+    ...generator.initialState(initial),
+  }));
   const quick = someOf(data.val, seed);
   const comparable = new Set(quick.abnormal).size === 2;
 
@@ -182,95 +154,78 @@ export async function trainAnogan(
     return { mix: { data: Float32Array.from({ length: batchSize }, random), dims: [batchSize] } };
   };
 
-  const batchAt = (epoch: number, step: number, order: Uint32Array): HostTensor =>
-    augmentedBatch(
-      films,
-      Array.from(order.subarray(step * batchSize, (step + 1) * batchSize), (at) => normals[at] ?? 0),
-      settings.augmentation,
-      (film) => seededRandom(seed, epoch, film),
-    );
-
-  /** The networks as they would ship now. */
-  async function current(): Promise<HostTensors> {
+  /** The networks with the generator's averaged weights. */
+  async function networks(average: HostTensors): Promise<HostTensors> {
     const now = await state.get();
-    const networks = { ...discriminator.parametersOf(now), ...generator.parametersOf(now) };
-    return { ...networks, ...copyOf(average) };
+    return { ...discriminator.parametersOf(now), ...generator.parametersOf(now), ...copyOf(average) };
   }
 
-  const save = async (): Promise<void> => {
-    const groups = { state: await state.get(), average, best };
-    await saveCheckpoint(hooks.checkpointDir, identity, { groups, progress });
-  };
+  /** Of a quick search on some of the validation films. */
+  async function quickAuroc(average: HostTensors): Promise<number> {
+    const search = { ...settings.search, steps: Math.min(settings.search.steps, QUICK_STEPS) };
+    const scores = await scoreFilms(
+      engine,
+      architecture,
+      await networks(average),
+      films,
+      quick.index,
+      search,
+    );
+    return auroc(
+      scores.map((score) => score.anomalyScore),
+      quick.abnormal,
+    );
+  }
 
   const lr = scalar(settings.learningRate);
-  while (progress.epoch <= epochs && !isStopped(hooks)) {
-    const { epoch, sums, bestEpoch, history } = progress;
-    const validated = typeof history.at(-1)?.auroc === 'number';
-    if (progress.step === 0 && validated && epoch - 1 - bestEpoch >= patience) break;
-    const began = performance.now() - progress.secondsBefore * 1000;
-    const order = shuffled(normals.length, seededRandom(seed, epoch));
-    while (progress.step < steps && !isStopped(hooks)) {
-      const { step } = progress;
-      const images = batchAt(epoch, step, order);
-      const stepOfD = D.step({ images, z: noise(epoch, step, 0), lr, ...mixOf(epoch, step) });
-      if ((step + 1) % generatorEvery === 0) {
-        const { loss } = await G.step({ z: noise(epoch, step, 1), lr });
-        sums.generatorLoss += generatorEvery * Number(loss?.data[0]);
-      }
-      const d = await stepOfD;
-      sums.discriminatorLoss += Number(d.loss?.data[0]);
-      sums.real += Number(d[says.real]?.data[0]);
-      sums.fake += Number(d[says.fake]?.data[0]);
-      progress.step++;
-      if (progress.step % STEPS_PER_AVERAGE === 0 || progress.step === steps) {
-        averageInto(average, await state.get(averaged), AVERAGE_DECAY, progress.updates++);
-      }
-      hooks.onStep?.(progress.step, steps, epoch, sums.generatorLoss / progress.step);
-    }
-    progress.secondsBefore = (performance.now() - began) / 1000;
-    if (progress.step < steps) break;
-
-    let found: number | null = null;
-    if (comparable && (epoch % settings.evaluateEvery === 0 || epoch === epochs)) {
-      const networks = await current();
-      const search = { ...settings.search, steps: Math.min(settings.search.steps, QUICK_STEPS) };
-      const scores = await scoreFilms(engine, architecture, networks, films, quick.index, search);
-      found = auroc(
-        scores.map((score) => score.anomalyScore),
-        quick.abnormal,
-      );
-      if (found > Math.max(-1, ...progress.history.map((old) => old.auroc ?? -1))) {
-        progress.bestEpoch = epoch;
-        best = networks;
-      }
-    }
-    const row: AnoganEpoch = {
-      epoch,
-      discriminatorLoss: sums.discriminatorLoss / steps,
-      generatorLoss: sums.generatorLoss / steps,
-      real: sums.real / steps,
-      fake: sums.fake / steps,
-      auroc: found,
-      seconds: progress.secondsBefore,
-    };
-    progress.history.push(row);
-    Object.assign(progress, { epoch: epoch + 1, step: 0, sums: noSums(), secondsBefore: 0 });
-    await save();
-    hooks.onEpoch?.(row, progress.bestEpoch === epoch);
-  }
-
-  if (progress.step > 0) await save();
-  const outcome: AnoganOutcome = {
-    architecture,
-    parameters: progress.bestEpoch > 0 ? best : await current(),
-    bestEpoch: progress.bestEpoch,
-    history: progress.history,
-    interrupted: hooks.signal?.aborted === true,
-  };
+  const outcome = await trainEpochs<AnoganEpoch, 'discriminatorLoss' | 'generatorLoss' | 'real' | 'fake'>(
+    {
+      ...{ state, identity, checkpoint, epochs, steps, batchSize, patience },
+      averaging: { every: STEPS_PER_AVERAGE, decay: AVERAGE_DECAY, weights: () => state.get(averaged) },
+      order: (epoch) => shuffled(normals.length, seededRandom(seed, epoch)),
+      train: async ({ epoch, step, rows }) => {
+        const images = augmentedBatch(
+          films,
+          Array.from(rows, (at) => normals[at] ?? 0),
+          settings.augmentation,
+          (film) => seededRandom(seed, epoch, film),
+        );
+        const stepOfD = D.step({ images, z: noise(epoch, step, 0), lr, ...mixOf(epoch, step) });
+        let generatorLoss = 0;
+        if ((step + 1) % generatorEvery === 0) {
+          const { loss } = await G.step({ z: noise(epoch, step, 1), lr });
+          generatorLoss = generatorEvery * Number(loss?.data[0]);
+        }
+        const d = await stepOfD;
+        return {
+          discriminatorLoss: Number(d.loss?.data[0]),
+          generatorLoss,
+          real: Number(d[says.real]?.data[0]),
+          fake: Number(d[says.fake]?.data[0]),
+        };
+      },
+      loss: ({ generatorLoss }) => generatorLoss,
+      judge: async ({ epoch, sums, seconds, average }) => ({
+        epoch,
+        discriminatorLoss: sums.discriminatorLoss / steps,
+        generatorLoss: sums.generatorLoss / steps,
+        real: sums.real / steps,
+        fake: sums.fake / steps,
+        auroc:
+          comparable && (epoch % settings.evaluateEvery === 0 || epoch === epochs)
+            ? await quickAuroc(average)
+            : null,
+        seconds,
+      }),
+      scoreOf: (row) => row.auroc,
+      weights: networks,
+    },
+    hooks,
+  );
   await D.dispose();
   await G.dispose();
   await state.dispose();
-  return outcome;
+  return { architecture, ...outcome };
 }
 
 interface Gan {
@@ -362,12 +317,4 @@ function someOf({ index, abnormal }: NormalFilms['val'], seed: number): NormalFi
     index: Uint32Array.from(chosen, (i) => index[i] ?? 0),
     abnormal: chosen.map((i) => abnormal[i] ?? false),
   };
-}
-
-function noSums(): Sums {
-  return { discriminatorLoss: 0, generatorLoss: 0, real: 0, fake: 0 };
-}
-
-function start(): Progress {
-  return { epoch: 1, step: 0, sums: noSums(), secondsBefore: 0, updates: 0, bestEpoch: 0, history: [] };
 }

@@ -1,11 +1,10 @@
 import { createHash } from 'node:crypto';
-import { float32Of, scalar, type Engine, type HostTensor, type HostTensors } from '../engine/index.js';
+import { float32Of, scalar, type Engine, type HostTensors } from '../engine/index.js';
 import { initEncoder, iziTrainStep, type DcganOptions } from '../models/index.js';
 import { seededRandom, shuffled } from '../models/random.js';
 import type { Augmentation } from './augment.js';
 import { augmentedBatch } from './augmented-batch.js';
-import { loadCheckpoint, type Checkpoint } from './checkpoint.js';
-import { trainEpochs, type EpochProgress } from './epochs.js';
+import { startOrResume, trainEpochs, type EpochOutcome } from './epochs.js';
 import type { TrainingHooks } from './hooks.js';
 import type { PreparedFilms } from './preprocess.js';
 import { learningRateAt } from './schedule.js';
@@ -30,20 +29,14 @@ export interface EncoderEpoch {
   readonly seconds: number;
 }
 
-export interface EncoderOutcome {
-  /** The generator's, the discriminator's and the encoder's. */
-  readonly parameters: HostTensors;
-  readonly history: readonly EncoderEpoch[];
-  readonly interrupted: boolean;
-}
-
 /** Seeds of different purposes must not meet. */
 const ENCODER = 0x656e63;
 const WARMUP_STEPS = 50;
 
 /**
  * Trains the encoder of f-AnoGAN (izi_f: Schlegl et al. 2019) on normal films, in front of a generator and a
- * discriminator that stay as they are. The weights of the end count: nothing is chosen by abnormal films.
+ * discriminator that stay as they are. Returns the weights of the generator, the discriminator and the encoder after the
+ * last epoch: abnormal films choose nothing.
  */
 export async function trainEncoder(
   engine: Engine,
@@ -53,57 +46,53 @@ export async function trainEncoder(
   gan: HostTensors,
   settings: EncoderSettings,
   hooks: TrainingHooks<EncoderEpoch>,
-): Promise<EncoderOutcome> {
+): Promise<EpochOutcome<EncoderEpoch>> {
   const { seed, epochs, batchSize, learningRate, kappa } = settings;
   const steps = Math.floor(normals.length / batchSize);
   const step = iziTrainStep(architecture, { batchSize, kappa });
   const identity = { ...settings, films: normals.length, generator: fingerprintOf(gan) };
 
-  const begin = (): Checkpoint<EpochProgress<EncoderEpoch>> => {
-    const parameters = { ...gan, ...initEncoder(architecture, seed) };
-    return { groups: { state: step.initialState(parameters) }, progress: { epoch: 1, history: [] } };
-  };
-  // The generator may have been resumed before there was an encoder, or may be another one by now.
-  const checkpoint =
-    hooks.resume === true
-      ? await loadCheckpoint<EpochProgress<EncoderEpoch>>(hooks.checkpointDir, identity).catch(begin)
-      : begin();
-  const { progress } = checkpoint;
+  const initial = (): HostTensors => step.initialState({ ...gan, ...initEncoder(architecture, seed) });
+  // When the generator is resumed, there may be no checkpoint of an encoder, or one for another generator.
+  const checkpoint = await startOrResume(hooks, identity, initial).catch(() =>
+    startOrResume({ ...hooks, resume: false }, identity, initial),
+  );
   const state = engine.createState();
   await state.set(checkpoint.groups.state ?? {});
   const session = await engine.load(step.bytes, { state, name: 'encoder training' });
 
-  const batchAt = (epoch: number, at: number, order: Uint32Array): HostTensor =>
-    augmentedBatch(
-      films,
-      Array.from(order.subarray(at * batchSize, (at + 1) * batchSize), (i) => normals[i] ?? 0),
-      settings.augmentation,
-      (film) => seededRandom(seed, ENCODER, epoch, film),
-    );
-
-  await trainEpochs(
+  const outcome = await trainEpochs<EncoderEpoch, 'imageResidual' | 'featureResidual'>(
     {
-      ...{ session, state, identity, progress, epochs, steps },
-      reports: ['imageResidual', 'featureResidual'],
+      ...{ state, identity, checkpoint, epochs, steps, batchSize },
       order: (epoch) => shuffled(normals.length, seededRandom(seed, ENCODER, epoch)),
-      feeds: (epoch, at, order) => ({
-        images: batchAt(epoch, at, order),
-        lr: scalar(learningRateAt((epoch - 1) * steps + at, learningRate, WARMUP_STEPS, epochs * steps)),
-      }),
+      train: async ({ epoch, step: at, rows }) => {
+        const images = augmentedBatch(
+          films,
+          Array.from(rows, (i) => normals[i] ?? 0),
+          settings.augmentation,
+          (film) => seededRandom(seed, ENCODER, epoch, film),
+        );
+        const lr = learningRateAt((epoch - 1) * steps + at, learningRate, WARMUP_STEPS, epochs * steps);
+        const { imageResidual, featureResidual } = await session.step({ images, lr: scalar(lr) });
+        return {
+          imageResidual: Number(imageResidual?.data[0]),
+          featureResidual: Number(featureResidual?.data[0]),
+        };
+      },
       loss: ({ imageResidual, featureResidual }) => imageResidual + kappa * featureResidual,
-      row: ({ imageResidual, featureResidual }, epoch, seconds) => ({
+      judge: ({ epoch, sums, seconds }) => ({
         epoch,
-        imageResidual: imageResidual / steps,
-        featureResidual: featureResidual / steps,
+        imageResidual: sums.imageResidual / steps,
+        featureResidual: sums.featureResidual / steps,
         seconds,
       }),
+      weights: async () => step.parametersOf(await state.get()),
     },
     hooks,
   );
-  const parameters = step.parametersOf(await state.get());
   await session.dispose();
   await state.dispose();
-  return { parameters, history: progress.history, interrupted: hooks.signal?.aborted === true };
+  return outcome;
 }
 
 /** Tells one trained generator from another. */

@@ -1,9 +1,8 @@
-import { scalar, type Engine, type HostTensors } from '../engine/index.js';
+import { scalar, type Engine } from '../engine/index.js';
 import { initResnet, resnetTrainStep, type ResnetOptions } from '../models/index.js';
 import { seededRandom, shuffled, type Random } from '../models/random.js';
 import { augment, type Augmentation } from './augment.js';
-import { loadCheckpoint, type Checkpoint } from './checkpoint.js';
-import { trainEpochs, type EpochProgress } from './epochs.js';
+import { startOrResume, trainEpochs, type EpochOutcome } from './epochs.js';
 import type { TrainingHooks } from './hooks.js';
 import { filmAt, type PreparedFilms } from './preprocess.js';
 import { learningRateAt } from './schedule.js';
@@ -29,11 +28,8 @@ export interface PretextEpoch {
   readonly seconds: number;
 }
 
-export interface PretextOutcome {
+export interface PretextOutcome extends EpochOutcome<PretextEpoch> {
   readonly architecture: ResnetOptions;
-  readonly parameters: HostTensors;
-  readonly history: readonly PretextEpoch[];
-  readonly interrupted: boolean;
 }
 
 /** Sides of a pasted patch, of the film's side. */
@@ -66,57 +62,45 @@ export async function trainPretext(
     optimizer: { kind: 'sgd', nesterov: true, weightDecay: settings.weightDecay },
   });
   const identity = { ...settings, films: normals.length };
-  const checkpoint: Checkpoint<EpochProgress<PretextEpoch>> =
-    hooks.resume === true
-      ? await loadCheckpoint(hooks.checkpointDir, identity)
-      : {
-          groups: { state: step.initialState(initResnet(architecture, seed)) },
-          progress: { epoch: 1, history: [] },
-        };
-  const { progress } = checkpoint;
+  const checkpoint = await startOrResume(hooks, identity, () =>
+    step.initialState(initResnet(architecture, seed)),
+  );
   const state = engine.createState();
   await state.set(checkpoint.groups.state ?? {});
   const session = await engine.load(step.bytes, { state, name: 'pretext training' });
 
-  const batchAt = (epoch: number, at: number, order: Uint32Array): HostTensors => {
-    const chosen = Array.from(order.subarray(at * batchSize, (at + 1) * batchSize), (i) => normals[i] ?? 0);
-    const { images, targets } = pretextBatch(films, chosen, settings.augmentation, (film) =>
-      seededRandom(seed, epoch, film),
-    );
-    const { width: side } = films;
-    return {
-      images: { data: images, dims: [batchSize, side, side, 1] },
-      targets: { data: targets, dims: [batchSize, PASTED] },
-      sampleWeights: { data: new Float32Array(batchSize).fill(1), dims: [batchSize] },
-      lr: scalar(learningRateAt((epoch - 1) * steps + at, learningRate, steps, epochs * steps)),
-    };
-  };
-
-  await trainEpochs(
+  const outcome = await trainEpochs<PretextEpoch, 'loss' | 'correct'>(
     {
-      ...{ session, state, identity, progress, epochs, steps },
-      reports: ['loss', 'correct'],
+      ...{ state, identity, checkpoint, epochs, steps, batchSize },
       order: (epoch) => shuffled(normals.length, seededRandom(seed, epoch)),
-      feeds: batchAt,
+      train: async ({ epoch, step: at, rows }) => {
+        const chosen = Array.from(rows, (i) => normals[i] ?? 0);
+        const { images, targets } = pretextBatch(films, chosen, settings.augmentation, (film) =>
+          seededRandom(seed, epoch, film),
+        );
+        const { width: side } = films;
+        const { loss, correct } = await session.step({
+          images: { data: images, dims: [batchSize, side, side, 1] },
+          targets: { data: targets, dims: [batchSize, PASTED] },
+          sampleWeights: { data: new Float32Array(batchSize).fill(1), dims: [batchSize] },
+          lr: scalar(learningRateAt((epoch - 1) * steps + at, learningRate, steps, epochs * steps)),
+        });
+        return { loss: Number(loss?.data[0]), correct: Number(correct?.data[0]) };
+      },
       loss: ({ loss }) => loss,
-      row: ({ loss, correct }, epoch, seconds) => ({
+      judge: ({ epoch, sums, seconds }) => ({
         epoch,
-        loss: loss / steps,
-        accuracy: correct / (steps * batchSize),
+        loss: sums.loss / steps,
+        accuracy: sums.correct / (steps * batchSize),
         seconds,
       }),
+      weights: async () => step.parametersOf(await state.get()),
     },
     hooks,
   );
-  const parameters = step.parametersOf(await state.get());
   await session.dispose();
   await state.dispose();
-  return {
-    architecture,
-    parameters,
-    history: progress.history,
-    interrupted: hooks.signal?.aborted === true,
-  };
+  return { architecture, ...outcome };
 }
 
 /** Films 0–1, each varied; every second one has a patch of the next one pasted in. Targets are one-hot. */
