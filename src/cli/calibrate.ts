@@ -13,7 +13,7 @@ import { requireBundlePlace } from '../training/write-bundle.js';
 import { columnsOf } from './columns.js';
 import { EXIT } from './exit.js';
 import { createLog } from './log.js';
-import { share } from './train/options.js';
+import { share } from './numbers.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
@@ -36,16 +36,16 @@ Examples:
   $ rxray calibrate models/chest-resnet --data ours.csv --false-positives 0.1 --out models/ours
   $ rxray calibrate models/chest-patchcore --normals ./our-normal-films --out models/our-patchcore
 
-With --normals, DIR holds films that are normal, in folders or not. With --data (as for \`rxray train\`) the classes are
-known: a classifier's temperature is fitted too. Use films that no model was trained on, ${ENOUGH_NORMALS} normal ones or more.
+--normals takes a folder of normal films; subfolders are read too. --data takes labelled films, as for
+\`rxray train\`, and also fits a classifier's temperature. Use at least ${ENOUGH_NORMALS} normal films, and none that the model was trained on.
 
-Exit codes: 0 fine, 1 some films could not be read, 2 usage, films or bundle that do not fit, 3 fatal.`;
+Exit codes: 0 fine, 1 some films could not be read, 2 usage, unsuitable films or bundle, 3 fatal.`;
 
 export function calibrate(program: Command): void {
   program
     .command('calibrate')
     .description(
-      "Sets a model's threshold by films of one's own, and writes a new bundle with the same weights.",
+      "Sets a model's threshold from your own films, and writes a new bundle with the same weights.",
     )
     .argument('<bundle>', "the model's folder")
     .requiredOption('--out <dir>', "the new bundle's folder")
@@ -56,7 +56,7 @@ export function calibrate(program: Command): void {
     .option('--directory <dir>', "what the manifest's paths are relative to (default: the manifest's folder)")
     .option('--normal <class>', "the class of healthy films (default: the bundle's)")
     .option('--false-positives <0..1>', 'share of the normal films that may be called abnormal', share, 0.05)
-    .option('--cache <dir>', 'where preprocessed films are kept', '.rxray/cache')
+    .option('--cache <dir>', 'folder for preprocessed films', '.rxray/cache')
     .option('--json', 'print one JSON object')
     .addHelpText('after', EXAMPLES)
     .action(async (bundle: string, options: CalibrateOptions) => {
@@ -77,9 +77,8 @@ export async function calibrateFiles(
     const [dir, out] = [resolve(path), resolve(options.out)];
     const data = options.normals ?? options.data;
     if (data === undefined)
-      throw new RxrayError('TRAINING_DATA', 'give films: --normals DIR, or --data MANIFEST');
-    if (dir === out)
-      throw new RxrayError('BUNDLE_PLACE', `${path} stays as it is: name another folder (--out)`);
+      throw new RxrayError('TRAINING_DATA', 'expected films: --normals DIR or --data MANIFEST');
+    if (dir === out) throw new RxrayError('BUNDLE_PLACE', `--out must be another folder than ${path}`);
     const bundle = await readBundle(dir);
     await requireBundlePlace(out);
     const { directory } = options;
@@ -106,7 +105,7 @@ export async function calibrateFiles(
     const warnings = [
       ...unreadable.map(({ film, reason }) => `left out: ${film}: ${reason}`),
       ...(own.normals < ENOUGH_NORMALS
-        ? [`${own.normals} normal films are few: with ${ENOUGH_NORMALS} or more the threshold is surer`]
+        ? [`${own.normals} normal films are few: use ${ENOUGH_NORMALS} or more for a reliable threshold`]
         : []),
     ];
     const summary = {

@@ -1,20 +1,21 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { InvalidArgumentError, type Command } from 'commander';
+import type { Command } from 'commander';
 import sharp from 'sharp';
 import type { Image } from '../core/frame.js';
 import { Engine } from '../engine/engine.js';
 import { BundleError } from '../models/bundle.js';
 import { sampleFilms, SAMPLE_SIDE, type SampleFilm } from '../training/samples.js';
 import { EXIT } from './exit.js';
+import { upTo } from './numbers.js';
 
 const EXAMPLES = `
 Examples:
   $ rxray sample models/chest-anogan                       a contact sheet: samples.png
-  $ rxray sample models/chest-anogan -n 100 --out films    one file a film
-  $ rxray sample models/chest-anogan --seed 7 --opacities  every third with phantom opacities
+  $ rxray sample models/chest-anogan -n 100 --out films    one file per film
+  $ rxray sample models/chest-anogan --seed 7 --opacities  every third film has phantom opacities
 
-The films show nobody: a generator made them up. Not a medical device.`;
+The films are synthetic: they show no patient. Not a medical device.`;
 
 interface SampleFlags {
   readonly count: number;
@@ -25,7 +26,7 @@ interface SampleFlags {
   readonly json?: true;
 }
 
-/** All are kept until they are written: a film takes 80 kB. */
+/** All films are in memory until they are written; a film takes 80 kB. */
 const MAX_FILMS = 10_000;
 /** Pixels between the films of a contact sheet. */
 const GAP = 8;
@@ -36,8 +37,8 @@ export function sample(program: Command): void {
     .argument('<bundle>', "the bundle's folder")
     .option('-n, --count <n>', `how many films, up to ${MAX_FILMS}`, upTo(MAX_FILMS), 16)
     .option('--seed <n>', 'the same seed gives the same films', upTo(2 ** 32), 1)
-    .option('--out <dir>', 'write one PNG a film into this folder, instead of a contact sheet')
-    .option('--sheet <file>', 'where the contact sheet goes', 'samples.png')
+    .option('--out <dir>', 'write one PNG per film to this folder, instead of a contact sheet')
+    .option('--sheet <file>', 'file for the contact sheet', 'samples.png')
     .option('--opacities', 'put phantom opacities into every third film')
     .option('--json', 'print one JSON object')
     .addHelpText('after', EXAMPLES)
@@ -64,7 +65,7 @@ async function writeSamples(bundle: string, flags: SampleFlags): Promise<number>
   }
 }
 
-/** One PNG a film; its name says whether it has an opacity. */
+/** One PNG per film; its name tells whether it has an opacity. */
 export async function writeFilms(films: readonly SampleFilm[], dir: string): Promise<string[]> {
   await mkdir(dir, { recursive: true });
   const digits = String(films.length).length;
@@ -102,12 +103,4 @@ async function writeSheet(films: readonly SampleFilm[], file: string): Promise<s
 
 function greyPng({ data, width, height, channels }: Image): Promise<Buffer> {
   return sharp(data, { raw: { width, height, channels } }).toColourspace('b-w').png().toBuffer();
-}
-
-function upTo(most: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (Number.isInteger(value) && value >= 1 && value <= most) return value;
-    throw new InvalidArgumentError(`expected a whole number from 1 to ${most}`);
-  };
 }

@@ -1,18 +1,19 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { InvalidArgumentError, type Command } from 'commander';
+import type { Command } from 'commander';
 import pc from 'picocolors';
 import { printable } from '../core/printable.js';
 import { withRunning } from './control.js';
+import { positive } from './numbers.js';
 
 const EXAMPLES = `
 Examples:
   $ rxray tap classes                      every frame that comes out of the stage "classes", until Ctrl-C
   $ rxray tap clahe --save ./look -n 5     the next five, with their pictures
-  $ rxray tap csv ward.yaml --json | jq .  what the sink has taken, for a program to read
+  $ rxray tap csv ward.yaml --json | jq .  frames that the sink has taken, as JSON lines
 
-It asks the process that runs the graph, over its socket in the state folder. Frames that come faster than
-they can be shown are left out, and counted.`;
+tap connects to the running process over its socket in the state folder. Frames that come faster than they can
+be shown are dropped and counted.`;
 
 interface TapFlags {
   readonly save?: string;
@@ -20,7 +21,7 @@ interface TapFlags {
   readonly json?: true;
 }
 
-/** A frame as the running process tells of it. */
+/** A frame as the running process sends it. */
 interface Tapped {
   readonly id: string;
   readonly file: string;
@@ -32,7 +33,7 @@ interface Tapped {
     readonly channels: number;
     readonly type: string;
   };
-  /** Frames left out so far. */
+  /** Frames dropped so far. */
   readonly missed: number;
   /** Base64. */
   readonly png?: string;
@@ -41,7 +42,7 @@ interface Tapped {
 export function tap(program: Command): void {
   program
     .command('tap')
-    .argument('<id>', 'the entry whose output to look at')
+    .argument('<id>', 'the source, stage or sink whose output to show')
     .argument('[pipeline]', 'the pipeline file', 'pipeline.yaml')
     .option('--save <dir>', 'write a PNG and a JSON file of each frame there')
     .option('-n, --number <n>', 'end after so many frames', positive)
@@ -60,7 +61,7 @@ export function tap(program: Command): void {
           if (json === true) process.stdout.write(`${JSON.stringify(frame)}\n`);
           else process.stdout.write(`${lineOf(frame)}\n`);
           if (frame.missed > missed) {
-            process.stderr.write(pc.dim(`${frame.missed - missed} frames came too fast and were left out\n`));
+            process.stderr.write(pc.dim(`${frame.missed - missed} frames came too fast and were dropped\n`));
             missed = frame.missed;
           }
           seen += 1;
@@ -92,10 +93,4 @@ function wordsOf(result: object): string {
   if (typeof percentile === 'number') return `percentile ${percentile.toFixed(0)}${flag}`;
   if (typeof anomalyScore === 'number') return `score ${anomalyScore.toPrecision(4)}`;
   return JSON.stringify(result);
-}
-
-function positive(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('expected a whole number from 1');
-  return value;
 }

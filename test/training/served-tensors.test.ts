@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
-import type * as Verify from '../../src/cli/verify.js';
+import { builtInRegistry } from '../../src/host/builtins.js';
 import { readBundle } from '../../src/models/bundle.js';
+import type * as Verify from '../../src/training/evaluation/verify.js';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const PYTHON = '/usr/bin/python3';
@@ -35,11 +36,11 @@ with open(out, 'wb') as file:
 describe('the tensors that a running graph feeds its models', function () {
   this.timeout(120_000);
   let dir: string;
-  let runGraph: typeof Verify.runGraph;
+  let serve: typeof Verify.serve;
   before(async () => {
     // By its address, as plugins are: otherwise mocha's copy of the engine's class would be another than theirs.
-    const address = new URL('../../src/cli/verify.ts', import.meta.url).href;
-    ({ runGraph } = (await import(address)) as typeof Verify);
+    const address = new URL('../../src/training/evaluation/verify.ts', import.meta.url).href;
+    ({ serve } = (await import(address)) as typeof Verify);
     dir = await mkdtemp(join(tmpdir(), 'rxray-served-'));
   });
   after(() => rm(dir, { recursive: true }));
@@ -76,13 +77,13 @@ describe('the tensors that a running graph feeds its models', function () {
 
       const log = { debug: nothing, info: nothing, warn: nothing, error: nothing };
       const scratch = await mkdtemp(join(dir, 'run-'));
-      const { tensors, scores } = await runGraph(
+      const { tensors, scores } = await serve(
         join(ROOT, 'models', model),
         bundle,
         films,
         { device: 'cpu' },
         scratch,
-        log,
+        { registry: builtInRegistry(), log },
       );
       expect(scores.every((score) => score !== undefined)).to.equal(true);
       const seen = tensors.map((tensor) => Buffer.from(new Uint8Array(tensor.buffer)).toString('base64'));

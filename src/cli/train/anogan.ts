@@ -1,7 +1,8 @@
 import { resolve } from 'node:path';
 import { Option, type Command } from 'commander';
 import { GENTLE_AUGMENTATION } from '../../training/augment.js';
-import { augmentationOf, common, number, positive, share, whole, type CommonOptions } from './options.js';
+import { number, positive, share, whole } from '../numbers.js';
+import { augmentationOf, common, type CommonOptions } from './options.js';
 import { run, usualChain } from './run.js';
 
 interface Options extends CommonOptions {
@@ -36,27 +37,22 @@ export function trainAnogan(train: Command): void {
     .addOption(
       new Option(
         '--generator <bundle>',
-        'take the generator and the discriminator of a bundle as they are, and make the encoder and all scores anew',
+        'keep the generator and the discriminator of a bundle; train the encoder and make all scores again',
       ).conflicts(['gan', 'width', 'epochs', 'lr', 'realLabel', 'patience']),
     )
     .option(
       '--real-label <0..1>',
-      'what the discriminator of dcgan is told of real films: below 1 is label smoothing',
+      'label of real films for the discriminator of dcgan: below 1 is label smoothing',
       share,
       0.9,
     )
     .option('--steps <n>', 'gradient steps of the search that scores the reference films', positive, 100)
-    .option('--tolerance <0..1>', 'end a search that ten steps improve by less than this share', share, 0)
+    .option('--tolerance <0..1>', 'stop a search when ten steps improve it by less than this share', share, 0)
     .option('--lambda <0..1>', 'share of the discrimination loss in the score', share, 0.1)
     .option('--search-rate <number>', 'learning rate of the search', number, 0.05)
-    .option('--restarts <n>', 'searches per film, of which the best counts', positive, 2)
-    .option('--patience <epochs>', 'stop after so many epochs without a better validation', positive, 60)
-    .option(
-      '--encoder-epochs <n>',
-      'times through the films for the encoder, few on purpose; 0 leaves it out',
-      whole,
-      10,
-    )
+    .option('--restarts <n>', 'searches per film; the best one counts', positive, 2)
+    .option('--patience <epochs>', 'stop after this many epochs without a better validation', positive, 60)
+    .option('--encoder-epochs <n>', 'epochs of the encoder; 0 trains none', whole, 10)
     .option('--kappa <number>', "weight of the feature residual in the encoder's loss", number, 1)
     .option(
       '--encoder-lambda <0..1>',
@@ -64,7 +60,7 @@ export function trainAnogan(train: Command): void {
       share,
     )
     .option('--half', 'store the weights in half precision')
-    .option('--no-principal-axes', 'leave the latent space as it was trained: a slower search')
+    .option('--no-principal-axes', 'keep the latent space as trained: the search is slower')
     .option('--refine-steps <n>', "gradient steps from the encoder's start, for method: refine", positive, 5)
     .addHelpText(
       'after',

@@ -14,13 +14,13 @@ Example:
   $ rxray train resnet --data films --out models/b --seed 2
   $ rxray train ensemble models/a models/b --data films --out models/chest-resnet --half
 
-It trains nothing: the networks' answers are averaged, then judged and calibrated on the validation films.`;
+Nothing is trained: the classifiers' outputs are averaged, then evaluated and calibrated on the validation films.`;
 
 /** `rxray train ensemble`. */
 export function trainEnsemble(train: Command): void {
   dataOptions(train.command('ensemble').argument('<bundles...>', 'classifiers trained on the same data'))
-    .description('Puts trained classifiers into one that answers with their mean.')
-    .option('--mirror', 'answer with the mean over a film and its mirror image')
+    .description('Combines trained classifiers into one bundle that averages their outputs.')
+    .option('--mirror', 'average the outputs for a film and its mirror image')
     .option('--half', 'store the weights in half precision')
     .addHelpText('after', EXAMPLES)
     .action(async (bundles: string[], options: Options) => {

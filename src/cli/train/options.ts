@@ -9,8 +9,9 @@ import {
   NO_AUGMENTATION,
   type Augmentation,
 } from '../../training/augment.js';
+import { number, positive, share } from '../numbers.js';
 
-/** What every `rxray train …` takes. */
+/** Options of every `rxray train …`. */
 export interface DataOptions {
   readonly data: string;
   readonly out: string;
@@ -24,40 +25,40 @@ export interface DataOptions {
   readonly json?: true;
 }
 
-/** What every command takes that trains a network. */
+/** Options of the commands that train a network. */
 export interface CommonOptions extends DataOptions {
   readonly preprocess?: string;
   readonly width: number;
   readonly epochs: number;
   readonly batch: number;
   readonly lr: number;
-  /** Absent: as usual. False: none. */
+  /** Absent: the default. False: none. */
   readonly augment?: false | Partial<Augmentation>;
   readonly resume?: true;
   readonly maxMinutes?: number;
 }
 
-/** Adds the options that say which films, and where the bundle goes. */
+/** Adds the options for the films and the bundle. */
 export function dataOptions(command: Command): Command {
   return command
     .requiredOption('--data <path>', 'a manifest (CSV) or a folder of classes')
-    .requiredOption('--out <dir>', "the bundle's folder; its checkpoint lies beside it")
+    .requiredOption('--out <dir>', "the bundle's folder; the checkpoint is beside it")
     .option('--directory <dir>', "what the manifest's paths are relative to (default: the manifest's folder)")
     .option('--columns <names>', "the manifest's columns, e.g. path=file,class=label,patient=id")
     .option(
       '--validation <0..1>',
-      'share of the films to validate on, where the data name no split',
+      'share of the films for validation, if the data name no split',
       share,
       0.12,
     )
     .option('--about <file>', 'YAML with name, license, source and limits of the data, for the model card')
     .option('--seed <n>', 'the same seed gives the same split and the same model', positive, 1)
-    .option('--skip-unreadable', 'leave out films that cannot be read, instead of not beginning')
-    .option('--cache <dir>', 'where preprocessed films are kept', '.rxray/cache')
+    .option('--skip-unreadable', 'leave out films that cannot be read, instead of refusing to start')
+    .option('--cache <dir>', 'folder for preprocessed films', '.rxray/cache')
     .option('--json', 'print one JSON line per epoch, and the bundle at the end');
 }
 
-/** Adds those and the ones of a training. `usual` are its defaults. */
+/** Adds those and the options of a training. `usual` are the defaults. */
 export function common(
   command: Command,
   usual: { width: number; epochs: number; batch: number; lr: number },
@@ -73,20 +74,20 @@ export function common(
       positive,
       usual.width,
     )
-    .option('--epochs <n>', 'times through the films', positive, usual.epochs)
+    .option('--epochs <n>', 'passes over the films', positive, usual.epochs)
     .option('--batch <n>', 'films per step', positive, usual.batch)
     .option('--lr <number>', 'learning rate at its peak', number, usual.lr)
     .option(
       '--augment <key=value,…|name|file>',
-      'how films are varied, e.g. flip=0.5,rotate=20; chest, gentle or original; or a YAML file',
+      'augmentation, e.g. flip=0.5,rotate=20; chest, gentle or original; or a YAML file',
       augmentation,
     )
-    .option('--no-augment', 'show the films as they are')
-    .option('--resume', 'go on from the checkpoint')
-    .option('--max-minutes <n>', 'stop after so long and write the best model so far', number);
+    .option('--no-augment', 'no augmentation')
+    .option('--resume', 'resume from the checkpoint')
+    .option('--max-minutes <n>', 'stop after this many minutes and write the best model so far', number);
 }
 
-/** What is given replaces single settings of the usual ones. */
+/** The given settings override single default ones. */
 export function augmentationOf(given: CommonOptions['augment'], usual: Augmentation): Augmentation {
   return given === false ? NO_AUGMENTATION : { ...usual, ...given };
 }
@@ -120,42 +121,6 @@ function yaml(path: string): unknown {
       `expected settings, ${Object.keys(AUGMENTATIONS).join(', ')}, or a YAML file; ${messageOf(cause)}`,
     );
   }
-}
-
-export function number(text: string): number {
-  const value = Number(text);
-  if (text.trim() === '' || !Number.isFinite(value) || value < 0) {
-    throw new InvalidArgumentError('expected a number that is not negative');
-  }
-  return value;
-}
-
-export function share(text: string): number {
-  const value = Number(text);
-  if (text.trim() === '' || !(value >= 0 && value <= 1)) {
-    throw new InvalidArgumentError('expected a number from 0 to 1');
-  }
-  return value;
-}
-
-export function whole(text: string): number {
-  const value = Number(text);
-  if (text.trim() === '' || !Number.isInteger(value) || value < 0) {
-    throw new InvalidArgumentError('expected a whole number from 0');
-  }
-  return value;
-}
-
-export function positive(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('expected a whole number from 1');
-  return value;
-}
-
-export function wholeNumber(text: string): number {
-  const value = number(text);
-  if (!Number.isInteger(value)) throw new InvalidArgumentError('expected a whole number from 0');
-  return value;
 }
 
 export function oneOf(...values: readonly number[]): (text: string) => number {

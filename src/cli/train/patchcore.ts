@@ -2,7 +2,8 @@ import { Option, type Command } from 'commander';
 import { resolve } from 'node:path';
 import type { PatchLayer } from '../../models/patch-core.js';
 import { PRETEXT_AUGMENTATION } from '../../training/augment.js';
-import { augmentationOf, common, listOf, positive, share, type CommonOptions } from './options.js';
+import { positive, share } from '../numbers.js';
+import { augmentationOf, common, listOf, type CommonOptions } from './options.js';
 import { run, usualChain } from './run.js';
 
 /** Of a ResNet, and of an AnoGAN's discriminator. */
@@ -30,15 +31,21 @@ export function trainPatchcore(train: Command): void {
       '--features <bundle>',
       "a bundle to take the network from, instead of training one: an AnoGAN's, or (supervised) a classifier's",
     )
-    .option('--layers <names>', `whose features describe a patch: ${LAYERS.join(', ')}`, listOf(LAYERS), [
-      'stage3',
-    ])
-    .option('--axes <n>', 'principal axes of the features that are kept', positive, 64)
+    .option(
+      '--layers <names>',
+      `layers whose features describe a patch: ${LAYERS.join(', ')}`,
+      listOf(LAYERS),
+      ['stage3'],
+    )
+    .option('--axes <n>', 'number of principal axes of the features to keep', positive, 64)
     .option('--coreset <0..1>', 'share of the patches that the memory keeps', share, 0.2)
-    .option('--no-by-place', 'one memory for the whole film, not one for each place of it')
+    .option('--no-by-place', 'one memory for the whole film, instead of one per position')
     .option('--half', 'store the weights in half precision')
     .addOption(
-      new Option('--score <name>', 'of a film: the mean of its patches, or the farthest one as in the paper')
+      new Option(
+        '--score <name>',
+        "a film's score: the mean over its patches, or the maximum as in the paper",
+      )
         .choices(['mean', 'max'])
         .default('mean'),
     )

@@ -2,16 +2,8 @@ import { resolve } from 'node:path';
 import { Option, type Command } from 'commander';
 import { CHEST_AUGMENTATION } from '../../training/augment.js';
 import { originalPreset } from '../../training/original.js';
-import {
-  augmentationOf,
-  common,
-  number,
-  oneOf,
-  positive,
-  share,
-  wholeNumber,
-  type CommonOptions,
-} from './options.js';
+import { number, positive, share, whole } from '../numbers.js';
+import { augmentationOf, common, oneOf, type CommonOptions } from './options.js';
 import type { ClassifierEpoch } from '../../training/classifier.js';
 import { run, usualChain } from './run.js';
 
@@ -45,7 +37,7 @@ Examples:
   $ rxray train resnet --data films.csv --directory films --out models/mine --augment rotate=20,cutOut=0
   $ rxray train resnet --data films --out models/original --preset original
 
-Exit codes: 0 fine, 1 stopped (--resume goes on), 2 wrong usage or data, 3 fatal.`;
+Exit codes: 0 fine, 1 stopped (continue with --resume), 2 wrong usage or data, 3 fatal.`;
 
 /** `rxray train resnet`. */
 export function trainResnet(train: Command): void {
@@ -54,7 +46,7 @@ export function trainResnet(train: Command): void {
     .addOption(
       new Option(
         '--preset <name>',
-        'original: as the student project that rxray grew from; other options still count',
+        'original: the settings of the student project that rxray grew from; other options override them',
       ).choices(['original']),
     )
     .option('--depth <18|34|50>', 'layers of the network', oneOf(18, 34, 50), 18)
@@ -67,27 +59,27 @@ export function trainResnet(train: Command): void {
         .default('plain'),
     )
     .option('--dropout <0..1>', 'of the dense layer', share, 0.3)
-    .option('--freeze-base', 'train the head alone, on random features')
+    .option('--freeze-base', 'train only the head, on random features')
     .option('--size <pixels>', 'side of the image that the network sees', positive, 128)
     .addOption(
       new Option('--optimizer <name>', 'sgd has momentum 0.9').choices(['sgd', 'adam']).default('sgd'),
     )
-    .option('--nesterov', 'momentum that looks one step ahead (sgd)')
+    .option('--nesterov', 'Nesterov momentum (sgd)')
     .addOption(
       new Option('--schedule <name>', 'how the learning rate falls')
         .choices(['cosine', 'step', 'constant'])
         .default('cosine'),
     )
-    .option('--warm-up <epochs>', 'epochs in which the learning rate rises to its peak', wholeNumber, 1)
+    .option('--warm-up <epochs>', 'epochs in which the learning rate rises to its peak', whole, 1)
     .option('--weight-decay <number>', 'of the weights', number, 5e-4)
     .option('--label-smoothing <0..1>', 'probability that is spread over all labels', share, 0.1)
-    .option('--mix-up <alpha>', 'mix films in pairs by a share from Beta(alpha, alpha); 0: not', share, 0)
-    .option('--no-class-weights', 'let each film count the same, however rare its class')
-    .option('--patience <epochs>', 'stop after so many epochs without a better validation', positive, 10)
+    .option('--mix-up <alpha>', 'mix pairs of films by a share from Beta(alpha, alpha); 0: off', share, 0)
+    .option('--no-class-weights', 'weight all films equally instead of by class frequency')
+    .option('--patience <epochs>', 'stop after this many epochs without a better validation', positive, 10)
     .addOption(
       new Option(
         '--select <name>',
-        'what chooses the epoch: the balanced accuracy, or with it the worst figures on shifted films',
+        'what selects the epoch: the balanced accuracy, or also the worst figures on shifted films',
       )
         .choices(['accuracy', 'shifts'])
         .default('accuracy'),
@@ -97,7 +89,7 @@ export function trainResnet(train: Command): void {
       '--init <bundle>',
       "start from a classifier's weights: same depth, width and head; other classes get a new last layer",
     )
-    .option('--mirror', 'answer with the mean over a film and its mirror image: twice the work')
+    .option('--mirror', 'average the outputs for a film and its mirror image: twice the work')
     .option('--half', 'store the weights in half precision')
     .addHelpText('after', EXAMPLES);
   command.action(async () => {

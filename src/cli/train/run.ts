@@ -41,11 +41,11 @@ const aboutSchema = z.strictObject({
   license: z.string(),
   source: z.string(),
   limits: z
-    .array(z.string({ error: 'expected text (with a colon and a space in it, YAML wants it in quotes)' }))
+    .array(z.string({ error: 'expected text (quote it if it contains a colon and a space)' }))
     .default([]),
 });
 
-/** How a training is told to go on or to stop. */
+/** The options that resume or stop a training. */
 export interface Stop {
   readonly resume: boolean;
   readonly signal: AbortSignal;
@@ -69,7 +69,7 @@ export async function run(
   const engine = new Engine();
   const registry = builtInRegistry();
   try {
-    // What a person may have mistyped is read before all the films are.
+    // Files named by options are read before the films, so that mistakes show at once.
     const about = await aboutOf(options);
     const chain = await chainOf(options.preprocess, usual);
     await requireBundlePlace(out);
@@ -100,7 +100,7 @@ export async function run(
         [
           `${unreadable.length} films cannot be read:`,
           ...unreadable.map(({ film, reason }) => `  ${film.name}: ${reason}`),
-          'Mend or remove them, or leave them out with --skip-unreadable.',
+          'Repair or remove them, or leave them out with --skip-unreadable.',
         ].join('\n'),
       );
     }
@@ -136,7 +136,7 @@ export async function run(
     const bundle = await make(recipe, engine, stop, report);
     report.end();
     if (bundle === undefined) {
-      report.say(`stopped. To go on: repeat the command with --resume`);
+      report.say(`stopped. To continue, repeat the command with --resume`);
       process.exitCode = EXIT.filmsFailed;
       return;
     }
@@ -192,7 +192,7 @@ export class Report {
       console.log(JSON.stringify({ bundle: out, metrics: bundle.metrics }));
       return;
     }
-    // Without the table: whoever wants it opens the card.
+    // Without the table, which is in the card.
     const figures = metricLines(bundle.metrics).filter((line) => line.startsWith('- '));
     console.log([`${out}, on the validation films:`, ...figures].join('\n'));
     console.log('Not a medical device. The model card is its README.md.');
@@ -212,7 +212,7 @@ const warningsOnly: Log = {
   error: (_fields, message) => process.stderr.write(`${message}\n`),
 };
 
-/** The stages before the model where `--preprocess` names none. */
+/** The default of `--preprocess`. */
 export function usualChain(side: number): PreprocessingStep[] {
   return [
     { use: 'decode', with: {} },
@@ -234,7 +234,7 @@ async function chainOf(
   return Array.isArray(usual) ? usual : usual();
 }
 
-/** As it was typed, for the model card; folders of this machine are nobody's business. */
+/** The command for the model card, without the folders of this machine. */
 function commandLine(): string {
   const words = process.argv.slice(2).map((word) => (isAbsolute(word) ? `…/${basename(word)}` : word));
   return ['rxray', ...words]

@@ -2,15 +2,8 @@ import { resolve } from 'node:path';
 import { Option, type Command } from 'commander';
 import { UNET_UPSAMPLING, type UnetUpsampling } from '../../models/index.js';
 import { SEGMENTATION_AUGMENTATION } from '../../training/augment.js';
-import {
-  augmentationOf,
-  common,
-  number,
-  positive,
-  share,
-  wholeNumber,
-  type CommonOptions,
-} from './options.js';
+import { number, positive, share, whole } from '../numbers.js';
+import { augmentationOf, common, type CommonOptions } from './options.js';
 import { run } from './run.js';
 
 interface Options extends CommonOptions {
@@ -35,9 +28,9 @@ Examples:
 /** `rxray train unet`. */
 export function trainUnet(train: Command): void {
   common(train.command('unet'), { width: 16, epochs: 20, batch: 8, lr: 0.002 })
-    .description('Trains a U-Net that finds a structure, such as the lungs.')
+    .description('Trains a U-Net that segments a structure, such as the lungs.')
     .option('--size <pixels>', 'side of the image that the network sees', positive, 128)
-    .option('--poolings <n>', 'how often the image is halved', positive, 4)
+    .option('--poolings <n>', 'number of poolings', positive, 4)
     .option('--no-batch-norm', 'convolutions with a bias instead of batch normalisation')
     .addOption(
       new Option('--upsampling <name>', 'nearest: a 1×1 convolution and each pixel four times')
@@ -49,10 +42,10 @@ export function trainUnet(train: Command): void {
         .choices(['cosine', 'step', 'constant'])
         .default('cosine'),
     )
-    .option('--warm-up <epochs>', 'epochs in which the learning rate rises to its peak', wholeNumber, 1)
+    .option('--warm-up <epochs>', 'epochs in which the learning rate rises to its peak', whole, 1)
     .option('--weight-decay <number>', 'of the weights', number, 1e-4)
     .option('--dice-share <0..1>', 'of the Dice loss; the rest is cross-entropy', share, 0.5)
-    .option('--patience <epochs>', 'stop after so many epochs without a better validation', positive, 10)
+    .option('--patience <epochs>', 'stop after this many epochs without a better validation', positive, 10)
     .option('--init <bundle>', 'start from the weights of another U-Net of the same width and poolings')
     .option('--half', 'store the weights in half precision')
     .addHelpText('after', EXAMPLES)
