@@ -1,3 +1,4 @@
 export { explain } from '../evaluation/explain.js';
 export { writeSegmentationReport } from './segmentation.js';
-export { filmsToExplain, writeReport } from './report.js';
+export { filmsToExplain } from './films.js';
+export { writeReport } from './report.js';
