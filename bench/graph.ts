@@ -125,7 +125,7 @@ async function smallFiles(count: number): Promise<string> {
 async function withoutJournal<T>(act: () => Promise<T>): Promise<T> {
   const open = Journal.open.bind(Journal);
   const answers: Record<string, (...args: never[]) => unknown> = {
-    outcomes: (_: string, files: readonly unknown[]) => files.map(() => null),
+    lookUp: (_: string, files: readonly unknown[]) => files.map(() => null),
     admit: () => ({ known: null, delivered: [], duplicateOf: null, interrupted: 0, unread: [] }),
     record: ({ fate }: Conclusion) => concluded(ADMITTED, fate).status,
     parked: () => [],

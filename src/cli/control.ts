@@ -4,7 +4,7 @@ import { exitCodeOf, messageOf, RxrayError } from '../core/errors.js';
 import { ControlClient } from '../control/client.js';
 import { EXIT } from './exit.js';
 
-/** Does something with the process that runs this pipeline file; returns the exit code. */
+/** Calls the process that runs this pipeline file; returns the exit code. */
 export async function withRunning(
   file: string,
   act: (client: ControlClient) => Promise<void>,

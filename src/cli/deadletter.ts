@@ -5,7 +5,13 @@ import { loadPipeline } from '../core/config/load.js';
 import { stateDirOf } from '../core/config/state-dir.js';
 import { exitCodeOf, messageOf, RxrayError } from '../core/errors.js';
 import { CreateError } from '../core/run/create.js';
-import { discardLetter, listLetters, readLetter, requestReplay, type Letter } from '../core/letters.js';
+import {
+  discardEntry,
+  listEntries,
+  readEntry,
+  requestReplay,
+  type DeadLetterEntry,
+} from '../core/dead-letter-entries.js';
 import { printable } from '../core/printable.js';
 import { startPipeline } from '../core/run.js';
 import { builtInRegistry } from '../host/builtins.js';
@@ -22,14 +28,14 @@ interface Flags {
 
 const EXAMPLES = `
 Examples:
-  $ rxray deadletter ls                     every film that failed, the latest first
-  $ rxray deadletter show 8c7ad8ad          one of them, by its id or the beginning of it
-  $ rxray deadletter replay 8c7ad8ad        run it through the present graph once more
+  $ rxray deadletter ls                     all failed films, latest first
+  $ rxray deadletter show 8c7ad8ad          one film, by its id or the start of the id
+  $ rxray deadletter replay 8c7ad8ad        process it again
   $ rxray deadletter replay --all -p ward.yaml
-  $ rxray deadletter discard 8c7ad8ad       throw the copy and the reason away
+  $ rxray deadletter discard 8c7ad8ad       delete the copy and the reason
 
-A replay is done by the process that runs the graph, else by this command. The film leaves the dead letter when
-every sink has it; if it fails again, it stays, with the new reason.
+If a process runs the graph, it does the replay; otherwise this command does. The film leaves the dead letter
+when every sink has confirmed it. If it fails again, it stays there with the new reason.
 
 Exit codes: 0 fine, 1 some films failed again, 2 usage or configuration, 3 fatal.`;
 
@@ -44,67 +50,67 @@ export function deadletter(program: Command): void {
 
   sub('ls', 'Lists the films that failed.').action((flags: Flags) =>
     guarded(async () => {
-      const letters = await listLetters(await stateDirOf(flags.pipeline));
-      print(flags.json ? JSON.stringify(letters, null, 2) : tableOf(letters));
+      const entries = await listEntries(await stateDirOf(flags.pipeline));
+      print(flags.json ? JSON.stringify(entries, null, 2) : tableOf(entries));
       return EXIT.fine;
     }),
   );
   sub('show', 'Shows what happened to a film.')
-    .argument('<id>', 'the id of the film, or the beginning of it')
+    .argument('<id>', "the film's id, or the start of it")
     .action((id: string, flags: Flags) =>
       guarded(async () => {
-        const letter = await readLetter(await stateDirOf(flags.pipeline), id);
-        print(flags.json ? JSON.stringify(letter, null, 2) : pageOf(letter));
+        const entry = await readEntry(await stateDirOf(flags.pipeline), id);
+        print(flags.json ? JSON.stringify(entry, null, 2) : pageOf(entry));
         return EXIT.fine;
       }),
     );
-  sub('replay', 'Runs films through the present graph once more.')
-    .argument('[ids...]', 'the ids of the films, or the beginnings of them')
-    .option('--all', 'all of them')
+  sub('replay', 'Processes failed films again.')
+    .argument('[ids...]', "the films' ids, or the start of them")
+    .option('--all', 'all failed films')
     .action((ids: string[], flags: Flags) =>
       guarded(async () => {
         const chosen = await choose(ids, flags);
         if (chosen === undefined) return EXIT.usage;
-        const { stateDir, letters } = chosen;
-        for (const { id } of letters) await requestReplay(stateDir, id);
-        return letters.length === 0 ? said(flags, 'the dead letter is empty') : replay(flags);
+        const { stateDir, entries } = chosen;
+        for (const { id } of entries) await requestReplay(stateDir, id);
+        return entries.length === 0 ? said(flags, 'the dead letter is empty') : replay(flags);
       }),
     );
-  sub('discard', 'Throws films away: the copy and the reason, not the original.')
-    .argument('[ids...]', 'the ids of the films, or the beginnings of them')
-    .option('--all', 'all of them')
+  sub('discard', 'Deletes the copies and reasons of failed films, not the originals.')
+    .argument('[ids...]', "the films' ids, or the start of them")
+    .option('--all', 'all failed films')
     .action((ids: string[], flags: Flags) =>
       guarded(async () => {
         const chosen = await choose(ids, flags);
         if (chosen === undefined) return EXIT.usage;
-        for (const { id } of chosen.letters) await discardLetter(chosen.stateDir, id);
-        if (flags.json) print(JSON.stringify({ discarded: chosen.letters.map(({ id }) => id) }));
-        else print(`${films(chosen.letters.length)} discarded`);
+        for (const { id } of chosen.entries) await discardEntry(chosen.stateDir, id);
+        if (flags.json) print(JSON.stringify({ discarded: chosen.entries.map(({ id }) => id) }));
+        else print(`${films(chosen.entries.length)} discarded`);
         return EXIT.fine;
       }),
     );
 }
 
-/** The films that were named; undefined, with a message, when none were. */
+/** The named films; undefined, with a message, if none are named. */
 async function choose(
   ids: readonly string[],
   { pipeline, all }: Flags,
-): Promise<{ stateDir: string; letters: Letter[] } | undefined> {
+): Promise<{ stateDir: string; entries: DeadLetterEntry[] } | undefined> {
   if ((all === true) === ids.length > 0) {
     process.stderr.write('expected the ids of films, or --all\n');
     return undefined;
   }
   const stateDir = await stateDirOf(pipeline);
-  if (all === true) return { stateDir, letters: await listLetters(stateDir) };
-  const letters = new Map<string, Letter>();
+  if (all === true) return { stateDir, entries: await listEntries(stateDir) };
+  const entries = new Map<string, DeadLetterEntry>();
   for (const id of ids) {
-    const letter = await readLetter(stateDir, id);
-    letters.set(letter.id, letter);
+    const entry = await readEntry(stateDir, id);
+    entries.set(entry.id, entry);
   }
-  return { stateDir, letters: [...letters.values()] };
+  return { stateDir, entries: [...entries.values()] };
 }
 
-/** Does what was asked for, unless a running process does. */
+/** Replays the requested films, unless a running process does. */
 async function replay(flags: Flags): Promise<number> {
   const { pipeline: file } = flags;
   const { pipeline, issues, text } = await loadPipeline(file, builtInRegistry());
@@ -137,7 +143,7 @@ async function replay(flags: Flags): Promise<number> {
     return failed > 0 ? EXIT.filmsFailed : EXIT.fine;
   } catch (error) {
     if (error instanceof RxrayError && error.code === 'STATE_LOCKED') {
-      return said(flags, 'the process that runs the graph takes them up');
+      return said(flags, 'the running process replays them');
     }
     if (!(error instanceof CreateError)) throw error;
     process.stderr.write(`${formatIssues(error.issues, { file, text, color: pc.isColorSupported })}\n`);
@@ -147,22 +153,22 @@ async function replay(flags: Flags): Promise<number> {
   }
 }
 
-function tableOf(letters: readonly Letter[]): string {
-  if (letters.length === 0) return 'the dead letter is empty';
-  const rows = letters.map(({ id, at, code, stage, file, replaying }) => [
+function tableOf(entries: readonly DeadLetterEntry[]): string {
+  if (entries.length === 0) return 'the dead letter is empty';
+  const rows = entries.map(({ id, at, code, stage, file, replaying }) => [
     id.slice(0, 8),
     at.slice(0, 19).replace('T', ' '),
     code,
     stage ?? '–',
-    printable(file) + (replaying ? ' (waits for its replay)' : ''),
+    printable(file) + (replaying ? ' (replay requested)' : ''),
   ]);
   return columns([['ID', 'AT (UTC)', 'CODE', 'ENTRY', 'FILE'].map((text) => pc.dim(text)), ...rows]);
 }
 
-function pageOf(letter: Letter): string {
-  const { id, file, source, code, stage, message, cause, graph, sha256, at, path, kept } = letter;
+function pageOf(entry: DeadLetterEntry): string {
+  const { id, file, source, code, stage, message, cause, graph, sha256, at, path, kept } = entry;
   const whereabouts =
-    kept ?? `not kept: it stays where it is${path === undefined ? '' : ` (${printable(path)})`}`;
+    kept ?? `not copied: the file is still in its place${path === undefined ? '' : ` (${printable(path)})`}`;
   const lines: [string, string][] = [
     ['film', id],
     ['file', printable(file)],

@@ -23,7 +23,7 @@ const require = createRequire(import.meta.url);
 
 const NEEDED_MEMORY = 2 * 1024 ** 3;
 const NEEDED_DISK = 1024 ** 3;
-/** `watch` takes one inotify watch for each folder, files need none; other programs of the user share them. */
+/** `watch` needs one inotify watch per folder, none for files; other programs of the user share the limit. */
 const NEEDED_WATCHES = 8192;
 
 const GPU_REMEDIES = {
@@ -46,7 +46,7 @@ export function doctor(program: Command): void {
     });
 }
 
-/** Examines the machine for a graph whose pipeline file lies in `folder`. */
+/** Checks the machine for a pipeline file in `folder`. */
 export async function examine(folder: string): Promise<Check[]> {
   return [
     node(),
@@ -94,7 +94,7 @@ function memory(): Check {
   };
 }
 
-/** Puts a native library to a little work: that it is installed does not say that it runs on this machine. */
+/** Runs a native library once: an installed library may still not run on this machine. */
 async function library(
   name: string,
   module: string,
@@ -109,7 +109,7 @@ async function library(
       name,
       status: 'failure',
       found: `${module} does not work: ${firstLine(messageOf(error))}`,
-      remedy: 'Run `npm ci` on this machine: node_modules of another system does not fit.',
+      remedy: 'Run `npm ci` on this machine: node_modules from another system does not work.',
     };
   }
 }
@@ -157,7 +157,7 @@ async function state(folder: string): Promise<Check> {
   const path = join(folder, '.rxray');
   const existing = nearestExisting(path);
   try {
-    // The permission bits alone do not tell of a read-only file system or a full quota.
+    // Permission bits do not show a read-only file system or a full quota.
     await rm(await mkdtemp(join(existing, '.rxray-doctor-')), { recursive: true });
     return { name, status: 'ok', found: `${path} can be written` };
   } catch (error) {
@@ -165,7 +165,7 @@ async function state(folder: string): Promise<Check> {
       name,
       status: 'failure',
       found: `${path} cannot be written: ${firstLine(messageOf(error))}`,
-      remedy: 'Make the folder writable, or point `state:` in the pipeline file elsewhere.',
+      remedy: 'Make the folder writable, or set `state:` in the pipeline file to another one.',
     };
   }
 }
@@ -205,7 +205,7 @@ function isInstalled(module: string): boolean {
   }
 }
 
-/** Read from the file itself: not every package exports its package.json. */
+/** Read from the file: not every package exports its package.json. */
 function versionOf(module: string): string {
   const file = (require.resolve.paths(module) ?? [])
     .map((folder) => join(folder, module, 'package.json'))

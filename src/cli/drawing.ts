@@ -4,7 +4,7 @@ import type { Pipeline, SinkNode, SourceNode, StageNode } from '../core/config/p
 import type { Kind } from '../core/plugin.js';
 import type { Live, LiveNode } from '../control/live.js';
 
-/** What a picture of a pipeline shows. Holds no value that came from the environment. */
+/** What a picture of a pipeline shows. It contains no values from the environment. */
 export interface Drawing {
   readonly name: string;
   readonly cards: readonly Card[];
@@ -14,28 +14,28 @@ export interface Drawing {
 interface Card {
   readonly id: string;
   readonly kind: Kind;
-  /** The plugin, where the id does not say it already, and a few settings. */
+  /** The plugin, unless the id names it, and a few settings. */
   readonly lines: readonly string[];
-  /** What it does at the moment. */
+  /** Its current figures. */
   readonly live?: string;
-  /** Whether it sets the pace. */
+  /** Whether it is the bottleneck. */
   readonly limiting?: boolean;
 }
 
 interface Arrow {
   readonly from: string;
   readonly to: string;
-  /** The condition on which a frame goes this way. */
+  /** The condition for this branch. */
   readonly when?: string;
 }
 
-/** As many settings are shown of an entry. */
+/** Maximum number of settings shown per entry. */
 const MAX_SETTINGS = 3;
 const MAX_TEXT = 28;
 const MAX_CONDITION = 44;
 const SECRET = /secret|token|passw|auth|key|header/i;
 
-/** With `live`, each entry also says what it does, and the one that sets the pace stands out. */
+/** With `live`, each entry shows its current figures, and the bottleneck is marked. */
 export function drawingOf(pipeline: Pipeline, live?: Live): Drawing {
   const { name, sources, stages, sinks } = pipeline;
   const card = (kind: Kind, node: SourceNode | StageNode | SinkNode): Card => {
@@ -68,7 +68,7 @@ export function drawingOf(pipeline: Pipeline, live?: Live): Drawing {
   return { name, cards, arrows };
 }
 
-/** `12.3/s · 4 wait · 97 % busy`: what is nothing is left out. */
+/** `12.3/s · 4 wait · 97 % busy`: zeros are left out. */
 function doing({ framesPerSecond, queue, busy, errors }: LiveNode): string {
   return [
     `${framesPerSecond.toFixed(1)}/s`,
@@ -120,7 +120,7 @@ export function toMermaid({ cards, arrows }: Drawing): string {
   return ['flowchart LR', ...nodes, ...edges, ...classes].join('\n');
 }
 
-/** Words such as `end` mean something to Mermaid. */
+/** Words such as `end` are keywords of Mermaid. */
 function mermaidId(id: string): string {
   return `n_${id}`;
 }
@@ -142,7 +142,7 @@ const COLORS: Readonly<Record<Kind, { fill: string; line: string }>> = {
   stage: { fill: '#eaf1fb', line: '#3f78c5' },
   sink: { fill: '#f4ecfa', line: '#8a55b8' },
 };
-/** The entry that sets the pace. */
+/** The bottleneck. */
 const LIMITING = { fill: '#fff1db', line: '#c26a00' };
 const FONT = "font-family=\"Inter, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif\"";
 const MARGIN = 32;
@@ -158,7 +158,7 @@ interface Box {
   readonly height: number;
 }
 
-/** What is used of dagre: its own declarations do not resolve under NodeNext (imports without endings). */
+/** The part of dagre that is used: its own declarations do not resolve under NodeNext (imports without extensions). */
 interface Layout {
   Graph: new (options: { multigraph: boolean }) => LayoutGraph;
   layout: (graph: LayoutGraph) => void;
@@ -250,7 +250,7 @@ interface Point {
   readonly y: number;
 }
 
-/** A line from the right of one card to the left of another, level where it begins, bends and ends. */
+/** A curve from the right of one card to the left of another, horizontal at its ends and bends. */
 function curve(before: Box, between: readonly Point[], after: Box): string {
   const start = { x: before.x + before.width / 2, y: before.y };
   const end = { x: after.x - after.width / 2, y: after.y };
@@ -277,7 +277,7 @@ function round(value: number): number {
   return Math.round(value * 10) / 10;
 }
 
-/** The width of a text in a sans-serif font of `size` pixels: wide enough, whichever font it will be. */
+/** An upper bound of the width of a text in a sans-serif font of `size` pixels. */
 function textWidth(text: string, size: number): number {
   return text.length * size * 0.6;
 }

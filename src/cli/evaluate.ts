@@ -47,13 +47,12 @@ Examples:
   $ rxray evaluate models/chest-resnet --data films --json | jq .binary
   $ rxray evaluate models/chest-anogan --data films/test --method search
 
-DATA is as for \`rxray train\`: a folder of classes, or a manifest (CSV) with the columns path, class and,
-where known, split and patient. Without --split, the films of the split "test" are judged where there are
-any, else those of "val", else all.
+--data takes the same as \`rxray train\`: a folder of classes, or a manifest (CSV) with the columns path, class and
+optionally split and patient. Default split: "test" if the data have one, else "val", else all films.
 
-A film that cannot be read is named and left out of the figures.
+A film that cannot be read is named and not counted.
 
-Exit codes: 0 fine, 1 some films could not be read, 2 usage, films or bundle that do not fit, 3 fatal.`;
+Exit codes: 0 fine, 1 some films could not be read, 2 usage, unsuitable films or bundle, 3 fatal.`;
 
 export function evaluate(program: Command): void {
   program
@@ -65,11 +64,11 @@ export function evaluate(program: Command): void {
     .option('--directory <dir>', "what the manifest's paths are relative to (default: the manifest's folder)")
     .option('--normal <class>', "the class of healthy films (default: the bundle's)")
     .addOption(new Option('--method <name>', 'how an AnoGAN scores').choices(['search', 'encoder', 'refine']))
-    .option('--cache <dir>', 'where preprocessed films are kept', '.rxray/cache')
-    .option('--report <dir>', 'write a report there: one HTML page, and its numbers as JSON')
+    .option('--cache <dir>', 'folder for preprocessed films', '.rxray/cache')
+    .option('--report <dir>', 'write a report (one HTML page, and its figures as JSON) to this folder')
     .option(
       '--shifts',
-      'judge the films as they would come from elsewhere, too: contrast, cut, border, blur, …',
+      'also evaluate altered films, as other machines would produce them: contrast, crop, border, blur, …',
     )
     .option('--json', 'print one JSON object')
     .addHelpText('after', EXAMPLES)
@@ -90,7 +89,7 @@ export async function evaluateFiles(
   try {
     const dir = resolve(path);
     const bundle = await readBundle(dir);
-    // Nothing is drawn: where the data name no split, all films are of one.
+    // No split is drawn: films without a split all belong to one.
     const { directory } = options;
     const dataset = await readDataset(options.data, {
       validation: 0,
@@ -99,7 +98,7 @@ export async function evaluateFiles(
       ...(directory !== undefined && { directory }),
     });
     if (dataset.leftOut.length > 0) {
-      process.stderr.write(`left out, because they are no images: ${dataset.leftOut.join(', ')}\n`);
+      process.stderr.write(`left out (not images): ${dataset.leftOut.join(', ')}\n`);
     }
     const stateDir = resolve(options.cache);
     const request = {
@@ -142,7 +141,7 @@ export async function evaluateFiles(
   }
 }
 
-/** The same for a model that answers with masks. */
+/** The same for a segmenter. */
 async function segmenterText(
   request: EvaluationRequest,
   services: ModelServices,
@@ -193,11 +192,11 @@ function describe(name: string, { kind, split, figures, suite, unreadable, boots
   return lines.join('\n');
 }
 
-/** A line for each film that could not be read, under a headline; none where all could be. */
+/** A heading and one line per unreadable film; empty if all could be read. */
 function unreadableLines(unreadable: Evaluation['unreadable']): string[] {
   if (unreadable.length === 0) return [];
   return [
-    pc.yellow(`${unreadable.length} more could not be read:`),
+    pc.yellow(`${unreadable.length} could not be read:`),
     ...unreadable.map(({ film, reason }) => `  ${film}: ${reason}`),
     '',
   ];
@@ -208,7 +207,7 @@ function classifierLines(figures: ClassifierFigures): string[] {
   const row = rows(intervals);
   return [
     ...(figures.accuracy === null
-      ? ['The films are of classes that the model has no label for: only normal against the rest is judged.']
+      ? ['The model has no label for some of these classes: only normal against the rest is evaluated.']
       : [
           row('accuracy', figures.accuracy, 'accuracy'),
           row('balanced accuracy', figures.balancedAccuracy, 'balancedAccuracy'),
@@ -238,7 +237,7 @@ function suiteLines({ shifts, worst }: ShiftSuite): string[] {
       : `${value.toFixed(3)}${range === null ? '' : ` (${range[0].toFixed(3)}–${range[1].toFixed(3)})`}`;
   return [
     '',
-    'The same films as they would come from elsewhere:',
+    'The same films, altered as other machines would produce them:',
     columns([
       ['shift', 'AUROC', 'sensitivity', 'specificity', 'ECE'],
       ...shifts.map(({ name, intervals, ...of }) => [
@@ -260,7 +259,7 @@ const WORST = { auroc: 'AUROC', specificity: 'specificity', ece: 'calibration er
 
 function anomalyLines(figures: AnomalyFigures): string[] {
   const baselines = Object.entries(figures.baselines).map(([name, { auroc, interval }]) =>
-    rows({ auroc: interval })(`for comparison, AUROC of ${name}`, auroc, 'auroc'),
+    rows({ auroc: interval })(`baseline, AUROC of ${name}`, auroc, 'auroc'),
   );
   return [...binaryLines(figures.binary), ...baselines, `${figures.msPerFilm.toFixed(1)} ms per film`];
 }

@@ -1,7 +1,7 @@
-/** What the process's exit code says, for every command. */
+/** Exit codes of all commands. */
 export const EXIT = {
   fine: 0,
-  /** Some films failed; the run itself went on to its end. */
+  /** Some films failed; the run itself finished. */
   filmsFailed: 1,
   /** Wrong usage, or a pipeline file with errors. */
   usage: 2,

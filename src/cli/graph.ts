@@ -15,7 +15,7 @@ Examples:
   $ rxray graph                        Mermaid, to paste into Markdown
   $ rxray graph -o graph.svg           a picture (.svg or .png)
   $ rxray graph ward.yaml -o ward.png
-  $ rxray graph --live -o now.svg      with what each entry of the running graph does at the moment
+  $ rxray graph --live -o now.svg      with the current figures of the running graph
   $ rxray graph --json | jq .arrows    for a program to read`;
 
 interface GraphFlags {
@@ -29,7 +29,7 @@ export function graph(program: Command): void {
     .command('graph')
     .argument('[pipeline]', 'the pipeline file', 'pipeline.yaml')
     .option('-o, --output <file>', 'write a picture: FILE.svg or FILE.png')
-    .option('--live', 'ask the process that runs it: frames per second, queues, and what sets the pace')
+    .option('--live', 'add frames per second, queues and the bottleneck of the running graph')
     .option('--json', 'print what the picture shows as one JSON object')
     .addHelpText('after', EXAMPLES)
     .action(async (file: string, flags: GraphFlags) => {

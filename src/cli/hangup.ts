@@ -1,6 +1,6 @@
 /**
- * SIGHUP from the first moment of the process on: its default would end a process that is only starting, which a service
- * manager takes for a clean end. Whoever listens later hears of one that came before.
+ * Handles SIGHUP from the start of the process: by default it would end a process that is still starting, which a
+ * service manager takes for a clean exit. A SIGHUP that came early is passed to the listener later.
  */
 const listeners = new Set<() => void>();
 let missed = false;
@@ -13,7 +13,7 @@ export function catchHangups(): void {
   });
 }
 
-/** Calls `listener` at every SIGHUP, and at once if one came before; returns what ends that. */
+/** Calls `listener` at every SIGHUP, and at once if one came before. Returns a function that stops this. */
 export function onHangup(listener: () => void): () => void {
   listeners.add(listener);
   if (missed) listener();
@@ -21,7 +21,7 @@ export function onHangup(listener: () => void): () => void {
   return () => listeners.delete(listener);
 }
 
-/** A terminal sends SIGHUP when it is closed: then the process is to end. */
+/** A terminal sends SIGHUP when it is closed: the process then ends. */
 export function isInTerminal(): boolean {
   return process.stdin.isTTY || process.stderr.isTTY;
 }

@@ -6,7 +6,7 @@ Examples:
   $ rxray head ward.yaml                  sources, journal and sinks; \`rxray work\` runs the stages elsewhere
   $ rxray head ward.yaml --page 0.0.0.0:8484
 
-The pipeline file has a \`cluster:\`. Exit codes as of \`rxray run\`.`;
+The pipeline file needs a \`cluster:\`. Exit codes as for \`rxray run\`.`;
 
 export function head(program: Command): void {
   addRunOptions(program.command('head'))

@@ -47,43 +47,37 @@ const EXAMPLES = `
 Examples:
   $ rxray import resnet18.onnx --out models/mine --labels normal,opacity --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
   $ rxray import xrv.onnx --out models/xrv --labels labels.txt --activation sigmoid --range=-1024,1024 --film film.png
-  $ rxray import model.onnx --out models/mine          asks for what the file does not say, in a terminal
+  $ rxray import model.onnx --out models/mine          asks for missing options, in a terminal
 
-The model answers for one film, the one of --film or a phantom, before you trust it: see that it is plausible.
-Exit codes: 0 fine, 2 wrong usage or a model that does not fit what was said of it, 3 fatal.`;
+The model is run on one film (--film, or a phantom): check that its result is plausible.
+Exit codes: 0 fine, 2 wrong usage or a model that does not match the options, 3 fatal.`;
 
 export function importCommand(program: Command): void {
   program
     .command('import')
     .argument('<model>', 'an ONNX classifier: an export of torchvision, timm, torchxrayvision, …')
     .requiredOption('--out <dir>', "the bundle's folder")
-    .option('--labels <names|file>', 'its classes in order: a,b,c; a file with one a line; or JSON')
+    .option('--labels <names|file>', 'its classes in order: a,b,c; a file with one class per line; or JSON')
     .addOption(
       new Option(
         '--activation <name>',
-        'what makes probabilities of its numbers: softmax (one label), sigmoid (findings that may occur together), none (they are probabilities) (default: as its graph and its answers show)',
+        'what turns its output into probabilities: softmax (one label), sigmoid (findings that may occur together), none (the output is probabilities) (default: found from its graph and its output)',
       ).choices(ACTIVATIONS),
     )
     .option('--multi-label', 'its labels are findings that may occur together')
-    .option(
-      '--thresholds <numbers>',
-      'from where on a finding is present: 0.4, or Effusion=0.3,Mass=0.6 (default: 0.5)',
-    )
-    .option(
-      '--healthy <labels>',
-      'which labels stand for a healthy film (default: one called "normal" or alike)',
-    )
+    .option('--thresholds <numbers>', 'threshold of a finding: 0.4, or Effusion=0.3,Mass=0.6 (default: 0.5)')
+    .option('--healthy <labels>', 'the labels of healthy films (default: one called "normal" or similar)')
     .option('--output <name>', 'which of several outputs has the scores')
     .addOption(new Option('--layout <name>', 'order of its input').choices(['NHWC', 'NCHW']))
     .option('--size <pixels>', 'side of its input', (value) => numbers(1)(value)[0])
     .addOption(new Option('--channels <n>', 'of its input').choices(['1', '3']))
-    .option('--range <low,high>', 'what black and white are before mean and std (default: 0,1)', numbers(2))
+    .option('--range <low,high>', 'values of black and white before mean and std (default: 0,1)', numbers(2))
     .option('--mean <numbers>', 'in units of the range, one or one per channel (default: 0)', numbers(1, 3))
     .option('--std <numbers>', 'likewise (default: 1)', numbers(1, 3))
     .addOption(
       new Option(
         '--interpolation <name>',
-        "how its maker resized films: pil-bilinear is torchvision's and timm's default (default: area)",
+        "how films were resized in its training: pil-bilinear is torchvision's and timm's default (default: area)",
       ).choices(INTERPOLATIONS),
     )
     .option('--preprocess <file>', 'YAML list of the stages before it (default: decode, resize)')
@@ -130,7 +124,7 @@ async function importModel(model: string, flags: Flags): Promise<number> {
       return EXIT.fine;
     }
     const best = result.topK.map(({ label, probability }) => `${label} ${(100 * probability).toFixed(1)} %`);
-    console.log(`${out}: its numbers are read as ${meaningInWords(bundle)} (${decided}).`);
+    console.log(`${out}: its output is read as ${meaningInWords(bundle)} (${decided}).`);
     if (multiLabel !== true) {
       const which = healthy.length === 0 ? 'no label stands' : `${healthy.join(', ')} stands`;
       console.log(`${which} for a healthy film (--healthy).`);
@@ -147,7 +141,7 @@ async function importModel(model: string, flags: Flags): Promise<number> {
   }
 }
 
-/** Adds what the file says, then what the person answers; undefined when something is still missing. */
+/** Adds what the file contains, then the user's answers; undefined if something is still missing. */
 async function complete(flags: Flags, input: OnnxInput) {
   const interactive = process.stdin.isTTY && process.stdout.isTTY;
   const missing: string[] = [];
@@ -164,8 +158,9 @@ async function complete(flags: Flags, input: OnnxInput) {
   const channels =
     (flags.channels === undefined ? undefined : (Number(flags.channels) as 1 | 3)) ??
     input.channels ??
-    ((await ask('--channels', 'How many channels has its input, 1 or 3?', '3')) === '1' ? 1 : 3);
-  const given = flags.labels ?? (await ask('--labels', 'Its classes in order?', 'normal,opacity'));
+    ((await ask('--channels', 'How many channels does its input have, 1 or 3?', '3')) === '1' ? 1 : 3);
+  const given =
+    flags.labels ?? (await ask('--labels', 'Which classes does it have, in order?', 'normal,opacity'));
   const labels = given === undefined ? [] : await readLabels(given);
   const activation = flags.activation ?? (interactive ? await askActivation() : undefined);
   const list = async (
@@ -179,13 +174,13 @@ async function complete(flags: Flags, input: OnnxInput) {
   };
   const [low = 0, high = 1] = await list(
     flags.range,
-    'What are black and white?',
+    'Which values are black and white?',
     input.bytes ? '0,255' : '0,1',
   );
-  const mean = await list(flags.mean, 'Mean that is taken off?', '0');
-  const std = await list(flags.std, 'Standard deviation that is divided by?', '1');
+  const mean = await list(flags.mean, 'Which mean is subtracted?', '0');
+  const std = await list(flags.std, 'Which standard deviation divides the values?', '1');
   if (missing.length > 0 || layout === undefined || side === undefined) {
-    process.stderr.write(`the model does not say everything: give ${missing.join(', ')}\n`);
+    process.stderr.write(`the model file does not contain everything: give ${missing.join(', ')}\n`);
     return undefined;
   }
   const interpolation =
@@ -206,13 +201,13 @@ async function complete(flags: Flags, input: OnnxInput) {
 
 async function askActivation(): Promise<Activation | undefined> {
   const options = [
-    { value: undefined, label: 'see for yourself', hint: 'by its graph and its answers' },
-    { value: 'softmax' as const, label: 'softmax', hint: 'logits; one label a film' },
+    { value: undefined, label: 'see for yourself', hint: 'by its graph and its output' },
+    { value: 'softmax' as const, label: 'softmax', hint: 'logits; one label per film' },
     { value: 'sigmoid' as const, label: 'sigmoid', hint: 'logits; findings that may occur together' },
     { value: 'none' as const, label: 'none', hint: 'they are probabilities' },
   ];
   const answer = await select<Activation | undefined>({
-    message: 'What makes probabilities of its numbers?',
+    message: 'What turns its output into probabilities?',
     options,
   });
   return isCancel(answer) ? undefined : answer;
@@ -226,7 +221,7 @@ async function askInterpolation(): Promise<Interpolation> {
     linear: 'OpenCV, TensorFlow',
   };
   const options = INTERPOLATIONS.map((value) => ({ value, label: value, hint: hints[value] ?? '' }));
-  const answer = await select<Interpolation>({ message: 'How did its maker resize films?', options });
+  const answer = await select<Interpolation>({ message: 'How were films resized in its training?', options });
   return isCancel(answer) ? 'area' : answer;
 }
 
@@ -266,7 +261,7 @@ async function askLayout(): Promise<'NHWC' | 'NCHW' | undefined> {
     { value: 'NCHW' as const, label: 'NCHW', hint: 'PyTorch' },
     { value: 'NHWC' as const, label: 'NHWC', hint: 'TensorFlow' },
   ];
-  const answer = await select({ message: 'In which order are its images?', options });
+  const answer = await select({ message: "In which order are its image's dimensions?", options });
   return isCancel(answer) ? undefined : answer;
 }
 
@@ -275,7 +270,7 @@ async function sideOf(
   ask: (option: string, message: string, placeholder: string) => Promise<string | undefined>,
 ): Promise<{ width: number; height: number } | undefined> {
   if (width !== undefined && height !== undefined) return { width, height };
-  const answer = Number(await ask('--size', 'How many pixels has a side of its input?', '224'));
+  const answer = Number(await ask('--size', 'How many pixels does each side of its input have?', '224'));
   return answer > 0 ? { width: answer, height: answer } : undefined;
 }
 

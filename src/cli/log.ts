@@ -12,7 +12,7 @@ export function createLog(): Log {
   const level = process.env.RXRAY_LOG ?? 'warn';
   if (process.stderr.isTTY) return pino({ level }, { write: writeReadable });
   const lines = pino.destination({ dest: 2, sync: true });
-  // Nobody may read the log any more: films are processed all the same.
+  // The reader of the log may have gone; processing continues.
   lines.on('error', () => undefined);
   return pino({ level }, lines);
 }

@@ -13,8 +13,8 @@ interface Listed {
 }
 
 /**
- * One module a command, loaded only when it is the one that was asked for: the list of them all must
- * come at once, so their summaries stand here.
+ * One module per command, loaded only when it is used. The summaries are here, so that the list of commands needs no
+ * module.
  */
 const COMMANDS: Readonly<Record<string, Listed>> = {
   run: { summary: 'Runs a pipeline.', load: async () => (await import('./run.js')).run },
@@ -31,11 +31,11 @@ const COMMANDS: Readonly<Record<string, Listed>> = {
     load: async () => (await import('./start.js')).start,
   },
   lint: {
-    summary: 'Checks a pipeline file and shows everything that is wrong with it.',
+    summary: 'Checks a pipeline file and shows all errors and warnings.',
     load: async () => (await import('./lint.js')).lint,
   },
   test: {
-    summary: 'Tests a graph (films in, expected results out; nothing is delivered) or a plugin.',
+    summary: 'Tests a graph (films and expected results; nothing is delivered) or a plugin.',
     load: async () => (await import('./test.js')).test,
   },
   graph: { summary: 'Draws a pipeline.', load: async () => (await import('./graph.js')).graph },
@@ -44,11 +44,11 @@ const COMMANDS: Readonly<Record<string, Listed>> = {
     load: async () => (await import('./plugins.js')).plugins,
   },
   new: {
-    summary: 'Writes a pipeline, a plugin or a plugin package to start from, with its tests.',
+    summary: 'Creates a pipeline, a plugin or a plugin package with tests.',
     load: async () => (await import('./new.js')).newCommand,
   },
   sample: {
-    summary: 'Draws films from the generator of an AnoGAN bundle.',
+    summary: 'Generates synthetic films with an AnoGAN bundle.',
     load: async () => (await import('./sample.js')).sample,
   },
   train: {
@@ -56,27 +56,27 @@ const COMMANDS: Readonly<Record<string, Listed>> = {
     load: async () => (await import('./train.js')).train,
   },
   import: {
-    summary: 'Makes a bundle of an ONNX classifier from elsewhere.',
+    summary: 'Makes a bundle from any ONNX classifier.',
     load: async () => (await import('./import.js')).importCommand,
   },
   evaluate: {
-    summary: 'Judges a trained model on labelled films.',
+    summary: 'Evaluates a model on labelled films.',
     load: async () => (await import('./evaluate.js')).evaluate,
   },
   calibrate: {
-    summary: "Sets a model's threshold by films of one's own.",
+    summary: "Sets a model's threshold from your own films.",
     load: async () => (await import('./calibrate.js')).calibrate,
   },
   verify: {
-    summary: 'Proves that training, evaluation, a running graph and plain ONNX Runtime agree.',
+    summary: 'Checks that training, evaluation, a running graph and plain ONNX Runtime agree.',
     load: async () => (await import('./verify.js')).verify,
   },
   top: {
-    summary: 'Shows what a running graph does, and which entry sets the pace.',
+    summary: 'Shows rates and queues of a running graph, and its bottleneck.',
     load: async () => (await import('./top.js')).top,
   },
   tap: {
-    summary: 'Shows the frames that pass one point of a running graph.',
+    summary: 'Shows the frames that come out of one entry of a running graph.',
     load: async () => (await import('./tap.js')).tap,
   },
   deadletter: {
@@ -84,11 +84,11 @@ const COMMANDS: Readonly<Record<string, Listed>> = {
     load: async () => (await import('./deadletter.js')).deadletter,
   },
   reviews: {
-    summary: 'Lists what people said of films, or exports it for train and evaluate.',
+    summary: 'Lists reviews of films, or exports them for train and evaluate.',
     load: async () => (await import('./reviews.js')).reviews,
   },
   doctor: {
-    summary: 'Says what this machine has, what is missing, and how to get it.',
+    summary: 'Checks this machine, and shows what is missing and how to get it.',
     load: async () => (await import('./doctor.js')).doctor,
   },
 };
@@ -100,7 +100,7 @@ const program = new Command('rxray')
   .configureHelp({ showGlobalOptions: false })
   .addHelpText(
     'after',
-    '\nEvery command has --help with examples. To begin: rxray new pipeline ward; rxray doctor says what is missing.',
+    '\nEvery command has --help with examples. To start: rxray new pipeline ward; rxray doctor shows what is missing.',
   );
 
 /** `rxray COMMAND …`, or `rxray help COMMAND`. */
@@ -108,14 +108,14 @@ const [first, second] = process.argv.slice(2);
 
 if ((first === 'run' || first === 'start') && !isInTerminal()) catchHangups();
 
-// Whoever reads may stop reading (`| head`), or the log's disk may be full: no work is lost for that.
+// A reader may stop reading (`| head`), or the log's disk may be full: the work continues.
 for (const stream of [process.stdout, process.stderr]) {
   stream.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') process.exitCode = EXIT.fatal;
   });
 }
 
-// Node would end with 1, which says that some films failed, and which the systemd unit takes for a success.
+// Node would exit with 1, which means that some films failed, and which the systemd unit takes for a success.
 process.on('uncaughtException', (error) => {
   process.stderr.write(`rxray stopped: ${error.stack ?? messageOf(error)}\n`);
   process.exit(EXIT.fatal);

@@ -21,7 +21,7 @@ Examples:
   $ rxray new sink lab-system --dir plugins
   $ rxray new package rxray-plugin-denoise
 
-What is there is never overwritten. Without arguments, in a terminal, it asks.`;
+Existing files are never overwritten. Without arguments, in a terminal, it asks.`;
 
 interface NewFlags {
   readonly dir: string;
@@ -42,7 +42,7 @@ export function newCommand(program: Command): void {
     });
 }
 
-/** Fills in what the command line left out; undefined when nobody answers. */
+/** Asks for what the command line left out; undefined if there is no answer. */
 async function ask(kind?: Kind, name?: string): Promise<{ kind: Kind; name: string } | undefined> {
   if (kind !== undefined && name !== undefined) return { kind, name };
   if (!process.stdin.isTTY || !process.stdout.isTTY) {
@@ -50,11 +50,11 @@ async function ask(kind?: Kind, name?: string): Promise<{ kind: Kind; name: stri
     return undefined;
   }
   const options = KINDS.map((value) => ({ value, label: value }));
-  const chosen = kind ?? (await select<Kind>({ message: 'What shall it be?', options }));
+  const chosen = kind ?? (await select<Kind>({ message: 'What do you want to create?', options }));
   if (isCancel(chosen)) return undefined;
   const validate = (value: string | undefined): string | undefined =>
     KEBAB.test(value ?? '') ? undefined : 'a name in kebab-case, such as denoise-film';
-  const named = name ?? (await text({ message: `What is the ${chosen} called?`, validate }));
+  const named = name ?? (await text({ message: `Name of the ${chosen}?`, validate }));
   return isCancel(named) ? undefined : { kind: chosen, name: named };
 }
 
@@ -70,7 +70,7 @@ async function scaffold(kind: Kind, name: string, { dir, json }: NewFlags): Prom
   for (const entry of await readdir(template, { recursive: true, withFileTypes: true })) {
     if (!entry.isFile()) continue;
     const path = join(entry.parentPath, entry.name);
-    // npm and its checkers would take a package.json in a folder of ours for a package.
+    // npm and its checkers would treat a folder with a package.json as a package.
     const file = relative(template, path).replace('.template.', '.');
     files.set(named(kind, name, file), named(kind, name, await readFile(path, 'utf8')));
   }
@@ -79,7 +79,7 @@ async function scaffold(kind: Kind, name: string, { dir, json }: NewFlags): Prom
   const written = [...files].filter(([file]) => !isShared(file) || !existsSync(join(target, file)));
   const there = written.map(([file]) => join(target, file)).filter((file) => existsSync(file));
   if (there.length > 0) {
-    process.stderr.write(`${there.join(', ')}: there already, nothing was written\n`);
+    process.stderr.write(`${there.join(', ')} already exists, nothing was written\n`);
     return EXIT.usage;
   }
   for (const [file, content] of written) {
@@ -95,7 +95,7 @@ async function scaffold(kind: Kind, name: string, { dir, json }: NewFlags): Prom
   return EXIT.fine;
 }
 
-/** `example-stage` in names and texts, and `example_stage` in ids, become the new name. */
+/** Replaces `example-stage` in names and texts, and `example_stage` in ids, by the new name. */
 function named(kind: Kind, name: string, text: string): string {
   const id = (kebab: string): string => kebab.replaceAll('-', '_');
   const example = `example-${kind}`;
@@ -105,12 +105,12 @@ function named(kind: Kind, name: string, text: string): string {
     .replaceAll(id(example).toUpperCase(), id(name).toUpperCase());
 }
 
-/** Test films are the same for all scaffolds in a folder. */
+/** All scaffolds in a folder share the same test films. */
 function isShared(file: string): boolean {
   return dirname(file) === 'films';
 }
 
-/** A film that nobody's body cast. */
+/** A synthetic film. */
 async function phantomPng(): Promise<Uint8Array> {
   const { width, height, channels, data } = phantomFilm({ seed: 1, size: 256 }).image;
   return sharp(data, { raw: { width, height, channels } }).toColourspace('b-w').png().toBuffer();

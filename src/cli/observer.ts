@@ -13,16 +13,16 @@ import type { Log } from '../core/plugin.js';
 import type { PipelineRun } from '../core/run.js';
 
 const HOST = '127.0.0.1';
-/** Where `--page` serves when it is not told. */
+/** The default address of `--page`. */
 export const PAGE = `${HOST}:8484`;
-/** How long until a page that could not be served is tried again. */
+/** Wait before the page is tried again. */
 const PAGE_AGAIN_MS = 5000;
 const PAGE_DIR = fileURLToPath(new URL('../../dist/page', import.meta.url));
 
-/** What OpenTelemetry's API leaves in the process once an SDK has registered itself with it. */
+/** The global that OpenTelemetry's API sets when an SDK registers. */
 const OPENTELEMETRY = Symbol.for('opentelemetry.js.api.1');
 
-/** Lets others look at a run: `top` and `tap` over its socket, browsers at the page, a collector of traces. */
+/** Shows a run to others: `top` and `tap` over its socket, browsers over the page, a collector of traces. */
 export class Observer {
   readonly monitor = new Monitor();
   readonly #worklist: Worklist;
@@ -60,8 +60,8 @@ export class Observer {
   }
 
   /**
-   * Serves the page and returns its address. Where the address cannot be had now (the process before is still ending, the
-   * network is not up yet), says so and tries again: films do not wait for a page. Throws CONTROL_ADDRESS.
+   * Serves the page and returns its address. If the address is not available yet (an earlier process is still ending,
+   * the network is not up), logs that and tries again while the graph runs. Throws CONTROL_ADDRESS.
    */
   async servePage(listen: Listen, say: (line: string) => void): Promise<string | undefined> {
     try {
@@ -81,7 +81,7 @@ export class Observer {
     return undefined;
   }
 
-  /** The run has begun, so that the state folder is this process's. */
+  /** The run has begun: this process holds the state folder. */
   async observe(run: PipelineRun, reload: () => Promise<Reloaded>): Promise<void> {
     this.#run = run;
     this.#reload = reload;
@@ -96,7 +96,7 @@ export class Observer {
   }
 }
 
-/** Whether the address may be free, or known, in a moment. */
+/** Whether the address may become available. */
 function isPassing(error: unknown): boolean {
   const { cause } = error as Error;
   const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';

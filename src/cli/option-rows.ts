@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-/** JSON Schema, as far as zod writes it for options. */
+/** The part of JSON Schema that zod writes for options. */
 export interface Schema {
   readonly type?: string;
   readonly const?: unknown;
@@ -19,12 +19,12 @@ export interface Schema {
   readonly exclusiveMaximum?: number;
 }
 
-/** As JSON Schema, of what a user writes. */
+/** JSON Schema of the input. */
 export function schemaOf(options: z.ZodType): Schema {
   return z.toJSONSchema(options, { target: 'draft-7', io: 'input', unrepresentable: 'any' }) as Schema;
 }
 
-/** One option, or a part of one, as a person reads it. */
+/** One option, or a part of one, as text. */
 export interface OptionRow {
   readonly option: string;
   readonly type: string;
@@ -69,7 +69,7 @@ function typeText(schema: Schema): string {
 }
 
 function range({ minimum, maximum, exclusiveMinimum, exclusiveMaximum }: Schema): string {
-  // zod bounds every whole number by the safe integers
+  // zod bounds every integer by the safe integers
   const [low, high] = [minimum, maximum].map((bound) =>
     bound !== undefined && Number.isSafeInteger(bound) && Math.abs(bound) === Number.MAX_SAFE_INTEGER
       ? undefined
@@ -85,7 +85,7 @@ function range({ minimum, maximum, exclusiveMinimum, exclusiveMaximum }: Schema)
   return parts.length === 0 ? '' : ` ${parts.join(', ')}`;
 }
 
-/** More terms than one can read in a row of a table are counted; the schema completes them. */
+/** A long list is shortened to a count; the schema has all of it. */
 function choices(terms: readonly string[]): string {
   if (terms.length <= 20) return terms.join(' | ');
   return `${terms.slice(0, 3).join(' | ')} | … (${String(terms.length)} terms)`;

@@ -11,9 +11,9 @@ const KINDS: readonly Kind[] = ['source', 'stage', 'sink'];
 
 const EXAMPLES = `
 Examples:
-  $ rxray plugins                       everything that is built in
+  $ rxray plugins                       all built-in plugins
   $ rxray plugins clahe                 the options of one plugin, with examples
-  $ rxray plugins ./stages/invert.ts    the same for one of your own`;
+  $ rxray plugins ./stages/invert.ts    the same for your own plugin`;
 
 export function plugins(program: Command): void {
   program
@@ -58,7 +58,7 @@ export async function describePlugins(
   return json ? JSON.stringify(all.map(summarise), null, 2) : overview(all, colors);
 }
 
-/** Characters of a line. */
+/** Characters per line. */
 const WIDTH = 90;
 
 type Colors = ReturnType<typeof pc.createColors>;

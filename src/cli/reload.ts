@@ -5,12 +5,12 @@ import { catchHangups, isInTerminal, onHangup } from './hangup.js';
 
 /** Editors save in several steps. */
 const SETTLE_MS = 200;
-/** How often the pipeline file is looked at: whatever links lead to it, one of them may be turned to another file. */
+/** How often the pipeline file is checked: a symbolic link on its path may be changed to another file. */
 const LOOK_EVERY_MS = 500;
 
 /**
  * Calls `reload`, one call at a time, when the pipeline file changes (if `watching`), and on SIGHUP, which closing a
- * terminal sends, too. Returns what ends it.
+ * terminal also sends. Returns a function that stops this.
  */
 export function onReload(file: string, watching: boolean, reload: () => Promise<void>): () => void {
   const wanted = new Subject<void>();

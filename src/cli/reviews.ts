@@ -16,8 +16,8 @@ Examples:
   $ rxray train resnet --data reviews.csv --init models/chest-resnet --about about.yaml --out models/ward
   $ rxray evaluate models/chest-resnet --data reviews.csv --split all
 
-Films are reviewed in the page (rxray run --page): right, wrong (with the class), unusable, reviewed. Films without a class
-and unusable ones are not exported.`;
+Review films on the page (rxray run --page): right, wrong (with the class), unusable, reviewed. Films without a
+class and unusable films are not exported.`;
 
 export function reviews(program: Command): void {
   const command = program.command('reviews').addHelpText('after', EXAMPLES);
@@ -40,7 +40,7 @@ export function reviews(program: Command): void {
       const { text, films } = manifestOf(all, out);
       if (films === 0) {
         process.stderr.write(
-          'no film has been reviewed with a class: mark films right or wrong in the page first\n',
+          'no film has been reviewed with a class: mark films as right or wrong on the page first\n',
         );
         process.exitCode = EXIT.usage;
         return;

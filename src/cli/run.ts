@@ -58,13 +58,13 @@ export function run(program: Command): void {
     .addOption(
       new Option(
         '--part <index/count>',
-        'process one slice of the films, with a journal and output files of its own (with --once)',
+        'process one slice of the films, with its own journal and output files (needs --once)',
       ).argParser(partOf),
     )
     .addHelpText('after', EXAMPLES)
     .action(async (file: string, flags: RunFlags) => {
       if (flags.part !== undefined && flags.once === undefined) {
-        throw new RxrayError('CONFIG_INVALID', '--part needs --once: a part ends when its films are done');
+        throw new RxrayError('CONFIG_INVALID', '--part needs --once');
       }
       process.exitCode = await runFile(file, flags);
     });
@@ -73,13 +73,13 @@ export function run(program: Command): void {
 export function addRunOptions(command: Command): Command {
   return command
     .option('--once', 'end when all files in the folder are done')
-    .option('--again', 'process films that are done again')
-    .option('--failed', 'process films that failed before again')
-    .option('--watch-config', 'reload the pipeline file when it changes, unless it has errors')
+    .option('--again', 'process done films again')
+    .option('--failed', 'process failed films again')
+    .option('--watch-config', 'reload the pipeline file when it changes; a file with errors is ignored')
     .option('--input <dir>', 'watch this folder instead of the one in the pipeline file', notEmpty)
     .option('--json', 'print JSON lines: one per film, then a summary')
     .addOption(
-      new Option('--page [host:port]', 'serve a web page (by default to this machine only)')
+      new Option('--page [host:port]', 'serve a web page (default: to this machine only)')
         .preset(PAGE)
         .argParser(parseListen),
     );
@@ -134,7 +134,7 @@ export async function runFile(
         const { pipeline: changed, issues } = await load();
         if (changed !== undefined) {
           await graph.reload(changed);
-          const message = `${file} has been taken over`;
+          const message = `${file} was reloaded`;
           say(message);
           return { taken: true, message };
         }
@@ -151,7 +151,7 @@ export async function runFile(
       say('the graph continues unchanged');
       return outcome;
     };
-    return await runPipeline(pipeline, flags, host.get(LOG), {
+    return await runAndPrint(pipeline, flags, host.get(LOG), {
       engine: () => host.getAsync(Engine),
       start: async (options) => {
         if (flags.head === undefined) return startPipeline(pipeline, host, options);
@@ -177,19 +177,19 @@ export async function runFile(
   }
 }
 
-/** With --json the lines on standard output are this command's own. */
+/** With --json, standard output has only this command's lines. */
 function withoutConsole(pipeline: Pipeline): Pipeline {
   return { ...pipeline, sinks: pipeline.sinks.filter(({ use }) => use !== 'console') };
 }
 
 interface Starter {
-  /** For what is drawn when somebody looks. */
+  /** For pictures that the page requests. */
   engine(): Promise<Engine>;
   start(options: RunOptions): Promise<PipelineRun>;
   reload(graph: PipelineRun): Promise<Reloaded>;
 }
 
-async function runPipeline(
+async function runAndPrint(
   pipeline: Pipeline,
   flags: RunFlags,
   log: Log,
@@ -216,7 +216,7 @@ async function runPipeline(
   }
 }
 
-/** Prints what a run does until its end, and ends it on a signal. */
+/** Prints the progress of a run until its end, and stops the run on a signal. */
 async function attend(
   graph: PipelineRun,
   pipeline: Pipeline,
@@ -226,7 +226,7 @@ async function attend(
 ): Promise<number> {
   const stop = (signal: NodeJS.Signals): void => {
     if (observer.stopping) {
-      // By the signal's own default: an exit in JavaScript would tear down threads that are inside native code.
+      // The signal's default action ends the process: process.exit() would tear down threads that are in native code.
       process.off(signal, stop);
       process.kill(process.pid, signal);
       return;
@@ -270,10 +270,10 @@ interface Printer {
   summary(summary: Summary, pipeline: Pipeline, once: boolean): void;
 }
 
-/** For people, on standard error: standard output belongs to the console sink. */
+/** Text on standard error; the console sink has standard output. */
 const printText: Printer = {
   started: ({ name, file }, once) => {
-    if (!once) say(pc.dim(`${name} is running (${file}); Ctrl-C ends it`));
+    if (!once) say(pc.dim(`${name} is running (${file}); stop it with Ctrl-C`));
   },
   film: ({ name, outcome, failure }) => {
     if (failure === undefined) return;
@@ -298,7 +298,7 @@ const printText: Printer = {
       const [wait, them] = waiting === 1 ? ['waits', 'it'] : ['wait', 'them'];
       say(`${films(waiting)} ${wait} in the journal for a sink that is down: the next run delivers ${them}`);
     }
-    if (skipped > 0) say(`${files(skipped)} skipped: no films`);
+    if (skipped > 0) say(`${files(skipped)} skipped: not films`);
     if (done + failed === 0) {
       if (already + failedBefore + skipped + waiting + unfinished + unread === 0) say('no films found');
       return;
@@ -327,7 +327,7 @@ const printJson: Printer = {
   },
 };
 
-/** One line per event in the log, for those who collect logs (RXRAY_LOG is set): the film's id, not its name. */
+/** One log line per event, for log collectors (RXRAY_LOG is set): with the film's id, not its name. */
 function printTo(log: Log): Printer {
   return {
     started: ({ name, hash }) => log.info({ pipeline: name, graph: hash }, 'running'),
@@ -351,7 +351,7 @@ function printTo(log: Log): Printer {
 }
 
 function sayStopping(): void {
-  say('\nstopping: finishing what is in flight (Ctrl-C again to quit at once)');
+  say('\nstopping: finishing films in flight (Ctrl-C again to quit at once)');
 }
 
 function sum(a: Already, b: Already): Already {
@@ -383,7 +383,7 @@ function say(line: string): void {
   process.stderr.write(`${line}\n`);
 }
 
-/** Pixels (residual maps, reconstructions) are left out: this is for reading and for `jq`. */
+/** Pixels (residual maps, reconstructions) are left out. */
 function write(event: object): void {
   process.stdout.write(
     `${JSON.stringify(event, (_, value: unknown) => (ArrayBuffer.isView(value) ? undefined : value))}\n`,

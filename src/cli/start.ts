@@ -10,26 +10,26 @@ import { createLog } from './log.js';
 import { addRunOptions, runFile, type RunFlags } from './run.js';
 import { writeFilms } from './sample.js';
 
-/** The folder of the package: pipeline.yaml, inbox/ and models/ lie in it. */
+/** The folder of the package, with pipeline.yaml, inbox/ and models/. */
 const HOME = fileURLToPath(new URL('../../', import.meta.url));
 const GENERATOR = join(HOME, 'models', 'chest-anogan');
 const SAMPLES = 6;
-/** Any seed will do; the same one shows everybody the same first run. */
+/** A fixed seed, so that every first run shows the same films. */
 const SEED = 1;
 
-/** `npm start`: the demo graph, with something in its inbox on the first day. */
+/** `npm start`: the demo graph; an empty inbox gets synthetic films. */
 export function start(program: Command): void {
   addRunOptions(program.command('start'))
     .addHelpText('after', '\nExample:\n  $ npm start -- --once    end when everything in ./inbox is done')
     .action(async (flags: RunFlags) => {
       const host = createHost(createLog());
-      // A folder of the user's own gets no films of ours.
+      // A folder given with --input gets no films.
       if (flags.input === undefined) await fillInbox(join(HOME, 'inbox'), host.get(Engine));
       process.exitCode = await runFile(join(HOME, 'pipeline.yaml'), flags, host);
     });
 }
 
-/** Writes films of the shipped generator into the folder if there is nothing in it. */
+/** Writes films of the shipped generator to the folder if it is empty. */
 async function fillInbox(inbox: string, engine: Engine): Promise<void> {
   await mkdir(inbox, { recursive: true });
   if ((await readdir(inbox)).length > 0) return;

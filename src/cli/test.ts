@@ -38,7 +38,7 @@ A file of tests:
 
 Examples:
   $ rxray test                          run the tests in pipeline.test.yaml
-  $ rxray test ward.test.yaml --watch   again whenever the graph, a film or a plugin changes
+  $ rxray test ward.test.yaml --watch   run again when the graph, a film or a plugin changes
   $ rxray test denoise.test.ts          tests of a plugin's own, with node:test and rxray/testing
 
 Exit codes: 0 all passed, 1 some failed, 2 the tests or the graph have errors.`;
@@ -56,7 +56,7 @@ export function test(program: Command): void {
       'the file of tests: .yaml for a graph, .ts or .js for a plugin',
       'pipeline.test.yaml',
     )
-    .option('--watch', 'run again whenever something changes')
+    .option('--watch', 'run again when a file changes')
     .option('--json', 'print one JSON object')
     .addHelpText('after', EXAMPLES)
     .action(async (file: string, flags: TestFlags) => {
@@ -71,13 +71,13 @@ export function test(program: Command): void {
     });
 }
 
-interface Outcome {
+interface TestResult {
   readonly name: string;
   readonly film: string;
   readonly faults: readonly string[];
 }
 
-/** Runs a file of tests and prints what came out; returns the exit code. */
+/** Runs a file of tests and prints the results; returns the exit code. */
 export async function testFile(file: string, { json }: TestFlags = {}): Promise<number> {
   const started = performance.now();
   const spec = await readSpec(file);
@@ -96,7 +96,7 @@ export async function testFile(file: string, { json }: TestFlags = {}): Promise<
     return EXIT.usage;
   }
 
-  let outcomes: Outcome[];
+  let outcomes: TestResult[];
   try {
     outcomes = await testGraph(pipeline, spec.tests, folder);
   } catch (error) {
@@ -138,7 +138,7 @@ async function load(
   folder: string,
 ): Promise<{ pipeline: Pipeline | undefined; complain: (issues: readonly Issue[]) => void }> {
   const file = resolve(folder, name);
-  // What the plugins say of their settings comes when they are created: a mocked stage needs no model.
+  // Plugins check their settings when they are created, not here: a mocked stage needs no model.
   const options = { env: { ...process.env, ...env }, lint: false };
   const { pipeline, issues, text } = await loadPipeline(file, builtInRegistry(), options);
   const complain = (found: readonly Issue[]): void => {
@@ -162,7 +162,7 @@ async function testGraph(
   pipeline: Pipeline,
   cases: readonly GraphCase[],
   folder: string,
-): Promise<Outcome[]> {
+): Promise<TestResult[]> {
   const groups = new Map<string, GraphCase[]>();
   for (const each of cases) {
     const key = JSON.stringify(each.mock);
@@ -174,7 +174,7 @@ async function testGraph(
     for (const group of groups.values()) {
       const films = group.map(({ film, as }, index) => ({
         path: resolve(folder, film),
-        // Two tests of one film are two films to the graph.
+        // Two tests of one film give the graph two films.
         name: as ?? `${index}/${film}`,
       }));
       const results = await runFilms(pipeline, films, { host, mocks: mocksOf(group[0]?.mock ?? {}) });
@@ -201,7 +201,7 @@ function mocksOf(mocks: GraphCase['mock']): Record<string, Mock> {
   );
 }
 
-/** Runs a module of tests by node:test, in a process of its own; returns the exit code. */
+/** Runs a module of tests with node:test in a child process; returns the exit code. */
 async function testPlugin(file: string): Promise<number> {
   const runner = new URL(
     `../testing/plugin-tests${extname(fileURLToPath(import.meta.url))}`,
@@ -222,7 +222,7 @@ async function testPlugin(file: string): Promise<number> {
   return code ?? EXIT.fatal;
 }
 
-/** A fresh process each time, since modules that have been imported stay as they were. */
+/** A new process for each run, since imported modules are cached. */
 async function testAgainAndAgain(file: string): Promise<void> {
   const watcher = watch(await readBy(file), { ignoreInitial: true });
   const runs = fromEvent(watcher, 'all')
@@ -237,11 +237,11 @@ async function testAgainAndAgain(file: string): Promise<void> {
   await watcher.close();
 }
 
-/** The files that a change of could change the tests' outcome. */
+/** The files whose changes may change the tests' results. */
 async function readBy(file: string): Promise<string[]> {
   const folder = dirname(resolve(file));
   const spec = /\.ya?ml$/.test(file) ? await readSpec(file) : undefined;
-  // A plugin's tests import what lies beside them.
+  // A plugin's tests import files beside them.
   if (spec === undefined) return [folder];
   const { pipeline } = await load(spec, folder);
   const plugins = [...(pipeline?.stages ?? []), ...(pipeline?.sinks ?? [])]
@@ -251,7 +251,7 @@ async function readBy(file: string): Promise<string[]> {
   return [resolve(file), resolve(folder, spec.pipeline), ...plugins, ...films];
 }
 
-/** One run of the tests in a process of its own, which is killed with the subscription. */
+/** One run of the tests in a child process, which is killed when the subscription ends. */
 function testInChild(file: string): Observable<never> {
   return new Observable((subscriber) => {
     const [, cli = ''] = process.argv;
@@ -260,7 +260,7 @@ function testInChild(file: string): Observable<never> {
       subscriber.error(error);
     });
     child.once('close', () => {
-      print(pc.dim('waiting for changes; Ctrl-C ends it'));
+      print(pc.dim('waiting for changes; stop with Ctrl-C'));
       subscriber.complete();
     });
     return () => child.kill();

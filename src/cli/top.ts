@@ -8,25 +8,25 @@ import { columns } from './table.js';
 
 const EXAMPLES = `
 Examples:
-  $ rxray top                         the graph of pipeline.yaml, as it runs, until Ctrl-C
-  $ rxray top ward.yaml --once        one look
-  $ rxray top --json | jq .limiting   for a program to read
+  $ rxray top                         the running graph of pipeline.yaml, until Ctrl-C
+  $ rxray top ward.yaml --once        print it once
+  $ rxray top --json | jq .limiting   the bottleneck, as JSON
 
-It asks the process that runs the graph, over its socket in the state folder.`;
+top connects to the running process over its socket in the state folder.`;
 
-/** What the running process answers to \`/api/graph\`. */
-export type Answer = Live & { readonly name: string; readonly state: string; readonly graph: string };
+/** The reply of \`/api/graph\`. */
+export type GraphReply = Live & { readonly name: string; readonly state: string; readonly graph: string };
 
 export function top(program: Command): void {
   program
     .command('top')
     .argument('[pipeline]', 'the pipeline file', 'pipeline.yaml')
-    .option('--once', 'one look, instead of a new one every second (so it is when piped)')
+    .option('--once', 'print once instead of every second (default when piped)')
     .option('--json', 'print one JSON object')
     .addHelpText('after', EXAMPLES)
     .action(async (file: string, { once, json }: { once?: true; json?: true }) => {
       process.exitCode = await withRunning(file, async (client) => {
-        const look = async (): Promise<Answer> => (await client.json('/api/graph')) as Answer;
+        const look = async (): Promise<GraphReply> => (await client.json('/api/graph')) as GraphReply;
         if (json === true) process.stdout.write(`${JSON.stringify(await look(), null, 2)}\n`);
         else if (once === true || !process.stdout.isTTY) process.stdout.write(`${tableOf(await look())}\n`);
         else await watch(look);
@@ -34,8 +34,8 @@ export function top(program: Command): void {
     });
 }
 
-/** Draws anew every second, on the terminal's other screen, until Ctrl-C. */
-async function watch(look: () => Promise<Answer>): Promise<void> {
+/** Redraws every second on the terminal's alternate screen until Ctrl-C. */
+async function watch(look: () => Promise<GraphReply>): Promise<void> {
   const { stdout } = process;
   const ending = new AbortController();
   process.once('SIGINT', () => ending.abort());
@@ -50,8 +50,8 @@ async function watch(look: () => Promise<Answer>): Promise<void> {
   }
 }
 
-/** The state of the graph and one line per entry; the one that sets the pace is marked and named. */
-export function tableOf(answer: Answer): string {
+/** The state of the graph and one line per entry; the bottleneck is marked and named. */
+export function tableOf(answer: GraphReply): string {
   const { name, state, uptimeSeconds, films, filmsPerSecond, load, memory, limiting, nodes } = answer;
   const mark = (node: LiveNode, text: string): string =>
     node.id === limiting ? pc.bold(pc.yellow(text)) : text;

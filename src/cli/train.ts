@@ -8,10 +8,10 @@ import { trainUnet } from './train/unet.js';
 const EXAMPLES = `
 Examples:
   $ rxray train resnet --data films --out models/mine             a classifier of a folder of classes
-  $ rxray train anogan --data films --out models/mine-anogan      what is unlike the films of the class "normal"
-  $ rxray train patchcore --data films --out models/mine-patches  the same, patch by patch, in minutes
+  $ rxray train anogan --data films --out models/mine-anogan      an anomaly detector, trained on the class "normal"
+  $ rxray train patchcore --data films --out models/mine-patches  the same from patches of a film, in minutes
   $ rxray train unet --data lungs --out models/lungs              masks of a structure: lungs/images, lungs/masks
-  $ rxray train resnet --help                                     the options of one of them`;
+  $ rxray train resnet --help                                     the options of one command`;
 
 export function train(program: Command): void {
   const command = program.command('train').addHelpText('after', EXAMPLES);

@@ -18,7 +18,7 @@ Examples:
   $ rxray work --servers nats://10.0.0.5:4222
   $ NATS_URL=nats://10.0.0.5 rxray work --pipeline ward    for the head of that pipeline alone
 
-Ends on SIGTERM: takes no more films, finishes those at work, hands the others back.`;
+On SIGTERM it takes no more films, finishes those in progress, hands the others back, and ends.`;
 
 export function work(program: Command): void {
   program
@@ -32,10 +32,10 @@ export function work(program: Command): void {
     .addOption(new Option('--credentials <file>', 'a credentials file of NATS').env('NATS_CREDS').default(''))
     .option(
       '--pipeline <name>',
-      'work for the head of this pipeline alone (default: the first that is heard)',
+      'work only for the head of this pipeline (default: the first one that answers)',
     )
     .addOption(
-      new Option('--shutdown-timeout <ms>', 'how long films at work may take to finish')
+      new Option('--shutdown-timeout <ms>', 'how long films in progress may take to finish')
         .default(30_000)
         .argParser(milliseconds),
     )
@@ -48,7 +48,7 @@ export function work(program: Command): void {
         registry: builtInRegistry(),
       });
       const stop = (signal: NodeJS.Signals): void => {
-        // The second one ends it at once.
+        // The second signal ends it at once.
         process.off(signal, stop);
         worker.stop();
       };

@@ -1,7 +1,7 @@
 import { RxrayError } from '../core/errors.js';
 import type { Findings, Reference } from '../core/graph/remote.js';
 import type { Log } from '../core/plugin.js';
-import { fromPlainError } from '../core/workers/wire.js';
+import { fromPlainError } from '../core/workers/protocol.js';
 import type { Assignment, Beat, Result } from './protocol.js';
 
 export interface DispatcherOptions {

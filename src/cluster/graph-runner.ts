@@ -6,14 +6,14 @@ import { createRunContainer, LOG } from '../core/container.js';
 import { isAnswered } from '../core/fate.js';
 import { withoutPixels, type Frame } from '../core/frame.js';
 import { Admission } from '../core/intake/admission.js';
-import { createStages, Opened } from '../core/run/create.js';
+import { createStages, OpenPlugins } from '../core/run/create.js';
 import type { Findings } from '../core/graph/remote.js';
 import { Ticket, type Failure, type Token } from '../core/flow/ticket.js';
 import { wire } from '../core/graph/wire.js';
 import { Monitor } from '../core/monitor/monitor.js';
 import type { Outlet } from '../core/outlets/outlet.js';
 import { WorkerPool } from '../core/workers/pool.js';
-import { toPlainError, type PlainError } from '../core/workers/wire.js';
+import { toPlainError, type PlainError } from '../core/workers/protocol.js';
 import type { Assignment, Result } from './protocol.js';
 
 /** How often a file is looked for that is not there: network disks show new files late. */
@@ -27,14 +27,14 @@ export class GraphRunner {
   readonly #admitted = new Subject<Token>();
   readonly #outcomes = new Map<string, (outcome: Result['outcome']) => void>();
   readonly #admission: Admission;
-  readonly #opened: Opened;
+  readonly #opened: OpenPlugins;
 
   private constructor(
     readonly pipeline: Pipeline,
     private readonly container: Container,
     private readonly pool: WorkerPool,
   ) {
-    this.#opened = new Opened(container.get(LOG));
+    this.#opened = new OpenPlugins(container.get(LOG));
     this.#admission = new Admission({ ...pipeline.limits, frames: Infinity }, 2 * pool.threads);
   }
 

@@ -1,7 +1,7 @@
 import { deserialize, serialize } from 'node:v8';
 import type { Pipeline } from '../core/config/pipeline.js';
 import type { Findings, Reference } from '../core/graph/remote.js';
-import type { PlainError } from '../core/workers/wire.js';
+import type { PlainError } from '../core/workers/protocol.js';
 
 /** The version of these messages. Heads and workers that speak another do not hear each other. */
 const VERSION = 1;

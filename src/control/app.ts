@@ -11,8 +11,14 @@ import { z } from 'zod';
 import { ERRORS, messageOf, RxrayError } from '../core/errors.js';
 import { withoutImages, type Image, type Origin } from '../core/frame.js';
 import type { Monitor } from '../core/monitor/monitor.js';
-import { ANSWERS, Reviews, type Review } from '../core/reviews.js';
-import { discardLetter, listLetters, readLetter, requestReplay, type Letter } from '../core/letters.js';
+import { REVIEW_ANSWERS, Reviews, type Review } from '../core/reviews.js';
+import {
+  discardEntry,
+  listEntries,
+  readEntry,
+  requestReplay,
+  type DeadLetterEntry,
+} from '../core/dead-letter-entries.js';
 import { NOTICE } from '../core/notice.js';
 import { verdictOf } from '../core/verdict.js';
 import type { Remade } from '../core/run/remake.js';
@@ -25,7 +31,7 @@ import { createRegistry } from './metrics.js';
 import { calibrationInForce } from '../models/calibration-in-force.js';
 import { driftOf, modelsOf } from './models.js';
 import { Pictures, toPng, type Picture } from './pictures.js';
-import { rowOf, SORTS, WORKLIST_ROWS, type Film, type Worklist } from './worklist.js';
+import { rowOf, SORTS, WORKLIST_ROWS, type WorklistFilm, type Worklist } from './worklist.js';
 
 /** What became of a reload: the graph runs on as it was unless it was `taken`. */
 export interface Reloaded {
@@ -76,7 +82,7 @@ const querySchema = z.strictObject({
 });
 
 const decisionSchema = z.strictObject({
-  answer: z.enum(ANSWERS),
+  answer: z.enum(REVIEW_ANSWERS),
   class: z.string().min(1).max(200).optional(),
   by: z.string().trim().max(100).optional(),
 });
@@ -406,24 +412,24 @@ export class ControlApp {
   }
 
   #failures(app: Hono): void {
-    const act = (path: string, deed: (stateDir: string, id: string) => Promise<Letter>): void => {
+    const act = (path: string, deed: (stateDir: string, id: string) => Promise<DeadLetterEntry>): void => {
       app.post(path, async (c) => {
         const asked = chosenSchema.parse(await c.req.json());
         const stateDir = this.#stateDir();
-        const ids = 'ids' in asked ? asked.ids : (await listLetters(stateDir)).map(({ id }) => id);
-        const letters: Letter[] = [];
-        for (const id of ids) letters.push(await deed(stateDir, id));
-        return c.json({ failures: letters.map(failureOf) });
+        const ids = 'ids' in asked ? asked.ids : (await listEntries(stateDir)).map(({ id }) => id);
+        const entries: DeadLetterEntry[] = [];
+        for (const id of ids) entries.push(await deed(stateDir, id));
+        return c.json({ failures: entries.map(failureOf) });
       });
     };
     app.get('/api/failures', async (c) =>
-      c.json({ failures: (await listLetters(this.#stateDir())).map(failureOf) }),
+      c.json({ failures: (await listEntries(this.#stateDir())).map(failureOf) }),
     );
     app.post('/api/films/:id/replay', async (c) =>
       c.json(failureOf(await requestReplay(this.#stateDir(), c.req.param('id')))),
     );
     act('/api/failures/replay', requestReplay);
-    act('/api/failures/discard', discardLetter);
+    act('/api/failures/discard', discardEntry);
   }
 
   #models(app: Hono): void {
@@ -445,13 +451,13 @@ export class ControlApp {
   }
 
   /** From the file itself, or where that has gone from the copy that the dead letter keeps. */
-  async #remake(graph: PipelineRun, film: Film): Promise<Remade> {
+  async #remake(graph: PipelineRun, film: WorklistFilm): Promise<Remade> {
     const origin = originOf(film);
     try {
       return await graph.remake(origin);
     } catch (error) {
-      const kept = await readLetter(this.#stateDir(), film.id).then(
-        (letter) => letter.kept,
+      const kept = await readEntry(this.#stateDir(), film.id).then(
+        (entry) => entry.kept,
         () => null,
       );
       if (kept === null) throw error;
@@ -470,7 +476,7 @@ export class ControlApp {
     return pipeline.stateDir;
   }
 
-  async #film(c: Context): Promise<Film> {
+  async #film(c: Context): Promise<WorklistFilm> {
     const film = await this.controlled.worklist.get(c.req.param('id') ?? '');
     if (film === undefined) throw new Refused(404, 'NO_FILM', 'the worklist has no film of that id');
     return film;
@@ -558,7 +564,7 @@ function shownOf(review: Review | undefined): Pick<Review, 'answer' | 'class' | 
 }
 
 /** The class that the film's first classifier gave; `abnormal` or `healthy` where there is none but a verdict. */
-function labelOf(results: Film['results']): string | null {
+function labelOf(results: WorklistFilm['results']): string | null {
   for (const result of Object.values(results)) {
     const { label, positives } = (result ?? {}) as { label?: unknown; positives?: unknown };
     if (typeof label === 'string' && positives === undefined) return label;
@@ -568,10 +574,10 @@ function labelOf(results: Film['results']): string | null {
 }
 
 /** A film in the dead letter, without the places where its files lie. */
-function failureOf({ kept, path: _path, ...letter }: Letter): object {
-  return { ...letter, kept: kept !== null };
+function failureOf({ kept, path: _path, ...entry }: DeadLetterEntry): object {
+  return { ...entry, kept: kept !== null };
 }
 
-function originOf({ source, file, path, size, mtimeMs, sha256, receivedAt }: Film): Origin {
+function originOf({ source, file, path, size, mtimeMs, sha256, receivedAt }: WorklistFilm): Origin {
   return { source, name: file, path, size, mtimeMs, sha256, receivedAt };
 }

@@ -3,7 +3,7 @@ import { basename, join, resolve } from 'node:path';
 import type { Pipeline } from '../core/config/pipeline.js';
 import { readBundle, type Bundle } from '../models/bundle.js';
 import type { Reference } from '../models/reference.js';
-import type { Film } from './worklist.js';
+import type { WorklistFilm } from './worklist.js';
 
 /** The trained model of a stage. */
 export interface Model {
@@ -68,7 +68,7 @@ export interface Drift {
 }
 
 /** One per model that has something to compare with. `films`: oldest first. */
-export function driftOf(models: readonly Model[], films: readonly Film[]): Drift[] {
+export function driftOf(models: readonly Model[], films: readonly WorklistFilm[]): Drift[] {
   return models.flatMap((model): Drift[] => {
     const results = films
       .map(({ results }) => results[model.stage])

@@ -1,7 +1,7 @@
 import sharp, { type Sharp } from 'sharp';
 import { isImage, type Frame, type Image } from '../core/frame.js';
 import type { Remade } from '../core/run/remake.js';
-import type { Film } from './worklist.js';
+import type { WorklistFilm } from './worklist.js';
 
 /** Encoded pictures that are kept, in bytes. */
 const CACHE_BYTES = 64 * 1024 ** 2;
@@ -31,12 +31,12 @@ export class Pictures {
 
   /** `graph` is another value once another graph runs: no picture of the one before is shown then. */
   constructor(
-    private readonly remake: (film: Film) => Promise<Remade>,
+    private readonly remake: (film: WorklistFilm) => Promise<Remade>,
     private readonly graph: () => unknown,
   ) {}
 
   /** The film as the first stage that has pixels sees it, small. Null when none has. */
-  thumbnail(film: Film, stages: readonly string[]): Promise<Picture | null> {
+  thumbnail(film: WorklistFilm, stages: readonly string[]): Promise<Picture | null> {
     return this.#cached(`${film.id} ${film.sha256} thumbnail`, async () => {
       const at = await this.#stagesOf(film);
       for (const stage of stages) {
@@ -53,12 +53,12 @@ export class Pictures {
   }
 
   /** What a stage made of the film, 8 bit for the screen. Null when the film does not come by there. */
-  stage(film: Film, stage: string): Promise<Picture | null> {
+  stage(film: WorklistFilm, stage: string): Promise<Picture | null> {
     return this.#png(film, stage, 'image', ({ image }) => image);
   }
 
   /** An image inside a stage's result: a residual map, a reconstruction. */
-  result(film: Film, stage: string, field: string): Promise<Picture | null> {
+  result(film: WorklistFilm, stage: string, field: string): Promise<Picture | null> {
     return this.#png(film, stage, `results.${field}`, ({ results }) => {
       const value: unknown = results[stage]?.[field as never];
       return isImage(value) ? value : undefined;
@@ -67,7 +67,7 @@ export class Pictures {
 
   /** What `draw` makes of the image that a stage let through; kept under `what`. */
   drawn(
-    film: Film,
+    film: WorklistFilm,
     stage: string,
     what: string,
     draw: (image: Image) => Promise<Image>,
@@ -81,7 +81,7 @@ export class Pictures {
   }
 
   /** The pixels of a stage as they are, in all their bits. */
-  async pixels(film: Film, stage: string): Promise<Image | null> {
+  async pixels(film: WorklistFilm, stage: string): Promise<Image | null> {
     this.#lookAfter();
     return (await (await this.#stagesOf(film))(stage))?.image ?? null;
   }
@@ -91,7 +91,7 @@ export class Pictures {
   }
 
   #png(
-    film: Film,
+    film: WorklistFilm,
     stage: string,
     what: string,
     pick: (frame: Frame) => Image | undefined,
@@ -138,7 +138,7 @@ export class Pictures {
   }
 
   /** The browser asks for all pictures of a film at once: the stages run once for them all. */
-  #stagesOf(film: Film): Promise<Remade> {
+  #stagesOf(film: WorklistFilm): Promise<Remade> {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#films.clear(), KEEP_MS).unref();
     const key = `${film.id} ${film.sha256}`;

@@ -29,7 +29,7 @@ export interface Row {
 }
 
 /** A row with what only its own page shows. Where the file lies stays inside the process. */
-export interface Film extends Row {
+export interface WorklistFilm extends Row {
   readonly path: string;
   readonly size: number;
   readonly mtimeMs: number;
@@ -77,7 +77,7 @@ export class Worklist {
   #written = 0;
   #turning: Promise<void> | undefined;
   /** By id, oldest first; undefined until somebody asks. */
-  #films: Promise<Map<string, Film>> | undefined;
+  #films: Promise<Map<string, WorklistFilm>> | undefined;
   readonly #subscription: Subscription;
 
   constructor(
@@ -94,7 +94,7 @@ export class Worklist {
   async find(
     query: Query,
     reviews: ReadonlyMap<string, Review> = new Map(),
-  ): Promise<{ total: number; films: Film[] }> {
+  ): Promise<{ total: number; films: WorklistFilm[] }> {
     const { sort, outcome, suspicious, reviewed, label, text, offset, limit } = query;
     const wanted = text?.toLowerCase();
     const films = [...(await this.#load()).values()].filter(
@@ -112,12 +112,12 @@ export class Worklist {
     return { total: films.length, films: films.slice(offset, offset + limit) };
   }
 
-  async get(id: string): Promise<Film | undefined> {
+  async get(id: string): Promise<WorklistFilm | undefined> {
     return (await this.#load()).get(id);
   }
 
   /** All of them, oldest first. */
-  async all(): Promise<Film[]> {
+  async all(): Promise<WorklistFilm[]> {
     return [...(await this.#load()).values()];
   }
 
@@ -129,7 +129,7 @@ export class Worklist {
     await new Promise<void>((resolve) => out.end(resolve));
   }
 
-  #add(film: Film): void {
+  #add(film: WorklistFilm): void {
     const line = `${JSON.stringify(film)}\n`;
     this.#out ??= this.#open();
     this.#out.write(line);
@@ -166,13 +166,13 @@ export class Worklist {
     );
   }
 
-  #load(): Promise<Map<string, Film>> {
+  #load(): Promise<Map<string, WorklistFilm>> {
     this.#films ??= this.#read();
     return this.#films;
   }
 
-  async #read(): Promise<Map<string, Film>> {
-    const films = new Map<string, Film>();
+  async #read(): Promise<Map<string, WorklistFilm>> {
+    const films = new Map<string, WorklistFilm>();
     await new Promise<void>((resolve) => {
       if (this.#out === undefined) resolve();
       else this.#out.write('', () => resolve());
@@ -189,7 +189,7 @@ export class Worklist {
 }
 
 /** Puts the film last; a film that was processed again is there once. */
-function keep(films: Map<string, Film>, film: Film): void {
+function keep(films: Map<string, WorklistFilm>, film: WorklistFilm): void {
   films.delete(film.id);
   films.set(film.id, film);
   const [oldest] = films.keys();
@@ -197,17 +197,17 @@ function keep(films: Map<string, Film>, film: Film): void {
 }
 
 /** A crash may have torn the last line. */
-function parsed(line: string): Film | null {
+function parsed(line: string): WorklistFilm | null {
   try {
-    const film = JSON.parse(line) as Film;
+    const film = JSON.parse(line) as WorklistFilm;
     // Lines of earlier versions have none.
-    return { ...film, verdict: (film as Partial<Film>).verdict ?? verdictOf(film.results) };
+    return { ...film, verdict: (film as Partial<WorklistFilm>).verdict ?? verdictOf(film.results) };
   } catch {
     return null;
   }
 }
 
-function filmOf({ id, origin, outcome, frame, failure, spans, graph }: Settled): Film {
+function filmOf({ id, origin, outcome, frame, failure, spans, graph }: Settled): WorklistFilm {
   const { source, name, path, size, mtimeMs, sha256, receivedAt } = origin;
   const results = withoutImages(frame?.results ?? {}) as Row['results'];
   return {
@@ -242,7 +242,7 @@ function micros(ms: number): number {
 }
 
 /** The row of a film. */
-export function rowOf(film: Film): Row {
+export function rowOf(film: WorklistFilm): Row {
   const { id, source, file, outcome, receivedAt, settledAt, meta, results, failure, verdict } = film;
   return { id, source, file, outcome, receivedAt, settledAt, meta, results, failure, verdict };
 }

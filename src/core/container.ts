@@ -9,14 +9,14 @@ export const LOG: ServiceIdentifier<Log> = Symbol.for('rxray:log');
 /** The journal of a run. */
 export const JOURNAL: ServiceIdentifier<Journal> = Symbol.for('rxray:journal');
 
-/** The container of the process: what all its runs share. The caller binds what core does not know, such as the engine. */
+/** The container of the process, shared by all its runs. The caller binds services outside core, such as the engine. */
 export function createProcessContainer(log: Log): Container {
   const container = new Container({ defaultScope: 'Singleton' });
   container.bind(LOG).toConstantValue(log);
   return container;
 }
 
-/** The container of a run: what its graphs share when one replaces another. `unbindAllAsync` closes it. */
+/** The container of a run, shared by graphs that replace one another. `unbindAllAsync` closes it. */
 export function createRunContainer(parent: Container, stateDir: string): Container {
   const container = new Container({ parent, defaultScope: 'Singleton' });
   container

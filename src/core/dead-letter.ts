@@ -6,11 +6,18 @@ import { RxrayError, messageOf } from './errors.js';
 import { syncFolder } from './files.js';
 import type { Origin } from './frame.js';
 import type { Failure } from './flow/ticket.js';
-import { endReplay, letterIds, lettersDir, readLetter, removeLetter, type Reason } from './letters.js';
+import {
+  endReplay,
+  entryIds,
+  deadLetterDir,
+  readEntry,
+  removeEntry,
+  type Reason,
+} from './dead-letter-entries.js';
 import type { Candidate } from './plugin.js';
 import type { WorkerPool } from './workers/pool.js';
 
-/** A film that failed: a ticket, or what is left of one. */
+/** A failed film: a ticket, or the same fields from the journal. */
 export interface Failed {
   readonly id: string;
   readonly candidate: Candidate;
@@ -18,15 +25,14 @@ export interface Failed {
 }
 
 /**
- * The folder of the files that failed: one folder per frame id with the original file and its
- * `reason.json`, on the disk when `keep` resolves. A file that could not be read, or that has changed
- * since, leaves the reason alone.
+ * The folder of failed files: one folder per frame id with a copy of the file and `reason.json`, durable when `keep`
+ * resolves. Of a file that could not be read, or has changed since, only the reason is kept.
  */
 export class DeadLetter {
   readonly dir: string;
-  /** The ids of what lies there, as far as this process knows. */
+  /** The ids of the entries known to this process. */
   readonly #ids = new Set<string>();
-  /** The last thing that is being done to a letter: two sinks may refuse a film at the same time. */
+  /** The last operation on each entry, by id: two sinks may refuse a film at the same time. */
   readonly #under = new Map<string, Promise<void>>();
 
   constructor(
@@ -34,23 +40,23 @@ export class DeadLetter {
     private readonly graph: string,
     private readonly pool: WorkerPool,
   ) {
-    this.dir = lettersDir(stateDir);
+    this.dir = deadLetterDir(stateDir);
   }
 
-  /** Mends what a crash has left half done. Returns the ids of what lies there. */
+  /** Repairs what a crash has left incomplete. Returns the ids of all entries. */
   async open(): Promise<readonly string[]> {
-    for (const id of await letterIds(this.stateDir)) this.#ids.add(id);
+    for (const id of await entryIds(this.stateDir)) this.#ids.add(id);
     return [...this.#ids];
   }
 
-  /** The film is done: there is nothing to tell of it any more. */
+  /** Removes the entry of a film that is done. */
   async forget(id: string): Promise<void> {
     await this.#inTurn(id, async () => {
-      if (this.#ids.delete(id)) await removeLetter(this.stateDir, id);
+      if (this.#ids.delete(id)) await removeEntry(this.stateDir, id);
     });
   }
 
-  /** The film has been run once more, with or without success. */
+  /** Removes the request for a replay that has finished, successfully or not. */
   async endReplay(id: string): Promise<void> {
     await endReplay(this.stateDir, id);
   }
@@ -96,14 +102,14 @@ export class DeadLetter {
       await rm(part, { recursive: true, force: true });
       await mkdir(part, { recursive: true });
       const bytes = await this.#readAgain(film);
-      // The reason must not take the place of a film of its name.
+      // The film may itself be called reason.json.
       const name = basename(origin.name).replace(/^reason\.json$/, 'film-$&');
       await durably('deadletter.write', async () => {
         if (bytes !== null) await writeFile(join(part, name), bytes, { flush: true });
         await writeFile(join(part, 'reason.json'), `${JSON.stringify(reason, null, 2)}\n`, { flush: true });
         await syncFolder(part);
       });
-      // An earlier letter may hold the only copy: it goes when the new one is in its place.
+      // An earlier entry may hold the only copy: it is removed after the new one is in place.
       if (await isThere(whole)) {
         await rm(old, { recursive: true, force: true });
         await rename(whole, old);
@@ -123,16 +129,13 @@ export class DeadLetter {
     }
   }
 
-  /**
-   * The bytes that failed, once more; null when they are not to be had: a file that was not read in the
-   * first place, or one that has changed since (whatever it holds or leads to now is not what failed).
-   */
+  /** Reads the bytes that failed again; null if the file was not readable, or has changed since. */
   async #readAgain({ id, candidate, origin }: Failed): Promise<Uint8Array | null> {
     if (origin.sha256 === '') return null;
     const reply = await this.pool.read(candidate, candidate.copy?.size ?? candidate.size).catch(() => null);
     if (reply?.sha256 === origin.sha256) return reply.encoded;
     if (!this.#ids.has(id)) return null;
-    const { kept } = await readLetter(this.stateDir, id);
+    const { kept } = await readEntry(this.stateDir, id);
     const bytes = kept === null ? null : await readFile(kept);
     return bytes !== null && createHash('sha256').update(bytes).digest('hex') === origin.sha256
       ? bytes

@@ -1,8 +1,8 @@
 import { channel } from 'node:diagnostics_channel';
 
-/** What is published on the diagnostics channel `rxray:durable`, in whichever thread does the work. */
+/** A message on the diagnostics channel `rxray:durable` of the thread that does the work. */
 export interface DurableStep {
-  /** The component and its deed: `journal.commit`, `csv.append`, `deadletter.rename`. */
+  /** The component and its action: `journal.commit`, `csv.append`, `deadletter.rename`. */
   readonly step: string;
   readonly phase: 'before' | 'after';
 }
@@ -10,14 +10,14 @@ export interface DurableStep {
 const steps = channel('rxray:durable');
 
 /**
- * Does one thing that must outlive the process, and says so before and after it, so that a test can end the
- * process at exactly that place. Says nothing after a deed that failed, and costs nothing while nobody listens.
+ * Performs one durable action, and publishes a message before and after it, so that a test can kill the process exactly
+ * there. After a failed action there is no message. Without subscribers it costs nothing.
  */
 export function durably<T>(step: string, act: () => Promise<T>): Promise<T> {
   return steps.hasSubscribers ? published(step, act) : act();
 }
 
-/** The same for what is done in one go. */
+/** The same for a synchronous action. */
 export function durablySync<T>(step: string, act: () => T): T {
   if (!steps.hasSubscribers) return act();
   steps.publish({ step, phase: 'before' } satisfies DurableStep);

@@ -1,10 +1,12 @@
-/** What an error of one kind ends, and how a command and the HTTP interface report it. */
+/** The consequences of errors of one kind, and how a command and the HTTP interface report them. */
 interface Kind {
-  /** Its heading in `docs/errors.md`. */
+  /** The heading in `docs/errors.md`. */
   readonly title: string;
   /** What happens to the film, the run or the command. */
   readonly consequence: string;
-  /** The exit code of a command that ends with it: 0 none is at fault, 1 some films failed, 2 usage or configuration, 3 fatal. */
+  /**
+   * The exit code of a command that ends with it: 0 no failure, 1 some films failed, 2 usage or configuration, 3 fatal.
+   */
   readonly exit: 0 | 1 | 2 | 3;
   /** The HTTP status of a request that fails with it. */
   readonly status: 404 | 422 | 500 | 503;
@@ -19,20 +21,20 @@ export const ERROR_KINDS = {
   },
   frame: {
     title: 'Frames',
-    consequence: 'The film goes to the dead letter with its reason, and the run goes on.',
+    consequence: 'The film goes to the dead letter with its reason, and the run continues.',
     exit: 1,
     status: 422,
   },
   skip: {
     title: 'Skipped files',
     consequence:
-      'The file stays where it is and reaches no sink. It is counted and named as skipped, and is no failure of the run.',
+      'The file stays in its place and reaches no sink. It is counted and named as skipped, not as a failure.',
     exit: 0,
     status: 422,
   },
   outage: {
     title: 'Outages',
-    consequence: 'No film is at fault: films wait in the journal, and the sink is tried again.',
+    consequence: 'No film fails: films wait in the journal, and the sink is retried.',
     exit: 1,
     status: 503,
   },
@@ -49,8 +51,8 @@ export const ERROR_KINDS = {
     exit: 2,
     status: 422,
   },
-  training: { title: 'Training', consequence: 'The training does not begin.', exit: 2, status: 422 },
-  import: { title: 'Models from elsewhere', consequence: 'Nothing is imported.', exit: 2, status: 422 },
+  training: { title: 'Training', consequence: 'The training does not start.', exit: 2, status: 422 },
+  import: { title: 'Imported models', consequence: 'Nothing is imported.', exit: 2, status: 422 },
   control: {
     title: 'A running process',
     consequence: 'Reported by `rxray top`, `tap`, `graph --live` and `run --page`.',
@@ -76,8 +78,8 @@ function row(kind: ErrorKind, meaning: string, remedy: string, status?: Kind['st
 }
 
 /**
- * Every error that rxray raises on purpose, with its consequences. `docs/errors.md` is generated from this table by
- * `npm run reference`, and a test compares the two.
+ * All error codes, with their consequences. `npm run reference` generates `docs/errors.md` from this table, and a test
+ * compares the two.
  */
 export const ERRORS = {
   CONFIG_NOT_FOUND: row(
@@ -92,8 +94,8 @@ export const ERRORS = {
   ),
   CONFIG_UNKNOWN_KEY: row(
     'config',
-    'A key that is not known at this place.',
-    'What belongs to the plugin stands under `with:`. `rxray plugins NAME` lists its options.',
+    'An unknown key.',
+    "The plugin's options belong under `with:`. `rxray plugins NAME` lists them.",
   ),
   CONFIG_INVALID: row(
     'config',
@@ -123,11 +125,11 @@ export const ERRORS = {
   CONFIG_UNKNOWN_ID: row(
     'config',
     '`from` names an id that does not exist.',
-    'Name a source or a stage; nothing comes out of a sink.',
+    'Name a source or a stage; a sink has no output.',
   ),
   CONFIG_CYCLE: row(
     'config',
-    'The graph runs in a circle.',
+    'The graph has a loop.',
     'The message names the loop: change one `from:` of it.',
   ),
   CONFIG_EXPRESSION: row(
@@ -147,7 +149,7 @@ export const ERRORS = {
   ),
   CONFIG_REFUSED: row(
     'config',
-    'A plugin found fault with its settings or its place in the graph.',
+    'A plugin refused its settings or its place in the graph.',
     "The message is the plugin's own.",
   ),
   CONFIG_CREATE: row(
@@ -165,14 +167,14 @@ export const ERRORS = {
   FRAME_NOT_AN_IMAGE: row(
     'frame',
     'The file is not an image of a known format.',
-    "Keep such files out with the source's `exclude`.",
+    "Exclude such files with the source's `exclude`.",
   ),
   FRAME_DAMAGED: row('frame', 'The image is truncated or damaged.', 'Send it again.'),
   FRAME_UNSUPPORTED: row('frame', 'The image uses a feature that is not supported.', 'Convert it.'),
   FRAME_NO_PIXELS: row(
     'skip',
-    'A DICOM object of a kind that has no pixels: a report, a document, a waveform, a DICOMDIR.',
-    'Nothing, unless a film was expected. `rxray run --failed` looks at it again.',
+    'A DICOM object without pixels: a report, a document, a waveform, a DICOMDIR.',
+    'None, unless a film was expected. `rxray run --failed` processes it again.',
   ),
   FRAME_OUTSIDE: row(
     'frame',
@@ -183,28 +185,28 @@ export const ERRORS = {
   FRAME_EXPRESSION: row(
     'frame',
     'An expression failed on the frame.',
-    'A field was not there, or of another type: see [expressions](pipeline.md#expressions).',
+    'A field was missing or had another type: see [expressions](pipeline.md#expressions).',
   ),
   FRAME_CRASH: row(
     'frame',
     'The process ended three times while the film was in a stage.',
-    'Look at the file, and at the log of the system around those ends. `rxray deadletter replay` tries it again.',
+    "Check the file, and the system's log at the times when the process ended. `rxray deadletter replay` processes it again.",
   ),
   FRAME_SINK: row('frame', 'A sink refused the frame.', "The message is the sink's own."),
   SINK_UNAVAILABLE: row(
     'outage',
-    'The receiver of a sink takes nothing now, or its write did not end in time.',
-    'Look at the receiver. The films wait in the journal until it answers.',
+    'The receiver of a sink is not available, or a write timed out.',
+    'Check the receiver. The films wait in the journal until it answers.',
   ),
   DEADLETTER_UNKNOWN: row(
     'deadLetter',
-    'No film of that id is in the dead letter.',
-    '`rxray deadletter ls` lists what is.',
+    'The dead letter has no film of that id.',
+    '`rxray deadletter ls` lists all of them.',
   ),
   DEADLETTER_DAMAGED: row(
     'deadLetter',
     'The `reason.json` of a film in the dead letter is damaged.',
-    'The copy of the film is still there: put it into the inbox again, and discard the entry.',
+    'The copy of the film is intact: put it into the inbox again, and discard the entry.',
   ),
   BUNDLE_NOT_FOUND: row(
     'model',
@@ -213,13 +215,13 @@ export const ERRORS = {
   ),
   BUNDLE_DAMAGED: row(
     'model',
-    'A file of the bundle is damaged or does not fit the others.',
+    'A file of the bundle is damaged or does not match the others.',
     'Copy the bundle again.',
   ),
   BUNDLE_SHAPE: row(
     'model',
     'The image does not have the size that the bundle was trained on.',
-    'Put a `resize` before the model: `bundle.json` says which.',
+    'Put a `resize` before the model; `bundle.json` has the size.',
   ),
   BUNDLE_PLACE: row(
     'training',
@@ -229,48 +231,48 @@ export const ERRORS = {
   TRAINING_DATA: row(
     'training',
     'The films for training or evaluation cannot be used.',
-    'The message says which and why.',
+    'The message names them and the reason.',
   ),
   TRAINING_RESUME: row(
     'training',
     'The checkpoint does not belong to this training.',
-    'Resume with the same options and films, or begin anew.',
+    'Resume with the same options and films, or start again without `--resume`.',
   ),
   IMPORT_REFUSED: row(
     'import',
-    'The model does not fit what was said of it.',
-    'The message says what it takes or gives: correct `--labels`, `--layout`, `--size`, `--range`, `--mean` or `--std`.',
+    'The model does not match the options.',
+    'The message says what the model expects or returns: correct `--labels`, `--layout`, `--size`, `--range`, `--mean` or `--std`.',
   ),
   CONTROL_NOT_RUNNING: row(
     'control',
-    'No process runs the graph of that state folder.',
+    'No process is running with that state folder.',
     'Start it with `rxray run`, or name its pipeline file.',
     503,
   ),
   CONTROL_REFUSED: row(
     'control',
-    'The running process cannot give what was asked for.',
+    'The running process refused the request.',
     "The message is the process's own.",
   ),
   CONTROL_ADDRESS: row(
     'control',
     'The page cannot be served at that address.',
-    "Another program has the port, or the address is not this machine's: name another with `--page`.",
+    "Another program has the port, or the address is not this machine's: choose another with `--page`.",
   ),
   RUN_STOPPED: row(
     'fatal',
     'The run cannot go on: an entry with `onError: stop` failed, or the engine has died.',
-    "The message is the entry's own. The film comes again at the next start.",
+    "The message is the entry's own. The film is processed again at the next start.",
   ),
   STATE_UNWRITABLE: row(
     'fatal',
     'The folder for the journal and the dead letter cannot be written.',
-    'Check its permissions and the space on the disk, or name another with `state:`.',
+    'Check its permissions and the space on the disk, or choose another folder with `state:`.',
   ),
   STATE_DAMAGED: row(
     'fatal',
     'The journal is damaged.',
-    'It was set aside and the next start begins a new one: films still in the folder are taken again, and sinks know those that they have.',
+    'It was renamed, and the next start creates a new one: films still in the folder are processed again, and sinks ignore films that they already have.',
   ),
   STATE_LOCKED: row(
     'fatal',
@@ -286,19 +288,19 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS;
 
-/** A place in the pipeline file, both counted from 1. */
+/** A position in the pipeline file, counted from 1. */
 export interface Location {
   readonly line: number;
   readonly column: number;
 }
 
 export interface ErrorDetails {
-  /** The entry of the graph that raised it. */
+  /** The source, stage or sink that raised it. */
   readonly component?: string | undefined;
   readonly cause?: unknown;
 }
 
-/** An error with a greppable code. The message says what was expected, what came instead, and where. */
+/** An error with a code. The message says what was expected, what came instead, and where. */
 export class RxrayError extends Error {
   readonly code: ErrorCode;
   readonly component: string | undefined;
@@ -310,7 +312,7 @@ export class RxrayError extends Error {
     this.component = component;
   }
 
-  /** Errors of another copy of this class count, too: a plugin may have been loaded with its own rxray. */
+  /** Also true for errors of another copy of this class: a plugin may be loaded with its own rxray. */
   static override [Symbol.hasInstance](value: unknown): boolean {
     if (this !== RxrayError) return Function.prototype[Symbol.hasInstance].call(this, value);
     return (
@@ -323,8 +325,8 @@ export class RxrayError extends Error {
 }
 
 /**
- * Thrown by a sink whose receiver takes nothing now and may later: no frame is at fault. The host tries again
- * with growing waits, at the earliest after `retryAfterMs`, and the frames wait in the journal meanwhile.
+ * Thrown by a sink whose receiver is temporarily unavailable. The host retries with growing waits, at the earliest
+ * after `retryAfterMs`; the frames wait in the journal meanwhile.
  */
 export class Unavailable extends RxrayError {
   constructor(
@@ -336,29 +338,29 @@ export class Unavailable extends RxrayError {
   }
 }
 
-/** The text of whatever was thrown (libraries throw strings and numbers, too). */
+/** The message of a thrown value (libraries throw strings and numbers too). */
 export function messageOf(thrown: unknown): string {
   if (thrown instanceof Error) return thrown.message;
   if (typeof thrown === 'object' && thrown !== null && 'exception' in thrown) return String(thrown.exception);
   return String(thrown);
 }
 
-/** The kind of an error of ours; undefined for whatever else was thrown. */
+/** The kind of an RxrayError; undefined for other errors. */
 export function errorKind(thrown: unknown): ErrorKind | undefined {
   return thrown instanceof RxrayError ? ERRORS[thrown.code].kind : undefined;
 }
 
-/** Whether the file is none that a graph is meant for: it is skipped, which is no failure. */
+/** Whether the code means that a file is skipped, which is not a failure. */
 export function isSkip(code: ErrorCode | null | undefined): boolean {
   return code != null && ERRORS[code].kind === 'skip';
 }
 
-/** Whether the error ends the run: there is no place to write, or the graph demands it. Others cost a frame. */
+/** Whether the error ends the run. Other errors fail one frame. */
 export function isFatal(thrown: unknown): thrown is RxrayError {
   return errorKind(thrown) === 'fatal';
 }
 
-/** The exit code of a command that this has ended: what nobody expected is fatal. */
+/** The exit code of a command that ends with this error; unexpected errors are fatal. */
 export function exitCodeOf(thrown: unknown): number {
   return thrown instanceof RxrayError ? ERRORS[thrown.code].exit : ERROR_KINDS.fatal.exit;
 }

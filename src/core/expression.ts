@@ -6,13 +6,13 @@ import { verdictOf } from './verdict.js';
 type Cel = typeof import('@bufbuild/cel');
 
 const require = createRequire(import.meta.url);
-/** Loaded with the first expression: its 150 modules cost a fifth of the start of a graph that has none. */
+/** Loaded with the first expression: its 150 modules would take a fifth of the start of a graph without expressions. */
 const cel = (): Cel => require('@bufbuild/cel') as Cel;
 
-/** What an expression may name. */
+/** The variables of expressions. */
 export const VARIABLES = ['id', 'file', 'origin', 'meta', 'results', 'verdict'] as const;
 
-/** An expression that does not parse: `offset` is where, in characters from its start. */
+/** A syntax error in an expression, `offset` characters from its start. */
 export class ExpressionSyntaxError extends RxrayError {
   constructor(
     message: string,
@@ -23,10 +23,10 @@ export class ExpressionSyntaxError extends RxrayError {
 }
 
 /**
- * Compiles a CEL expression over `id`, `file` (the path inside the source), `origin`, `meta`, `results`
- * (by stage id) and `verdict` (what they say together). Numbers of a frame are CEL doubles: `meta.width * 2.0`, not `* 2`;
- * comparisons mix freely. The compiled function returns plain data, and throws FRAME_EXPRESSION where
- * the evaluation fails (a field that is not there, a type that does not fit).
+ * Compiles a CEL expression over `id`, `file` (the path inside the source), `origin`, `meta`, `results` (by stage id)
+ * and `verdict`. Numbers of a frame are CEL doubles: `meta.width * 2.0`, not `* 2`; comparisons mix freely. The
+ * compiled function returns plain data, and throws FRAME_EXPRESSION where the evaluation fails (a missing field, a
+ * wrong type).
  *
  * Throws {@link ExpressionSyntaxError}. Source: the Common Expression Language, https://cel.dev.
  */
@@ -51,7 +51,7 @@ export function compileExpression(text: string): (frame: Frame) => unknown {
   };
 }
 
-/** What is wrong with an expression; undefined when it parses. */
+/** The error of an expression; undefined if there is none. */
 export function expressionFault(text: string): string | undefined {
   try {
     compileExpression(text);
@@ -61,7 +61,7 @@ export function expressionFault(text: string): string | undefined {
   }
 }
 
-/** Compiles a `when:`. The function throws FRAME_EXPRESSION, too, where the value is not true or false. */
+/** Compiles a `when:`. The function also throws FRAME_EXPRESSION if the value is not true or false. */
 export function compileCondition(text: string): (frame: Frame) => boolean {
   const evaluate = compileExpression(text);
   return (frame) => {
@@ -74,7 +74,7 @@ export function compileCondition(text: string): (frame: Frame) => boolean {
   };
 }
 
-/** A name in an expression, and where it stands. */
+/** A name in an expression, and its position. */
 export interface Reference {
   readonly name: string;
   /** In characters from the start of the expression. */
@@ -82,15 +82,15 @@ export interface Reference {
 }
 
 export interface References {
-  /** Variables that it names, without those that a macro binds (`xs.all(x, …)`). */
+  /** Variables, except those bound by a macro (`xs.all(x, …)`). */
   readonly variables: readonly Reference[];
   /** Stages whose results it reads: `results.ID` or `results["ID"]`. */
   readonly results: readonly (Reference & {
-    /** Only asked for by `has(results.ID)`. */ readonly tested: boolean;
+    /** Whether it is only tested by `has(results.ID)`. */ readonly tested: boolean;
   })[];
 }
 
-/** What an expression refers to. Throws {@link ExpressionSyntaxError}. */
+/** The variables and results that an expression refers to. Throws {@link ExpressionSyntaxError}. */
 export function referencesOf(text: string): References {
   const { expr, sourceInfo } = parsed(text);
   const variables: Reference[] = [];
@@ -160,9 +160,9 @@ function parsed(text: string): ReturnType<Cel['parse']> {
     return cel().parse(text);
   } catch (error) {
     const { found, location } = error as { found?: string; location?: { start: { offset: number } } };
-    // the parser's own message lists every token that it would have taken
+    // the parser's own message lists every possible token
     const message =
-      location === undefined ? messageOf(error) : found ? `unexpected \`${found}\`` : 'it ends too early';
+      location === undefined ? messageOf(error) : found ? `unexpected \`${found}\`` : 'unexpected end';
     const offset = location?.start.offset ?? 0;
     throw new ExpressionSyntaxError(`the expression does not parse: ${message}`, offset);
   }

@@ -1,29 +1,29 @@
 import type { ErrorCode } from './errors.js';
 
 /**
- * What has become of a film at one sink: `open`, there is no answer yet; `absent`, the film is not meant for it (`when:`,
- * or it failed before); `parked`, the journal keeps it until the sink takes it; `confirmed`, the sink has it durably;
- * `refused`, the sink will not take it.
+ * The status of a film at one sink. `open`: no answer yet. `absent`: the film is not for this sink (`when:`, or it
+ * failed before). `parked`: it waits in the journal for the sink. `confirmed`: the sink has stored it. `refused`: the
+ * sink will not take it.
  */
 export type Delivery = 'open' | 'absent' | 'parked' | 'confirmed' | 'refused';
 
 /**
- * What has become of a film: `admitted`, it is in the graph; `waiting`, it has left the graph and sinks still have to
- * take it from the journal; `done`, every sink that it is meant for has it; `failed`, it is in the dead letter.
+ * The status of a film. `admitted`: it is in the graph. `waiting`: it has left the graph and is parked for at least one
+ * sink. `done`: all its sinks have confirmed it. `failed`: it is in the dead letter.
  */
 export type Status = 'admitted' | 'waiting' | 'done' | 'failed';
 
-/** What has become of a film, as a whole and at each sink. */
+/** The status of a film, in total and at each sink. */
 export interface Fate {
   readonly status: Status;
-  /** The code of its first failure. A film that a sink has refused stays `admitted` until all sinks have answered. */
+  /** The code of its first failure. A film that one sink has refused stays `admitted` until all sinks have answered. */
   readonly code: ErrorCode | null;
   /** By the sinks' ids; a sink that is not listed is `open`. */
   readonly sinks: Readonly<Record<string, Delivery>>;
 }
 
 export type FateEvent =
-  /** The film enters the graph, perhaps not for the first time; `anew`: whatever is known of it counts no more. */
+  /** The film enters the graph, perhaps again; `anew`: its earlier status is ignored. */
   | { readonly kind: 'admit'; readonly anew?: boolean }
   /** It could not be read, or a stage or an expression failed on it. */
   | { readonly kind: 'fail'; readonly code: ErrorCode }
@@ -38,7 +38,7 @@ export type SinkEvent = Extract<FateEvent, { sink: string }>;
 export const ADMITTED: Fate = { status: 'admitted', code: null, sinks: {} };
 
 /**
- * What becomes of a film by an event. Graph, outlets and journal all use this function, and nothing else decides it;
+ * The fate of a film after an event. Graph, outlets and journal use this function, and nothing else changes a fate.
  * `docs/delivery.md` shows it as tables.
  */
 export function next(fate: Fate, event: FateEvent): Fate {
@@ -46,7 +46,7 @@ export function next(fate: Fate, event: FateEvent): Fate {
   switch (event.kind) {
     case 'admit':
       if (event.anew === true) return ADMITTED;
-      // An attempt that was cut short goes on. After a failure, sinks that refused the film are asked again.
+      // An interrupted attempt continues. After a failure, the film is delivered again to sinks that refused it.
       return status === 'failed'
         ? { ...ADMITTED, sinks: without(sinks, 'refused') }
         : { ...fate, status: 'admitted' };
@@ -64,14 +64,14 @@ export function next(fate: Fate, event: FateEvent): Fate {
   }
 }
 
-/** The same for several events, one after the other. */
+/** The fate after several events. */
 export function after(fate: Fate, events: readonly FateEvent[]): Fate {
   return events.reduce(next, fate);
 }
 
 /**
- * What the journal has of a film, together with what an attempt has found out, now that it has left the graph: what is
- * parked stays so, since the journal may have heard of it meanwhile.
+ * The fate in the journal combined with that of an attempt, when the film leaves the graph. What the journal knows of
+ * parked deliveries counts: a sink may have answered meanwhile.
  */
 export function concluded(known: Fate, { status, code, sinks }: Fate): Fate {
   const answers = Object.entries(sinks).flatMap(([sink, delivery]): FateEvent[] => {
@@ -82,12 +82,12 @@ export function concluded(known: Fate, { status, code, sinks }: Fate): Fate {
   return after(known, [...answers, ...failure, { kind: 'leave' }]);
 }
 
-/** Whether every one of the sinks has answered, or has a journal that will ask it. */
+/** Whether all of the sinks have answered, or have the film parked. */
 export function isAnswered({ sinks }: Fate, ids: readonly string[]): boolean {
   return ids.every((id) => (sinks[id] ?? 'open') !== 'open');
 }
 
-/** What is done about a film after so many attempts that ended with the process. */
+/** The precaution for a film during whose attempts the process has ended. */
 export type Precaution = 'none' | 'alone' | 'putAside';
 
 /** The third attempt is made with no other film in the graph; there is no fourth. */
@@ -98,7 +98,7 @@ export function precautionAfter(interrupted: number): Precaution {
 
 const DELIVERED = { skip: 'absent', park: 'parked', confirm: 'confirmed', refuse: 'refused' } as const;
 
-/** The first answer of a sink counts; from the journal it answers a second time. */
+/** The first answer of a sink is final; a parked film is answered a second time. */
 function delivered(sinks: Fate['sinks'], { sink, kind }: SinkEvent): Fate['sinks'] {
   const now = sinks[sink] ?? 'open';
   const isFinal = now !== 'open' && (now !== 'parked' || kind === 'skip' || kind === 'park');

@@ -2,9 +2,9 @@ import { constants } from 'node:fs';
 import { open, realpath, rename } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
-/** Makes the creation, renaming or removal of files in `dir` durable, where the system can. */
+/** Makes the creation, renaming or removal of files in `dir` durable, where the system supports it. */
 export async function syncFolder(dir: string): Promise<void> {
-  // Windows cannot open folders, and does not need it.
+  // Windows cannot open folders, and needs no such sync.
   if (process.platform === 'win32') return;
   const handle = await open(dir, constants.O_RDONLY);
   try {
@@ -15,12 +15,12 @@ export async function syncFolder(dir: string): Promise<void> {
 }
 
 /**
- * Replaces `path` by a file with these bytes: a reader, or a crash, sees the old one or the new one. Which of
- * the two is sure only when the folder has been synced, too.
+ * Replaces `path` atomically: after a crash it is the old file or the new one. It is the new one for certain once the
+ * folder is synced.
  */
 export async function writeWhole(path: string, bytes: Uint8Array): Promise<void> {
   const part = `${path}.part`;
-  // Whoever may write here could have put a link in its place.
+  // Another user with write access could have put a link there.
   const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
   const handle = await open(
     part,
@@ -35,18 +35,18 @@ export async function writeWhole(path: string, bytes: Uint8Array): Promise<void>
   await rename(part, path);
 }
 
-/** The same, durably. */
+/** Replaces `path` atomically and durably. */
 export async function replaceFile(path: string, bytes: Uint8Array): Promise<void> {
   await writeWhole(path, bytes);
   await syncFolder(dirname(path));
 }
 
-/** Whether a call of the system failed with this code: `ENOENT`. */
+/** Whether a system call failed with this code, such as `ENOENT`. */
 export function isCode(error: unknown, code: string): boolean {
   return error instanceof Error && 'code' in error && error.code === code;
 }
 
-/** The path without symbolic links, also of a file that does not exist yet; the path itself where it cannot be found out. */
+/** The path with symbolic links resolved, also for a file that does not exist yet; the path itself if that fails. */
 export async function realPathOf(path: string): Promise<string> {
   try {
     return await realpath(path);

@@ -7,9 +7,9 @@ export type Samples = Uint8Array | Uint16Array | Float32Array;
 /**
  * The pixels of one image.
  *
- * Layout: row-major, channels last (H × W × C), without padding. Range: 0–255 for `Uint8Array`,
- * 0–65535 for `Uint16Array` (the full range, whatever the number of stored bits was), free for
- * `Float32Array`. Grey images have one channel, coloured ones three (R, G, B).
+ * Layout: row-major, channels last (H × W × C), without padding. Range: 0–255 for `Uint8Array`, 0–65535 for
+ * `Uint16Array` (the full range, for any number of stored bits), unrestricted for `Float32Array`. Grey images have one
+ * channel, coloured ones three (R, G, B).
  */
 export interface Image {
   readonly width: number;
@@ -36,40 +36,40 @@ export interface Origin {
   readonly receivedAt: string;
 }
 
-/** What a classifier says of a film. */
+/** The result of a classifier. */
 export interface Classification extends Judgement {
   readonly kind: 'classification';
   /** The most probable label. */
   readonly label: string;
   /** Its probability, 0–1. */
   readonly probability: number;
-  /** Of each label, 0–1, in the bundle's order. They sum to 1 unless `positives` is there. */
+  /** Of each label, 0–1, in the bundle's order. They sum to 1 unless `positives` is set. */
   readonly probabilities: Readonly<Record<string, number>>;
-  /** Multi-label models only: the findings at or above their threshold, in the bundle's order; often none or several. */
+  /** Multi-label models only: the findings at or above their threshold, in the bundle's order. */
   readonly positives?: readonly string[];
   /** The best `topK` labels, most probable first. */
   readonly topK: readonly { readonly label: string; readonly probability: number }[];
 }
 
-/** What an anomaly stage says of a film. */
+/** The result of an anomaly stage. */
 export interface Anomaly extends Judgement {
   readonly kind: 'anomaly';
-  /** Mean form of the score: higher is more anomalous, comparable between image sizes. */
+  /** Mean over the pixels: higher is more anomalous, comparable between image sizes. */
   readonly anomalyScore: number;
-  /** The sums of the paper and of the original project. */
+  /** Sum over the pixels, as in the paper and in the original project. */
   readonly rawSum: number;
-  /** 0–100 against the normal films held out in training; null where the bundle has no reference. */
+  /** 0–100 among the normal films held out in training; null if the bundle has no reference. */
   readonly percentile: number | null;
   readonly [detail: string]: unknown;
 }
 
-/** What a stage found out about a frame: plain data (and images), so that it crosses threads and expressions can read it. */
+/** The result of a stage: plain data (and images), which can be sent between threads and read by expressions. */
 export type StageResult =
   Classification | Anomaly | (Judgement & { readonly kind: string; readonly [field: string]: unknown });
 
 /**
- * One image on its way through the graph, with everything known about it. Immutable: a stage returns
- * a new frame (`{ ...frame, image }`).
+ * One image in the graph, with its metadata and results. Immutable: a stage returns a new frame (`{ ...frame, image
+ * }`).
  */
 export interface Frame {
   /** Stable over restarts, different for two files with the same bytes, new when a file is overwritten. */
@@ -79,16 +79,16 @@ export interface Frame {
   readonly encoded?: Uint8Array;
   /** The pixels, once decoded. */
   readonly image?: Image;
-  /** What the decoder and other stages learnt of the image: `format`, `bits`, `modality`, … No patient data. */
+  /** Metadata from the decoder and other stages: `format`, `bits`, `modality`, … No patient data. */
   readonly meta: Readonly<Record<string, unknown>>;
-  /** One result per stage that has any, by stage id. */
+  /** The results of stages, by stage id. */
   readonly results: Readonly<Record<string, StageResult>>;
   /**
-   * Set when the user had it processed again although it was done: when that was asked for, in milliseconds since
-   * 1970. The same over restarts.
+   * Set when the user had it processed again although it was done: the time of that request, in milliseconds since
+   * 1970. Stable over restarts.
    */
   readonly repeat?: number;
-  /** When the last stage was through with it: ISO 8601, UTC. Set by the host on the way to the sinks. */
+  /** When the last stage finished: ISO 8601, UTC. Set by the host before delivery. */
   readonly completedAt?: string;
 }
 
@@ -97,7 +97,7 @@ export function frameId(source: string, name: string, sha256: string): string {
   return createHash('sha256').update(`${source}\0${name}\0${sha256}`).digest('hex').slice(0, 32);
 }
 
-/** The frame's image, or an error that says which stage is missing. */
+/** The frame's image. Throws if no stage has decoded it. */
 export function imageOf(frame: Frame): Image {
   if (frame.image === undefined) {
     throw new Error(`${frame.origin.name} has no pixels yet: put a decoding stage before this one`);
@@ -106,8 +106,8 @@ export function imageOf(frame: Frame): Image {
 }
 
 /**
- * What a stage made of a frame, with what a stage may not change put back: the encoded file and `repeat`. Throws when it
- * is another frame or has the origin of another, or when its image, metadata or results are malformed.
+ * Checks the output of a stage, and restores what a stage may not change: the encoded file and `repeat`. Throws if it
+ * is another frame, has another origin, or if its image, metadata or results are malformed.
  */
 export function checkMade(made: Frame | undefined, given: Frame): Frame {
   if (made?.id !== given.id) throw new Error('the stage did not return the frame that it was given');
@@ -149,10 +149,10 @@ function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) > 0;
 }
 
-/** Throws unless the value is plain data: what JSON can say, and pixels. `path` is where it stands in the frame. */
+/** Throws unless the value is plain data: JSON values and pixels. `path` is its path in the frame. */
 function checkPlain(value: unknown, path: string, above: readonly unknown[] = []): void {
   if (typeof value === 'bigint' || typeof value === 'function' || typeof value === 'symbol') {
-    throw new Error(`the stage left a ${typeof value} in \`${path}\`: expected plain data, as JSON has it`);
+    throw new Error(`the stage left a ${typeof value} in \`${path}\`: expected plain data as in JSON`);
   }
   if (typeof value !== 'object' || value === null || value instanceof Date || isPixelData(value)) return;
   if (above.includes(value)) throw new Error(`the stage left a circular reference in \`${path}\``);
@@ -178,7 +178,7 @@ export function withoutPixels({ encoded: _file, image: _image, ...frame }: Frame
   };
 }
 
-/** A copy of a result without its pixels: what of a frame is text. */
+/** A copy of a result without pixels. */
 export function withoutImages(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || value instanceof Date) return value;
   if (Array.isArray(value)) return value.map(withoutImages);
@@ -186,7 +186,7 @@ export function withoutImages(value: unknown): unknown {
   return Object.fromEntries(kept.map(([key, field]) => [key, withoutImages(field)]));
 }
 
-/** Whether it is an image, as results hold them. */
+/** Whether the value is an image. */
 export function isImage(value: unknown): value is Image {
   return typeof value === 'object' && value !== null && 'data' in value && ArrayBuffer.isView(value.data);
 }

@@ -1,2 +1,2 @@
-/** Said wherever results are shown. */
+/** Shown with all results. */
 export const NOTICE = 'Not a medical device: for research, never for diagnosis.';

@@ -8,7 +8,7 @@ export interface Part {
   readonly count: number;
 }
 
-/** A file that a sink writes during the part, and the name that it gets when the part is complete. */
+/** A file that a sink writes during the part, and its name when the part is complete. */
 export interface PartOutput {
   readonly from: string;
   readonly to: string;
@@ -21,7 +21,7 @@ export function parsePart(text: string): Part | undefined {
   return part.index < part.count ? part : undefined;
 }
 
-/** `00017-of-00200`: sorts by name as by number. */
+/** `00017-of-00200`: the order of names is that of numbers. */
 export function partName({ index, count }: Part): string {
   const digits = (value: number): string => String(value).padStart(5, '0');
   return `${digits(index)}-of-${digits(count)}`;
@@ -32,7 +32,10 @@ export function partStateDir(stateDir: string, part: Part): string {
   return join(stateDir, 'parts', partName(part));
 }
 
-/** Where a sink (its id) writes during the part what is to be at `path`: `results.csv` becomes `results-00017-of-00200.csv`. */
+/**
+ * The file that a sink (its id) writes during the part for the output `path`: `results.csv` becomes
+ * `results-00017-of-00200.csv`.
+ */
 export function partOutput(sink: string, path: string, stateDir: string, part: Part): PartOutput {
   const ending = extname(path);
   const name = `${basename(path, ending)}-${partName(part)}${ending}`;
@@ -40,8 +43,8 @@ export function partOutput(sink: string, path: string, stateDir: string, part: P
 }
 
 /**
- * Puts the output of a complete part in its place. A reader, or a crash, sees all of it or nothing. The sink's own
- * file stays, so that the part can be repeated.
+ * Copies the output of a complete part to its final name, atomically. The sink's own file stays, so that the part can
+ * be repeated.
  */
 export async function publish({ from, to }: PartOutput): Promise<void> {
   const copy = join(dirname(to), `.${basename(to)}.copy`);

@@ -5,13 +5,13 @@ import type { RxrayError } from './errors.js';
 import type { Frame } from './frame.js';
 import type { Part } from './part.js';
 
-/** The longest timer, in milliseconds: Node makes 1 ms of a longer one. */
+/** The longest timer, in milliseconds: Node treats a longer one as 1 ms. */
 export const MAX_TIMER_MS = 2 ** 31 - 1;
 
-/** The plugin contract that this host speaks. A plugin built for another major version is refused. */
+/** The version of the plugin contract. Plugins for another version are refused. */
 export const CONTRACT_VERSION = 1;
 
-/** A logger in the manner of pino: fields first, message second. Never log patient data or file contents. */
+/** A logger like pino: fields first, message second. Never log patient data or file contents. */
 export interface Log {
   debug(fields: object, message: string): void;
   info(fields: object, message: string): void;
@@ -19,22 +19,22 @@ export interface Log {
   error(fields: object, message: string): void;
 }
 
-/** What the host hands to every plugin when it is created. */
+/** What the host passes to every plugin when it is created. */
 export interface Services {
   /** The id of this entry in the graph. */
   readonly id: string;
   readonly log: Log;
   /** The folder of the YAML file: relative paths in options are relative to it. */
   readonly baseDir: string;
-  /** The folder in which the program keeps its own state (journal, dead letter, cache). */
+  /** The state folder (journal, dead letter, cache). */
   readonly stateDir: string;
-  /** Aborted when the graph is being torn down. */
+  /** Aborted when the graph is closed. */
   readonly signal: AbortSignal;
   /** Resolves a path option against {@link baseDir}. */
   resolve(path: string): string;
 }
 
-/** Services of the process that a stage asks for: a name of its choice → the service's class (`Engine`). */
+/** Services of the process that a stage needs: a name of its choice → the service's class (`Engine`). */
 export type Needs = Readonly<Record<string, abstract new (...args: never[]) => unknown>>;
 
 /** What `create` gets for its {@link Needs}: an instance under each name. */
@@ -52,20 +52,20 @@ export interface Example {
 type Options = z.ZodObject;
 
 interface Definition<O extends Options> {
-  /** Kebab-case; what stands after `use:`. */
+  /** Kebab-case; the value of `use:`. */
   readonly name: string;
   /** One sentence. */
   readonly summary: string;
   /** Strict schema of `with:`; every field has a `.describe()`, and a default where one makes sense. */
   readonly options: O;
   readonly examples?: readonly Example[];
-  /** The plugin's own version; built-in ones carry rxray's. */
+  /** The plugin's own version; built-in plugins have none. */
   readonly version?: string;
   /** The range of host versions it works with, as in npm: `^0.1.0`. */
   readonly rxray?: string;
   /**
-   * What is wrong or suspicious about these settings at this place of the graph (a missing model
-   * bundle, another preprocessing than in training). Asked by `rxray lint` and before a run starts.
+   * Errors and warnings about these settings at this place in the graph (a missing model bundle, other preprocessing
+   * than in training). Called by `rxray lint` and before a run starts.
    */
   lint?(
     settings: z.output<O>,
@@ -76,9 +76,9 @@ interface Definition<O extends Options> {
 export interface LintContext {
   /** The folder of the YAML file. */
   readonly baseDir: string;
-  /** The stages before this entry, first to last: of several in `from`, the first counts. Empty for a source. */
+  /** The stages before this entry, in order; of several in `from`, those of the first. Empty for a source. */
   readonly preceding: readonly PrecedingStage[];
-  /** The stages of the graph with the columns that they offer; `undefined` where that is not known before a run. */
+  /** The stages of the graph with their columns; `undefined` where they are not known before a run. */
   columns?(): Promise<readonly { readonly stage: string; readonly columns: readonly Column[] | undefined }[]>;
 }
 
@@ -86,7 +86,7 @@ export interface PrecedingStage {
   readonly use: string;
   /** Its settings, parsed. */
   readonly with: unknown;
-  /** As its definition says. */
+  /** From its definition. */
   readonly keepsPixels?: boolean | undefined;
   readonly limits?: readonly string[] | undefined;
 }
@@ -102,7 +102,7 @@ export interface LintMessage {
 
 // ── sources ───────────────────────────────────────────────────────────────────────────────────────
 
-/** A file that a source offers. It is a path, not pixels: what waits costs nothing. */
+/** A file that a source offers: a path without pixels, so that waiting files cost no memory. */
 export interface Candidate {
   readonly path: string;
   /** The path inside the source, with forward slashes. */
@@ -110,106 +110,110 @@ export interface Candidate {
   readonly size: number;
   readonly mtimeMs: number;
   /**
-   * Inode and change time, where the source has them. They tell a file from another one of the same size and
-   * modification time that has taken its place (unpacked, restored, renamed over it).
+   * Inode and change time, if the source has them. They distinguish a file from another one of the same size and
+   * modification time at the same path (unpacked, restored, renamed over it).
    */
   readonly ino?: number | undefined;
   readonly ctimeMs?: number | undefined;
   /**
-   * The folder (absolute, without links) in which the file must lie, by whatever links, at the moment at which it is
-   * opened: between being offered and being read it may have been replaced. Outside, it fails with FRAME_OUTSIDE.
+   * The folder (absolute, without links) that must contain the file when it is opened, with links resolved; otherwise
+   * it fails with FRAME_OUTSIDE. A file may be replaced between being offered and being read.
    */
   readonly within?: string;
-  /** Set by the host for a film of the dead letter that is to run once more. */
+  /** Set by the host for a replayed film of the dead letter. */
   readonly replay?: Replay;
-  /** Set by the host: the local copy that {@link SourceInstance.fetch} has made, to be read instead of `path`. */
+  /** Set by the host: the local copy made by {@link SourceInstance.fetch}, which is read instead of `path`. */
   readonly copy?: Copy;
-  /** Why it must not be read (a link out of the folder, say): the host fails it without opening it. */
+  /** Why it must not be read (for example a link out of the folder): the host fails it without opening it. */
   readonly error?: RxrayError;
 }
 
 export interface Replay {
-  /** The id under which it lies in the dead letter. */
-  readonly letter: string;
-  /** The copy of its bytes there, to be read instead of the file itself. */
+  /** Its id in the dead letter. */
+  readonly entry: string;
+  /** Its copy there, which is read instead of the file itself. */
   readonly copy?: Copy;
 }
 
-/** A file with a film's bytes, elsewhere than the film itself. */
+/** A file that is a copy of a film. */
 export type Copy = Pick<Candidate, 'path' | 'size' | 'mtimeMs'>;
 
-/** What became of a frame. */
+/** How processing a frame ended. */
 export type Outcome = 'done' | 'failed';
 
 export interface SourceInstance {
   /**
-   * Everything there is to take, as it becomes available; may offer the same file again (the journal
-   * decides). Completes only when nothing will ever come again: with `once`, after one full scan.
+   * All files, as they become available; a file may be offered more than once (the journal skips what is settled). With
+   * `once`, completes after one full scan; otherwise never, unless no more files can come.
    */
   readonly candidates$: Observable<Candidate>;
   /**
-   * Looks at one file anew, by its name inside the source: as it would be offered now; nothing when it is gone. For
-   * replays of films of which the dead letter has no copy.
+   * The file of this name inside the source, as it would be offered now; undefined if it is gone. For replays of films
+   * without a copy in the dead letter.
    */
   look?(name: string): Promise<Candidate | undefined>;
   /**
-   * For films that are not local files: brings the bytes to a file of this machine when it is the film's turn. The host
-   * reads that file and deletes it once the film has settled; undefined for a local film. `maxBytes`: larger films fail with FRAME_TOO_LARGE.
+   * For films that are not local files: downloads the film to a local file, when it is the film's turn. The host reads
+   * that file and deletes it when the film has settled; undefined for a local film. Films larger than `maxBytes` fail
+   * with FRAME_TOO_LARGE.
    */
   fetch?(candidate: Candidate, maxBytes: number): Promise<Copy | undefined>;
   /**
-   * Called when a frame is done or has failed and the journal says so: keep, move or delete the file. `sha256` is the
-   * hash of the bytes that were processed (empty if they could not be read): what is at the path by now may be another
-   * film, and nothing may be moved or deleted that has other bytes.
+   * Called when a frame is done or has failed and the journal has recorded it: keep, move or delete the file. `sha256`
+   * is the hash of the processed bytes (empty if they could not be read). The path may hold another film by now: a file
+   * with other bytes must not be moved or deleted.
    */
   settle?(candidate: Candidate, outcome: Outcome, sha256: string): Promise<void>;
   /**
-   * Called when a file that was offered was gone, or had changed, before it was read: the source offers it again when
-   * it is there and complete.
+   * Called when an offered file was gone, or had changed, before it was read: the source offers it again when it is
+   * complete.
    */
   lost?(candidate: Candidate): void;
   dispose?(): Promise<void> | void;
 }
 
 export interface SourceServices extends Services {
-  /** True when the run ends as soon as everything that is there has been processed. */
+  /** True when the run ends after all present files have been processed. */
   readonly once: boolean;
-  /** The slice of a backfill that is to be offered. Absent: everything. */
+  /** The slice of a backfill to offer. Absent: all films. */
   readonly part?: Part | undefined;
-  /** Of these, the ones that the journal has not settled yet in the same size, mtime, inode and ctime. */
+  /** Those of the candidates that the journal has not settled with the same size, mtime, inode and ctime. */
   unsettled(candidates: readonly Candidate[]): Promise<Candidate[]>;
   /**
-   * Tells of a file or folder, by its name inside the source, that may hold films and cannot be taken: the user sees it,
-   * and with `once` the run ends with code 1. To be called once for each.
+   * Reports a file or folder, by its name inside the source, that may hold films and cannot be read: the user sees it,
+   * and with `once` the exit code is 1. Call it once for each.
    */
   unread(name: string, reason: string): void;
-  /** The source cannot offer any films now, for this reason, or can again (null): `/readyz` and the page show it. */
+  /**
+   * Reports that the source cannot offer films at present, with the reason, or that it can again (null): `/readyz` and
+   * the page show it.
+   */
   outage(reason: string | null): void;
 }
 
 export interface SourceDefinition<O extends Options = Options> extends Definition<O> {
   /**
-   * Whether a file at this place (absolute) would be taken as a film: no sink may write there, or its results would be
-   * films, and their results, without end.
+   * Whether a file at this path (absolute) would be taken as a film. No sink may write there: its output would be
+   * processed in an endless loop.
    */
   takes?(settings: z.output<O>, path: string, baseDir: string): boolean | Promise<boolean>;
-  /** Whether it can offer a slice of its films, each film in exactly one: see {@link SourceServices.part}. */
+  /** Whether it can offer slices of its films, each film in exactly one slice: see {@link SourceServices.part}. */
   readonly splits?: boolean;
   create(settings: z.output<O>, services: SourceServices): SourceInstance | Promise<SourceInstance>;
 }
 
 // ── stages ────────────────────────────────────────────────────────────────────────────────────────
 
-/** A column that a stage offers to tabular sinks: read `path` inside the stage's result. */
+/** A column for tabular sinks: the value at `path` inside the stage's result. */
 export interface Column {
   readonly name: string;
   readonly path: readonly string[];
-  /** Written only where the user names it. */
+  /** Written only if the user names it. */
   readonly onRequest?: boolean;
 }
 
 interface StageCommon {
-  /** What tabular sinks write of this stage by default, as `<stage id>.<name>`. */
+  /** The default columns of tabular sinks for this stage, named `<stage id>.<name>`. */
   readonly columns?: readonly Column[];
   dispose?(): Promise<void> | void;
 }
@@ -220,16 +224,16 @@ export interface FrameStage extends StageCommon {
 }
 
 /**
- * Several frames in, as many out, in the same order. All have images of one size, channel count and
- * sample type. When it throws, the host halves the batch until only the guilty frame fails.
+ * Several frames in, as many out, in the same order. All have images of one size, channel count and sample type. If it
+ * throws, the host halves the batch until only the faulty frame fails.
  */
 export interface BatchStage extends StageCommon {
   processBatch(frames: readonly Frame[]): Promise<readonly Frame[]>;
-  /** The device that does the work: while it is idle, no batch waits for more frames. */
+  /** The device that executes it: while it is idle, no batch waits for more frames. */
   readonly device?: Device;
 }
 
-/** Whatever executes batches. */
+/** A device that executes batches. */
 export interface Device {
   readonly idle: boolean;
   /** Emits each time it becomes idle. */
@@ -237,9 +241,8 @@ export interface Device {
 }
 
 /**
- * A whole RxJS operator: must emit every frame exactly once, recognisable by its id, in any order.
- * When it errors, the host subscribes it anew and runs the frames that were inside one by one, so
- * that only the guilty one fails.
+ * An RxJS operator: must emit every frame exactly once, with its id, in any order. If it errors, the host subscribes
+ * again and processes the frames inside one by one, so that only the faulty one fails.
  */
 export interface OperatorStage extends StageCommon {
   readonly operator: OperatorFunction<Frame, Frame>;
@@ -250,21 +253,21 @@ export type StageInstance = FrameStage | BatchStage | OperatorStage;
 export interface StageDefinition<O extends Options = Options, N extends Needs = Needs> extends Definition<O> {
   /**
    * True for a stage that only adds results and never changes the image. The linter then does not count it as
-   * preprocessing when it compares a graph with the training of a model behind it. Default false.
+   * preprocessing when it compares a graph with a model's training. Default false.
    */
   readonly keepsPixels?: boolean;
-  /** Options that can only refuse an image, never change it (`maxPixels`): they may differ from training. */
+  /** Options that can only refuse an image, never change it (`maxPixels`). They may differ from training. */
   readonly limits?: readonly (keyof z.output<O> & string)[];
   /**
-   * `worker` (the default): created in each worker thread, off the main thread; only frame stages.
-   * `main`: for stages that mostly wait for something else (the engine, the network).
+   * `worker` (the default): created in each worker thread; only frame stages. `main`: for stages that mostly wait (for
+   * the engine, the network).
    */
   readonly runsIn?: 'worker' | 'main';
-  /** Services of the process to hand to `create`, such as `{ engine: Engine }`. Needs `runsIn: 'main'`. */
+  /** Services of the process for `create`, such as `{ engine: Engine }`. Requires `runsIn: 'main'`. */
   readonly needs?: N;
   /**
-   * The columns that the instance will offer, found without making it (from a bundle's labels): `lint` checks what sinks
-   * name against them. Absent: not known before the stage is made.
+   * The columns of the instance, found without creating it (from a bundle's labels): `lint` checks the columns named by
+   * sinks against them. Absent: not known before the stage is created.
    */
   columns?(
     settings: z.output<O>,
@@ -277,14 +280,13 @@ export interface StageDefinition<O extends Options = Options, N extends Needs = 
 
 export interface SinkInstance {
   /**
-   * Takes frames and resolves when they are durably delivered: only then are they confirmed. One call at a
-   * time. Must be idempotent by frame id: a replay after a crash delivers the same frame again.
+   * Delivers frames, and resolves when they are stored durably: only then are they confirmed. One call at a time. Must
+   * be idempotent by frame id: after a crash the same frame is delivered again.
    *
-   * What it rejects with decides what the host does: {@link Unavailable} is an outage, in which frames wait
-   * and are tried again for as long as it takes; an `RxrayError` `FRAME_…` refuses the frame for good,
-   * `OUTPUT_…` ends the run; any other error is tried again as `retry:` says, and then refuses the frame. A
-   * group is delivered one by one after a rejection, unless it was an outage. A sink therefore makes one
-   * attempt, and leaves waiting, counting and giving up to the host.
+   * The error decides what the host does: {@link Unavailable} is an outage, during which frames wait and are retried
+   * without limit; an `RxrayError` `FRAME_…` refuses the frame for good, `OUTPUT_…` ends the run; any other error is
+   * retried according to `retry:`, and then refuses the frame. After a rejection, except by an outage, the frames of a
+   * group are delivered one by one. A sink therefore makes one attempt per call, and leaves retries to the host.
    */
   write(frames: readonly Frame[]): Promise<void>;
   /** Flushes and closes. */
@@ -292,13 +294,16 @@ export interface SinkInstance {
 }
 
 export interface SinkServices extends Services {
-  /** True when the user asked to process anew what was done before: what this run finds out supersedes it. */
+  /** True when the user has requested done films to be processed again: new results supersede old ones. */
   readonly again: boolean;
-  /** The columns of the stages in the graph, in graph order: what tabular sinks write by default. */
+  /** The columns of the stages, in graph order: the default of tabular sinks. */
   readonly columns: readonly { readonly stage: string; readonly column: Column }[];
   /** The stages of the graph, in graph order, with their parsed settings. */
   readonly stages: readonly { readonly id: string; readonly use: string; readonly with: unknown }[];
-  /** Compiles an expression (CEL) over `file`, `id`, `origin`, `meta`, `results` and `verdict`; throws with its position when it does not parse. */
+  /**
+   * Compiles an expression (CEL) over `file`, `id`, `origin`, `meta`, `results` and `verdict`; throws with the position
+   * of a syntax error.
+   */
   expression(text: string): (frame: Frame) => unknown;
 }
 
@@ -306,25 +311,24 @@ export interface SinkDefinition<O extends Options = Options> extends Definition<
   /** How many frames one `write` may take. Default 1. */
   readonly maxBatch?: number;
   /**
-   * Whether it needs images: `frame.image`, and those in results (residual maps). Default false: it gets
-   * frames without. What has to wait for it in the journal holds the images then, and is large. A function where it
-   * depends on the settings.
+   * Whether it needs images: `frame.image`, and those in results (residual maps). Default false: it gets frames without
+   * images. With images, parked frames in the journal are large. A function if it depends on the settings.
    */
   readonly pixels?: boolean | ((settings: z.output<O>) => boolean);
   /**
-   * For a receiver that sees every attempt (a web server): the frame is in the journal before the first one,
-   * so that a repetition after a crash has the same content, and not what the graph finds out by then (a
-   * transactional outbox). Default false: enough where the first delivery of an id is the one that counts.
+   * A transactional outbox, for a receiver that sees every attempt (a web server): the frame is in the journal before
+   * the first attempt, so that a repetition after a crash has the same content. Default false, which is enough if the
+   * first delivery of an id counts.
    */
   readonly outbox?: boolean;
-  /** Whether two columns whose names differ in case only are one to it: the ids of stages must differ in more then. */
+  /** Whether it ignores case in column names: the ids of stages must then differ in more than case. */
   readonly ignoresCase?: boolean;
   /**
-   * The option with the path of the one file that it writes. In a part of a backfill the host has the sink write it in
-   * the state folder, and gives it its name when the part is complete.
+   * The option with the path of its one output file. In a part of a backfill, the sink writes to the state folder, and
+   * the host moves the file when the part is complete.
    */
   readonly output?: keyof z.output<O> & string;
-  /** Files that it may write, one of each kind, relative to the pipeline file or absolute. */
+  /** Files that it may write, one of each kind, absolute or relative to the pipeline file. */
   writes?(settings: z.output<O>): readonly string[];
   create(settings: z.output<O>, services: SinkServices): SinkInstance | Promise<SinkInstance>;
 }

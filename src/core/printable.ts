@@ -1,9 +1,9 @@
-/** File names come from anywhere: what would steer a terminal, or turn the text round, is replaced. */
+/** Replaces characters that control a terminal or reverse the direction of text: file names may contain anything. */
 export function printable(text: string): string {
   return text.replace(/[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu, '�');
 }
 
-/** The same for a text of several lines: line ends and tabs stay. */
+/** The same for several lines: line ends and tabs are kept. */
 export function printableLines(text: string): string {
   return text.replace(/(?![\n\t])[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu, '�');
 }

@@ -2,14 +2,14 @@ import { chmod, mkdir, open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Log } from './plugin.js';
 
-/** What rxray keeps in a state folder. */
+/** Names of rxray's files in a state folder. */
 const OWN =
   /^(?:journal\.db.*|deadletter|replays|cache|worklist.*\.jsonl|reviews\.jsonl|control\.sock|dicom-uids\.key|(?:csv|jsonl)-[0-9a-f]{16}\..*)$/;
 
 /**
- * Makes the state folder, for its owner alone: names of files may name people. One that was made before, by an
- * administrator or as a volume, is closed to others if it holds nothing of theirs;
- * else what is new in it is closed, and a warning says so.
+ * Creates the state folder, accessible only to its owner, since file names may name people. An existing folder (made by
+ * an administrator, or a volume) is closed to others if it has no files of theirs. Otherwise only new files in it are
+ * closed, with a warning.
  */
 export async function makePrivate(dir: string, log: Log): Promise<void> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
@@ -19,7 +19,7 @@ export async function makePrivate(dir: string, log: Log): Promise<void> {
   const others = (await readdir(dir)).filter((name) => !OWN.test(name));
   const closed = others.length === 0 && (await chmod(dir, 0o700).then(yes, no));
   if (closed) return;
-  log.warn({ stateDir: dir }, 'others may list the state folder: `chmod 700` it');
+  log.warn({ stateDir: dir }, 'other users can list the state folder: run `chmod 700` on it');
   for (const name of ['deadletter', 'replays'])
     await mkdir(join(dir, name), { recursive: true, mode: 0o700 });
   for (const name of ['journal.db', 'worklist.jsonl', 'reviews.jsonl']) {

@@ -4,8 +4,8 @@ import { z } from 'zod';
 import { durably } from './durable.js';
 import { messageOf, RxrayError } from './errors.js';
 
-/** What a person says of a film: the models were right, wrong, the film cannot be used, or it was looked at. */
-export const ANSWERS = ['right', 'wrong', 'unusable', 'reviewed'] as const;
+/** A person's decision about a film: the models were right or wrong, the film is unusable, or it was only reviewed. */
+export const REVIEW_ANSWERS = ['right', 'wrong', 'unusable', 'reviewed'] as const;
 
 export const reviewSchema = z.object({
   /** The film's id, and where it is. */
@@ -13,8 +13,8 @@ export const reviewSchema = z.object({
   file: z.string(),
   path: z.string(),
   sha256: z.string(),
-  answer: z.enum(ANSWERS),
-  /** The film's class: what the person says where the models were wrong, what the model said where it was right. */
+  answer: z.enum(REVIEW_ANSWERS),
+  /** The film's class: the person's where the models were wrong, the model's where it was right. */
   class: z.string().min(1).nullable(),
   by: z.string(),
   /** ISO 8601, UTC. */
@@ -23,8 +23,8 @@ export const reviewSchema = z.object({
 export type Review = z.output<typeof reviewSchema>;
 
 /**
- * The decisions of people about films: one JSON object a line in `reviews.jsonl` of the state folder, only ever appended to.
- * The last one about a film counts.
+ * People's decisions about films: one JSON object per line in `reviews.jsonl` of the state folder, which is only
+ * appended to. The last decision about a film counts.
  */
 export class Reviews {
   readonly #path: string;
@@ -76,7 +76,7 @@ export class Reviews {
         cause: error,
       });
     });
-    // A crash may have torn the last line: what is appended next must not be glued to it.
+    // After a crash the last line may be incomplete: the next one must start on a new line.
     if (text !== '' && !text.endsWith('\n')) await this.#append('\n');
     const reviews = text.split('\n').flatMap((line) => {
       const parsed = reviewSchema.safeParse(jsonOf(line));

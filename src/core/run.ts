@@ -17,26 +17,28 @@ import { WorkerPool } from './workers/pool.js';
 import { Monitor } from './monitor/monitor.js';
 
 export interface RunOptions {
-  /** End when everything that is there has been processed. Default: go on watching. */
+  /** End when all present files have been processed. Default: keep watching. */
   readonly once?: boolean;
-  /** Process settled films again. If this run is interrupted, the next one continues it. */
+  /** Process done films again. If this run is interrupted, the next one continues it. */
   readonly again?: boolean;
-  /** Process again what failed before. */
+  /** Process failed films again. */
   readonly failed?: boolean;
   /** Process only dead-letter entries whose replay was requested. */
   readonly replaysOnly?: boolean;
-  /** Runs the stages elsewhere: called once the journal is this process's. Default: they run in this process. */
+  /**
+   * Runs the stages on other machines; called when this process holds the journal. Default: they run in this process.
+   */
   readonly remote?: (journal: Journal) => Promise<Remote>;
-  /** Collects the graph's figures; one monitor may follow several graphs, one after the other. */
+  /** Observes the graph; one monitor may observe several graphs, one after the other. */
   readonly monitor?: Monitor;
 }
 
 export interface Summary {
   readonly done: number;
   readonly failed: number;
-  /** Files that are no films: DICOM reports, documents, waveforms. */
+  /** Files that are not films: DICOM reports, documents, waveforms. */
   readonly skipped: number;
-  /** Deliveries that wait in the journal for their sink. */
+  /** Deliveries parked in the journal. */
   readonly waiting: number;
   /** Films that were still in flight after `shutdownTimeoutMs`: the next start processes them. */
   readonly unfinished: number;
@@ -44,18 +46,18 @@ export interface Summary {
   readonly already: number;
   /** Files that were skipped because they failed before. */
   readonly failedBefore: number;
-  /** Of {@link already}, how many another version of the graph has done. */
+  /** Those of {@link already} that another version of the graph processed. */
   readonly otherGraph: number;
-  /** Files and folders that may hold films and could not be taken: see {@link PipelineRun.unread$}. */
+  /** Files and folders that may hold films and could not be read: see {@link PipelineRun.unread$}. */
   readonly unread: number;
   readonly seconds: number;
 }
 
-/** How many files were done, and had failed, before this run. */
+/** Numbers of files that were done, or had failed, before this run. */
 export interface Already {
   readonly done: number;
   readonly failed: number;
-  /** Of those that are done, how many another version of the graph has done. */
+  /** Those of `done` that another version of the graph processed. */
   readonly otherGraph: number;
 }
 
@@ -63,24 +65,26 @@ export interface Already {
 export interface PipelineRun {
   /** Every film as it settles. Completes, or errors, with the run. */
   readonly settled$: Observable<Settled>;
-  /** Files that the journal has settled already, each time that a source finds some. */
+  /** Files that are settled already, each time that a source finds some. */
   readonly already$: Observable<Already>;
-  /** Files and folders that may hold films and cannot be taken: no permission, a name that is not UTF-8, never at rest. */
+  /**
+   * Files and folders that may hold films and cannot be read: no permission, a name that is not UTF-8, always changing.
+   */
   readonly unread$: Observable<Unread>;
-  /** Resolves when the run has ended and everything is closed; rejects with what ended it, if that was an error. */
+  /** Resolves when the run has ended and everything is closed; rejects with the error that ended it. */
   readonly finished: Promise<Summary>;
   /**
-   * Takes a film that was once admitted through the stages again, for looking at: from `path`, which
-   * must still hold the same bytes. Rejects with FRAME_UNREADABLE when it does not.
+   * Processes an earlier film again, only for display: from `path`, which must still have the same bytes. Rejects with
+   * FRAME_UNREADABLE if it has not.
    */
   remake(origin: Origin): Promise<Remade>;
   /**
-   * Puts another graph into the place of this one, between two films, or when those in flight have had
-   * `shutdownTimeoutMs`: the new graph takes them again. Rejects, while the present one runs on, with
-   * {@link CreateError} when plugins refuse, and CONFIG_REFUSED for what only a new start can change.
+   * Replaces this graph by another when the films in flight have finished, or after `shutdownTimeoutMs`: the new graph
+   * then processes the rest. Rejects, while the present graph continues, with {@link CreateError} if plugins refuse,
+   * and with CONFIG_REFUSED for changes that need a restart.
    */
   reload(pipeline: Pipeline): Promise<void>;
-  /** Takes no more files, and ends when those in flight are through, or `shutdownTimeoutMs` is over. */
+  /** Admits no more files, and ends when those in flight have finished, or after `shutdownTimeoutMs`. */
   stop(): void;
 }
 
@@ -91,14 +95,14 @@ interface Swap {
   readonly reject: (error: unknown) => void;
 }
 
-/** How often it is looked at which stages hang. */
+/** How often hanging stages are checked. */
 const LOOK_MS = 5000;
 /** How long plugins may take to close after `shutdownTimeoutMs`. */
 const ABANDON_MS = 5000;
 
 /**
- * Makes the graph's plugins and starts it. `parent` holds the services of the process; what the run adds is closed with it.
- * Throws {@link CreateError} when plugins refuse, STATE_* and OUTPUT_* errors when there is no place to write.
+ * Creates the graph's plugins and starts it. `parent` has the services of the process; those of the run are closed with
+ * the run. Throws {@link CreateError} if plugins refuse, STATE_* and OUTPUT_* errors if files cannot be written.
  */
 export async function startPipeline(
   pipeline: Pipeline,
@@ -114,7 +118,7 @@ export async function startPipeline(
   const unread = new ReplaySubject<Unread>(1000);
   /** Emits when `shutdownTimeoutMs` is over. */
   const abandoned = new ReplaySubject<void>(1);
-  /** Emits when that time is over for a graph that is being replaced. */
+  /** The same for a graph that is being replaced. */
   const superseded = new Subject<void>();
   const counts = { done: 0, failed: 0, skipped: 0, already: 0, failedBefore: 0, otherGraph: 0, unread: 0 };
   let stopping = false;
@@ -175,32 +179,32 @@ export async function startPipeline(
   }
   const { log, journal } = parts;
 
-  /** Stages whose trouble is in the log already, and since when they have it. */
-  const told = new Map<string, number>();
+  /** Stages whose trouble has been logged, and its start. */
+  const reported = new Map<string, number>();
 
   /** Runs the present generation to its end. */
   async function runGeneration(): Promise<void> {
     const timeUp = merge(abandoned, superseded);
     const films$ = await generation.start(timeUp);
     const { minFreeBytes } = generation.pipeline.limits;
-    // Nothing is taken in before the disk has been looked at.
+    // No film is admitted before the disk has been checked.
     if (minFreeBytes > 0) generation.hold(true);
     const disk = diskIsLow(pipeline.stateDir, minFreeBytes).subscribe((low) => {
       generation.hold(low);
-      const message = 'the disk is nearly full: no film is taken in until there is space again';
+      const message = 'the disk is nearly full: no film is admitted until there is space again';
       monitor.held = low ? { since: new Date(), message } : null;
       if (low) log.warn({}, message);
       else log.info({}, 'there is enough space on the disk');
     });
     const hanging = interval(LOOK_MS).subscribe(() => {
       for (const { entry, kind, since, message } of monitor.troubles) {
-        if (kind !== 'stage' || told.get(entry) === since.getTime()) continue;
-        told.set(entry, since.getTime());
-        log.warn({ stage: entry, since }, `the stage does not get on: ${message}`);
+        if (kind !== 'stage' || reported.get(entry) === since.getTime()) continue;
+        reported.set(entry, since.getTime());
+        log.warn({ stage: entry, since }, `the stage makes no progress: ${message}`);
       }
     });
-    // A stop may have been requested while it was being made.
-    const ends = new Promise<void>((resolve, reject) => {
+    // A stop may have been requested meanwhile.
+    const ended = new Promise<void>((resolve, reject) => {
       films$
         .pipe(
           takeUntil(timeUp.pipe(delay(ABANDON_MS))),
@@ -220,7 +224,7 @@ export async function startPipeline(
         });
     });
     if (stopping || swap !== undefined) generation.stop();
-    await ends;
+    await ended;
   }
 
   /** Closes the present sinks and sources and opens those of the next generation; if those fail, opens the present ones again. */
@@ -300,10 +304,7 @@ export async function startPipeline(
     remake: (origin) => generation.remake(origin),
     reload: async (changed) => {
       if (changed.stateDir !== pipeline.stateDir) {
-        throw new RxrayError(
-          'CONFIG_REFUSED',
-          '`state:` cannot be changed while the graph runs: start it anew',
-        );
+        throw new RxrayError('CONFIG_REFUSED', '`state:` cannot be changed while the graph runs: restart it');
       }
       if (stopping || swap !== undefined) {
         throw new RxrayError(
@@ -319,7 +320,10 @@ export async function startPipeline(
           if (swap?.next !== next) return;
           const { frames } = generation.load;
           const films = frames === 1 ? '1 film' : `${frames} films`;
-          log.warn({ frames }, `the new graph takes over without waiting for ${films}: the time is up`);
+          log.warn(
+            { frames },
+            `the new graph starts without waiting for ${films}: \`shutdownTimeoutMs\` is over`,
+          );
           superseded.next();
         });
       });
@@ -344,7 +348,7 @@ async function inTime(letGo: Promise<void>, { load }: Generation): Promise<void>
 /** The journal's key for an unfinished run with `again`. */
 const AGAIN = 'again';
 
-/** What counts as settled: with `again`, or after an interrupted run with `again`, no older film does. */
+/** What counts as settled: with `again`, or after an interrupted run with `again`, older films do not. */
 async function policyOf(
   { sources }: Pipeline,
   { journal, log }: RunParts,

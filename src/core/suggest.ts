@@ -6,13 +6,13 @@ export function didYouMean(word: string, known: Iterable<string>): string {
   return near === undefined ? '' : `, did you mean \`${near}\`?`;
 }
 
-/** The one of `known` that takes the fewest edits from `word`, if that is at most a third of its letters (or two). */
+/** The one of `known` with the fewest edits from `word`, if they are at most a third of its letters (or two). */
 export function nearest(word: string, known: Iterable<string>): string | undefined {
   let best: string | undefined;
   let fewest = Math.max(2, Math.floor(word.length / 3)) + 1;
   for (const candidate of known) {
     const [a, b] = [word.toLowerCase(), candidate.toLowerCase()];
-    // letters that changed places are one slip, not two
+    // swapped letters count as one edit
     const edits = letters(a) === letters(b) ? 1 : distance(a, b);
     if (edits < fewest && edits < candidate.length) [best, fewest] = [candidate, edits];
   }

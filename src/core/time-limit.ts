@@ -1,13 +1,13 @@
 import { RxrayError } from './errors.js';
 
-/** What a frame fails with when a stage works on it for too long. */
+/** The error of a frame that a stage works on for too long. */
 export function tookTooLong(stage: string, ms: number): RxrayError {
   return new RxrayError('FRAME_STAGE', `the stage took longer than ${String(ms)} ms (\`timeoutMs\`)`, {
     component: stage,
   });
 }
 
-/** The result of `work`. Rejects with FRAME_STAGE when it takes longer; the work itself cannot be ended. */
+/** The result of `work`. Rejects with FRAME_STAGE if it takes longer; the work itself is not stopped. */
 export async function withinTime<T>(stage: string, ms: number, work: () => T | Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {

@@ -1,26 +1,26 @@
 /**
- * What a stage judges of a film. Any stage may put these fields into its result, and so takes part in the film's
- * verdict: the kind of the result and the names of its labels do not matter.
+ * A stage's judgement of a film. Any stage may put these fields into its result to take part in the film's verdict,
+ * whatever the kind of the result and its labels.
  */
 export interface Judgement {
-  /** Whether the film is beyond the model's threshold; null or absent where the stage cannot say. */
+  /** Whether the film is above the model's threshold; null or absent if unknown. */
   readonly abnormal?: boolean | null;
-  /** 0–1, 0.5 at the model's threshold, so that models can be compared; null or absent where the stage cannot say. */
+  /** 0–1, 0.5 at the model's threshold, so that models can be compared; null or absent if unknown. */
   readonly suspicion?: number | null;
-  /** What is compared with `threshold`, in the model's own units. */
+  /** The value that is compared with `threshold`, in the model's own units. */
   readonly score?: number | null;
   readonly threshold?: number | null;
-  /** Set by the host on results of a `shadow` branch: recorded and compared, no part of the verdict. */
+  /** Set by the host on results of a `shadow` branch: recorded and compared, but not part of the verdict. */
   readonly shadow?: boolean;
 }
 
-/** Whether a film is suspicious, and which stage says so. */
+/** Whether a film is suspicious, and by which stage. */
 export interface Verdict {
-  /** Whether any stage calls the film abnormal; null where none can say. */
+  /** Whether any stage calls the film abnormal; null if unknown. */
   readonly abnormal: boolean | null;
-  /** The highest suspicion, 0–1; 0.5 is at the threshold. Null where no stage can say. */
+  /** The highest suspicion, 0–1; 0.5 at the threshold. Null if unknown. */
   readonly suspicion: number | null;
-  /** The stage that gave it, its score, and its threshold in the same units. */
+  /** The stage with that suspicion, its score, and its threshold in the same units. */
   readonly stage: string | null;
   readonly score: number | null;
   readonly threshold: number | null;
@@ -29,9 +29,9 @@ export interface Verdict {
 }
 
 /**
- * The film's verdict: the one place that joins what the stages judge. A stage that calls the film abnormal
- * counts before one that does not, the more suspicious before the less. Results of shadow stages are left out.
- * `results`: by stage id; anything but plain objects is passed over.
+ * Joins the judgements of the stages to the film's verdict. A stage that calls the film abnormal comes before one that
+ * does not, the more suspicious before the less. Results of shadow stages are left out. `results`: by stage id; values
+ * other than plain objects are ignored.
  */
 export function verdictOf(results: Readonly<Record<string, unknown>>): Verdict {
   const judged = Object.entries(results).flatMap(([stage, result]) => {
@@ -64,8 +64,8 @@ const UNJUDGED: Verdict = {
 };
 
 /**
- * A score of 0–1 on the scale of {@link Judgement.suspicion}: in a straight line from 0 to 0.5 at the threshold, and
- * from there to 1.
+ * A score of 0–1 on the scale of {@link Judgement.suspicion}: linear from 0 to 0.5 at the threshold, and from there to
+ * 1.
  */
 export function suspicionAt(score: number, threshold: number): number {
   const share =

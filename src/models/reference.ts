@@ -12,7 +12,7 @@ export const referenceSchema = z.strictObject({
 export type Reference = z.output<typeof referenceSchema>;
 
 /** Where a score stands among normal films; all null without a reference. */
-export interface Standing {
+export interface RelativeScore {
   /** 0–100: the share of normal films below the score, equal ones counted half. */
   readonly percentile: number | null;
   /** Distance from the normal films' median in units of their spread: beyond the highest of them percentiles stop, this does not. */
@@ -44,8 +44,8 @@ export function referenceOf(
   return { scores: ascending, settings: { ...settings }, falsePositiveRate, threshold };
 }
 
-export function standingOf(score: number, reference: Reference | undefined): Standing {
-  if (reference === undefined) return { ...NO_STANDING, score };
+export function relativeScoreOf(score: number, reference: Reference | undefined): RelativeScore {
+  if (reference === undefined) return { ...UNKNOWN_SCORE, score };
   const { scores, threshold } = reference;
   return {
     percentile: percentileOf(score, scores),
@@ -57,7 +57,7 @@ export function standingOf(score: number, reference: Reference | undefined): Sta
   };
 }
 
-const NO_STANDING = { percentile: null, robustZ: null, threshold: null, abnormal: null, suspicion: null };
+const UNKNOWN_SCORE = { percentile: null, robustZ: null, threshold: null, abnormal: null, suspicion: null };
 
 function suspicionOf(score: number, { scores, threshold }: Reference): number {
   if (score <= threshold) {

@@ -1,31 +1,32 @@
-/** What the running process answers: `docs/http-api.md` describes the interface. */
+/** The replies of the running process: see `docs/http-api.md`. */
 
 import type { Anomaly, Classification } from '../core/frame.js';
 import type { Live, LiveNode } from '../control/live.js';
 import type { Drift, Model } from '../control/models.js';
-import type { Film as KeptFilm, Row as KeptRow, Sort } from '../control/worklist.js';
+import type { Row as KeptRow, WorklistFilm, Sort } from '../control/worklist.js';
 
 export type { Anomaly, Classification, Drift, Live, LiveNode, Model, Sort };
 
 export type Result = Classification | Anomaly | { readonly kind: string };
 
-export type Answer = 'right' | 'wrong' | 'unusable' | 'reviewed';
+export type ReviewAnswer = 'right' | 'wrong' | 'unusable' | 'reviewed';
 
-/** What a person said of a film. */
+/** A person's decision about a film. */
 export interface Review {
-  readonly answer: Answer;
+  readonly answer: ReviewAnswer;
   readonly class: string | null;
   readonly by: string;
   readonly at: string;
 }
 
 export interface Row extends Omit<KeptRow, 'results'> {
-  /** Absent in events. */
+  /** Not in events. */
   readonly review?: Review | null;
   readonly results: Readonly<Record<string, Result>>;
 }
 
-export interface Film extends Row, Pick<KeptFilm, 'size' | 'sha256' | 'graph' | 'timings' | 'images'> {
+export interface FilmDetails
+  extends Row, Pick<WorklistFilm, 'size' | 'sha256' | 'graph' | 'timings' | 'images'> {
   readonly graphIsPresent: boolean;
   readonly notice: string;
   readonly stages: readonly string[];
@@ -57,7 +58,7 @@ export interface Status {
   readonly folders: readonly string[];
 }
 
-/** Pixels in all their bits, row-major. */
+/** Pixels at their full bit depth, row-major. */
 export interface Pixels {
   readonly width: number;
   readonly height: number;
@@ -98,8 +99,8 @@ async function post<T>(path: string, body: unknown): Promise<T> {
 }
 
 export const status = (): Promise<Status> => get('/api/status');
-export const film = (id: string): Promise<Film> => get(`/api/films/${id}`);
-/** A model, and which films its thresholds are of. */
+export const film = (id: string): Promise<FilmDetails> => get(`/api/films/${id}`);
+/** A model, and the films that its thresholds were calibrated on. */
 export type ShownModel = Model & { readonly calibration: string };
 export const models = async (): Promise<readonly ShownModel[]> =>
   (await get<{ models: ShownModel[] }>('/api/models')).models;

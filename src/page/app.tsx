@@ -16,7 +16,7 @@ export function App() {
   return (
     <>
       <a class="skip" href="#main" onClick={focusMain}>
-        Skip to the content
+        Skip to content
       </a>
       <header>
         <h1>
@@ -56,7 +56,7 @@ export function App() {
   );
 }
 
-/** In one line: whether it runs, how fast, and what has failed. */
+/** Status in one line: state, rate, failures. */
 function State() {
   const { films, filmsPerSecond, load } = live.value ?? {};
   const state = connection.value === 'open' ? (status.value?.state ?? 'running') : connection.value;
@@ -73,7 +73,7 @@ function State() {
               <span class="bad">{films.failed} failed</span>
             </>
           )}
-          {load.waiting + load.frames > 0 && ` · ${String(load.waiting + load.frames)} under way`}
+          {load.waiting + load.frames > 0 && ` · ${String(load.waiting + load.frames)} in progress`}
           {' · '}
           {(filmsPerSecond ?? 0).toFixed(1)} films/s
         </>
@@ -82,7 +82,7 @@ function State() {
   );
 }
 
-/** Without a change of the address, which is ours. */
+/** Does not change the address: its `#` part is the page's route. */
 function focusMain(event: Event): void {
   event.preventDefault();
   document.querySelector<HTMLElement>('main')?.focus();

@@ -10,10 +10,10 @@ export interface Series {
 interface ChartProps {
   readonly kind: 'line' | 'bars';
   readonly x: readonly number[];
-  /** How far back a line reaches, in seconds, also when `x` does not yet. Default: as far as `x`. */
+  /** Length of the x axis in seconds, also while `x` is shorter. Default: as long as `x`. */
   readonly span?: number;
   readonly series: readonly Series[];
-  /** What a screen reader says. */
+  /** Text for screen readers. */
   readonly label: string;
   /** Names of the bars; otherwise `x` is in seconds since 1970 for lines, a plain number for bars. */
   readonly ticks?: readonly string[];
@@ -21,14 +21,14 @@ interface ChartProps {
 
 const HEIGHT = 180;
 
-/** A canvas keeps its colours: charts are drawn anew when the user's scheme changes. */
+/** A canvas keeps its colours: charts are redrawn when the colour scheme changes. */
 const dark = matchMedia('(prefers-color-scheme: dark)');
 const isDark = signal(dark.matches);
 dark.addEventListener('change', () => {
   isDark.value = dark.matches;
 });
 
-/** A chart in the page's colours, as wide as its place. */
+/** A chart in the page's colours, as wide as its container. */
 export function Chart({ kind, x, span = 0, series, label, ticks }: ChartProps) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);

@@ -1,15 +1,15 @@
 import { useSignal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
-import { film as fetchFilm, stageUrl, type Film } from './api.js';
+import { film as fetchFilm, stageUrl, type FilmDetails } from './api.js';
 import { neighbour, opened, query } from './list.js';
 import { ReplayButton } from './replay.js';
 import { isTyping, ReviewPanel } from './review.js';
 import { answersOf, ClassBars, isAnomaly, isClassification, Percentile, Suspicion } from './result.js';
 import { Viewer } from './viewer.js';
 
-/** Everything about one film: its picture, what the models say, what every stage made of it. */
+/** Details of one film: picture, results of the models, output of every stage. */
 export function FilmView({ id }: { readonly id: string }) {
-  const film = useSignal<Film | null>(null);
+  const film = useSignal<FilmDetails | null>(null);
   const fault = useSignal('');
   useEffect(() => {
     fetchFilm(id).then(
@@ -63,7 +63,7 @@ export function FilmView({ id }: { readonly id: string }) {
   );
 }
 
-/** The list as it was left, at the row of this film. */
+/** Back to the list, at the row of this film. */
 function listAddress(): string {
   const kept = Object.entries(query.value).filter(([key]) => key !== 'text');
   const parts = new URLSearchParams(kept.map(([key, value]) => [key, String(value)]));
@@ -72,7 +72,7 @@ function listAddress(): string {
   return parts.size === 0 ? '#films' : `#films?${parts.toString()}`;
 }
 
-/** To the film beside this one in the list. */
+/** To the previous or next film of the list. */
 async function go(step: 1 | -1): Promise<void> {
   const row = await neighbour(opened.value, step).catch(() => undefined);
   if (row === undefined) return;
@@ -81,7 +81,7 @@ async function go(step: 1 | -1): Promise<void> {
   dispatchEvent(new HashChangeEvent('hashchange'));
 }
 
-function Verdict({ film }: { readonly film: Film }) {
+function Verdict({ film }: { readonly film: FilmDetails }) {
   if (film.failure !== null) {
     const { code, stage, message } = film.failure;
     return (
@@ -107,7 +107,7 @@ function Verdict({ film }: { readonly film: Film }) {
           {isClassification(result) && <ClassBars result={result} />}
           {isAnomaly(result) && (
             <p>
-              More anomalous than this share of normal films: <Percentile result={result} />
+              Share of normal films with a lower score: <Percentile result={result} />
             </p>
           )}
         </div>
@@ -116,8 +116,8 @@ function Verdict({ film }: { readonly film: Film }) {
   );
 }
 
-/** Which stage decides, its score and its threshold. */
-function VerdictText({ film: { verdict } }: { readonly film: Film }) {
+/** The stage that decides, its score and its threshold. */
+function VerdictText({ film: { verdict } }: { readonly film: FilmDetails }) {
   const { abnormal, stage, score, threshold } = verdict;
   if (abnormal === null || stage === null) return null;
   const numbers =
@@ -133,7 +133,7 @@ function VerdictText({ film: { verdict } }: { readonly film: Film }) {
   );
 }
 
-function Origin({ film }: { readonly film: Film }) {
+function Origin({ film }: { readonly film: FilmDetails }) {
   const { models, graph, graphIsPresent, receivedAt, settledAt, size, meta, id } = film;
   const facts: [string, string][] = [
     ['Received', new Date(receivedAt).toLocaleString()],
@@ -146,12 +146,12 @@ function Origin({ film }: { readonly film: Film }) {
       `Model of ${stage}`,
       `${name}, ${new Date(createdAt).toLocaleDateString()}`,
     ]),
-    ['Graph', `${graph.slice(0, 12)}${graphIsPresent ? '' : ' (not the present one)'}`],
+    ['Graph', `${graph.slice(0, 12)}${graphIsPresent ? '' : ' (not the current one)'}`],
     ['Id', id],
   ];
   return (
     <section class="panel">
-      <h3>Where it comes from</h3>
+      <h3>Origin</h3>
       <dl>
         {facts.map(([name, value]) => (
           <div key={name}>
@@ -164,8 +164,8 @@ function Origin({ film }: { readonly film: Film }) {
   );
 }
 
-/** When each entry of the graph worked on it. */
-function Timings({ film }: { readonly film: Film }) {
+/** When each stage and sink processed it. */
+function Timings({ film }: { readonly film: FilmDetails }) {
   const { timings } = film;
   if (timings.length === 0) return null;
   const start = Math.min(...timings.map(({ startedAt }) => startedAt));
@@ -177,7 +177,7 @@ function Timings({ film }: { readonly film: Film }) {
       <table class="timings">
         <thead class="hidden">
           <tr>
-            <th>Entry</th>
+            <th>Stage or sink</th>
             <th>When</th>
             <th>Duration</th>
           </tr>
@@ -202,11 +202,11 @@ function Timings({ film }: { readonly film: Film }) {
   );
 }
 
-/** Its picture after every stage, side by side. */
-function Stages({ film }: { readonly film: Film }) {
+/** Its picture after every stage. */
+function Stages({ film }: { readonly film: FilmDetails }) {
   return (
     <section>
-      <h3>Stage by stage</h3>
+      <h3>Stages</h3>
       <ol class="stages">
         {film.stages.map((stage) => (
           <Stage key={stage} id={film.id} stage={stage} />
@@ -222,7 +222,7 @@ function Stage({ id, stage }: { readonly id: string; readonly stage: string }) {
   return (
     <li>
       <figure>
-        <a href={stageUrl(id, stage)} target="_blank" title={`The film after ${stage}, in full size`}>
+        <a href={stageUrl(id, stage)} target="_blank" title={`The film after ${stage}, at full size`}>
           <img
             src={stageUrl(id, stage)}
             alt={`The film after ${stage}`}

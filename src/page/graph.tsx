@@ -5,13 +5,13 @@ import { percent } from './result.js';
 import { history, HISTORY_SECONDS, live } from './state.js';
 
 const BOX = { width: 172, height: 84, gapX: 36, gapY: 22 };
-/** The picture is not drawn smaller: its text would be too small to read. */
+/** Below this scale the text would be too small to read. */
 const LEAST_SCALE = 0.8;
 
-/** The graph as it runs: a picture, and the same numbers as a table. */
+/** The running graph as a picture and as a table. */
 export function GraphView() {
   const now = live.value;
-  if (now === null) return <p>Waiting for the first numbers…</p>;
+  if (now === null) return <p>Waiting for data…</p>;
   return (
     <article class="graph">
       <h2>Graph</h2>
@@ -32,7 +32,7 @@ function Summary({ now }: { readonly now: Live }) {
     ['Done', String(films.done)],
     ['Failed', String(films.failed)],
     ['Memory', mebibytes(memory)],
-    ['Sets the pace', limiting ?? 'nothing: waiting for films'],
+    ['Bottleneck', limiting ?? 'none: waiting for films'],
   ];
   return (
     <dl class="facts">
@@ -62,7 +62,7 @@ function Picture({ nodes, limiting }: Parts) {
       class="picture"
       tabIndex={0}
       role="region"
-      aria-label="Picture of the graph; the table below says the same"
+      aria-label="Picture of the graph; the table below has the same numbers"
     >
       <svg
         viewBox={`0 0 ${String(width)} ${String(height)}`}
@@ -109,7 +109,7 @@ function Picture({ nodes, limiting }: Parts) {
               </text>
               <text x="12" y="66">
                 {node.queue + node.inFlight > 0
-                  ? `${String(node.queue)} waiting, ${String(node.inFlight)} in work`
+                  ? `${String(node.queue)} waiting, ${String(node.inFlight)} in progress`
                   : `${String(node.framesOut)} through`}
               </text>
               {node.errors > 0 && (
@@ -125,7 +125,7 @@ function Picture({ nodes, limiting }: Parts) {
   );
 }
 
-/** A column is the longest way from a source; rows are in the order of the file. */
+/** A column is the longest path from a source; rows are in the order of the file. */
 function placesOf(nodes: readonly LiveNode[]): Map<string, { x: number; y: number }> {
   const columns = new Map<string, number>();
   const columnOf = (id: string): number => {
@@ -151,7 +151,7 @@ function Throughput() {
   const series: Series[] = [{ label: 'Films per second', values: history.value.map(({ rate }) => rate) }];
   return (
     <section>
-      <h3>The last two minutes</h3>
+      <h3>Last two minutes</h3>
       <Chart
         kind="line"
         x={history.value.map(({ at }) => at)}
@@ -179,7 +179,7 @@ function Numbers({ nodes, limiting }: Parts) {
         />
         busiest first
       </label>
-      <div class="wide" tabIndex={0} role="region" aria-label="Numbers of every entry">
+      <div class="wide" tabIndex={0} role="region" aria-label="Numbers of every source, stage and sink">
         <table>
           <thead>
             <tr>

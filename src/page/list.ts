@@ -2,7 +2,7 @@ import { batch, signal } from '@preact/signals';
 import { search, type Query, type Row, type Sort } from './api.js';
 import { place } from './state.js';
 
-/** Pixels: CSS knows the same number. */
+/** Pixels, as in style.css. */
 export const ROW_HEIGHT = 64;
 const PAGE = 100;
 
@@ -14,17 +14,19 @@ const SORTS: readonly string[] = [
   'review',
 ] satisfies readonly Sort[];
 
-/** What the worklist shows: in the address, but for the text that is searched for, which may name people. */
+/**
+ * Filters and order of the worklist. They are part of the address, except for the search text, which may name people.
+ */
 export const query = signal<Query>(queryOf(place.value, historyText() ?? ''));
 export const total = signal(0);
-/** By position in the list; what is not there has not been asked for yet. */
+/** By position in the list; missing ones have not been loaded yet. */
 export const rows = signal<ReadonlyMap<number, Row>>(new Map());
 export const visible = signal({ first: 0, last: 20 });
 export const fault = signal('');
-/** The row that was opened last: the list comes back to it. */
+/** The row that was opened last: the list returns to it. */
 export const opened = signal(positionOf(place.value));
 
-/** Another question: the list begins at its top. */
+/** Changes filters or order, and shows the top of the list. */
 export function ask(change: Partial<Record<keyof Query, unknown>>): void {
   const asked = { ...query.value, ...change } as Record<string, unknown>;
   const kept = Object.entries(asked).filter(([, value]) => value !== undefined && value !== '');
@@ -36,7 +38,7 @@ export function ask(change: Partial<Record<keyof Query, unknown>>): void {
   remember();
 }
 
-/** Keeps the question and the position in the address, so that back, reload and a bookmark return to them. */
+/** Writes filters, order and position into the address, so that back, reload and bookmarks restore them. */
 export function remember(): void {
   if (!place.value.startsWith('films') || place.value.startsWith('films/')) return;
   const { text = '', ...rest } = query.value;
@@ -48,7 +50,7 @@ export function remember(): void {
   place.value = address;
 }
 
-/** Takes the question of the address over, when it was changed by hand or by going back. */
+/** Reads filters and order from the address after the user has changed it or gone back. */
 export function recall(): void {
   if (!place.value.startsWith('films?') && place.value !== 'films') return;
   const asked = queryOf(place.value, historyText() ?? query.value.text ?? '');
@@ -81,13 +83,13 @@ function positionOf(address: string): number {
   return Number(new URLSearchParams(address.split('?')[1] ?? '').get('at') ?? 0) || 0;
 }
 
-/** What was searched for when this entry of the history was left. */
+/** The search text of this entry of the browser's history. */
 function historyText(): string | undefined {
   const { text } = (history.state ?? {}) as { text?: unknown };
   return typeof text === 'string' ? text : undefined;
 }
 
-/** The film beside the one at `position` in the list, and where it is; undefined at the ends. */
+/** The film before or after the one at `position`, with its position; undefined at the ends of the list. */
 export async function neighbour(position: number, step: 1 | -1): Promise<Row | undefined> {
   const offset = position + step;
   if (offset < 0) return undefined;
@@ -105,7 +107,7 @@ export function hasAll(): boolean {
   return true;
 }
 
-/** The pages in sight. What has gone out of sight is forgotten: films that come move everything. */
+/** Loads the visible pages and drops the others: new films move every row. */
 export async function load(asked: Query): Promise<void> {
   const { first, last } = visible.value;
   const offset = Math.floor(first / PAGE) * PAGE;

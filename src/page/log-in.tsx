@@ -2,7 +2,7 @@ import { useSignal } from '@preact/signals';
 import { logIn } from './api.js';
 import { connect, connection } from './state.js';
 
-/** Asks for the token that the process printed when it started. */
+/** The form for the token that the process printed at its start. */
 export function LogIn() {
   const fault = useSignal('');
   const submit = async (event: SubmitEvent): Promise<void> => {
@@ -18,9 +18,9 @@ export function LogIn() {
   };
   return (
     <form class="log-in" onSubmit={(event) => void submit(event)}>
-      <h2>Who is there?</h2>
+      <h2>Sign in</h2>
       <label>
-        The token that rxray printed when it started
+        The token that rxray printed at its start
         <input name="token" type="password" autocomplete="current-password" required />
       </label>
       <button>Log in</button>

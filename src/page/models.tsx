@@ -7,13 +7,13 @@ import { Chart } from './chart.js';
 import { status } from './state.js';
 
 const LEVELS: Readonly<Record<api.Drift['level'], string>> = {
-  'too few films': 'Too few films to say anything.',
-  stable: 'The films look like those that the model was measured on.',
-  moderate: 'The films begin to differ from those that the model was measured on.',
-  shifted: 'The films differ from those that the model was measured on: its numbers may not hold for them.',
+  'too few films': 'Too few films to compare.',
+  stable: 'The films are similar to those that the model was evaluated on.',
+  moderate: 'The films differ slightly from those that the model was evaluated on.',
+  shifted: 'The films differ from those that the model was evaluated on: its figures may not apply.',
 };
 
-/** The model cards, and whether today's films still look like those that the models were measured on. */
+/** The model cards, and whether recent films differ from those that the models were evaluated on. */
 export function ModelsView() {
   const models = useSignal<readonly api.ShownModel[]>([]);
   const drifts = useSignal<readonly api.Drift[]>([]);
@@ -47,7 +47,7 @@ export function ModelsView() {
             ))}
           <details>
             <summary>Model card</summary>
-            {/* HTML in a card is shown as text: micromark lets none through. */}
+            {/* HTML in a card is shown as text: micromark escapes it. */}
             <div
               class="card"
               dangerouslySetInnerHTML={{

@@ -1,7 +1,7 @@
 import { useSignal } from '@preact/signals';
 import { replay } from './api.js';
 
-/** Sends a film that failed through the present graph once more. */
+/** Replays a failed film through the current graph. */
 export function ReplayButton({ id }: { readonly id: string }) {
   const said = useSignal('Replay');
   const busy = useSignal(false);

@@ -4,14 +4,14 @@ export const isClassification = (result: Result): result is Classification =>
   result.kind === 'classification';
 export const isAnomaly = (result: Result): result is Anomaly => result.kind === 'anomaly';
 
-/** What became of a film, in a few words. */
+/** The status of a film in a few words. */
 export function answersOf({ outcome, failure, results }: Row): string {
   if (outcome !== 'done') return failure?.message ?? 'failed';
   const labels = Object.values(results).filter(isClassification);
   return labels.map(answerOf).join(', ') || 'done';
 }
 
-/** A name whose middle is cut where there is no room: its end is what tells films apart. */
+/** A name that is shortened in the middle where there is no room: films often differ at the end of their names. */
 export function FileName({ name }: { readonly name: string }) {
   const tail = Math.min(12, Math.floor(name.length / 2));
   return (

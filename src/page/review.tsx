@@ -1,9 +1,9 @@
 import { useSignal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
-import { review as send, type Answer, type Film, type Review } from './api.js';
+import { review as send, type ReviewAnswer, type FilmDetails, type Review } from './api.js';
 
-/** The answers with their keys. */
-const ANSWERS: readonly { readonly answer: Answer; readonly key: string; readonly name: string }[] = [
+/** The answers and their keys. */
+const ANSWERS: readonly { readonly answer: ReviewAnswer; readonly key: string; readonly name: string }[] = [
   { answer: 'right', key: 'r', name: 'Right' },
   { answer: 'wrong', key: 'w', name: 'Wrong' },
   { answer: 'unusable', key: 'u', name: 'Unusable' },
@@ -11,8 +11,8 @@ const ANSWERS: readonly { readonly answer: Answer; readonly key: string; readonl
 ];
 const NAME = 'rxray reviewer';
 
-/** What a person says of the film; whatever was said before stays in the file. */
-export function ReviewPanel({ film }: { readonly film: Film }) {
+/** A person's decision about the film; earlier decisions are kept. */
+export function ReviewPanel({ film }: { readonly film: FilmDetails }) {
   const said = useSignal<Review | null>(film.review ?? null);
   const fault = useSignal('');
   const choosing = useSignal(false);
@@ -20,7 +20,7 @@ export function ReviewPanel({ film }: { readonly film: Film }) {
   const labels = [...new Set(film.models.flatMap((model) => model.labels))];
   const classes = labels.length > 0 ? labels : ['healthy', 'abnormal'];
 
-  const decide = async (answer: Answer, label?: string): Promise<void> => {
+  const decide = async (answer: ReviewAnswer, label?: string): Promise<void> => {
     choosing.value = answer === 'wrong' && label === undefined;
     if (choosing.value) return;
     try {
@@ -51,7 +51,7 @@ export function ReviewPanel({ film }: { readonly film: Film }) {
 
   return (
     <section class="panel review" aria-label="Review">
-      <h3>Is that right?</h3>
+      <h3>Is the result right?</h3>
       <p class="answers">
         {ANSWERS.map(({ answer, key, name }) => (
           <button
@@ -65,7 +65,7 @@ export function ReviewPanel({ film }: { readonly film: Film }) {
         ))}
       </p>
       {choosing.value && (
-        <p class="answers" role="group" aria-label="What is it?">
+        <p class="answers" role="group" aria-label="Correct class">
           {classes.map((label, i) => (
             <button key={label} type="button" onClick={() => void decide('wrong', label)}>
               {label} {i < 9 && <kbd>{i + 1}</kbd>}
@@ -96,7 +96,7 @@ function textOf({ answer, class: label, by, at }: Review): string {
   return `${what}, by ${by}, ${new Date(at).toLocaleString()}`;
 }
 
-/** Whether a key belongs to a field, or to the browser. */
+/** Whether a key is for an input field or for the browser. */
 export function isTyping(event: KeyboardEvent): boolean {
   if (event.ctrlKey || event.metaKey || event.altKey) return true;
   return (

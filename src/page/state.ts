@@ -1,17 +1,17 @@
 import { signal } from '@preact/signals';
 import * as api from './api.js';
 
-/** What the process last said of itself. */
+/** The latest state of the process. */
 export const status = signal<api.Status | null>(null);
 export const live = signal<api.Live | null>(null);
 /** Films per second, newest last, one number a second. */
 export const history = signal<readonly { readonly at: number; readonly rate: number }[]>([]);
-/** Counts up whenever a film has settled: the worklist looks again. */
+/** Incremented with each settled film, so that the worklist reloads. */
 export const settled = signal(0);
-/** Said to everybody, and read aloud: a film that came, a graph that was exchanged. */
+/** A message for sighted users and screen readers: a film has failed, the graph was replaced. */
 export const announcement = signal('');
 export const connection = signal<'connecting' | 'open' | 'lost' | 'token'>('connecting');
-/** What stands behind the `#`: `films?sort=…`, `films/ID`, `graph`, `models`. */
+/** The route after `#`: `films?sort=…`, `films/ID`, `graph`, `models`. */
 export const place = signal(location.hash.slice(1) || 'films');
 
 export const HISTORY_SECONDS = 120;
@@ -20,12 +20,12 @@ addEventListener('hashchange', () => {
   place.value = location.hash.slice(1) || 'films';
 });
 
-/** Begins to listen; logs in first when the address carries a token. */
+/** Subscribes to the events; logs in first if the address has a token. */
 export async function connect(): Promise<void> {
   const token = /^token=(.+)$/.exec(place.value)?.[1];
   try {
     if (token !== undefined) {
-      // Out of the address at once: it must not stay in the history.
+      // Removed at once, so that the token is not in the history.
       window.history.replaceState(null, '', location.pathname);
       place.value = 'films';
       await api.logIn(token);
@@ -39,7 +39,7 @@ export async function connect(): Promise<void> {
   listen();
 }
 
-/** What the process tells of itself, by the event's name. */
+/** The events of the process, by name. */
 interface Events {
   readonly live: api.Live;
   readonly film: api.Row;
@@ -71,6 +71,6 @@ function listen(): void {
   });
   on('graph', (now) => {
     status.value = now;
-    announcement.value = 'The graph was exchanged.';
+    announcement.value = 'The graph was replaced.';
   });
 }

@@ -6,7 +6,7 @@ import {
   picture as fetchPicture,
   pixels as fetchPixels,
   resultUrl,
-  type Film,
+  type FilmDetails,
   type Pixels,
 } from './api.js';
 
@@ -16,16 +16,16 @@ interface Window {
   readonly width: number;
 }
 
-/** A picture to be laid over the film. */
+/** A picture that can be laid over the film. */
 interface Overlay {
   readonly name: string;
   readonly url: string;
-  /** A film itself (a reconstruction), in grey; everything else is a map of where something is. */
+  /** A grey image such as a reconstruction; everything else is a map. */
   readonly isFilm: boolean;
 }
 
 const WHOLE: Window = { level: 0.5, width: 1 };
-/** Windows to choose from; `Auto` fits the film's darkest to its brightest, but for one in a hundred samples. */
+/** Presets; `Auto` spans the 1st to the 99th percentile of the film. */
 const PRESETS: Readonly<Record<string, Window | undefined>> = {
   Whole: WHOLE,
   Auto: undefined,
@@ -33,12 +33,12 @@ const PRESETS: Readonly<Record<string, Window | undefined>> = {
   'Bright parts': { level: 0.7, width: 0.5 },
 };
 const MAX_ZOOM = 8;
-/** Keys move the window by this much. */
+/** Step of the keys. */
 const STEP = 0.02;
 const LEAST_WIDTH = 0.01;
 
-/** The film itself, with window and level by mouse or keys, and what the models made of it laid over. */
-export function Viewer({ film }: { readonly film: Film }) {
+/** The film with window and level by mouse or keys, and overlays of the models. */
+export function Viewer({ film }: { readonly film: FilmDetails }) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const pixels = useSignal<Pixels | null>(null);
   const fault = useSignal('');
@@ -238,7 +238,7 @@ export function Viewer({ film }: { readonly film: Film }) {
   );
 }
 
-/** The colours of the map, from little to much. */
+/** The colours of the map, from low to high. */
 function Legend({ name }: { readonly name: string }) {
   const stops = [0, 0.2, 0.4, 0.6, 0.8, 1].map((share) => {
     const [r, g, b, a] = heatColour(share);
@@ -279,7 +279,7 @@ function fullOf({ data }: Pixels): number {
   return data instanceof Uint8Array ? 255 : data instanceof Uint16Array ? 65535 : 1;
 }
 
-function overlaysOf({ id, images, models }: Film): Overlay[] {
+function overlaysOf({ id, images, models }: FilmDetails): Overlay[] {
   return [
     ...models
       .filter(({ gradCam }) => gradCam)
@@ -292,8 +292,8 @@ function overlaysOf({ id, images, models }: Film): Overlay[] {
   ];
 }
 
-/** As the first stage that gives pixels (the decoder) leaves them: in all their bits. */
-async function firstPixels({ id, stages }: Film): Promise<Pixels> {
+/** The output of the first stage that gives pixels (the decoder), at full bit depth. */
+async function firstPixels({ id, stages }: FilmDetails): Promise<Pixels> {
   let fault: unknown = new Error('The graph has no stage that decodes the film.');
   for (const stage of stages) {
     try {
@@ -324,7 +324,7 @@ function draw(canvas: HTMLCanvasElement, pixels: Pixels, grey: Window, inverted:
   canvas.getContext('2d')?.putImageData(image, 0, 0);
 }
 
-/** Lays a grey picture over the film: as it is, or as a heat map, clear where it is black. */
+/** Lays a grey picture over the film, as it is or as a heat map that is transparent where it is black. */
 function lay(canvas: HTMLCanvasElement, picture: ImageBitmap, opacity: number, isFilm: boolean): void {
   const context = canvas.getContext('2d');
   if (context === null) return;

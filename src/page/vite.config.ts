@@ -1,7 +1,7 @@
 import preact from '@preact/preset-vite';
 import { defineConfig } from 'vite';
 
-/** Builds the page into dist/page, from where the running process serves it; everything is its own. */
+/** Builds the page into dist/page, from where the running process serves it. The page loads nothing from elsewhere. */
 export default defineConfig({
   root: import.meta.dirname,
   base: './',

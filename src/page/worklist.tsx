@@ -28,19 +28,19 @@ import {
 } from './result.js';
 import { settled, status } from './state.js';
 
-/** Rows beyond the edges, so that scrolling shows no gaps. */
+/** Rows rendered outside the visible part, so that scrolling shows no gaps. */
 const MARGIN = 8;
-/** A burst of films is one look at the list. */
+/** Films that arrive within this time cause one reload. */
 const REST_MS = 250;
-/** Rows do not move under a pointer that has moved within this time. */
+/** Rows do not move if the pointer has moved within this time. */
 const HOLD_MS = 4000;
 
 /** Films that have settled since the list was last read. */
 const fresh = signal(0);
-/** Labels of the models of the graph, to choose from. */
+/** Labels of the graph's models, for the filter. */
 const labels = signal<readonly string[]>([]);
 
-/** The last films. Only the rows in sight are in the document. */
+/** The list of films. Only visible rows are in the document. */
 export function Worklist() {
   const scroller = useRef<HTMLDivElement>(null);
   const moved = useRef(-Infinity);
@@ -87,7 +87,7 @@ export function Worklist() {
     observer.observe(element);
     element.addEventListener('scroll', look, { passive: true });
     if (opened.value > 0) {
-      // The rows above are not there yet, but their room is.
+      // The space of the rows above is reserved before they are loaded.
       element.scrollTop = Math.max(0, opened.value * ROW_HEIGHT - element.clientHeight / 2);
     }
     look();
@@ -163,7 +163,7 @@ export function Worklist() {
   );
 }
 
-/** Says which folder is watched, or that the filters let nothing through. */
+/** Names the watched folder, or says that no films match the filters. */
 function Empty() {
   if (Object.keys(query.value).some((key) => key !== 'sort')) return <p class="empty">No films match.</p>;
   const folders = status.value?.folders ?? [];
@@ -181,7 +181,7 @@ function Empty() {
   );
 }
 
-/** A header that sorts: again for the next order that it offers. */
+/** A header that sorts; each click takes the next of its orders. */
 function Header({ name, sorts }: { readonly name: string; readonly sorts: readonly Sort[] }) {
   const at = sorts.indexOf(query.value.sort);
   const next = sorts[(at + 1) % sorts.length];
@@ -201,7 +201,7 @@ function Header({ name, sorts }: { readonly name: string; readonly sorts: readon
   );
 }
 
-/** For all films that have failed. */
+/** Buttons for all failed films. */
 function Failures() {
   const said = useSignal('');
   const act = async (deed: 'replay' | 'discard'): Promise<void> => {

@@ -16,7 +16,7 @@ import {
 } from '../models/anomaly-scorer.js';
 import { inputTensor } from '../models/input-tensor.js';
 import { readBundle, type Bundle } from '../models/bundle.js';
-import { standingOf, type Reference } from '../models/reference.js';
+import { relativeScoreOf, type Reference } from '../models/reference.js';
 import { ANOMALY_COLUMNS } from './shared/anomaly.js';
 import { requireAnswer } from './shared/answer.js';
 import { RebuiltOnce } from './shared/rebuilt-once.js';
@@ -239,7 +239,7 @@ function anomaly(
   return {
     kind: 'anomaly',
     ...figures,
-    ...standingOf(score.anomalyScore, reference),
+    ...relativeScoreOf(score.anomalyScore, reference),
     reconstruction: image((i) => grey(reconstruction[i] ?? 0)),
     residual: image((i) => Math.abs(grey(film[i] ?? 0) - grey(reconstruction[i] ?? 0))),
   };

@@ -7,7 +7,7 @@ import { resize } from '../imaging/kernels.js';
 import type { Bundle } from '../models/bundle.js';
 import { inputTensor } from '../models/input-tensor.js';
 import { patchScores, PATCH_SCORES, type PatchScore } from '../models/patch-scorer.js';
-import { standingOf } from '../models/reference.js';
+import { relativeScoreOf } from '../models/reference.js';
 import { ANOMALY_COLUMNS } from './shared/anomaly.js';
 import { requireAnswer } from './shared/answer.js';
 import { RebuiltOnce } from './shared/rebuilt-once.js';
@@ -102,7 +102,7 @@ function anomaly({ anomalyScore, rawSum, map }: PatchScore, { input, reference }
     kind: 'anomaly',
     anomalyScore,
     rawSum,
-    ...standingOf(anomalyScore, known),
+    ...relativeScoreOf(anomalyScore, known),
     map: pictureOf(map, input, known?.threshold ?? Math.max(...map) / 2),
   };
 }

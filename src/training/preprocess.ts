@@ -9,7 +9,7 @@ import { frameId, imageOf, type Frame, type Image } from '../core/frame.js';
 import type { Log } from '../core/plugin.js';
 import type { PluginRegistry } from '../core/plugins/registry.js';
 import { WorkerPool } from '../core/workers/pool.js';
-import type { StageSpec } from '../core/workers/wire.js';
+import type { StageSpec } from '../core/workers/protocol.js';
 import type { HostTensor } from '../engine/index.js';
 import { blankLike } from '../imaging/image.js';
 import type { Bundle, PreprocessingStep } from '../models/bundle.js';

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { join } from 'node:path';
-import { requestReplay } from '../../src/core/letters.js';
+import { requestReplay } from '../../src/core/dead-letter-entries.js';
 import { film } from '../support/films.js';
 import { GRAPH, Lab } from '../support/lab.js';
 

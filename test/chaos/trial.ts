@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { listLetters, requestReplay } from '../../src/core/letters.js';
+import { listEntries, requestReplay } from '../../src/core/dead-letter-entries.js';
 import { check, type Truth, type Verdict } from './checker.js';
 import { makeFilm, sha256, type Film } from './films.js';
 import { live, type Life, type Doom } from './life.js';
@@ -97,7 +97,7 @@ export class Ward {
     await this.#workToEnd(program);
     // A SIGKILL cannot be told from a film that ends the process: whoever kills at random replays what was put aside.
     const stateDir = join(this.folder, '.rxray');
-    const crashed = (await listLetters(stateDir)).filter(({ code }) => code === 'FRAME_CRASH');
+    const crashed = (await listEntries(stateDir)).filter(({ code }) => code === 'FRAME_CRASH');
     for (const { id } of crashed) await requestReplay(stateDir, id);
     if (crashed.length > 0) await this.#workToEnd(program);
     const truth: Truth = {

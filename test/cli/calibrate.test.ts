@@ -61,7 +61,7 @@ describe('rxray calibrate', function () {
       normals,
       falsePositives: 0.1,
     });
-    expect(warnings).to.deep.equal(['20 normal films are few: with 50 or more the threshold is surer']);
+    expect(warnings).to.deep.equal(['20 normal films are few: use 50 or more for a reliable threshold']);
     expect(bundle).to.include({ name: 'ours', kind: 'classifier' });
     expect(bundle.ownCalibration).to.include({ data: 'normal', films: 20, normals: 20, temperature: 'kept' });
     expect(bundle.ownCalibration?.specificity.value).to.equal(0.9);

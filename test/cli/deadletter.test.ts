@@ -1,7 +1,7 @@
 import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { letterIds, listLetters, type Letter } from '../../src/core/letters.js';
+import { entryIds, listEntries, type DeadLetterEntry } from '../../src/core/dead-letter-entries.js';
 import { film } from '../support/films.js';
 import { GRAPH, Lab, rxray, type Result } from '../support/lab.js';
 
@@ -36,8 +36,8 @@ describe('rxray deadletter', function () {
   const open = (): Promise<void> => rm(lab.path('closed'));
   const deadletter = (...args: string[]): Promise<Result> =>
     rxray('deadletter', ...args, '--pipeline', lab.path('pipeline.yaml'));
-  const list = async (): Promise<Letter[]> =>
-    JSON.parse((await deadletter('ls', '--json')).stdout) as Letter[];
+  const list = async (): Promise<DeadLetterEntry[]> =>
+    JSON.parse((await deadletter('ls', '--json')).stdout) as DeadLetterEntry[];
 
   it('lists and shows what failed, where and why', async () => {
     await lab.run();
@@ -89,7 +89,7 @@ describe('rxray deadletter', function () {
     await open();
     const { stdout, code } = await deadletter('replay', '--all');
     expect(code).to.equal(0);
-    expect(stdout).to.contain('the process that runs the graph takes them up');
+    expect(stdout).to.contain('the running process replays them');
     await running.until(async () => (await lab.letters()).size === 0);
     expect(await lab.delivered()).to.deep.equal(['ward/a.png']);
     running.interrupt();
@@ -142,8 +142,8 @@ describe('the dead letter after a crash', () => {
   it('has the earlier letter when the new one had not taken its place', async () => {
     await rename(dir(id), dir(`.${id}.old`));
     await mkdir(dir(`.${id}.part`));
-    expect(await letterIds(lab.path('.rxray'))).to.deep.equal([id]);
-    expect(await listLetters(lab.path('.rxray'))).to.have.lengthOf(1);
+    expect(await entryIds(lab.path('.rxray'))).to.deep.equal([id]);
+    expect(await listEntries(lab.path('.rxray'))).to.have.lengthOf(1);
     expect(await readdir(dir(''))).to.deep.equal([id]);
   });
 
@@ -151,7 +151,7 @@ describe('the dead letter after a crash', () => {
     await mkdir(dir(`.${id}.old`));
     await mkdir(dir(`.${'b'.repeat(32)}.gone`));
     await writeFile(join(dir(`.${'b'.repeat(32)}.gone`), 'reason.json'), '{}');
-    expect(await letterIds(lab.path('.rxray'))).to.deep.equal([id]);
+    expect(await entryIds(lab.path('.rxray'))).to.deep.equal([id]);
     expect(await readdir(dir(''))).to.deep.equal([id]);
   });
 });

@@ -84,7 +84,7 @@ describe('rxray import', function () {
     expect(await readdir(dir))
       .to.include.members(['model.onnx', 'labels.txt'])
       .and.not.include('x');
-    expect(silent.stderr).to.include('the model does not say everything: give --labels');
+    expect(silent.stderr).to.include('the model file does not contain everything: give --labels');
     expect(none.stderr).to.include('IMPORT_REFUSED').and.to.include('cannot be loaded');
   });
 });

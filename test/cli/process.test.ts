@@ -45,7 +45,7 @@ describe('the process', () => {
     };
     while (!(await catches())) await sleep(5);
     running.signal('SIGHUP');
-    await running.said(/(has been taken over)/);
+    await running.said(/(was reloaded)/);
     await running.until(async () => (await lab.delivered()).length === 1);
     running.interrupt();
     expect((await running.ended()).code).to.equal(1);
@@ -66,7 +66,7 @@ describe('the process', () => {
     const running = lab.start(['--watch-config']);
     await running.until(async () => (await lab.delivered()).length === 1);
     await rename(lab.path('two.link'), lab.path('present'));
-    await running.said(/(has been taken over)/);
+    await running.said(/(was reloaded)/);
     await lab.write('inbox/more.png', await film(9, 9).png().toBuffer());
     await running.until(async () =>
       (await readFile(lab.path('two.csv'), 'utf8').catch(() => '')).includes('more.png'),

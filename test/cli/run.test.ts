@@ -19,7 +19,7 @@ describe('rxray run', () => {
       'pipeline.yaml',
       GRAPH.replace('- use: clahe', '- use: clahe\n    with: { clipLimit: 3 }'),
     );
-    await running.said(/has been taken over/);
+    await running.said(/was reloaded/);
     await lab.write(
       'pipeline.yaml',
       GRAPH.replace('- use: clahe', '- use: clahe\n    with: { clipLimit: no }'),

@@ -2,7 +2,7 @@ import { stripVTControlCharacters } from 'node:util';
 import { expect } from 'chai';
 import { builtInRegistry } from '../../src/host/builtins.js';
 import { drawingOf, toMermaid, toSvg } from '../../src/cli/drawing.js';
-import { tableOf, type Answer } from '../../src/cli/top.js';
+import { tableOf, type GraphReply } from '../../src/cli/top.js';
 import type { LiveNode } from '../../src/control/live.js';
 import { parsePipeline } from '../../src/core/config/load.js';
 
@@ -29,7 +29,7 @@ function node(id: string, kind: LiveNode['kind'], busy: number | null, queue = 0
   };
 }
 
-const answer: Answer = {
+const answer: GraphReply = {
   name: 'ward',
   state: 'running',
   graph: '',

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { driftOf, populationStabilityIndex, type Model } from '../../src/control/models.js';
-import type { Film } from '../../src/control/worklist.js';
+import type { WorklistFilm } from '../../src/control/worklist.js';
 import { bundleOf } from '../support/bundles.js';
 import { referenceOf } from '../../src/models/reference.js';
 
@@ -11,8 +11,8 @@ function model(other: Partial<Model['bundle']>): Model {
   return { stage: 'model', use: 'resnet', dir: '/toy', folder: 'toy', bundle, card: '' };
 }
 
-function films(results: readonly object[]): Film[] {
-  return results.map((result) => ({ results: { model: result } }) as unknown as Film);
+function films(results: readonly object[]): WorklistFilm[] {
+  return results.map((result) => ({ results: { model: result } }) as unknown as WorklistFilm);
 }
 
 describe('drift', () => {

@@ -1,12 +1,12 @@
 import { expect } from 'chai';
 import sharp from 'sharp';
 import { Pictures, type Picture } from '../../src/control/pictures.js';
-import type { Film } from '../../src/control/worklist.js';
+import type { WorklistFilm } from '../../src/control/worklist.js';
 import type { Frame } from '../../src/core/frame.js';
 import { makeFrame } from '../../src/testing.js';
 
 describe('pictures of films', () => {
-  const film = { id: 'a', sha256: 'b' } as Film;
+  const film = { id: 'a', sha256: 'b' } as WorklistFilm;
   const sized = (size: number): Frame =>
     makeFrame({ image: { width: size, height: size, channels: 1, data: new Uint8Array(size * size) } });
   const widthOf = async (picture: Picture | null): Promise<number | undefined> =>

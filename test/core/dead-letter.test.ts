@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { DeadLetter } from '../../src/core/dead-letter.js';
-import { listLetters } from '../../src/core/letters.js';
+import { listEntries } from '../../src/core/dead-letter-entries.js';
 import { WorkerPool } from '../../src/core/workers/pool.js';
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
@@ -37,7 +37,7 @@ describe('the dead letter', () => {
     await Promise.all(
       sinks.map((component) => letters.keep(film, { code: 'FRAME_SINK', component, message: 'no' })),
     );
-    const [letter, ...others] = await listLetters(dir);
+    const [letter, ...others] = await listEntries(dir);
     expect(others).to.deep.equal([]);
     expect(letter?.stage).to.equal('sink-7');
     expect(await readFile(letter?.kept ?? '', 'utf8')).to.equal('film');

@@ -412,7 +412,7 @@ describe('delivery', () => {
       const taken = settled(running, 'a');
       await running.reload(pipeline(work(), 10));
       expect(await taken).to.include({ outcome: 'done' });
-      expect(logged.join()).to.include('the new graph takes over without waiting for 1 film');
+      expect(logged.join()).to.include('the new graph starts without waiting for 1 film');
       running.stop();
       expect(await running.finished).to.include({ done: 1, failed: 0 });
     }).timeout(30_000);

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { ERRORS_FILE, errorsText } from '../../scripts/errors.js';
 import { errorKind, ERRORS, exitCodeOf, isFatal, RxrayError, Unavailable } from '../../src/core/errors.js';
 import { ExpressionSyntaxError } from '../../src/core/expression.js';
-import { toPlainError } from '../../src/core/workers/wire.js';
+import { toPlainError } from '../../src/core/workers/protocol.js';
 
 describe('the table of errors', () => {
   it('and its page in the docs are equal', async () => {

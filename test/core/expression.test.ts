@@ -84,8 +84,8 @@ describe('an expression', () => {
   it('says where it does not parse', () => {
     for (const [text, offset, message] of [
       ['results.a >', 10, 'unexpected `>`'],
-      ['', 0, 'it ends too early'],
-      ['(1', 2, 'it ends too early'],
+      ['', 0, 'unexpected end'],
+      ['(1', 2, 'unexpected end'],
       ['a ? b', 2, 'unexpected `?`'],
     ] as const) {
       expect(() => compileExpression(text))

@@ -40,7 +40,7 @@ describe('the state folder', function () {
     await writeFile(join(folder, 'state/theirs.txt'), '');
     const { mode, logged } = await prepare();
     expect(mode).to.equal(0o755);
-    expect(logged).to.contain('others may list the state folder');
+    expect(logged).to.contain('other users can list the state folder');
     for (const name of await readdir(join(folder, 'state'))) {
       const { mode: inner } = await stat(join(folder, 'state', name));
       if (name !== 'theirs.txt') expect(inner & 0o077, name).to.equal(0);

@@ -7,7 +7,7 @@ import { substitute } from './environment.js';
 /** A path inside the data: keys and indices, as zod reports them. */
 export type Path = readonly PropertyKey[];
 
-/** A stretch of the text. */
+/** A range of the text. */
 export interface Place {
   readonly location: Location;
   readonly length: number;
@@ -16,18 +16,18 @@ export interface Place {
 /** Bounds what nested aliases may expand to (the yaml package's own measure). */
 const MAX_ALIAS_COUNT = 100;
 
-/** Parse errors after which the rest of the tree still means what it says. */
+/** Parse errors after which the rest of the tree is still valid. */
 const HARMLESS = new Set(['DUPLICATE_KEY', 'NON_STRING_KEY']);
 
 /**
- * A YAML text that knows where everything stands. Environment variables are substituted in string
- * values after parsing, so that no variable can change the structure.
+ * A YAML text with the position of every value. Environment variables are substituted in string values after parsing,
+ * so that no variable can change the structure.
  */
 export class YamlFile {
   readonly issues: Issue[] = [];
   /** The contents as plain data; undefined when the text has a syntax error. */
   readonly data: unknown;
-  /** The contents before the environment was substituted: what may be shown to others. */
+  /** The contents before environment variables were substituted, which may be shown to others. */
   readonly written: unknown;
   readonly #document: Document;
   readonly #lines = new LineCounter();
@@ -50,21 +50,21 @@ export class YamlFile {
     this.data = this.#toData();
   }
 
-  /** Where the value at `path` stands; where nothing stands there, the nearest mapping around it. */
+  /** The position of the value at `path`; if there is none, of the nearest mapping around it. */
   place(path: Path): Place {
     const node = this.#node(path);
     if (node !== undefined) return this.#placeOf(node);
     return path.length === 0 ? { location: { line: 1, column: 1 }, length: 1 } : this.parent(path);
   }
 
-  /** Where the key of the last step of `path` stands. */
+  /** The position of the key of the last step of `path`. */
   key(path: Path): Place {
     const map = this.#node(path.slice(0, -1));
     const pair = isMap(map) ? this.#pair(map, path.at(-1)) : undefined;
     return isNode(pair?.key) ? this.#placeOf(pair.key) : this.place(path);
   }
 
-  /** Where to point when something is missing at `path`: at the first key of the mapping that should have it. */
+  /** The position to show when something is missing at `path`: the first key of the mapping that should have it. */
   parent(path: Path): Place {
     const parent = path.slice(0, -1);
     const node = this.#node(parent);
@@ -74,8 +74,7 @@ export class YamlFile {
   }
 
   /**
-   * A stretch inside the string at `path`, `offset` characters from its start; the whole string where
-   * escapes or line folding move the characters.
+   * The position `offset` characters inside the string at `path`; the whole string if it has escapes or folded lines.
    */
   inside(path: Path, offset: number): Place {
     const node = this.#node(path);
@@ -85,7 +84,7 @@ export class YamlFile {
     return this.#placeAt(start + Math.min(offset, node.value.length), 1);
   }
 
-  /** The value at `path` as it stands in the file, shortened, with environment variables as written. */
+  /** The value at `path` as written in the file, shortened, with environment variables not substituted. */
   excerpt(path: Path): string {
     const node = this.#node(path);
     if (isMap(node)) return 'a mapping';
@@ -97,13 +96,13 @@ export class YamlFile {
     return text.length > 40 ? `${text.slice(0, 39)}…` : text;
   }
 
-  /** Whether the string at `path` holds something from the environment. */
+  /** Whether the string at `path` contains a substituted environment variable. */
   isSubstituted(path: Path): boolean {
     const node = this.#node(path);
     return node !== undefined && this.#substituted.has(node);
   }
 
-  /** The entry of `map` under `key`, looking through `<<`. */
+  /** The pair of `map` with this `key`, also in mappings merged by `<<`. */
   #pair(map: YAMLMap, key: PropertyKey | undefined): Pair | undefined {
     const merged: YAMLMap[] = [];
     for (const pair of map.items) {
@@ -177,7 +176,7 @@ export class YamlFile {
     if (code === 'TAB_AS_INDENT') return 'tabs are not allowed as indentation: use spaces';
     if (code === 'DUPLICATE_KEY') {
       const key = /^["']?[^\s:"']+/.exec(this.#text.slice(offset))?.[0] ?? 'a key';
-      return `\`${key}\` stands twice in the same mapping`;
+      return `\`${key}\` occurs twice in the same mapping`;
     }
     if (code === 'RESOURCE_EXHAUSTION') return 'nested too deeply';
     if (this.#text[offset - 1] === '$' && this.#text[offset] === '{') {
@@ -193,7 +192,7 @@ export class YamlFile {
         const target = alias.resolve(this.#document);
         const message =
           target === undefined
-            ? `\`*${alias.source}\` names no anchor above it`
+            ? `\`*${alias.source}\` has no anchor above it`
             : ancestors.includes(target)
               ? `\`*${alias.source}\` contains itself`
               : undefined;

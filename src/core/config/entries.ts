@@ -15,7 +15,10 @@ type Host = Omit<Partial<z.output<typeof stageSchema>>, 'retry'> & {
   readonly timeoutMs?: number;
 };
 
-/** An entry of the file: as much of it as could be understood, so that everything wrong is found at once. */
+/**
+ * An entry of `sources`, `stages` or `sinks`. A faulty entry keeps its valid parts, so that all errors are found at
+ * once.
+ */
 export interface Entry {
   readonly kind: Kind;
   readonly path: Path;
@@ -25,14 +28,14 @@ export interface Entry {
   readonly idPlace: Place;
   readonly named: boolean;
   readonly use: string;
-  /** What belongs to the host. */
+  /** The keys beside `use` and `with`, which the host reads. */
   readonly host: Host;
   readonly plugin?: Plugin;
   readonly url?: string;
-  /** Parsed by the plugin's schema; absent where that failed. */
+  /** Parsed by the plugin's schema; absent if that failed. */
   readonly settings?: unknown;
   readonly written: Written;
-  /** Filled when the graph is drawn. */
+  /** Set by `connect`. */
   from: readonly string[];
 }
 
@@ -94,7 +97,7 @@ export class EntryReader {
   }
 }
 
-/** Those keys of a faulty entry that are right by themselves. */
+/** The valid keys of a faulty entry. */
 function understood(schema: z.ZodObject, raw: unknown): Record<string, unknown> {
   if (typeof raw !== 'object' || raw === null) return {};
   const good: Record<string, unknown> = {};

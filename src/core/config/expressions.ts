@@ -4,7 +4,7 @@ import type { Entry } from './entries.js';
 import type { Issue } from './pipeline.js';
 import { didYouMean } from '../suggest.js';
 
-/** Checks the `when:` of an entry: it parses, and names only what there is. */
+/** Checks the `when:` of an entry: its syntax, and the names in it. */
 export function lintExpression(
   entry: Entry,
   stages: ReadonlyMap<string, Entry>,
@@ -23,7 +23,7 @@ export function lintExpression(
     for (const { name, offset } of variables) {
       if ((VARIABLES as readonly string[]).includes(name)) continue;
       const advice = didYouMean(name, VARIABLES) || ` (there are ${VARIABLES.join(', ')})`;
-      complain('error', `an expression knows no \`${name}\`${advice}`, offset, name.length);
+      complain('error', `expressions have no variable \`${name}\`${advice}`, offset, name.length);
     }
     const before = upstream(entry, stages);
     for (const { name, offset, tested } of results) {
@@ -31,7 +31,7 @@ export function lintExpression(
         const advice = didYouMean(name, stages.keys()) || ` (there are ${[...stages.keys()].join(', ')})`;
         complain('error', `no stage has the id \`${name}\`${advice}`, offset, name.length);
       } else if (!before.has(name) && !tested) {
-        const message = `frames come here without passing \`${name}\`: they have no results of it`;
+        const message = `frames reach this entry without passing \`${name}\`: they have no results of it`;
         complain('warning', message, offset, name.length);
       }
     }
@@ -41,7 +41,7 @@ export function lintExpression(
   }
 }
 
-/** Says what is wrong with an id that expressions could not name. */
+/** What is wrong with an id that expressions cannot name; undefined if nothing is. */
 export function lintId(id: string): string | undefined {
   try {
     compileExpression(`results.${id}`);

@@ -3,20 +3,19 @@ import pc from 'picocolors';
 import { printableLines } from '../printable.js';
 import type { Issue } from './pipeline.js';
 
-/** As much of a source line is shown around the caret. */
+/** Maximum length of the source line that is shown. */
 const WIDTH = 100;
 
 export interface FormatOptions {
-  /** The path of the file and its text: without text the source line is left out. */
+  /** The path of the file and its text. Without text, no source line is shown. */
   readonly file: string;
   readonly text?: string | undefined;
   readonly color?: boolean;
 }
 
 /**
- * Issues as a person reads them: in the order of the file (in one place, which an anchor may give to two, in that of
- * their messages), each with `file:line:column`, its code,
- * its message, the source line and a caret.
+ * Issues as text: in the order of the file (issues at one place, which anchors can cause, by message), each with
+ * `file:line:column`, code, message, source line and a caret.
  */
 export function formatIssues(issues: readonly Issue[], { file, text, color = false }: FormatOptions): string {
   const colors = pc.createColors(color);
@@ -44,7 +43,7 @@ function order({ location }: Issue): number {
   return location === undefined ? -1 : location.line * 1e6 + location.column;
 }
 
-/** The part of `line` around `column`, and blanks (tabs kept) as wide as what stands before it. */
+/** The part of `line` around `column`, and blanks (tabs kept) as wide as the text before it. */
 function crop(line: string, column: number): { shown: string; before: string } {
   const start = column > WIDTH - 20 ? column - 20 : 0;
   const shown = line.slice(start, start + WIDTH).trimEnd();

@@ -4,8 +4,8 @@ import type { Issue } from './pipeline.js';
 import { didYouMean } from '../suggest.js';
 
 /**
- * Draws the edges: fills `from` of every stage and sink, and reports names that do not exist, loops
- * and stages that lead nowhere. Returns the stages so that each comes after those it takes from.
+ * Sets `from` of every stage and sink, and reports unknown names, loops and unused stages. Returns the stages in
+ * topological order.
  */
 export function connect(
   sources: readonly Entry[],
@@ -28,7 +28,7 @@ export function connect(
       const index = names.indexOf(name);
       const path = [...entry.path, 'from', ...(typeof from === 'string' ? [] : [index])];
       const message = sinks.some(({ id }) => id === name)
-        ? `\`${name}\` is a sink: nothing comes out of it`
+        ? `\`${name}\` is a sink, which has no output`
         : `no source or stage has the id \`${name}\`${didYouMean(name, outputs.keys()) || ` (there are ${[...outputs.keys()].join(', ')})`}`;
       faults.push({
         severity: 'error',
@@ -52,11 +52,11 @@ export function connect(
   const order = sort(stages, byId, (loop) => {
     const [first] = loop;
     if (first === undefined) return;
-    const message = `the graph runs in a circle: ${[...loop, first].map(({ id }) => id).join(' → ')}`;
+    const message = `the graph has a loop: ${[...loop, first].map(({ id }) => id).join(' → ')}`;
     const place = yaml.place([...first.path, first.host.from === undefined ? 'use' : 'from']);
     faults.push({ severity: 'error', code: 'CONFIG_CYCLE', message, ...place, component: first.id });
   });
-  // in a broken graph, what leads nowhere is a consequence
+  // in a faulty graph, unused stages are a consequence of other errors
   if (faults.length === 0 && sinks.length > 0) {
     reportDeadEnds([...sources, ...stages], sinks, outputs, report);
   }
@@ -64,7 +64,7 @@ export function connect(
   return order;
 }
 
-/** Depth first along the edges backwards, in the order of the file; each loop is reported once. */
+/** Depth first from each stage to its inputs, in the order of the file; each loop is reported once. */
 function sort(
   stages: readonly Entry[],
   byId: ReadonlyMap<string, Entry>,
@@ -74,7 +74,7 @@ function sort(
   const visit = (stage: Entry, trail: readonly Entry[]): void => {
     const start = trail.indexOf(stage);
     if (start >= 0) {
-      // the trail runs against the stream
+      // the trail goes from outputs to inputs
       const loop = trail.slice(start).reverse();
       const first = loop.indexOf(loop.reduce((a, b) => (stages.indexOf(a) < stages.indexOf(b) ? a : b)));
       onLoop([...loop.slice(first), ...loop.slice(0, first)]);
@@ -109,7 +109,7 @@ function reportDeadEnds(
   sinks.forEach(visit);
   for (const entry of entries) {
     if (useful.has(entry) || outputs.get(entry.id) !== entry) continue;
-    const message = `nothing takes what comes out of \`${entry.id}\`: name it in a \`from:\`, or remove it`;
+    const message = `the output of \`${entry.id}\` is not used: name it in a \`from:\`, or remove it`;
     report({ severity: 'warning', code: 'CONFIG_UNUSED', message, ...entry.idPlace, component: entry.id });
   }
 }

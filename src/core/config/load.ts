@@ -17,7 +17,7 @@ import type { Pipeline, Issue, SinkNode, SourceNode, StageNode } from './pipelin
 import { parseAt, schemaIssues } from './problems.js';
 import { pipelineSchema, sinkSchema, sourceSchema, stageSchema } from './schema.js';
 
-/** A pipeline file larger than this is something else. */
+/** Maximum size of a pipeline file. */
 const MAX_BYTES = 1024 * 1024;
 
 type Env = Readonly<Record<string, string | undefined>>;
@@ -27,22 +27,22 @@ export interface LoadOptions {
   readonly env?: Env;
   /** Replaces the `path` of the first source (relative to the working directory). */
   readonly input?: string | undefined;
-  /** Only this slice of a backfill. */
+  /** One slice of a backfill. */
   readonly part?: Part | undefined;
-  /** Whether plugins look at their settings, too (does the model exist?). Default: true. */
+  /** Whether plugins check their settings too (does the model exist?). Default: true. */
   readonly lint?: boolean;
 }
 
 export interface Loaded {
   /** Absent when there are errors. */
   readonly pipeline?: Pipeline;
-  /** Everything that is wrong, and warnings. */
+  /** All errors and warnings. */
   readonly issues: readonly Issue[];
   /** The YAML text, for {@link formatIssues}. */
   readonly text?: string;
 }
 
-/** Reads and resolves a pipeline file. Never throws for what the file says: see {@link Loaded.issues}. */
+/** Reads and resolves a pipeline file. Errors in the file are not thrown: see {@link Loaded.issues}. */
 export async function loadPipeline(
   path: string,
   registry: PluginRegistry,
@@ -58,7 +58,7 @@ export async function loadPipeline(
   return parsePipeline(text, { file, registry, ...options });
 }
 
-/** The same from YAML text; `file` says what its relative paths are relative to and need not exist. */
+/** The same from YAML text. Relative paths are relative to the folder of `file`, which need not exist. */
 export async function parsePipeline(
   text: string,
   {
@@ -132,7 +132,7 @@ export async function parsePipeline(
 
 // ── checks ────────────────────────────────────────────────────────────────────────────────────────
 
-/** Reports ids that stand twice and gives the later ones another, so that the rest can be checked. */
+/** Reports duplicate ids and replaces the later ones, so that the rest can be checked. */
 function lintIds(entries: readonly Entry[], report: (issue: Issue) => void): void {
   const first = new Map<string, Entry>();
   for (const entry of entries) {
@@ -150,14 +150,15 @@ function lintIds(entries: readonly Entry[], report: (issue: Issue) => void): voi
       continue;
     }
     const origin = named ? '' : ' (the name of its plugin)';
-    const advice = named && other.named ? 'give one of them another' : 'give one of them an `id:` of its own';
+    const advice =
+      named && other.named ? 'give one of them another id' : 'give one of them an `id:` of its own';
     const message = `the id \`${id}\`${origin} is taken by the entry in line ${other.idPlace.location.line}: ${advice}`;
     report({ severity: 'error', code: 'CONFIG_DUPLICATE_ID', message, ...idPlace, component: id });
     entry.id = `${id} in line ${idPlace.location.line}`;
   }
 }
 
-/** Only what works on the main thread can get several frames at once. */
+/** Only stages on the main thread can get several frames at once. */
 function lintBatch(
   { path, id, use, host, plugin }: Entry,
   yaml: YamlFile,
@@ -169,11 +170,11 @@ function lintBatch(
   report({ severity: 'error', code: 'CONFIG_INVALID', message, ...place, component: id });
 }
 
-/** The results of a film that is skipped stand under a name of their own. */
+/** The results of a duplicate film have a reserved name. */
 function lintReserved(stages: readonly Entry[], report: (issue: Issue) => void): void {
   const stage = stages.find(({ id }) => id === DUPLICATE);
   if (stage === undefined) return;
-  const message = `with \`duplicates: skip\`, \`${DUPLICATE}\` is the id of the host's own results: give the stage another`;
+  const message = `with \`duplicates: skip\`, \`${DUPLICATE}\` is the id of the host's own results: give the stage another id`;
   report({ severity: 'error', code: 'CONFIG_DUPLICATE_ID', message, ...stage.idPlace, component: stage.id });
 }
 
@@ -188,12 +189,12 @@ function lintCase(stages: readonly Entry[], sinks: readonly Entry[], report: (is
       first.set(id.toLowerCase(), id);
       continue;
     }
-    const message = `the ids \`${other}\` and \`${id}\` are the same to \`${sink.use}\`, which ignores upper and lower case: give one of them another`;
+    const message = `the ids \`${other}\` and \`${id}\` are the same to \`${sink.use}\`, which ignores upper and lower case: give one of them another id`;
     report({ severity: 'error', code: 'CONFIG_DUPLICATE_ID', message, ...idPlace, component: id });
   }
 }
 
-/** Refuses sinks, and a state folder, whose files a source would take for films. */
+/** Refuses sinks, and a state folder, whose files a source would take as films. */
 async function lintOutputs(
   sources: readonly Entry[],
   sinks: readonly Entry[],
@@ -211,14 +212,14 @@ async function lintOutputs(
           id,
         })),
   );
-  const letters =
+  const deadLetter =
     state === undefined
       ? []
       : [{ file: join(state, 'deadletter/x/film.png'), place: ['state'], id: undefined }];
   const refused = new Set<string>();
   for (const { plugin, settings, id: source } of sources) {
     if (plugin?.kind !== 'source' || settings === undefined) continue;
-    for (const { file, place, id } of [...outputs, ...letters]) {
+    for (const { file, place, id } of [...outputs, ...deadLetter]) {
       if (
         refused.has(place.join()) ||
         (await plugin.takes?.(settings as never, resolve(baseDir, file), baseDir)) !== true
@@ -226,7 +227,7 @@ async function lintOutputs(
         continue;
       }
       refused.add(place.join());
-      const message = `what is written here would be taken for films by the source \`${source}\`: name a folder outside of its own`;
+      const message = `the source \`${source}\` would take the files written here as films: name a folder outside its own`;
       report({
         severity: 'error',
         code: 'CONFIG_REFUSED',
@@ -238,7 +239,7 @@ async function lintOutputs(
   }
 }
 
-/** Lets the plugin itself look at its settings and at what stands before it. */
+/** Runs the plugin's own check of its settings and of the stages before it. */
 async function lintSettings(
   entry: Entry,
   stages: ReadonlyMap<string, Entry>,
@@ -249,7 +250,7 @@ async function lintSettings(
   const { plugin, settings } = entry;
   if (plugin?.lint === undefined || settings === undefined) return;
   const before = precedingOf(entry, stages);
-  // Whatever it would say of a faulty entry before it, that entry's own error says better.
+  // The error of a faulty entry before it is enough.
   if (before.some((stage) => stage.settings === undefined)) return;
   const preceding = before.map(({ use, settings: options, plugin: stage }) => ({
     ...(stage?.kind === 'stage' && { keepsPixels: stage.keepsPixels, limits: stage.limits }),
@@ -280,7 +281,7 @@ async function lintSettings(
   }
 }
 
-/** What the stages offer to tabular sinks, as far as it is known without making them. */
+/** The columns of the stages, as far as they are known without creating the stages. */
 function columnsOf(
   entries: ReadonlyMap<string, Entry>,
   baseDir: string,
@@ -290,7 +291,7 @@ function columnsOf(
   return Promise.all(
     stages.map(async ({ id, plugin, settings }) => {
       if (plugin?.kind !== 'stage' || settings === undefined) return { stage: id, columns: undefined };
-      // A bundle that cannot be read is the stage's own error.
+      // The stage itself reports a bundle that cannot be read.
       const columns = await Promise.resolve(plugin.columns?.(settings as never, services)).catch(
         () => undefined,
       );
@@ -299,7 +300,7 @@ function columnsOf(
   );
 }
 
-/** The stages before `entry`, first to last: at a join, those of the first branch, which gives the pixels. */
+/** The stages before `entry`, in order. At a join: those of the first branch, which provides the pixels. */
 function precedingOf(entry: Entry, stages: ReadonlyMap<string, Entry>): Entry[] {
   const chain: Entry[] = [];
   let before = stages.get(entry.from[0] ?? '');
@@ -312,7 +313,7 @@ function precedingOf(entry: Entry, stages: ReadonlyMap<string, Entry>): Entry[] 
 
 // ── results ───────────────────────────────────────────────────────────────────────────────────────
 
-/** The slice of the pipeline's films, with a state folder and output files of its own. */
+/** The pipeline for one slice of the films, with its own state folder and output files. */
 function onlyPart(pipeline: Pipeline, part: Part, report: (issue: Issue) => void): Pipeline {
   const stateDir = partStateDir(pipeline.stateDir, part);
   const outputs: PartOutput[] = [];
@@ -360,7 +361,7 @@ function flow({ batch, concurrency, retry, timeoutMs, onError }: Entry['host']):
   };
 }
 
-/** Over what decides a frame's fate: not where films come from, nor how many at a time. */
+/** Over everything that affects results: not the paths of sources, nor limits and concurrency. */
 function hashOf(
   { sources, stages, sinks }: Pick<Pipeline, 'sources' | 'stages' | 'sinks'>,
   duplicates: Pipeline['duplicates'],
@@ -386,13 +387,13 @@ function fateOf({
   return { id, use, version, settings, from, when, onError };
 }
 
-/** Keys in one order, so that the order in the YAML does not matter. */
+/** Sorts keys, so that their order in the YAML does not matter. */
 function sorted(_: string, value: unknown): unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
   return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-/** The text of a pipeline file. Throws when it cannot be one. */
+/** The text of a pipeline file. Throws if it is too large or not UTF-8. */
 export async function readText(file: string): Promise<string> {
   const handle = await open(file, 'r');
   try {
@@ -406,7 +407,7 @@ export async function readText(file: string): Promise<string> {
   }
 }
 
-/** What to say of a pipeline file that {@link readText} could not read. */
+/** The message for a pipeline file that {@link readText} could not read. */
 export function unreadable(file: string, error: unknown): string {
   return isCode(error, 'ENOENT')
     ? `there is no file ${file}; \`rxray new pipeline NAME\` writes one to start from`

@@ -4,10 +4,10 @@ import type { clusterSchema } from './schema.js';
 import type { Part, PartOutput } from '../part.js';
 import type { Kind, PluginOf } from '../plugin.js';
 
-/** What a film with known bytes has in place of results: `results.duplicate.of` is the name of the other. */
+/** The key of a duplicate film's results: `results.duplicate.of` is the name of the film with the same bytes. */
 export const DUPLICATE = 'duplicate';
 
-/** A graph as it runs: every plugin loaded, every setting parsed, every name resolved. */
+/** A resolved graph: plugins loaded, settings parsed, names resolved. */
 export interface Pipeline {
   /** The absolute path of the YAML file. */
   readonly file: string;
@@ -18,37 +18,37 @@ export interface Pipeline {
   /** `name:`, or the file's name without its ending. */
   readonly name: string;
   readonly limits: Limits;
-  /** What becomes of a file whose bytes are known under another name: see the schema. */
+  /** What happens to a file whose bytes are known under another name: see the schema. */
   readonly duplicates: 'process' | 'skip';
-  /** How long frames in flight may take once the run is stopped. */
+  /** How long frames in flight may take to finish on shutdown. */
   readonly shutdownTimeoutMs: number;
   readonly sources: readonly SourceNode[];
-  /** Sorted so that a stage comes after everything it takes from. */
+  /** In topological order. */
   readonly stages: readonly StageNode[];
   readonly sinks: readonly SinkNode[];
   /**
-   * SHA-256, in hexadecimal, over what the file says of a frame's fate: id and plugin of every entry,
-   * and version, settings, `from` and `when` of stages and sinks. It does not see what lies outside of
-   * the file: the weights in a bundle, the code of a plugin whose version stays.
+   * SHA-256, in hexadecimal, over everything in the file that affects results: id and plugin of every entry, and
+   * version, settings, `from` and `when` of stages and sinks. It does not cover what is outside the file: the weights
+   * in a bundle, the code of a plugin with the same version.
    */
   readonly hash: string;
   /** How `rxray head` reaches workers. */
   readonly cluster?: Cluster;
-  /** Set for one slice of a backfill, which has a state folder, and outputs, of its own. */
+  /** Set for one slice of a backfill, which has its own state folder and outputs. */
   readonly part?: Part & { readonly outputs: readonly PartOutput[] };
 }
 
 export type Cluster = z.output<typeof clusterSchema>;
 
-/** Bounds on the frames in flight, together. */
+/** Limits for all frames in flight together. */
 export interface Limits {
   readonly frames: number;
   readonly bytes: number;
-  /** Free space on the disk of the state folder below which nothing is taken in. */
+  /** No file is admitted while the disk of the state folder has less free space. */
   readonly minFreeBytes: number;
 }
 
-/** How often, and with which waits (ms), something is tried that fails. */
+/** Number of attempts, and waits between them in milliseconds. */
 export interface Retry {
   readonly attempts: number;
   readonly backoffMs: number;
@@ -56,11 +56,11 @@ export interface Retry {
 }
 
 export interface SinkRetry extends Retry {
-  /** With `once`: how long an outage may last before the run ends without this sink. */
+  /** With `once`: how long an outage may last until the run ends without this sink. */
   readonly giveUpAfterMs: number;
 }
 
-/** What becomes of a frame that an entry fails on. */
+/** What happens to a frame that a stage or sink fails on. */
 export type OnError = 'deadLetter' | 'continue' | 'stop';
 
 interface Node<K extends Kind> {
@@ -73,9 +73,9 @@ interface Node<K extends Kind> {
   readonly url: string;
   /** The contents of `with:`, parsed by the plugin's schema. */
   readonly settings: unknown;
-  /** The entry as it stands in the file, before the environment was substituted: holds no secret of it. */
+  /** The entry as written, before environment variables were substituted: contains no secrets from them. */
   readonly written: Written;
-  /** Where the entry stands in the file. */
+  /** The position of the entry in the file. */
   readonly location: Location;
 }
 
@@ -87,19 +87,19 @@ export interface Written {
 
 export type SourceNode = Node<'source'>;
 
-/** How long a stage may work on one frame unless the graph says otherwise: ten minutes. */
+/** The default of a stage's `timeoutMs`: ten minutes. */
 export const STAGE_TIMEOUT_MS = 600_000;
 
 export interface StageNode extends Node<'stage'> {
-  /** The ids it takes frames from. Several are joined by frame identity, the first's pixels win. */
+  /** The ids it takes frames from. Several are joined by frame identity, with the pixels of the first. */
   readonly from: readonly string[];
-  /** A CEL expression: only frames for which it is true enter, and go on from here. */
+  /** A CEL expression: only frames for which it is true enter this stage and those behind it. */
   readonly when?: string;
   readonly batch?: Batch;
   readonly concurrency?: number;
-  /** How long the stage may work on one frame. Absent: {@link STAGE_TIMEOUT_MS}. */
+  /** Time limit for one frame, in milliseconds. Absent: {@link STAGE_TIMEOUT_MS}. */
   readonly timeoutMs?: number;
-  /** Absent: no second attempt. */
+  /** Absent: no retry. */
   readonly retry?: Retry;
   /** Absent: `deadLetter`. */
   readonly onError?: OnError;
@@ -110,19 +110,19 @@ export interface SinkNode extends Node<'sink'> {
   /** A CEL expression: frames for which it is false are not delivered here. */
   readonly when?: string;
   readonly retry: SinkRetry;
-  /** How long a write may take, in milliseconds. */
+  /** Time limit for a write, in milliseconds. */
   readonly timeoutMs: number;
   /** Absent: `deadLetter`. */
   readonly onError?: OnError;
 }
 
-/** Frames are handed on together when there are `size` of them, or after `waitMs` milliseconds. */
+/** A batch is processed when it has `size` frames, or after `waitMs` milliseconds. */
 export interface Batch {
   readonly size: number;
   readonly waitMs: number;
 }
 
-/** Something that is wrong, or looks wrong, with a pipeline file. */
+/** An error or a warning about a pipeline file. */
 export interface Issue {
   readonly severity: 'error' | 'warning';
   readonly code: ErrorCode;
@@ -130,6 +130,6 @@ export interface Issue {
   readonly location?: Location;
   /** How many characters from {@link location} the caret underlines. Default 1. */
   readonly length?: number;
-  /** The id of the entry, once it has one. */
+  /** The id of the entry, if it has one. */
   readonly component?: string;
 }

@@ -6,8 +6,8 @@ import { nearest } from '../suggest.js';
 type Problem = z.core.$ZodIssue;
 
 /**
- * What zod found wrong with the value at `base`, as issues with a place in the file: an unknown key
- * is pointed at where its key stands, a missing one at the mapping that should have it.
+ * Errors of zod for the value at `base`, as issues with positions: an unknown key has the position of the key, a
+ * missing one that of the mapping that should have it.
  */
 export function schemaIssues(
   file: YamlFile,
@@ -59,8 +59,8 @@ export function schemaIssues(
 }
 
 /**
- * Parses the value at `base`. Environment variables are text: where the schema wants a number or a
- * boolean and a variable holds one, it is taken as such.
+ * Parses the value at `base`. Environment variables are text: where the schema expects a number or a boolean, the text
+ * of a variable is converted.
  */
 export function parseAt<S extends z.ZodType>(
   file: YamlFile,
@@ -98,7 +98,7 @@ function typedAs(expected: string, value: unknown): number | boolean | undefined
   return undefined;
 }
 
-/** Of the branches of a union, the one that came furthest says best what is wrong. */
+/** The errors of the union's branch that matched furthest. */
 function unfold(problem: Problem): Problem[] {
   if (problem.code !== 'invalid_union') return [problem];
   const branches = problem.errors
@@ -110,14 +110,14 @@ function unfold(problem: Problem): Problem[] {
     : best.map((issue) => ({ ...issue, path: [...problem.path, ...issue.path] }));
 }
 
-/** The value is not at all what this branch of a union takes. */
+/** Whether the value has another type than this branch of a union. */
 function isOtherKind({ code, path }: Problem): boolean {
   return (
     path.length === 0 && (code === 'invalid_type' || code === 'invalid_value' || code === 'invalid_union')
   );
 }
 
-/** What should stand there, in words; undefined where zod's own message says it best. */
+/** The expected value in words; undefined where zod's own message is used. */
 function expectedBy(problem: Problem): string | undefined {
   switch (problem.code) {
     case 'invalid_type':
@@ -169,7 +169,7 @@ export function optionName(path: Path): string {
   return `\`${text.replace(/^\./, '')}\``;
 }
 
-/** A JSON Schema node, as far as it is read here. */
+/** The part of a JSON Schema node that is read here. */
 export interface SchemaNode {
   readonly description?: string;
   readonly type?: string;

@@ -1,9 +1,9 @@
 import { z } from 'zod';
 import { MAX_TIMER_MS } from '../plugin.js';
 
-/** What belongs to the host in a pipeline file. What belongs to a plugin stands under `with`, in its own schema. */
+/** The host's part of a pipeline file. The plugin's part is under `with`, and has the plugin's own schema. */
 
-/** Of sources, stages and sinks each. */
+/** Maximum number of sources, of stages and of sinks. */
 export const MAX_ENTRIES = 1000;
 
 const use = z
@@ -34,7 +34,7 @@ export const batchSchema = z
       .default(100)
       .describe('How many milliseconds a batch may wait for more frames. A film that is alone never waits.'),
   })
-  .describe('Gives the stage several frames of one size at once.');
+  .describe('Processes several frames of one size at once.');
 
 const retry = {
   backoffMs: z
@@ -146,14 +146,14 @@ const limits = z
       .min(0)
       .default(128 * 1024 * 1024)
       .describe(
-        'No file is taken in while the disk of the state folder has less free space than this. The run continues by itself.',
+        'No file is admitted while the disk of the state folder has less free space than this. Processing resumes when space is free again.',
       ),
   })
-  .describe('Limits on frames in flight. Files that wait outside cost no memory.');
+  .describe('Limits on frames in flight. Waiting files cost no memory.');
 
 export const clusterSchema = z
   .strictObject({
-    use: z.enum(['nats']).describe('What carries the work.'),
+    use: z.enum(['nats']).describe('The message broker.'),
     with: z.strictObject({
       servers: z
         .array(z.string().min(1))
@@ -164,26 +164,28 @@ export const clusterSchema = z
     films: z
       .enum(['shared'])
       .default('shared')
-      .describe('How workers get at the films: under the same path as the head.'),
+      .describe('How workers read the films: under the same path as the head.'),
     leaseMs: z
       .int()
       .min(500)
       .max(3_600_000)
       .default(15_000)
-      .describe('A worker that has been silent for so many milliseconds loses its films to others.'),
+      .describe(
+        'After this many milliseconds without a message from a worker, its films go to other workers.',
+      ),
     attempts: z
       .int()
       .min(1)
       .max(100)
       .default(3)
-      .describe('A film fails when so many workers have died while it was the only one they had.'),
-    frames: z.int().min(1).default(2000).describe('Films that the head has in flight at most.'),
+      .describe('A film fails after this many workers died while it was their only film.'),
+    frames: z.int().min(1).default(2000).describe('Maximum number of films in flight.'),
   })
   .describe('`rxray head` leaves the stages to `rxray work` on other machines. `rxray run` ignores this.');
 
 export const pipelineSchema = z.strictObject({
   version: z.literal(1).describe('The version of this format.'),
-  name: z.string().min(1).optional().describe("What to call the pipeline. Default: the file's name."),
+  name: z.string().min(1).optional().describe("Name of the pipeline. Default: the file's name."),
   state: z
     .string()
     .min(1)
@@ -205,7 +207,7 @@ export const pipelineSchema = z.strictObject({
       'How many milliseconds frames in flight may take to finish on shutdown. The next start processes the others.',
     ),
   cluster: clusterSchema.optional(),
-  sources: z.array(z.unknown()).min(1).max(MAX_ENTRIES).describe('What feeds images into the graph.'),
-  stages: z.array(z.unknown()).max(MAX_ENTRIES).default([]).describe('What changes or scores them.'),
+  sources: z.array(z.unknown()).min(1).max(MAX_ENTRIES).describe('Where images come from.'),
+  stages: z.array(z.unknown()).max(MAX_ENTRIES).default([]).describe('What processes them.'),
   sinks: z.array(z.unknown()).min(1).max(MAX_ENTRIES).describe('Where the results go.'),
 });

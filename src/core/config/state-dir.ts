@@ -5,8 +5,8 @@ import { readText, unreadable } from './load.js';
 import { pipelineSchema } from './schema.js';
 
 /**
- * The state folder of a pipeline file (absolute), whatever else is wrong with it: a running process is found
- * there, and it may run what the file said before. Throws CONFIG_NOT_FOUND or CONFIG_INVALID.
+ * The state folder of a pipeline file (absolute), even if the file has other errors: a process that runs an earlier
+ * version of the file is found there. Throws CONFIG_NOT_FOUND or CONFIG_INVALID.
  */
 export async function stateDirOf(path: string, env = process.env): Promise<string> {
   const file = resolve(path);

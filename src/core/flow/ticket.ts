@@ -6,7 +6,7 @@ import type { Candidate } from '../plugin.js';
 /** Why a frame failed. */
 export interface Failure {
   readonly code: ErrorCode;
-  /** The entry of the graph in which it happened; `undefined` when the file could not even be read. */
+  /** The stage or sink that failed; `undefined` if the file could not be read. */
   readonly component: string | undefined;
   readonly message: string;
   readonly cause?: unknown;
@@ -21,22 +21,22 @@ export function failureOf(component: string | undefined, thrown: unknown, fallba
   };
 }
 
-/** What an attempt at a film may leave to the host. */
+/** Callbacks of a ticket. */
 export interface TicketHooks {
   /** Gives the frame's credit back. */
   readonly release: () => void;
-  /** Called whenever a stage has finished with it. */
+  /** Called when a stage has finished with the frame. */
   readonly onProgress?: () => void;
   /** Called once, after the last stage and before the first sink. */
   readonly onPassed?: () => Promise<void>;
 }
 
 /**
- * One frame's admission to the graph, from its file's reading until every sink has answered. The frame itself is
- * immutable and exists in several versions at once, one per branch; the ticket is what they share.
+ * One attempt at a film, from reading the file until all sinks have answered. Frames are immutable and exist in several
+ * versions at once, one per branch; all of them share the ticket.
  */
 export class Ticket {
-  /** Sinks that must not get it again: they have it, or will get it from the journal. */
+  /** Sinks that must not get the film again: they have it, or it is parked for them. */
   delivered: ReadonlySet<string> = new Set();
   /** Whether another film has the same bytes: it skips the stages. */
   duplicate = false;
@@ -44,7 +44,7 @@ export class Ticket {
   delivery: Frame | null = null;
   /** Sinks that it has reached or skipped. */
   readonly reached = new Set<string>();
-  /** Ids under which the dead letter may keep earlier versions of the file, which could not be read. */
+  /** Ids under which the dead letter may have earlier, unreadable versions of the file. */
   unread: readonly string[] = [];
   #fate = ADMITTED;
   #failure: Failure | undefined;
@@ -64,7 +64,7 @@ export class Ticket {
     return this.#fate;
   }
 
-  /** Whether no stage has failed on it. If one sink refuses it, the other sinks still get it. */
+  /** Whether no stage has failed on it. A refusal by one sink does not stop delivery to the others. */
   get live(): boolean {
     return this.#fate.status !== 'failed';
   }
@@ -79,7 +79,7 @@ export class Ticket {
     return this.#failure;
   }
 
-  /** Resolves when the journal knows that the film has passed all stages. */
+  /** Resolves when the journal has recorded that the film has passed all stages. */
   passed(): Promise<void> {
     return (this.#passed ??= this.hooks.onPassed?.() ?? Promise.resolve());
   }
@@ -93,12 +93,12 @@ export class Ticket {
     return this.#bytes;
   }
 
-  /** Counts memory that is held for the frame. */
+  /** Adds memory that is held for the frame. */
   hold(bytes: number): void {
     this.#bytes += bytes;
   }
 
-  /** Counts the memory of what a stage made of the frame. */
+  /** Adds the memory of a stage's output. */
   advance(out: Frame, before: Frame): void {
     if (out.image !== before.image) this.hold(frameBytes(out));
     this.countAsStaged();
@@ -110,14 +110,14 @@ export class Ticket {
     this.hooks.onProgress?.();
   }
 
-  /** A stage (or the reading) failed: no other entry gets the frame. */
+  /** A stage, or reading the file, failed: later stages and sinks do not get the frame. */
   fail(component: string | undefined, thrown: unknown, fallback: ErrorCode): void {
     this.#failure ??= failureOf(component, thrown, fallback);
     this.#fate = next(this.#fate, { kind: 'fail', code: this.#failure.code });
     this.countAsStaged();
   }
 
-  /** A sink has answered. If it refuses the frame, the other sinks still get it. */
+  /** A sink has answered. If it refuses the frame, other sinks still get it. */
   answer(sink: string, kind: SinkEvent['kind'], thrown?: unknown): void {
     if (kind === 'refuse') {
       this.#failure ??= failureOf(sink, thrown, 'FRAME_SINK');
@@ -129,9 +129,9 @@ export class Ticket {
 }
 
 /**
- * What flows between the nodes of the graph. Each node emits exactly one token per ticket. A token
- * without a frame tells joins and sinks that the frame will not arrive on this path, because it failed or because a `when`
- * excluded it.
+ * The item that flows between the nodes of the graph. Each node emits exactly one token per ticket. A token without a
+ * frame tells joins and sinks that no frame will arrive on this path, because it failed or because a `when` excluded
+ * it.
  */
 export interface Token {
   readonly ticket: Ticket;
@@ -142,12 +142,12 @@ export interface LiveToken extends Token {
   readonly frame: Frame;
 }
 
-/** A token whose frame has not failed on another branch meanwhile. */
+/** Whether the token has a frame that has not failed on another branch. */
 export function isLive(token: Token): token is LiveToken {
   return token.frame !== null && token.ticket.live;
 }
 
-/** The token with what a stage made of its frame. Throws like {@link checkMade}. */
+/** The token with the stage's output. Throws like {@link checkMade}. */
 export function advance({ ticket, frame }: LiveToken, out: Frame): Token {
   const made = checkMade(out, frame);
   ticket.advance(made, frame);

@@ -2,7 +2,7 @@ import { Observable, Subscription, type OperatorFunction } from 'rxjs';
 import type { Frame, Image } from '../frame.js';
 import type { BatchStage } from '../plugin.js';
 import { isAllocationFailure } from './allocation.js';
-import type { Stage } from './stage.js';
+import type { FailurePolicy } from './failure-policy.js';
 import { absent, advance, isLive, type LiveToken, type Token } from '../flow/ticket.js';
 
 export interface BatchOptions {
@@ -29,7 +29,7 @@ interface Waiting {
  * a batch, nobody is guilty: batches are smaller from then on.
  */
 export function inBatches(
-  { id, log, retry, fail }: Stage,
+  { id, log, retry, fail }: FailurePolicy,
   stage: BatchStage,
   { size: largest, waitMs, isMoreComing = () => false, concurrency }: BatchOptions,
 ): OperatorFunction<Token, Token> {

@@ -1,6 +1,6 @@
 import { mergeMap, of, type OperatorFunction } from 'rxjs';
 import type { Frame } from '../frame.js';
-import type { Stage } from './stage.js';
+import type { FailurePolicy } from './failure-policy.js';
 import { absent, advance, isLive, type LiveToken, type Token } from '../flow/ticket.js';
 
 /**
@@ -8,7 +8,7 @@ import { absent, advance, isLive, type LiveToken, type Token } from '../flow/tic
  * is held already of what stages behind it will make of a frame.
  */
 export function eachFrame(
-  stage: Stage,
+  stage: FailurePolicy,
   process: (frame: Frame) => Frame | Promise<Frame>,
   concurrency: number,
   aheadBytes: (made: Frame) => number = () => 0,

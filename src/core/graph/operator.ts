@@ -9,7 +9,7 @@ import {
 } from 'rxjs';
 import type { Frame } from '../frame.js';
 import type { OperatorStage } from '../plugin.js';
-import type { Stage } from './stage.js';
+import type { FailurePolicy } from './failure-policy.js';
 import { absent, advance, isLive, type LiveToken, type Token } from '../flow/ticket.js';
 
 /**
@@ -18,7 +18,7 @@ import { absent, advance, isLive, type LiveToken, type Token } from '../flow/tic
  * through a fresh subscription, as they do when the operator completes before its input.
  */
 export function throughOperator(
-  { id: component, log, fail: failed }: Stage,
+  { id: component, log, fail: failed }: FailurePolicy,
   stage: OperatorStage,
 ): OperatorFunction<Token, Token> {
   return (input) =>

@@ -14,7 +14,7 @@ import { throughOperator } from './operator.js';
 import type { Outlet } from '../outlets/outlet.js';
 import { deliver } from './deliver.js';
 import { route } from './route.js';
-import { stageOf } from './stage.js';
+import { failurePolicyOf } from './failure-policy.js';
 import { absent, type SinkAnswer, type Token } from '../flow/ticket.js';
 import { withinTime } from '../time-limit.js';
 
@@ -109,7 +109,7 @@ export function wire(
     meter: Meter,
     isMoreComing: () => boolean,
   ): OperatorFunction<Token, Token> {
-    const context = stageOf(node, log);
+    const context = failurePolicyOf(node, log);
     if ('operator' in stage) return throughOperator(context, stage);
     if ('processBatch' in stage) {
       meter.capacity = node.concurrency ?? 1;

@@ -5,8 +5,8 @@ import type { Candidate, Copy } from '../plugin.js';
 import type { Ticket } from '../flow/ticket.js';
 
 /**
- * Memory set aside for a file, as a multiple of its size: compressed films grow about tenfold. Where
- * the frame turns out to hold more, that counts.
+ * Memory reserved for a file, as a multiple of its size: compressed films grow about tenfold. If the frame holds more,
+ * its real size counts.
  */
 const EXPANSION = 10;
 
@@ -16,14 +16,14 @@ export interface Offer {
   readonly candidate: Candidate;
 }
 
-/** A file in flight: at first it is only going to be read, then it has a ticket. */
+/** A file in flight. It has a ticket once it has been read. */
 export interface Admitted extends Offer {
   ticket?: Ticket;
-  /** What the source has fetched of it. */
+  /** The local copy, if the source has fetched one. */
   copy?: Copy | undefined;
 }
 
-/** A frame before the graph. */
+/** A frame that waits to enter the graph. */
 interface Entering {
   readonly ticket: Ticket;
   readonly alone: boolean;
@@ -31,38 +31,37 @@ interface Entering {
 }
 
 /**
- * Admission by credit, in two steps. Files are held back, as paths, while the frames in flight have
- * used up the limits in number or, by estimate, in bytes. What has been read enters the graph only
- * while the frames in it are within the limit in bytes, and only a few at a time that no stage has
- * looked into, because a small file may hold a huge image. A frame that is alone is always let in,
- * however large.
+ * Admission by credit, in two steps. Files wait as paths while the frames in flight use up the limits in number or, by
+ * estimate, in bytes. A frame that has been read enters the graph only while the frames in it are within the limit in
+ * bytes. Only a few frames that no stage has processed are let in at a time, because a small file may hold a huge
+ * image. One frame alone is always let in.
  */
 export class Admission {
   readonly #inFlight = new Set<Admitted>();
   readonly #inGraph = new Set<Ticket>();
   readonly #entering: Entering[] = [];
-  /** The frame that must have the graph to itself. */
+  /** The frame that must be alone in the graph. */
   #alone: Ticket | undefined;
   #open = true;
   #paused = false;
-  /** Files that wait. */
+  /** Number of waiting files. */
   #waiting = 0;
   #pump: () => void = () => undefined;
 
-  /** `unstaged`: how many frames may be in the graph that no stage is through with yet. */
+  /** `unstaged`: how many frames may be in the graph before their first stage has finished. */
   constructor(
     private readonly limits: Limits,
     private readonly unstaged: number,
   ) {}
 
-  /** What waits (once closed: what was left outside), and what is in flight. */
+  /** Files that wait (once closed: files that were not admitted), and frames in flight. */
   get load(): Load {
     let bytes = 0;
     for (const { ticket } of this.#inFlight) bytes += ticket?.bytes ?? 0;
     return { waiting: this.#waiting, frames: this.#inFlight.size, bytes };
   }
 
-  /** Emits each offer when there is credit for it; completes when the last one has been let in. */
+  /** Emits each offer when there is credit for it; completes after the last one. */
   admit(offers$: Observable<Offer>): Observable<Admitted> {
     return new Observable((subscriber) => {
       let waiting: Offer[] = [];
@@ -106,8 +105,8 @@ export class Admission {
   }
 
   /**
-   * Resolves when there is memory for what the file turns out to hold; with `alone`, when no other frame is in the
-   * graph, and none enters before this one is released.
+   * Resolves when the frame may enter the graph. With `alone`: when no other frame is in it; no other enters before
+   * this one is released.
    */
   enter(ticket: Ticket, alone = false): Promise<void> {
     return new Promise((enter) => {
@@ -116,7 +115,7 @@ export class Admission {
     });
   }
 
-  /** A stage is through with a frame, so that more is known of what the graph holds. */
+  /** A stage has finished with a frame, so that its size is known. */
   progress(): void {
     for (
       let next = this.#entering[0];
@@ -130,7 +129,7 @@ export class Admission {
     }
   }
 
-  /** The frame is through: its credit goes to the next. */
+  /** The frame is finished: its credit goes to the next. */
   release(admitted: Admitted): void {
     this.#inFlight.delete(admitted);
     if (admitted.ticket !== undefined) this.#inGraph.delete(admitted.ticket);
@@ -139,7 +138,7 @@ export class Admission {
     this.#pump();
   }
 
-  /** Lets nothing in until {@link resume}. */
+  /** Admits nothing until {@link resume}. */
   pause(): void {
     this.#paused = true;
   }
@@ -149,7 +148,7 @@ export class Admission {
     this.#pump();
   }
 
-  /** Lets nothing in any more; what is in flight goes on to its end. */
+  /** Admits nothing more; frames in flight finish. */
   close(): void {
     this.#open = false;
     this.#pump();

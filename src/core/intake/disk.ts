@@ -3,7 +3,7 @@ import { concatMap, distinctUntilChanged, EMPTY, timer, type Observable } from '
 
 const LOOK_EVERY_MS = 2000;
 
-/** Whether the disk of `folder` has less than `minFreeBytes` free: now, and each time that it changes. */
+/** Whether the disk of `folder` has less than `minFreeBytes` free: now, and on each change. */
 export function diskIsLow(folder: string, minFreeBytes: number): Observable<boolean> {
   if (minFreeBytes === 0) return EMPTY;
   return timer(0, LOOK_EVERY_MS).pipe(

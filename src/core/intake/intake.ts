@@ -13,7 +13,7 @@ import type { WorkerPool } from '../workers/pool.js';
 import type { Admission, Admitted, Offer } from './admission.js';
 import { Ticket, type Token } from '../flow/ticket.js';
 
-/** How long a file must be left alone that changed between being offered and being read. */
+/** How long a file must stay unchanged if it changed between being offered and being read. */
 const RESETTLE_MS = 500;
 const RESETTLE_UP_TO_MS = 60_000;
 const CRASHED =
@@ -26,25 +26,28 @@ export interface IntakeOptions {
   readonly limits: Limits;
   /** Whether a film with the bytes of another one is marked as a duplicate. */
   readonly findDuplicates: boolean;
-  /** The stages run elsewhere: frames enter without their file, and the end of this process says nothing of a film. */
+  /**
+   * The stages run on other machines: frames enter without their file, and a crash of this process is not the film's
+   * fault.
+   */
   readonly referencesOnly?: boolean;
-  /** The sources end: a file that changes before it is read will not be offered again. */
+  /** The run ends with its sources: a file that changes before it is read will not be offered again. */
   readonly once: boolean;
   readonly policy: Policy;
-  /** Films of the dead letter that are to run once more. */
+  /** Films of the dead letter to replay. */
   readonly replays$: Observable<Offer>;
-  /** No file is taken after it has emitted; what is in flight goes on. */
+  /** After it emits, no file is admitted; frames in flight finish. */
   readonly stop$: Observable<unknown>;
-  /** Called with files whose very bytes turned out to be settled already. */
+  /** Called with files whose bytes are settled already. */
   readonly onAlready: (offer: Offer & { readonly id: string }, known: JournalRecord) => void;
   readonly monitor: Monitor;
   readonly log: Log;
 }
 
 /**
- * From the files that the sources offer to frames: takes each once, when there is credit for it,
- * reads and hashes it, and leaves it alone when the journal has settled these very bytes under this
- * name. A file that cannot be read comes out as a failed ticket without a frame.
+ * Makes frames from the files that the sources offer: takes each once, when there is credit for it, reads and hashes
+ * it, and skips it if the journal has settled the same bytes under this name. A file that cannot be read becomes a
+ * failed ticket without a frame.
  */
 export function intake(
   sources: ReadonlyMap<string, SourceInstance>,
@@ -66,9 +69,9 @@ export function intake(
 ): Observable<Token> {
   /** Files that wait or are in flight: a source may offer one more than once. */
   const offered = new Set<string>();
-  /** Frames in flight: the same bytes under the same name, touched meanwhile, are one frame. */
+  /** Ids of frames in flight: a file that was touched meanwhile, with the same bytes and name, is the same frame. */
   const ids = new Set<string>();
-  /** Films in flight by the hash of their bytes: a copy waits for what becomes of them. */
+  /** Films in flight by the hash of their bytes: a copy waits until the first one is finished. */
   const originals = new Map<string, Promise<void>>();
 
   const offers$ = merge(
@@ -113,14 +116,14 @@ export function intake(
         }
         ({ sha256, encoded } = reply);
         const { ino, ctimeMs } = reply;
-        // A copy has an identity of its own.
+        // A copy has its own inode and change time.
         if (candidate.copy === undefined && replay?.copy === undefined)
           candidate = { ...candidate, ino, ctimeMs };
       }
     } catch (thrown) {
       error = thrown;
     }
-    // Without bytes to hash, the file's time and size stand in for them.
+    // Without bytes to hash, size and mtime identify the file.
     const id = frameId(
       source,
       candidate.name,
@@ -157,7 +160,7 @@ export function intake(
       originals.set(sha256, settled);
       void settled.then(() => originals.delete(sha256));
     }
-    // What a replay is for has failed before, whenever that was.
+    // A replayed film has failed before.
     const own = replay === undefined ? policy : { ...policy, failedSince: Infinity };
     let admittance = await journal.admit(film, own, {
       findDuplicate: findDuplicates,
@@ -181,7 +184,7 @@ export function intake(
     if (isAlone) {
       log.warn(
         { source, frame: id },
-        'the process ended twice while this film was in flight: it runs alone now',
+        'the process ended twice while this film was in flight: it is processed alone',
       );
       admittance = await journal.admit(film, own, { findDuplicate: findDuplicates, alone: true });
     }
@@ -212,7 +215,7 @@ export function intake(
   }
 }
 
-/** The file as it is when it has been left alone for a moment; null when it is gone, or never left alone. */
+/** The file once it has stopped changing; null if it is gone, or keeps changing. */
 async function lookAgain(candidate: Candidate): Promise<Candidate | null> {
   const end = performance.now() + RESETTLE_UP_TO_MS;
   for (let { size, mtimeMs } = candidate; performance.now() < end;) {

@@ -1,15 +1,15 @@
 import { stat } from 'node:fs/promises';
 import { concatMap, filter, from, map, of, timer, type Observable } from 'rxjs';
 import { messageOf } from '../errors.js';
-import { endReplay, requestedReplays, type Letter } from '../letters.js';
+import { endReplay, requestedReplays, type DeadLetterEntry } from '../dead-letter-entries.js';
 import type { Candidate, Log, SourceInstance } from '../plugin.js';
 import type { Offer } from './admission.js';
 
 const LOOK_EVERY_MS = 1000;
 
 /**
- * Films of the dead letter that are to run once more, as they are asked for: by this process or by another, and before
- * the start. With `once`, those that were asked for so far. A request that cannot be replayed is logged and kept.
+ * Films of the dead letter whose replay is requested, by this or another process. With `once`: those requested before
+ * the start. A request that cannot be replayed is logged and removed.
  */
 export function replaysOf(
   stateDir: string,
@@ -17,28 +17,28 @@ export function replaysOf(
   once: boolean,
   log: Log,
 ): Observable<Offer> {
-  /** Those that are on their way. */
+  /** Ids that have been offered. */
   let offered = new Set<string>();
-  let known: readonly Letter[] = [];
+  let known: readonly DeadLetterEntry[] = [];
   let failed = false;
   return (once ? of(0) : timer(0, LOOK_EVERY_MS)).pipe(
     concatMap(requested),
-    map((letters) => {
+    map((entries) => {
       const before = offered;
-      offered = new Set(letters.map(({ id }) => id));
-      return letters.filter(({ id }) => !before.has(id));
+      offered = new Set(entries.map(({ id }) => id));
+      return entries.filter(({ id }) => !before.has(id));
     }),
-    concatMap((letters) => from(letters)),
-    concatMap((letter) => offerOf(letter)),
+    concatMap((entries) => from(entries)),
+    concatMap((entry) => offerOf(entry)),
     filter((offer) => offer !== undefined),
   );
 
-  /** Those that were asked for so far. What keeps the folder from being read (too many open files) may pass. */
-  async function requested(): Promise<readonly Letter[]> {
+  /** The requests so far. An error in reading the folder (too many open files) may be temporary. */
+  async function requested(): Promise<readonly DeadLetterEntry[]> {
     try {
-      const letters = await requestedReplays(stateDir);
+      const entries = await requestedReplays(stateDir);
       failed = false;
-      return (known = letters);
+      return (known = entries);
     } catch (error) {
       if (!failed) log.warn({}, `replays wait: ${messageOf(error)}`);
       failed = true;
@@ -46,32 +46,32 @@ export function replaysOf(
     }
   }
 
-  async function offerOf(letter: Letter): Promise<Offer | undefined> {
-    const source = sources.get(letter.source);
-    const candidate = source === undefined ? undefined : await candidateOf(letter, source);
-    if (candidate !== undefined) return { source: letter.source, candidate };
-    const missing = letter.source === '' ? letter.message : `the graph has no source ${letter.source}`;
+  async function offerOf(entry: DeadLetterEntry): Promise<Offer | undefined> {
+    const source = sources.get(entry.source);
+    const candidate = source === undefined ? undefined : await candidateOf(entry, source);
+    if (candidate !== undefined) return { source: entry.source, candidate };
+    const missing = entry.source === '' ? entry.message : `the graph has no source ${entry.source}`;
     const why = source === undefined ? missing : 'its file is gone';
-    log.warn({ frame: letter.id }, `a film of the dead letter cannot be replayed: ${why}`);
-    await endReplay(stateDir, letter.id);
+    log.warn({ frame: entry.id }, `a film of the dead letter cannot be replayed: ${why}`);
+    await endReplay(stateDir, entry.id);
     return undefined;
   }
 }
 
-/** The file under its own name and in its own place; its bytes are those of the copy, if there is one. */
-async function candidateOf(letter: Letter, source: SourceInstance): Promise<Candidate | undefined> {
-  const { id, kept, file: name } = letter;
+/** The film under its own name and path, with the bytes of the copy, if there is one. */
+async function candidateOf(entry: DeadLetterEntry, source: SourceInstance): Promise<Candidate | undefined> {
+  const { id, kept, file: name } = entry;
   if (kept === null) {
     const found = await source.look?.(name);
-    return found && { ...found, replay: { letter: id } };
+    return found && { ...found, replay: { entry: id } };
   }
   const { size, mtimeMs } = await stat(kept);
   const copy = { path: kept, size, mtimeMs };
   return {
     ...copy,
     name,
-    ...(letter.path !== undefined && { path: letter.path }),
-    ...(letter.mtimeMs !== undefined && { mtimeMs: letter.mtimeMs }),
-    replay: { letter: id, copy },
+    ...(entry.path !== undefined && { path: entry.path }),
+    ...(entry.mtimeMs !== undefined && { mtimeMs: entry.mtimeMs }),
+    replay: { entry: id, copy },
   };
 }

@@ -7,38 +7,40 @@ import type { Candidate, Log } from '../plugin.js';
 import { makePrivate } from '../private-folder.js';
 import type {
   Admittance,
-  Answer,
+  JournalResponse,
   Conclusion,
   FilmFile,
   JournalRecord,
   Parked,
   Policy,
-  Question,
+  JournalRequest,
   Refusal,
-  Request,
-  Response,
+  RequestMessage,
+  ResponseMessage,
 } from './protocol.js';
 
 /**
- * The durable record of what became of every file, in SQLite (WAL, synchronous FULL). A commit blocks
- * its thread for some milliseconds, so the database lives in a thread of its own, which commits
- * whatever has come together since the last commit in one transaction.
+ * The durable record of every file's fate, in SQLite (WAL, synchronous FULL). A commit blocks its thread for some
+ * milliseconds, so the database has its own thread, which commits everything since the last commit in one transaction.
  */
 export class Journal {
   readonly #worker: Worker;
-  readonly #waiting = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>();
-  /** Questions that leave together, at the end of the turn: a message costs more than what is in it. */
-  #asked: Request[] = [];
+  readonly #waiting = new Map<
+    number,
+    { resolve: (response: never) => void; reject: (error: Error) => void }
+  >();
+  /** Requests of this turn of the event loop, sent together: each message is expensive, whatever its size. */
+  #outgoing: RequestMessage[] = [];
   #next = 0;
   #ended = false;
 
   private constructor(worker: Worker) {
     this.#worker = worker;
-    worker.on('message', (responses: readonly Response[]) => {
-      for (const { seq, ok, answer, error } of responses) {
+    worker.on('message', (messages: readonly ResponseMessage[]) => {
+      for (const { seq, ok, response, error } of messages) {
         const waiting = this.#waiting.get(seq);
         this.#waiting.delete(seq);
-        if (ok) waiting?.resolve(answer as never);
+        if (ok) waiting?.resolve(response as never);
         else waiting?.reject(new RxrayError(error.code, error.message));
       }
     });
@@ -59,9 +61,12 @@ export class Journal {
     });
     const journal = new Journal(worker);
     try {
-      const { setAside } = await journal.#ask({ kind: 'open' });
+      const { setAside } = await journal.#request({ kind: 'open' });
       if (setAside !== null) {
-        log.warn({ setAside }, `the journal was damaged: it is kept as ${setAside}, and a new one is begun`);
+        log.warn(
+          { setAside },
+          `the journal was damaged: it is kept as ${setAside}, and a new one is created`,
+        );
       }
       return journal;
     } catch (error) {
@@ -71,10 +76,10 @@ export class Journal {
   }
 
   /**
-   * What became of these files in the same place, size, mtime, inode and ctime, file by file; null where nothing did
-   * that counts by the policy. A file that could not be read is no settled one: next time it may be.
+   * The records of these files with the same path, size, mtime, inode and ctime; null for a file without a record that
+   * counts by the policy. A file that could not be read does not count as settled: it may be readable next time.
    */
-  async outcomes(
+  async lookUp(
     source: string,
     candidates: readonly Candidate[],
     policy: Policy,
@@ -88,14 +93,14 @@ export class Journal {
       ino,
       ctimeMs,
     }));
-    return this.#ask({ kind: 'outcomes', source, files, policy, at: Date.now() });
+    return this.#request({ kind: 'lookUp', source, files, policy, at: Date.now() });
   }
 
   /**
-   * Counts an attempt at a film, and says what earlier attempts have done of it. If it is settled, its file is known by
-   * its present place, mtime, inode and ctime from now on. A film that needs a precaution ({@link precautionAfter}) is
-   * counted only with `alone`. `harmless`: this process runs no stage, so that its end
-   * says nothing of the film. Resolves when the count outlives this process.
+   * Counts an attempt at a film, and returns what earlier attempts have done. If the film is settled, its record is
+   * updated with the present path, mtime, inode and ctime. An attempt that needs a precaution ({@link precautionAfter})
+   * is counted only with `alone`. `harmless`: this process runs no stage, so that a film cannot crash it. Resolves when
+   * the count would survive a crash of this process.
    */
   admit(
     film: FilmFile,
@@ -106,87 +111,89 @@ export class Journal {
       harmless = false,
     }: { readonly findDuplicate?: boolean; readonly alone?: boolean; readonly harmless?: boolean } = {},
   ): Promise<Admittance> {
-    return this.#ask({ kind: 'admit', film, policy, findDuplicate, alone, harmless, at: Date.now() });
+    return this.#request({ kind: 'admit', film, policy, findDuplicate, alone, harmless, at: Date.now() });
   }
 
-  /** The film has passed all stages: if the process ends now, the film is not the cause. */
+  /** The film has passed all stages: if the process crashes from now on, the film is not the cause. */
   async passed(id: string): Promise<void> {
-    await this.#ask({ kind: 'passed', id });
+    await this.#request({ kind: 'passed', id });
   }
 
   /** Keeps a frame (by `v8.serialize`) until {@link confirm}; resolves when it is on the disk. */
   async park(id: string, sink: string, frame: Uint8Array): Promise<void> {
-    await durably('journal.park', () => this.#ask({ kind: 'park', id, sink, frame, at: Date.now() }));
-  }
-
-  /** The sink has the film. Resolves, when that is on the disk, with the film if it waited for nothing else. */
-  confirm(id: string, sink: string): Promise<FilmFile | null> {
-    return durably('journal.confirm', () => this.#ask({ kind: 'confirm', id, sink, at: Date.now() }));
+    await durably('journal.park', () => this.#request({ kind: 'park', id, sink, frame, at: Date.now() }));
   }
 
   /**
-   * Writes what became of a film; resolves when it is on the disk. A film is `done` when no delivery is parked any
-   * more, and `waiting` until then.
+   * The sink has confirmed the film. Resolves when that is on the disk: with the film if this was its last delivery.
+   */
+  confirm(id: string, sink: string): Promise<FilmFile | null> {
+    return durably('journal.confirm', () => this.#request({ kind: 'confirm', id, sink, at: Date.now() }));
+  }
+
+  /**
+   * Records the fate of a film that leaves the graph; resolves when it is on the disk. A film is `waiting` while a
+   * delivery is parked, then `done`.
    */
   record(conclusion: Conclusion): Promise<Status> {
-    return durably('journal.record', () => this.#ask({ kind: 'record', conclusion }));
+    return durably('journal.record', () => this.#request({ kind: 'record', conclusion }));
   }
 
   /**
-   * A sink has refused what was parked for it; resolves when that is on the disk. The film has failed, but other sinks
-   * still get it.
+   * A sink has refused a parked film; resolves when that is on the disk. The film has failed, but other sinks still get
+   * it.
    */
   async refuse(refusal: Refusal): Promise<void> {
-    await durably('journal.refuse', () => this.#ask({ kind: 'refuse', refusal }));
+    await durably('journal.refuse', () => this.#request({ kind: 'refuse', refusal }));
   }
 
-  /** Up to `limit` deliveries that wait for the sink, oldest first, behind the row `after`. */
+  /** Up to `limit` deliveries parked for the sink, oldest first, after the row `after`. */
   parked(sink: string, after: number, limit: number): Promise<readonly Parked[]> {
-    return this.#ask({ kind: 'parked', sink, after, limit });
+    return this.#request({ kind: 'parked', sink, after, limit });
   }
 
-  /** How many deliveries wait, by sink. */
+  /** Number of parked deliveries, by sink. */
   parkedCounts(): Promise<Readonly<Record<string, number>>> {
-    return this.#ask({ kind: 'parkedCounts' });
+    return this.#request({ kind: 'parkedCounts' });
   }
 
-  /** Remembers something under a key; null forgets it. */
+  /** Stores a value under a key; null deletes it. */
   async note(key: string, value: string | null): Promise<void> {
-    await this.#ask({ kind: 'note', key, value });
+    await this.#request({ kind: 'note', key, value });
   }
 
   noted(key: string): Promise<string | null> {
-    return this.#ask({ kind: 'noted', key });
+    return this.#request({ kind: 'noted', key });
   }
 
-  /** Those of the letters' ids that nobody needs: the film is done, or what could not be read has been read since. */
+  /** The ids of obsolete dead-letter entries: the film is done, or an unreadable file has been read since. */
   obsolete(ids: readonly string[]): Promise<readonly string[]> {
-    return ids.length === 0 ? Promise.resolve([]) : this.#ask({ kind: 'obsolete', ids });
+    return ids.length === 0 ? Promise.resolve([]) : this.#request({ kind: 'obsolete', ids });
   }
 
-  /** Commits what is left and closes the database. */
+  /** Commits and closes the database. */
   async close(): Promise<void> {
     if (this.#ended) return;
     try {
-      await this.#ask({ kind: 'close' });
+      await this.#request({ kind: 'close' });
     } finally {
       this.#ended = true;
       await this.#worker.terminate();
     }
   }
 
-  #ask<Q extends Question>(question: Q): Promise<Answer<Q>> {
+  #request<Q extends JournalRequest>(request: Q): Promise<JournalResponse<Q>> {
     if (this.#ended) return Promise.reject(new Error('the journal is closed'));
     const seq = this.#next++;
     return new Promise((resolve, reject) => {
       this.#waiting.set(seq, { resolve, reject });
-      if (this.#asked.push({ seq, question }) === 1) setImmediate(() => this.#send());
+      if (this.#outgoing.push({ seq, request }) === 1) setImmediate(() => this.#send());
     });
   }
 
   #send(): void {
-    this.#worker.postMessage(this.#asked);
-    this.#asked = [];
+    this.#worker.postMessage(this.#outgoing);
+    this.#outgoing = [];
   }
 
   #fail(error: Error): void {

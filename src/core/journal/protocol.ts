@@ -1,13 +1,13 @@
 import type { ErrorCode } from '../errors.js';
 import type { Fate, Status } from '../fate.js';
 
-/** A film's file, as the journal has it. */
+/** A film's file, as recorded in the journal. */
 export interface FilmFile {
   /** The frame id. */
   readonly id: string;
   readonly source: string;
   readonly name: string;
-  /** Absolute: two folders may hold other films under the same names. */
+  /** Absolute: two folders may have different films of the same name. */
   readonly path: string;
   readonly size: number;
   readonly mtimeMs: number;
@@ -18,19 +18,19 @@ export interface FilmFile {
   readonly sha256: string | null;
 }
 
-/** The end of a film's way through the graph. */
+/** The result of an attempt at a film. */
 export interface Conclusion extends FilmFile {
-  /** What this attempt has found out. */
+  /** The film's fate in this attempt. */
   readonly fate: Fate;
   /** Why it failed. */
   readonly message: string | null;
-  /** The graph that did it: {@link Pipeline.hash}. */
+  /** The graph that processed it: {@link Pipeline.hash}. */
   readonly graph: string;
   /** Milliseconds since 1970. */
   readonly at: number;
 }
 
-/** A sink will not take what was parked for it. */
+/** A sink has refused a parked film. */
 export interface Refusal extends Pick<Conclusion, 'id' | 'graph' | 'at'> {
   readonly sink: string;
   readonly code: ErrorCode;
@@ -39,38 +39,38 @@ export interface Refusal extends Pick<Conclusion, 'id' | 'graph' | 'at'> {
 
 /** What counts as settled. */
 export interface Policy {
-  /** What was settled before this (ms since 1970) is done anew. */
+  /** Films settled before this time (ms since 1970) are processed again. */
   readonly since: number;
-  /** What failed before this is tried again. */
+  /** Films that failed before this time are processed again. */
   readonly failedSince: number;
 }
 
-/** What the journal has of a film that is settled, or waits for its sinks. */
+/** The record of a film that is settled, or waits for sinks. */
 export interface JournalRecord {
   readonly status: Exclude<Status, 'admitted'>;
   /** Why it failed; null when it did not. */
   readonly code: ErrorCode | null;
-  /** The graph that did it. */
+  /** The graph that processed it. */
   readonly graph: string;
   /** The hash of the bytes that were processed; null when the file could not be read. */
   readonly sha256: string | null;
 }
 
-/** What the journal has of a film that is about to enter the graph. */
+/** What the journal knows of a film that is about to enter the graph. */
 export interface Admittance {
-  /** Not null: it is settled and must not enter. */
+  /** Not null: the film is settled and must not enter. */
   readonly known: JournalRecord | null;
-  /** The sinks that have it, or whose delivery the journal keeps: an earlier process got so far. */
+  /** The sinks that have confirmed it, or for which it is parked, from earlier attempts. */
   readonly delivered: readonly string[];
-  /** An earlier film with the same bytes that has come through, where one was asked for. */
+  /** An earlier film with the same bytes that is done or waiting, if one was requested. */
   readonly duplicateOf: { readonly id: string; readonly name: string } | null;
-  /** How many attempts have ended with the process, one after the other. */
+  /** Number of consecutive attempts during which the process ended. */
   readonly interrupted: number;
-  /** The ids under which earlier versions of the file, which could not be read, have failed. */
+  /** Ids of earlier, unreadable versions of the file. */
   readonly unread: readonly string[];
 }
 
-/** A delivery that waits for its sink. */
+/** A parked delivery. */
 export interface Parked {
   readonly row: number;
   readonly film: FilmFile;
@@ -78,11 +78,11 @@ export interface Parked {
   readonly frame: Uint8Array;
 }
 
-/** What one asks of the journal's thread. */
-export type Question =
+/** A request to the journal's thread. */
+export type JournalRequest =
   | { readonly kind: 'open' }
   | {
-      readonly kind: 'outcomes';
+      readonly kind: 'lookUp';
       readonly source: string;
       readonly files: readonly Omit<FilmFile, 'id' | 'source' | 'sha256'>[];
       readonly policy: Policy;
@@ -115,14 +115,14 @@ export type Question =
   | { readonly kind: 'obsolete'; readonly ids: readonly string[] }
   | { readonly kind: 'close' };
 
-/** What comes back, by the kind of question. */
-export interface Answers {
+/** The responses, by the kind of request. */
+export interface JournalResponses {
   /** The new name of a damaged journal. */
   open: { setAside: string | null };
-  outcomes: (JournalRecord | null)[];
+  lookUp: (JournalRecord | null)[];
   admit: Admittance;
   park: null;
-  /** The film, when this was all that it still waited for. */
+  /** The film, if this was its last delivery. */
   confirm: FilmFile | null;
   passed: null;
   record: Status;
@@ -134,22 +134,22 @@ export interface Answers {
   obsolete: string[];
   close: null;
 }
-export type Answer<Q extends Question> = Answers[Q['kind']];
+export type JournalResponse<Q extends JournalRequest> = JournalResponses[Q['kind']];
 
-export interface Request {
+export interface RequestMessage {
   readonly seq: number;
-  readonly question: Question;
+  readonly request: JournalRequest;
 }
-export type Response =
+export type ResponseMessage =
   | {
       readonly seq: number;
       readonly ok: true;
-      readonly answer: Answers[keyof Answers];
+      readonly response: JournalResponses[keyof JournalResponses];
       readonly error?: never;
     }
   | {
       readonly seq: number;
       readonly ok: false;
-      readonly answer?: never;
+      readonly response?: never;
       readonly error: { readonly code: ErrorCode; readonly message: string };
     };

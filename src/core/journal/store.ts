@@ -11,13 +11,13 @@ import {
 } from '../fate.js';
 import type { Admittance, Conclusion, FilmFile, JournalRecord, Parked, Policy, Refusal } from './protocol.js';
 
-/** The layout of the tables, as `PRAGMA user_version` says it. */
+/** The layout of the tables, stored in `PRAGMA user_version`. */
 const VERSION = 3;
 
 /**
- * `films`: one row per film for ever, with its fate; `at` is when it settled, `attempts` how often it was begun, `begun`
- * how often since it last settled. `discovered`: files that a source has offered and that wait for admission.
- * `deliveries`: what has become, at each sink, of a film that is not done; a film that is done keeps the times in `sinks`.
+ * `films`: one row per film, never deleted, with its fate; `at` is when it settled, `attempts` the number of attempts,
+ * `begun` the number since it last settled. `discovered`: files that a source has offered and that wait for admission.
+ * `deliveries`: the status at each sink of a film that is not done; for a film that is done, `sinks` has the times.
  */
 const SCHEMA = `
   CREATE TABLE films (
@@ -40,13 +40,13 @@ const SCHEMA = `
   CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 `;
 
-/** The code in front of a reason such as `FRAME_SINK: 413`, and the message behind it. */
+/** The code at the start of a reason such as `FRAME_SINK: 413`, and the message after it. */
 const CODE = "nullif(substr(reason, 1, instr(reason, ': ') - 1), '')";
 const MESSAGE = "iif(instr(reason, ': ') > 0, substr(reason, instr(reason, ': ') + 2), reason)";
 
-/** From each layout to a later one: its number, and the statements. */
+/** For each layout, the number of a later one and the statements that lead to it. */
 const UPGRADES: Readonly<Record<number, readonly [number, string]>> = {
-  // The first layout, which had neither a number nor deliveries.
+  // The first layout had no number and no deliveries.
   0: [
     3,
     `ALTER TABLE films RENAME TO old;
@@ -56,7 +56,7 @@ const UPGRADES: Readonly<Record<number, readonly [number, string]>> = {
        SELECT id, source, name, path, size, mtimeMs, sha256, outcome, ${CODE}, ${MESSAGE}, graph, at, attempts FROM old;
      DROP TABLE old;`,
   ],
-  // Inode and change time are unknown of what was recorded before they were.
+  // Adds inode and change time, which are unknown for old rows.
   1: [
     2,
     `ALTER TABLE films ADD COLUMN ino REAL;
@@ -64,7 +64,8 @@ const UPGRADES: Readonly<Record<number, readonly [number, string]>> = {
      ALTER TABLE discovered ADD COLUMN ino REAL;
      ALTER TABLE discovered ADD COLUMN ctimeMs REAL;`,
   ],
-  // A status and a code in place of one text for both; of a delivery the status was its frame, or the time 0.
+  // Splits the reason into code and message, and gives deliveries a status: parked if they had a frame, refused if
+  // their time was 0.
   2: [
     3,
     `ALTER TABLE films RENAME COLUMN outcome TO status;
@@ -79,7 +80,7 @@ const UPGRADES: Readonly<Record<number, readonly [number, string]>> = {
   ],
 };
 
-/** Files that were offered so long ago and never taken are gone. */
+/** Discovered files that were not admitted in this time are deleted from the table. */
 const FORGET_AFTER_MS = 30 * 24 * 3600 * 1000;
 
 /** A row of `films`. */
@@ -92,14 +93,14 @@ interface Row extends FilmFile {
   readonly begun: number;
 }
 
-/** What the tables have of a film: its row, its fate, and when its sinks answered. */
-interface Known {
+/** A film in the tables: its row, its fate, and when its sinks answered. */
+interface StoredFilm {
   readonly row: Row | undefined;
   readonly fate: Fate;
   readonly times: Readonly<Record<string, number>>;
 }
 
-/** The journal's tables. Whatever it writes becomes durable with {@link commit}, all together. */
+/** The journal's tables. Writes become durable together, with {@link commit}. */
 export class Store {
   readonly #db: Database.Database;
   readonly #statements = new Map<string, Database.Statement>();
@@ -107,7 +108,7 @@ export class Store {
   readonly #begun = new Set<string>();
   #dirty = false;
 
-  /** Opens or makes the database, and takes its lock: throws when another process has it. */
+  /** Opens or creates the database and locks it. Throws if another process has the lock. */
   constructor(path: string) {
     this.#db = new Database(path);
     this.#db.exec('PRAGMA locking_mode = EXCLUSIVE');
@@ -136,10 +137,10 @@ export class Store {
   }
 
   /**
-   * What became of files, each in its place, size, mtime, inode and ctime; what is new to the journal is noted as
-   * discovered. Of a row without inode and ctime (from an earlier layout) size and mtime have to do, once.
+   * The records of files with the same path, size, mtime, inode and ctime; new files are added to `discovered`. A row
+   * without inode and ctime (from an earlier layout) matches by size and mtime, once.
    */
-  outcomes(
+  lookUp(
     source: string,
     files: readonly Omit<FilmFile, 'id' | 'source' | 'sha256'>[],
     policy: Policy,
@@ -185,8 +186,8 @@ export class Store {
   }
 
   /**
-   * Counts an attempt at a film, unless it is settled: then it is known by its present place and identity from now on.
-   * A film that needs a precaution is counted only when the attempt is made `alone`; one that is `harmless` is not counted.
+   * Counts an attempt at a film. If it is settled, its row is updated with the present path, mtime, inode and ctime
+   * instead. An attempt that needs a precaution is counted only with `alone`; a `harmless` one is not counted.
    */
   admit(
     film: FilmFile,
@@ -205,7 +206,7 @@ export class Store {
       source,
       name,
     ) as { at: number } | undefined;
-    const { row, fate: before } = this.#known(id);
+    const { row, fate: before } = this.#stored(id);
     const none = { delivered: [], duplicateOf: null, interrupted: 0, unread: [] };
     const known = recordIn(row, policy);
     if (known !== null) {
@@ -224,7 +225,7 @@ export class Store {
     if (precaution === 'putAside' || (precaution === 'alone' && !alone)) {
       return { ...none, known: null, interrupted };
     }
-    // What was delivered before the user asked for everything anew counts no more.
+    // With `again`, earlier deliveries do not count.
     const anew = row !== undefined && Math.max(row.at, row.admittedAt ?? 0) < policy.since;
     const fate = next(before, { kind: 'admit', anew });
     this.#run(
@@ -276,7 +277,7 @@ export class Store {
     this.#run('UPDATE films SET begun = 0 WHERE id = ?', id);
   }
 
-  /** The earliest other film with these bytes that came before this one and has come through. */
+  /** The first film with the same bytes that was admitted before this one and is done or waiting. */
   #earlier({ id, sha256 }: FilmFile): Admittance['duplicateOf'] {
     const found = this.#get(
       `SELECT id, name FROM films WHERE sha256 = ? AND status IN ('done', 'waiting')
@@ -298,9 +299,9 @@ export class Store {
     );
   }
 
-  /** The sink has the frame. Returns the film when it waited for nothing else. */
+  /** The sink has confirmed the frame. Returns the film if this was its last delivery. */
   confirm(id: string, sink: string, at: number): FilmFile | null {
-    const known = this.#known(id);
+    const known = this.#stored(id);
     const fate = next(known.fate, { kind: 'confirm', sink });
     this.#save(id, known, fate, at);
     const isLast = known.fate.status === 'waiting' && fate.status === 'done';
@@ -308,11 +309,11 @@ export class Store {
   }
 
   /**
-   * A sink has refused what was parked for it. While the film is in the graph, or was when the process ended, that is
-   * only noted: other sinks are still to get it.
+   * A sink has refused a parked film. While the film is in the graph, or was when the process ended, it does not fail
+   * yet: other sinks still have to get it.
    */
   refuse({ id, sink, code, message, graph, at }: Refusal): void {
-    const known = this.#known(id);
+    const known = this.#stored(id);
     const fate = next(known.fate, { kind: 'refuse', sink, code });
     if (known.fate.code === null) this.#run('UPDATE films SET message = ? WHERE id = ?', message, id);
     if (fate.status !== known.fate.status) {
@@ -321,10 +322,10 @@ export class Store {
     this.#save(id, known, fate, at);
   }
 
-  /** The film has left the graph with this fate: it is done, unless it waits for a sink, or has failed meanwhile. */
+  /** The film leaves the graph with this fate: it is done, unless it waits for a sink, or has failed meanwhile. */
   record({ fate: attempt, message, graph, at, ...film }: Conclusion): Status {
     const { id, source, name, path, size, mtimeMs, ino = null, ctimeMs = null, sha256 } = film;
-    const known = this.#known(id);
+    const known = this.#stored(id);
     const fate = concluded(known.fate, attempt);
     this.#begun.delete(id);
     this.#run(
@@ -347,20 +348,20 @@ export class Store {
       message,
       Number(known.fate.code === null),
     );
-    // What could not even be read was never admitted.
+    // An unreadable file was never admitted.
     this.#run('DELETE FROM discovered WHERE source = ? AND name = ?', source, name);
     this.#save(id, known, fate, at);
     return fate.status;
   }
 
-  #known(id: string): Known {
+  #stored(id: string): StoredFilm {
     const row = this.#get('SELECT * FROM films WHERE id = ?', id) as Row | undefined;
     // A file that could not be read is never admitted: each failure is its first.
     if (row === undefined || (row.status === 'failed' && row.sha256 === null)) {
       return { row, fate: ADMITTED, times: {} };
     }
     const { status, code } = row;
-    // Of a film that is done there are none any more.
+    // A film that is done has no rows in `deliveries`.
     const deliveries = (
       status === 'done' ? [] : this.#all('SELECT sink, status, at FROM deliveries WHERE film = ?', id)
     ) as { sink: string; status: Delivery; at: number }[];
@@ -369,8 +370,8 @@ export class Store {
     return { row, fate: { status, code, sinks }, times };
   }
 
-  /** Brings the tables from what is known of a film to its next fate. */
-  #save(id: string, { fate: before, times }: Known, fate: Fate, at: number): void {
+  /** Writes the changes from the stored fate to the new one. */
+  #save(id: string, { fate: before, times }: StoredFilm, fate: Fate, at: number): void {
     const changed = Object.entries(fate.sinks).filter(([sink, delivery]) => delivery !== before.sinks[sink]);
     if (fate.status === 'done' && before.status !== 'done') {
       const sinks = JSON.stringify({ ...times, ...Object.fromEntries(changed.map(([sink]) => [sink, at])) });
@@ -398,7 +399,7 @@ export class Store {
     }
   }
 
-  /** What waits for the sink, oldest first, behind the row `after`. */
+  /** Deliveries parked for the sink, oldest first, after the row `after`. */
   parked(sink: string, after: number, limit: number): Parked[] {
     const rows = this.#all(
       `SELECT row, frame, films.* FROM deliveries JOIN films ON films.id = film
@@ -430,7 +431,7 @@ export class Store {
     );
   }
 
-  /** Those of the letters' ids that nobody needs: the film is done, or what could not be read has been read since. */
+  /** Those of the entries' ids that nobody needs: the film is done, or what could not be read has been read since. */
   obsolete(ids: readonly string[]): string[] {
     return ids.filter(
       (id) =>
@@ -443,7 +444,7 @@ export class Store {
     );
   }
 
-  /** Whether something is written that is not durable yet. */
+  /** Whether there are uncommitted writes. */
   get dirty(): boolean {
     return this.#dirty;
   }
@@ -454,15 +455,15 @@ export class Store {
     try {
       this.#db.exec('COMMIT');
     } catch (error) {
-      // A full disk: what could not be committed must not come with the next group, after it was said to have failed.
+      // A full disk, for example. The writes have been reported as failed, so the next commit must not include them.
       if (this.#db.inTransaction) this.#db.exec('ROLLBACK');
       throw error;
     }
   }
 
   /**
-   * Has `act` outlive this process, though perhaps not a power cut: it is written without waiting for the disk. Inside
-   * a transaction that is under way it becomes durable with that.
+   * Commits `act` so that it survives a crash of this process, but perhaps not a power failure: it does not wait for
+   * the disk. Inside an open transaction, `act` becomes durable with that.
    */
   surviving<T>(act: () => T): T {
     if (this.#dirty) return act();
@@ -480,9 +481,9 @@ export class Store {
     }
   }
 
-  /** Commits, gives back what deliveries have left behind, and closes. */
+  /** Commits, frees unused pages, and closes. */
   close(): void {
-    // The process ends in good order: no film in flight has ended it.
+    // A regular end of the process: no film in flight has caused it.
     for (const id of this.#begun) this.#run('UPDATE films SET begun = max(0, begun - 1) WHERE id = ?', id);
     this.commit();
     this.#db.exec('PRAGMA incremental_vacuum');
@@ -490,7 +491,7 @@ export class Store {
     this.#db.close();
   }
 
-  /** Lets go of the files, whatever state they are in. */
+  /** Closes a damaged database without committing. */
   abandon(): void {
     this.#db.close();
   }

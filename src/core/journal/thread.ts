@@ -3,10 +3,10 @@ import { hostname } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { durablySync } from '../durable.js';
 import { messageOf, type ErrorCode } from '../errors.js';
-import type { Answers, Question, Request, Response } from './protocol.js';
+import type { JournalResponses, JournalRequest, RequestMessage, ResponseMessage } from './protocol.js';
 import { Store } from './store.js';
 
-/** How long something may lie uncommitted for which nobody waits. */
+/** Maximum time until writes without a waiting caller are committed. */
 const LAZY_MS = 50;
 
 /** SQLITE_BUSY and SQLITE_LOCKED; SQLITE_CORRUPT and SQLITE_NOTADB. */
@@ -16,40 +16,40 @@ const DAMAGED: ReadonlySet<number> = new Set([11, 26]);
 const { path } = workerData as { path: string };
 const port = parentPort;
 if (port === null) throw new Error('the journal runs in a worker thread');
-/** Who holds the journal: for the message of whoever is refused. The lock itself is SQLite's. */
+/** Names the process that holds the journal, for error messages of other processes. The lock itself is SQLite's. */
 const owner = `${path}.owner`;
 let store: Store | undefined;
-/** Answers that may leave when what stands before them is on the disk. */
-let group: Response[] = [];
+/** Responses that are sent after the next commit. */
+let group: ResponseMessage[] = [];
 let timer: NodeJS.Timeout | undefined;
 /**
- * Why a group could not be committed. Nothing is written after that: later groups build on what it has lost, of
- * which nobody may have heard, because the answers of the lazy leave at once.
+ * Why a group could not be committed. Nothing is written after that: later writes may depend on lost ones whose
+ * responses were already sent.
  */
-let broken: Extract<Response, { ok: false }> | undefined;
+let broken: Extract<ResponseMessage, { ok: false }> | undefined;
 
-/** Those that say nothing of the disk: their answers leave at once. */
-const LAZY: ReadonlySet<Question['kind']> = new Set(['outcomes', 'parked', 'parkedCounts', 'noted']);
-/** Those whose answer must outlive this process, but not a power cut. */
-const COUNTS: ReadonlySet<Question['kind']> = new Set(['admit', 'passed']);
+/** Requests whose responses do not wait for a commit. */
+const LAZY: ReadonlySet<JournalRequest['kind']> = new Set(['lookUp', 'parked', 'parkedCounts', 'noted']);
+/** Requests whose writes must survive a crash of this process, but not a power failure. */
+const COUNTS: ReadonlySet<JournalRequest['kind']> = new Set(['admit', 'passed']);
 
-port.on('message', (requests: readonly Request[]) => {
-  const isCount = ({ question: { kind } }: Request): boolean => COUNTS.has(kind);
-  // Inside a transaction that is under way they are answered with that.
-  const counts = store?.dirty === true ? [] : requests.filter(isCount);
-  const now = counts.length > 0 ? answerCounts(counts) : [];
-  for (const request of requests) {
-    const { seq, question } = request;
-    if (counts.includes(request)) continue;
+port.on('message', (messages: readonly RequestMessage[]) => {
+  const isCount = ({ request: { kind } }: RequestMessage): boolean => COUNTS.has(kind);
+  // Inside an open transaction they are committed with that.
+  const counts = store?.dirty === true ? [] : messages.filter(isCount);
+  const now = counts.length > 0 ? respondToCounts(counts) : [];
+  for (const message of messages) {
+    const { seq, request } = message;
+    if (counts.includes(message)) continue;
     const response =
-      broken === undefined || question.kind === 'close'
-        ? respond(seq, () => answer(question))
+      broken === undefined || request.kind === 'close'
+        ? respond(seq, () => perform(request))
         : { ...broken, seq };
-    if (!response.ok || LAZY.has(question.kind)) {
+    if (!response.ok || LAZY.has(request.kind)) {
       now.push(response);
       continue;
     }
-    // Everything that is already in the port's queue joins the same commit.
+    // Messages already in the port's queue join the same commit.
     if (group.length === 0) setImmediate(commit);
     group.push(response);
   }
@@ -58,54 +58,54 @@ port.on('message', (requests: readonly Request[]) => {
   if (store?.dirty === true) timer ??= setTimeout(commit, LAZY_MS);
 });
 
-function answerCounts(requests: readonly Request[]): Response[] {
-  let answers: Response[] = [];
+function respondToCounts(messages: readonly RequestMessage[]): ResponseMessage[] {
+  let responses: ResponseMessage[] = [];
   if (broken === undefined) {
     const committed = respond(0, () => {
       store?.surviving(() => {
-        answers = requests.map(({ seq, question }) => respond(seq, () => answer(question)));
+        responses = messages.map(({ seq, request }) => respond(seq, () => perform(request)));
       });
       return null;
     });
-    if (committed.ok) return answers;
+    if (committed.ok) return responses;
     broken = committed;
   }
   const refusal = broken;
-  return requests.map(({ seq }) => ({ ...refusal, seq }));
+  return messages.map(({ seq }) => ({ ...refusal, seq }));
 }
 
-function answer(question: Question): Answers[keyof Answers] {
-  if (question.kind === 'open') return open();
+function perform(request: JournalRequest): JournalResponses[keyof JournalResponses] {
+  if (request.kind === 'open') return open();
   if (store === undefined) throw new Error('it is not open');
-  switch (question.kind) {
-    case 'outcomes':
-      return store.outcomes(question.source, question.files, question.policy, question.at);
+  switch (request.kind) {
+    case 'lookUp':
+      return store.lookUp(request.source, request.files, request.policy, request.at);
     case 'admit':
-      return store.admit(question.film, question.policy, question, question.at);
+      return store.admit(request.film, request.policy, request, request.at);
     case 'passed':
-      store.passed(question.id);
+      store.passed(request.id);
       return null;
     case 'park':
-      store.park(question.id, question.sink, question.frame, question.at);
+      store.park(request.id, request.sink, request.frame, request.at);
       return null;
     case 'confirm':
-      return store.confirm(question.id, question.sink, question.at);
+      return store.confirm(request.id, request.sink, request.at);
     case 'record':
-      return store.record(question.conclusion);
+      return store.record(request.conclusion);
     case 'refuse':
-      store.refuse(question.refusal);
+      store.refuse(request.refusal);
       return null;
     case 'parked':
-      return store.parked(question.sink, question.after, question.limit);
+      return store.parked(request.sink, request.after, request.limit);
     case 'parkedCounts':
       return store.parkedCounts();
     case 'note':
-      store.note(question.key, question.value);
+      store.note(request.key, request.value);
       return null;
     case 'noted':
-      return store.noted(question.key);
+      return store.noted(request.key);
     case 'obsolete':
-      return store.obsolete(question.ids);
+      return store.obsolete(request.ids);
     case 'close':
       commit();
       store.close();
@@ -115,7 +115,7 @@ function answer(question: Question): Answers[keyof Answers] {
   }
 }
 
-function open(): Answers['open'] {
+function open(): JournalResponses['open'] {
   let setAside: string | null = null;
   try {
     store = new Store(path);
@@ -134,10 +134,10 @@ function open(): Answers['open'] {
 function commit(): void {
   clearTimeout(timer);
   timer = undefined;
-  const answers = group;
+  const responses = group;
   group = [];
   if (store?.dirty !== true) {
-    if (answers.length > 0) port?.postMessage(answers);
+    if (responses.length > 0) port?.postMessage(responses);
     return;
   }
   const committed = respond(0, () => {
@@ -145,13 +145,13 @@ function commit(): void {
     return null;
   });
   if (!committed.ok) broken = committed;
-  if (answers.length === 0) return;
-  port?.postMessage(committed.ok ? answers : answers.map(({ seq }) => ({ ...committed, seq })));
+  if (responses.length === 0) return;
+  port?.postMessage(committed.ok ? responses : responses.map(({ seq }) => ({ ...committed, seq })));
 }
 
-function respond(seq: number, act: () => Answers[keyof Answers]): Response {
+function respond(seq: number, act: () => JournalResponses[keyof JournalResponses]): ResponseMessage {
   try {
-    return { seq, ok: true, answer: act() };
+    return { seq, ok: true, response: act() };
   } catch (thrown) {
     return { seq, ok: false, error: plainError(thrown) };
   }
@@ -166,12 +166,12 @@ function plainError(thrown: unknown): { code: ErrorCode; message: string } {
     };
   }
   if (isDamage(thrown) && store !== undefined) {
-    // Begun anew by the next start; going on with it would mean to trust its other pages.
+    // The next start creates a new journal: the other pages of this one cannot be trusted.
     store.abandon();
     store = undefined;
     return {
       code: 'STATE_DAMAGED',
-      message: `the journal was damaged: it is kept as ${putAside()}, and the next start begins a new one`,
+      message: `the journal was damaged: it is kept as ${putAside()}, and the next start creates a new one`,
     };
   }
   return { code: 'STATE_UNWRITABLE', message: `the journal ${path} cannot be used: ${message}` };

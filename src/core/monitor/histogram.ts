@@ -1,6 +1,6 @@
 /** Counts of observations below ascending bounds, as Prometheus keeps them. */
 export class Histogram {
-  /** Observations per bucket, not cumulative: one more than there are bounds. */
+  /** Observations per bucket, not cumulative; one more than `bounds`. */
   readonly counts: number[];
   sum = 0;
   count = 0;

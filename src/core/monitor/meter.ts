@@ -8,17 +8,17 @@ import { Histogram } from './histogram.js';
 
 /** In seconds: from a cheap stage on a small film to a long latent search. */
 const DURATIONS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
-/** A call that takes longer is worth a look, whatever its limit. */
+/** A longer call is reported, even if its limit allows it. */
 const LONG_CALL_MS = 60_000;
 const BATCHES = [1, 2, 4, 8, 16, 32, 64, 128];
 
-/** What keeps an entry of the graph from its work. */
+/** Why a source, stage or sink does not work at present. */
 export interface Trouble {
   readonly since: Date;
   readonly message: string;
 }
 
-/** A call that is under way. */
+/** A call that is in progress. */
 interface Call {
   readonly started: number;
   /** How long it may take, in milliseconds. */
@@ -26,8 +26,8 @@ interface Call {
 }
 
 /**
- * The counters of one entry of the graph. Everything only ever grows, except what is under way.
- * Plain numbers: one frame costs a few additions.
+ * The counters of one source, stage or sink. They only grow, except those of work in progress. Plain numbers: a frame
+ * costs a few additions.
  */
 export class Meter {
   framesIn = 0;
@@ -36,17 +36,17 @@ export class Meter {
   errors = 0;
   /** Encoded bytes and pixels of the frames that came out. */
   bytes = 0;
-  /** Frames that the plugin has in hand. */
+  /** Frames that the plugin is processing. */
   inFlight = 0;
-  /** Seconds of all calls together, waiting for a device included; of stages in worker threads the work alone. */
+  /** Total seconds of all calls, including waits for a device; for stages in worker threads, of the work only. */
   callSeconds = 0;
   /** Seconds of work in worker threads. */
   workSeconds = 0;
-  /** How long a call takes, in seconds. */
+  /** Durations of calls in seconds. */
   readonly durations = new Histogram(DURATIONS);
   /** Frames per call, of stages that work in batches and of sinks. */
   readonly batches = new Histogram(BATCHES);
-  /** What came out, pixels and all, as long as somebody looks. */
+  /** The output with pixels, while there are subscribers. */
   readonly #passing = new Subject<Frame>();
   /** What a worker thread did to make a frame. */
   #workOf: (made: Frame) => Work | undefined = () => undefined;
@@ -54,13 +54,13 @@ export class Meter {
   #tokensOut = 0;
   /** Under way, the oldest first. */
   readonly #calls = new Set<Call>();
-  /** When the first of the calls began that took longer than they may, without one that ended well since. */
+  /** Start of the first call that exceeded its limit, if no call has succeeded since. */
   #lateSince: number | null = null;
 
-  /** How long a call may take for each of its frames, in milliseconds. */
+  /** Time limit of a call per frame, in milliseconds. */
   limitMs = Infinity;
 
-  /** How many calls may be under way at a time; null where nobody can say. */
+  /** Maximum number of concurrent calls; null if unknown. */
   capacity: number | null = null;
 
   constructor(
@@ -74,7 +74,7 @@ export class Meter {
     return Math.max(0, this.#tokensIn - this.#tokensOut - this.inFlight);
   }
 
-  /** A call that has been under way for long, or the last ones took longer than they may; null when all is well. */
+  /** A call that has been in progress for too long, or calls that exceeded their limit; null if there are none. */
   get trouble(): Trouble | null {
     const [oldest] = this.#calls;
     if (this.#lateSince !== null) {
@@ -89,7 +89,7 @@ export class Meter {
   /** Every frame that comes out from now on. */
   readonly passing$ = new Observable<Frame>((subscriber) => this.#passing.subscribe(subscriber));
 
-  /** Put before the component: counts what comes to it. */
+  /** Placed before the component: counts its input. */
   entering(): MonoTypeOperatorFunction<Token> {
     return tap((token) => {
       this.#tokensIn += 1;
@@ -97,7 +97,7 @@ export class Meter {
     });
   }
 
-  /** Put after the component: counts what comes out of it, or fails in it. */
+  /** Placed after the component: counts its output and failures. */
   leaving(): MonoTypeOperatorFunction<Token> {
     return tap((token) => {
       this.#tokensOut += 1;
@@ -106,7 +106,7 @@ export class Meter {
     });
   }
 
-  /** Put after a sink. */
+  /** Placed after a sink. */
   settling(): MonoTypeOperatorFunction<SinkAnswer> {
     return tap(({ frame, kind, thrown }) => {
       this.#tokensOut += 1;
@@ -114,22 +114,22 @@ export class Meter {
     });
   }
 
-  /** A sink has taken, or refused, what waited for it. */
+  /** A sink has confirmed or refused a parked film. */
   settleLate(frame: Frame, thrown: unknown): void {
     if (thrown !== undefined) this.errors += 1;
     else this.#passed(frame);
   }
 
-  /** Whether somebody looks at what comes out. */
+  /** Whether the output has subscribers. */
   get watched(): boolean {
     return this.#passing.observed;
   }
 
-  /** The stage, with its calls measured; `workOf` tells what a worker thread did of it. */
+  /** The stage with its calls measured; `workOf` returns the work of a worker thread for a frame. */
   stage(stage: StageInstance, workOf: (made: Frame) => Work | undefined = () => undefined): StageInstance {
     this.#workOf = workOf;
     if ('operator' in stage) {
-      // A whole stream has no calls: how long each frame is inside is what can be said of it.
+      // A stream has no calls: the time that each frame spends inside is measured.
       return {
         operator: (frames) =>
           defer(() => {
@@ -208,7 +208,7 @@ export class Meter {
     const held = this.#workOf(frame)?.bytes ?? bytes;
     this.framesOut += 1;
     this.bytes += held;
-    // A frame that was in a thread before somebody looked has left its pixels there.
+    // Frames processed by a thread before there was a subscriber have no pixels here.
     if (this.#passing.observed && held === bytes) this.#passing.next(frame);
   }
 }

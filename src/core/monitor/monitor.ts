@@ -4,7 +4,7 @@ import type { Settled, Span } from '../flow/settled.js';
 import type { Kind } from '../plugin.js';
 import { Meter, type Trouble } from './meter.js';
 
-/** What waits before the graph and what it holds. */
+/** Waiting files, and frames in flight. */
 export interface Load {
   /** Files that wait to be read: paths only. */
   readonly waiting: number;
@@ -14,34 +14,34 @@ export interface Load {
   readonly bytes: number;
 }
 
-/** An entry of the graph that does not do its work now: a sink that is down, a stage that hangs, a folder that is gone. */
+/** A source, stage or sink that does not work at present: a sink that is down, a stage that hangs, a missing folder. */
 export interface Troubled extends Trouble {
   readonly entry: string;
   readonly kind: Kind;
 }
 
 /**
- * What a running graph tells about itself: counters per entry, how much is in flight, and every film as it
- * settles, with how long each stage took for it. It outlives a graph that is replaced by another.
+ * Observes a running graph: counters per entry, frames in flight, and each settled film with the durations of its
+ * stages. It continues when the graph is replaced by another.
  */
 export class Monitor {
   readonly startedAt = new Date();
-  /** Films since the start, as the run's summary counts them. */
+  /** Films since the start, counted as in the run's summary. */
   readonly films = { done: 0, failed: 0, skipped: 0, already: 0, failedBefore: 0 };
   /** When a film settled last, in milliseconds since 1970; null before the first. */
   lastSettledAt: number | null = null;
-  /** Asked when somebody wants to know. */
+  /** Called on request. */
   load: () => Load = () => ({ waiting: 0, frames: 0, bytes: 0 });
-  /** Films that wait in the journal, by the sink that they wait for. */
+  /** Numbers of films parked in the journal, by sink. */
   parked: () => Promise<Readonly<Record<string, number>>> = async () => ({});
-  /** Why no source's films are taken in now. */
+  /** Why no films are admitted at present. */
   held: Trouble | null = null;
-  /** Sinks that cannot take frames now, and sources that cannot offer any, by their ids. */
+  /** Sinks that cannot take frames, and sources that cannot offer any, by their ids. */
   readonly #outages = new Map<string, Trouble>();
   #pipeline: Pipeline | undefined;
   #threads = 1;
   #meters = new Map<string, Meter>();
-  /** Of the frames in flight. */
+  /** Spans of the frames in flight. */
   readonly #spans = new Map<string, Span[]>();
   readonly #settled = new Subject<Settled>();
   readonly #attached = new Subject<Pipeline>();
@@ -51,12 +51,12 @@ export class Monitor {
   /** Each graph as it begins to run. */
   readonly attached$: Observable<Pipeline> = this.#attached.asObservable();
 
-  /** The graph that runs; undefined before the first. */
+  /** The running graph; undefined before the first. */
   get pipeline(): Pipeline | undefined {
     return this.#pipeline;
   }
 
-  /** How many threads do the work of the stages that run in workers. */
+  /** Number of worker threads for stages. */
   get threads(): number {
     return this.#threads;
   }
@@ -66,7 +66,7 @@ export class Monitor {
     return this.#meters;
   }
 
-  /** A graph begins. An entry that the last one had, too, goes on counting. */
+  /** A graph begins. Entries that the previous graph had keep their counters. */
   attach(pipeline: Pipeline, threads: number): void {
     const before = this.#meters;
     const kinds = { sources: 'source', stages: 'stage', sinks: 'sink' } as const;
@@ -85,7 +85,7 @@ export class Monitor {
     this.#attached.next(pipeline);
   }
 
-  /** The counters of an entry. Throws when the graph has none of that id. */
+  /** The counters of an entry. Throws for an unknown id. */
   meter(id: string): Meter {
     const meter = this.#meters.get(id);
     if (meter === undefined) throw new Error(`the graph has no entry "${id}"`);
@@ -97,20 +97,20 @@ export class Monitor {
     this.#spans.set(id, []);
   }
 
-  /** How long its stages took, once it is through. */
+  /** A frame leaves the graph: returns its spans. */
   leave(id: string): readonly Span[] {
     const spans = this.#spans.get(id) ?? [];
     this.#spans.delete(id);
     return spans;
   }
 
-  /** A sink cannot take frames any more, or a source cannot offer any; or they can again (null). */
+  /** A sink cannot take frames, or a source cannot offer any; null: it can again. */
   outage(entry: string, outage: Trouble | null): void {
     if (outage === null) this.#outages.delete(entry);
     else this.#outages.set(entry, outage);
   }
 
-  /** What does not do its work now, in the order of the graph. */
+  /** What does not work at present, in the order of the graph. */
   get troubles(): readonly Troubled[] {
     return [...this.#meters.values()].flatMap((meter): Troubled[] => {
       const held = meter.kind === 'source' ? this.held : null;
@@ -119,7 +119,7 @@ export class Monitor {
     });
   }
 
-  /** Whether no film gets on: every source is in trouble, or a stage is and no film has settled since. */
+  /** Whether nothing makes progress: all sources are in trouble, or a stage is and no film has settled since. */
   get isStalled(): boolean {
     const { troubles } = this;
     const sources = this.#pipeline?.sources.length ?? 0;

@@ -1,14 +1,14 @@
 import { errorKind, isFatal } from '../errors.js';
 
-/** What came of a write: the items that were in it, and what it threw. */
+/** The items of a write, and what the write threw. */
 export interface Attempt<T> {
   readonly items: readonly T[];
   readonly thrown?: unknown;
 }
 
 /**
- * Writes a group. When that fails, and neither an outage nor a fatal error is the reason, writes its items one by one,
- * so that only the one at fault fails. Whoever stops iterating leaves the rest unwritten.
+ * Writes a group. If that fails, except by an outage or a fatal error, writes its items one by one, so that only the
+ * faulty one fails. If the caller stops iterating, the rest is not written.
  */
 export async function* apart<T>(
   items: readonly T[],
@@ -20,7 +20,7 @@ export async function* apart<T>(
     if (items.length > 1 && !isFatal(thrown) && errorKind(thrown) !== 'outage') {
       for (const item of items) yield* apart([item], write);
     } else {
-      yield { items, thrown: thrown ?? new Error('it was rejected without a reason') };
+      yield { items, thrown: thrown ?? new Error('the write was rejected without a reason') };
     }
     return;
   }

@@ -3,8 +3,9 @@ import type { Frame } from '../frame.js';
 import type { SinkInstance } from '../plugin.js';
 
 /**
- * A sink whose writes have a bound. A write that has not returned after `timeoutMs` is an outage, and so is every other
- * one until it has: a sink gets one call at a time. Its frames count as delivered when it returns well after all.
+ * A sink whose writes have a time limit. A write that has not returned after `timeoutMs` counts as an outage. So do
+ * later writes until it returns, since a sink gets one call at a time. If it succeeds in the end, its frames count as
+ * delivered.
  */
 export class BoundedSink {
   #isHanging = false;
@@ -14,11 +15,11 @@ export class BoundedSink {
   constructor(
     private readonly sink: Pick<SinkInstance, 'write'>,
     private readonly timeoutMs: number,
-    /** A write that had been given up has returned. */
+    /** A write that exceeded the limit has returned. */
     private readonly onReturn: () => void = () => undefined,
   ) {}
 
-  /** Throws {@link Unavailable} after `timeoutMs`, and what the sink throws. */
+  /** Throws {@link Unavailable} after `timeoutMs`, and the sink's own errors. */
   async write(frames: readonly Frame[]): Promise<void> {
     const left = frames.filter(({ id }) => !this.#delivered.delete(id));
     if (left.length === 0) return;
@@ -27,7 +28,7 @@ export class BoundedSink {
     const bound = new Promise<'late'>((resolve) => {
       timer = setTimeout(resolve, this.timeoutMs, 'late');
     });
-    // Not every plugin is an async function: it may also throw at once.
+    // A plugin's `write` may throw synchronously.
     const write = Promise.resolve(left).then((group) => this.sink.write(group));
     try {
       if ((await Promise.race([write, bound])) !== 'late') return;

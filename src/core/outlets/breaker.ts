@@ -1,7 +1,7 @@
 import { ExponentialBackoff, type IBackoff } from 'cockatiel';
 import type { SinkRetry } from '../config/pipeline.js';
 
-/** Whether a sink is down, and when it is tried again: after waits that double each time, with random jitter. */
+/** Whether a sink is down, and when it is retried: after waits that double each time, with random jitter. */
 export class CircuitBreaker {
   #outage:
     { readonly since: number; readonly until: number; readonly backoff: IBackoff<unknown> } | undefined;
@@ -17,12 +17,12 @@ export class CircuitBreaker {
     return this.#outage === undefined ? 0 : performance.now() - this.#outage.since;
   }
 
-  /** How long to wait before the sink is tried again, in milliseconds; not positive when it is time. */
+  /** How long until the sink is retried, in milliseconds; at most 0 when it is time. */
   get waitMs(): number {
     return (this.#outage?.until ?? 0) - performance.now();
   }
 
-  /** The sink has failed: it is tried again at the earliest after `retryAfterMs`. */
+  /** The sink has failed: it is retried at the earliest after `retryAfterMs`. */
   open(retryAfterMs = 0): void {
     const { backoffMs, maxBackoffMs } = this.retry;
     const now = performance.now();
@@ -33,7 +33,7 @@ export class CircuitBreaker {
     this.#outage = { since: this.#outage?.since ?? now, until, backoff };
   }
 
-  /** There is reason to try the sink at once. */
+  /** Ends the wait: the sink is retried at once. */
   retryNow(): void {
     if (this.#outage !== undefined) this.#outage = { ...this.#outage, until: 0 };
   }

@@ -12,11 +12,14 @@ import { Queue } from './queue.js';
 import { Spill, type Spilled } from './spill.js';
 import { Strikes } from './strikes.js';
 
-/** What becomes of a frame: the sink has it, the journal keeps it for the sink, or the sink will not take it. */
-export type Answer =
+/**
+ * The result of a delivery: the sink has confirmed the frame, the journal keeps it for the sink, or the sink has
+ * refused it.
+ */
+export type Acknowledgement =
   { readonly kind: 'confirm' | 'park' } | { readonly kind: 'refuse'; readonly thrown: unknown };
 
-/** Node.js takes longer ones for 1 ms. */
+/** Node.js treats longer ones as 1 ms. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 export interface OutletOptions {
@@ -26,17 +29,17 @@ export interface OutletOptions {
   readonly pixels: boolean;
   readonly outbox: boolean;
   readonly retry: SinkRetry;
-  /** How long a write may take, in milliseconds. */
+  /** Time limit for a write, in milliseconds. */
   readonly timeoutMs: number;
   readonly onError: OnError;
   readonly journal: Pick<Journal, 'park' | 'parked' | 'confirm'>;
-  /** How many deliveries wait from an earlier run. */
+  /** Number of deliveries parked by earlier runs. */
   readonly parked: number;
-  /** Whether the journal records every delivery: that of a lone sink is in the film's own record. */
+  /** Whether the journal records each delivery. With one sink, the film's own record is enough. */
   readonly confirms: boolean;
-  /** The run ends when its sources do: it waits for what is parked, up to `retry.giveUpAfterMs`. */
+  /** The run ends with its sources, and waits for parked films up to `retry.giveUpAfterMs`. */
   readonly once: boolean;
-  /** The sink has taken, or refused, what had been parked; resolves when that is on the disk. */
+  /** The sink has confirmed or refused a parked film; resolves when that is on the disk. */
   readonly onLate: (film: FilmFile, frame: Frame, thrown?: unknown) => Promise<void>;
   /** An outage begins, or ends (null). */
   readonly onOutage?: (outage: Trouble | null) => void;
@@ -46,20 +49,20 @@ export interface OutletOptions {
 /** A frame that comes from the graph. */
 interface Fresh {
   readonly frame: Frame;
-  readonly answer: (answer: Answer) => void;
-  /** Whether the journal keeps it. */
+  readonly answer: (answer: Acknowledgement) => void;
+  /** Whether the journal has it. */
   parked: boolean;
 }
 
 type Item = Fresh | Spilled;
 
 /**
- * The way to one sink: a queue, groups of up to `maxBatch`, one `write` at a time.
+ * Delivers frames to one sink: a queue, groups of up to `maxBatch`, one `write` at a time.
  *
- * The queue is bounded by the run's credit: a slow sink slows the intake. One that is down does not: what waits for it
- * moves into the journal and gives its credit back, and as long as anything is there, new frames go there, too, and the
- * sink is served from there alone, oldest first. It is tried again with growing waits, with one frame at a time. A frame
- * that it fails on while it takes others is refused in the end.
+ * The run's credit limits the queue: a slow sink slows the intake. During an outage, waiting frames are parked in the
+ * journal and give their credit back. While any are parked, new frames are parked too, and the sink is served only from
+ * the journal, oldest first. It is retried with growing waits, one frame at a time. A frame that it keeps failing on
+ * while it takes others is refused in the end.
  */
 export class Outlet {
   readonly #options: OutletOptions;
@@ -70,7 +73,7 @@ export class Outlet {
   readonly #strikes = new Strikes();
   /** Whether the sink is served from the journal. */
   #fromJournal: boolean;
-  /** Frames that are on their way into the journal. */
+  /** Number of frames being parked. */
   #entering = 0;
   #state: 'open' | 'ended' | 'closed' = 'open';
   #stopped = false;
@@ -97,8 +100,8 @@ export class Outlet {
     }
   }
 
-  /** Resolves with what becomes of the frame. Never rejects. */
-  async deliver(frame: Frame): Promise<Answer> {
+  /** Delivers a frame. Never rejects. */
+  async deliver(frame: Frame): Promise<Acknowledgement> {
     const { pixels, outbox } = this.#options;
     this.#entering += 1;
     let item: Omit<Fresh, 'answer'>;
@@ -124,13 +127,13 @@ export class Outlet {
     this.#wake();
   }
 
-  /** Leaves what is in the journal there; what is in the queue is still delivered. */
+  /** Leaves parked frames in the journal; frames in the queue are still delivered. */
   stop(): void {
     this.#stopped = true;
     this.#wake();
   }
 
-  /** Begins nothing more. */
+  /** Starts no more writes. */
   close(): void {
     this.#state = 'closed';
     this.stop();
@@ -140,7 +143,7 @@ export class Outlet {
     return this.#queue.length > 0 || (this.#fromJournal && !this.#leavesJournal());
   }
 
-  /** Whether what is parked is for the next run to deliver. */
+  /** Whether parked frames are left to the next run. */
   #leavesJournal(): boolean {
     const { once, retry } = this.#options;
     const ended = this.#state === 'ended';
@@ -158,7 +161,7 @@ export class Outlet {
         return;
       }
     }
-    // A sink that is down is tried with one frame: one that it cannot take is found out among others.
+    // A sink that is down is retried with one frame.
     const most = this.#breaker.isOpen ? 1 : maxBatch;
     if (!this.#fromJournal) {
       await this.#deliver(this.#queue.take(most));
@@ -185,13 +188,13 @@ export class Outlet {
       }
       for (const item of group) left.delete(item);
       if (thrown === undefined) this.#strikes.success();
-      // A sink that rejects a film is reachable; one that has failed on it too often may not be.
+      // A sink that rejects a film is reachable; a sink that has failed on it too often may not be.
       if (thrown === undefined || isRejection(thrown)) this.#comeUp();
       await Promise.all(group.map((item) => this.#settle(item, thrown)));
     }
   }
 
-  /** Whether the sink will not take the frame: it says so, or has failed on it too often. Of a group it is not known. */
+  /** Whether the sink has refused the frame, or has failed on it too often. False for a group of several. */
   #isRefused([only, ...others]: readonly Item[], thrown: unknown): boolean {
     if (isRejection(thrown)) return true;
     if (only === undefined || others.length > 0) return false;
@@ -207,7 +210,7 @@ export class Outlet {
       log.warn({ sink: id }, `the sink is down, films wait for it in the journal: ${message}`);
       onOutage?.({ since: new Date(), message });
     }
-    // Perhaps that of another copy of the class.
+    // It may be an error of another copy of the class.
     this.#breaker.open(errorKind(thrown) === 'outage' ? (thrown as Partial<Unavailable>).retryAfterMs : 0);
   }
 
@@ -220,7 +223,10 @@ export class Outlet {
     onOutage?.(null);
   }
 
-  /** From here on the sink is served from the journal; behind an item that it has failed on alone. */
+  /**
+   * Parks all waiting frames: from now on the sink is served from the journal, after an item that it has failed on
+   * alone.
+   */
   async #setBack([failed, ...others]: readonly Item[], items: readonly Item[]): Promise<void> {
     this.#fromJournal = true;
     if (failed !== undefined && 'row' in failed && others.length === 0) this.#spill.passOver(failed);
@@ -251,12 +257,12 @@ export class Outlet {
       await onLate(item.film, item.frame, refused);
       return;
     }
-    // Whoever waits for the film's own record hears of a journal that cannot be written.
+    // A journal that cannot be written is reported when the film's own record is written.
     if (confirms && refused === undefined) journal.confirm(item.frame.id, id).catch(() => undefined);
     item.answer(refused === undefined ? { kind: 'confirm' } : { kind: 'refuse', thrown: refused });
   }
 
-  /** Until something happens, or `ms` milliseconds are over. */
+  /** Until woken, or for `ms` milliseconds. */
   #sleep(ms?: number): Promise<void> {
     return new Promise((resolve) => {
       const timer = ms === undefined ? undefined : setTimeout(resolve, Math.min(ms, LONGEST_TIMER_MS));
@@ -268,7 +274,7 @@ export class Outlet {
   }
 }
 
-/** Whether the sink says that it will never take the frame. */
+/** Whether the sink rejects the frame for good. */
 function isRejection(thrown: unknown): boolean {
   const kind = errorKind(thrown);
   return kind !== undefined && kind !== 'outage';

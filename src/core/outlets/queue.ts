@@ -1,4 +1,4 @@
-/** What waits for its turn, first in, first out. It has no bound: the run's credit limits what is in flight. */
+/** First in, first out. Unbounded: the run's credit limits frames in flight. */
 export class Queue<T> {
   #items: T[] = [];
 
@@ -10,7 +10,7 @@ export class Queue<T> {
     this.#items.push(item);
   }
 
-  /** Removes the first ones, at most `limit`; all by default. */
+  /** Removes and returns the first items, at most `limit`; all by default. */
   take(limit = Infinity): T[] {
     return this.#items.splice(0, Math.min(limit, this.#items.length));
   }

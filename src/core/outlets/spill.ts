@@ -3,7 +3,7 @@ import type { Frame } from '../frame.js';
 import type { Journal } from '../journal/journal.js';
 import type { FilmFile } from '../journal/protocol.js';
 
-/** A frame that waits in the journal. */
+/** A frame parked in the journal. */
 export interface Spilled {
   readonly frame: Frame;
   readonly film: FilmFile;
@@ -11,11 +11,11 @@ export interface Spilled {
 }
 
 /**
- * The frames of one sink that wait in the journal, oldest first. Frames that the sink has failed on are passed over for
- * those behind them, so that one that it cannot take holds nothing up.
+ * The frames parked for one sink, oldest first. Frames that the sink has failed on are skipped for a while, so that
+ * they do not block the others.
  */
 export class Spill {
-  /** The row behind which the next group begins. */
+  /** The next group begins after this row. */
   #cursor = 0;
 
   constructor(
@@ -28,7 +28,7 @@ export class Spill {
     return this.journal.park(frame.id, this.sink, serialize(frame));
   }
 
-  /** The next frames, at most `limit`. After the last, those that were passed over; none when nothing waits. */
+  /** The next frames, at most `limit`. After the last one, the skipped ones; empty if none are parked. */
   async take(limit: number): Promise<Spilled[]> {
     for (;;) {
       const rows = await this.journal.parked(this.sink, this.#cursor, limit);
@@ -43,7 +43,7 @@ export class Spill {
     this.#cursor = Math.max(this.#cursor, row);
   }
 
-  /** Begins again with the oldest: what was passed over has waited longest. */
+  /** Starts again with the oldest. */
   rewind(): void {
     this.#cursor = 0;
   }

@@ -1,6 +1,6 @@
 /**
- * Counts how often a sink has failed on each frame. In an outage a failure counts only if the sink has taken other
- * frames since the last one: otherwise it is the sink that is at fault.
+ * Counts how often a sink has failed on each frame. During an outage a failure counts only if the sink has taken other
+ * frames since the last one: otherwise the sink is the cause.
  */
 export class Strikes {
   #successes = 0;
@@ -11,7 +11,7 @@ export class Strikes {
     this.#successes += 1;
   }
 
-  /** The sink has failed on the frame; returns how often that counts by now. */
+  /** The sink has failed on the frame; returns its count. */
   strike(id: string, outage: boolean): number {
     const before = this.#strikes.get(id) ?? { count: 0, successes: -1 };
     const counts = !outage || this.#successes > before.successes;

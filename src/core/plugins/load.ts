@@ -9,11 +9,11 @@ const HOME = new URL('../../', import.meta.url).href;
 const EXTENSION = extname(fileURLToPath(import.meta.url));
 
 /**
- * The plugin that the module at `url` exports as its default. Keeps nothing of its own, so that the
- * main thread and worker threads load plugins in the same way.
+ * The plugin that the module at `url` exports as its default. Main thread and worker threads load plugins in the same
+ * way.
  *
- * A module of the user's (TypeScript or JavaScript, in any folder) may import `rxray`, `zod` and
- * `rxjs` without having them installed: it gets those of this program.
+ * A user's module (TypeScript or JavaScript, in any folder) may import `rxray`, `zod` and `rxjs` without installing
+ * them: it gets those of this program.
  *
  * Throws CONFIG_PLUGIN_BROKEN when the module cannot be loaded or exports no plugin.
  */
@@ -37,8 +37,8 @@ export async function loadPluginModule(url: string): Promise<Plugin> {
 }
 
 /**
- * Imports a module of the user's, TypeScript or JavaScript, with this program's own `rxray`, `zod`,
- * `rxjs` and whatever `others` names.
+ * Imports a user's module, TypeScript or JavaScript, with this program's own `rxray`, `zod`, `rxjs` and the modules in
+ * `others`.
  */
 export async function importForeign(url: string, others: Record<string, unknown> = {}): Promise<unknown> {
   const [rxray, zod, rxjs] = await Promise.all([
@@ -54,7 +54,7 @@ export async function importForeign(url: string, others: Record<string, unknown>
   return jiti.import(fileURLToPath(url));
 }
 
-/** A path where the address is that of a file: that is how people know it. */
+/** The path of a file URL; other URLs unchanged. */
 function shown(url: string): string {
   return url.startsWith('file:') ? fileURLToPath(url) : url;
 }

@@ -33,8 +33,8 @@ export class PluginRegistry {
   }
 
   /**
-   * Loads what stands after `use:` in a file of `baseDir`. Throws CONFIG_UNKNOWN_PLUGIN,
-   * CONFIG_PLUGIN_BROKEN or CONFIG_PLUGIN_INCOMPATIBLE.
+   * Loads the plugin named by `use:` in a file of `baseDir`. Throws CONFIG_UNKNOWN_PLUGIN, CONFIG_PLUGIN_BROKEN or
+   * CONFIG_PLUGIN_INCOMPATIBLE.
    */
   async load<K extends Kind>(
     kind: K,
@@ -50,7 +50,7 @@ export class PluginRegistry {
     throw new RxrayError('CONFIG_PLUGIN_BROKEN', wrongKind(use, plugin.kind, kind));
   }
 
-  /** The same, of whatever kind it is. */
+  /** The same, of any kind. */
   async loadAny(use: string, baseDir: string): Promise<{ plugin: Plugin; url: string }> {
     return this.#load(KINDS, use, baseDir);
   }
@@ -115,7 +115,7 @@ function check(plugin: Plugin, use: string): void {
   if (plugin.contract !== CONTRACT_VERSION) {
     throw new RxrayError(
       'CONFIG_PLUGIN_INCOMPATIBLE',
-      `\`${use}\` speaks version ${plugin.contract} of the plugin contract, this host version ${CONTRACT_VERSION}`,
+      `\`${use}\` is for version ${plugin.contract} of the plugin contract, this host has version ${CONTRACT_VERSION}`,
     );
   }
   if (plugin.version !== undefined && semver.valid(plugin.version) === null) {

@@ -21,16 +21,16 @@ import type {
   StageInstance,
 } from '../plugin.js';
 import type { WorkerPool } from '../workers/pool.js';
-import type { StageSpec } from '../workers/wire.js';
+import type { StageSpec } from '../workers/protocol.js';
 
-/** Where a graph begins and ends: what may hold files and folders, of which only one graph at a time can have some. */
-export interface Ends {
+/** The sources and sinks of a graph. They hold files and folders, which only one graph at a time can have. */
+export interface Connectors {
   readonly sources: ReadonlyMap<string, SourceInstance>;
   readonly sinks: ReadonlyMap<string, SinkInstance>;
 }
 
-/** What the run offers to sources and sinks. */
-export interface Intake {
+/** What the run provides to sources and sinks. */
+export interface ConnectorHost {
   readonly once: boolean;
   readonly again: boolean;
   unsettled(source: string, candidates: readonly Candidate[]): Promise<Candidate[]>;
@@ -40,17 +40,17 @@ export interface Intake {
 
 /** A stage in worker threads, as the main thread sees it. */
 export interface PooledStage extends FrameStage {
-  /** This stage and none behind it, so that its pixels are handed over. */
+  /** Processes this stage only, none behind it, and returns its pixels. */
   alone(frame: Frame): Promise<Frame>;
 }
 
 export type Stages = ReadonlyMap<string, StageInstance | PooledStage>;
 
-/** What a graph needs to make its plugins. */
-export interface Workshop {
+/** What a graph needs to create its stages. */
+export interface StageHost {
   readonly log: Log;
   readonly pool: WorkerPool;
-  /** A service of the process, by its class; throws where there is none. */
+  /** A service of the process, by its class; throws if there is none. */
   readonly provide: (service: Needs[string]) => unknown;
 }
 
@@ -58,8 +58,8 @@ interface Disposable {
   dispose?(): Promise<void> | void;
 }
 
-/** The plugins that a graph has made, which are disposed of together. */
-export class Opened {
+/** The plugins that a graph has created; they are disposed of together. */
+export class OpenPlugins {
   readonly #plugins: { readonly id: string; readonly plugin: Disposable }[] = [];
 
   constructor(private readonly log: Log) {}
@@ -68,7 +68,7 @@ export class Opened {
     this.#plugins.push({ id, plugin });
   }
 
-  /** Disposes of all, also when one cannot be closed: that is logged. */
+  /** Disposes of all plugins; an error of one is logged. */
   async dispose(): Promise<void> {
     await Promise.all(
       this.#plugins.splice(0).map(async ({ id, plugin }) => {
@@ -82,7 +82,7 @@ export class Opened {
   }
 }
 
-/** Some plugins refused to be made: every one is in `issues`, with its place in the pipeline file. */
+/** Some plugins could not be created: `issues` has all of them, with their positions in the pipeline file. */
 export class CreateError extends Error {
   constructor(readonly issues: readonly Issue[]) {
     super(issues.map(({ component, message }) => `${component ?? ''}: ${message}`).join('\n'));
@@ -91,14 +91,14 @@ export class CreateError extends Error {
 }
 
 /**
- * Makes the stages of the graph, and adds them to `opened`. Throws {@link CreateError}, or the error itself where the
- * trouble is outside the pipeline file (no place to write, say). `isWatched` tells whether somebody looks at what comes out of an
- * entry: then a thread hands its pixels over.
+ * Creates the stages of the graph, and adds them to `opened`. Throws {@link CreateError}, or the error itself if its
+ * cause is outside the pipeline file (a folder that cannot be written, for example). `isWatched`: whether the output of
+ * an entry has subscribers, so that threads must return its pixels.
  */
 export async function createStages(
   pipeline: Pipeline,
-  { log, pool, provide }: Workshop,
-  opened: Opened,
+  { log, pool, provide }: StageHost,
+  opened: OpenPlugins,
   signal: AbortSignal,
   isWatched: (id: string) => boolean,
 ): Promise<Stages> {
@@ -113,15 +113,15 @@ export async function createStages(
   );
 }
 
-/** Makes sinks and sources, of which sinks ask for the columns of the stages. Throws like {@link createStages}. */
-export async function createEnds(
+/** Creates sinks, with the columns of the stages, and sources. Throws like {@link createStages}. */
+export async function createConnectors(
   pipeline: Pipeline,
   log: Log,
-  opened: Opened,
+  opened: OpenPlugins,
   stages: ReadonlyMap<string, Pick<StageInstance, 'columns'>>,
   signal: AbortSignal,
-  intake: Intake,
-): Promise<Ends> {
+  intake: ConnectorHost,
+): Promise<Connectors> {
   const services = servicesOf(pipeline, log, signal);
   const columns = pipeline.stages.flatMap(({ id }) =>
     (stages.get(id)?.columns ?? []).map((column) => ({ stage: id, column })),
@@ -163,21 +163,21 @@ function servicesOf(pipeline: Pipeline, log: Log, signal: AbortSignal): (id: str
   });
 }
 
-function provided(needs: Needs = {}, provide: Workshop['provide']): Record<string, unknown> {
+function provided(needs: Needs = {}, provide: StageHost['provide']): Record<string, unknown> {
   return Object.fromEntries(Object.entries(needs).map(([name, service]) => [name, provide(service)]));
 }
 
-interface Made<T> {
+interface Created<T> {
   readonly made: ReadonlyMap<string, T>;
   readonly issues: readonly Issue[];
 }
 
-/** Makes one kind of entries; what is refused becomes an issue, so that all are shown at once. */
+/** Creates the plugins of one kind; errors become issues, so that all are shown at once. */
 async function make<N extends Pipeline['sources' | 'stages' | 'sinks'][number], T extends Disposable>(
-  opened: Opened,
+  opened: OpenPlugins,
   nodes: readonly N[],
   create: (node: N) => T | Promise<T>,
-): Promise<Made<T>> {
+): Promise<Created<T>> {
   const made = new Map<string, T>();
   const issues: Issue[] = [];
   for (const node of nodes) {
@@ -195,7 +195,7 @@ async function make<N extends Pipeline['sources' | 'stages' | 'sinks'][number], 
   return { made, issues };
 }
 
-function all<T>({ made, issues }: Made<T>): ReadonlyMap<string, T> {
+function all<T>({ made, issues }: Created<T>): ReadonlyMap<string, T> {
   if (issues.length > 0) throw new CreateError(issues);
   return made;
 }
@@ -217,13 +217,13 @@ async function createOnMain(node: StageNode, services: Services): Promise<StageI
     await stage.dispose?.();
     throw new RxrayError(
       'CONFIG_INVALID',
-      `"${node.use}" is an RxJS operator, which holds frames as long as it likes: leave out \`timeoutMs:\``,
+      `"${node.use}" is an RxJS operator, which may hold frames for any time: leave out \`timeoutMs:\``,
     );
   }
   return stage;
 }
 
-/** A stand-in on the main thread for a stage that every worker thread makes for itself. */
+/** A proxy on the main thread for a stage that every worker thread creates for itself. */
 async function createInWorkers(
   node: StageNode,
   pool: WorkerPool,
@@ -250,7 +250,7 @@ async function createInWorkers(
   };
 }
 
-/** Whether somebody wants to see the pixels of a stage, which has another behind it. */
+/** Whether the pixels of a stage with another behind it are needed. */
 function handsOver(spec: StageSpec, isWatched: (id: string) => boolean): boolean {
   if (spec.next === undefined) return false;
   return isWatched(spec.id) || handsOver(spec.next, isWatched);

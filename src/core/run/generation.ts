@@ -25,7 +25,14 @@ import type { Load, Monitor } from '../monitor/monitor.js';
 import type { Candidate, Outcome, StageInstance } from '../plugin.js';
 import { Outlet } from '../outlets/outlet.js';
 import { Admission } from '../intake/admission.js';
-import { createEnds, createStages, Opened, type Ends, type Stages, type Workshop } from './create.js';
+import {
+  createConnectors,
+  createStages,
+  OpenPlugins,
+  type Connectors,
+  type Stages,
+  type StageHost,
+} from './create.js';
 import { intake } from '../intake/intake.js';
 import { remake, type Remade } from './remake.js';
 import { replaysOf } from '../intake/replays.js';
@@ -34,44 +41,45 @@ import { failureOf, type Failure, type SinkAnswer, type Ticket } from '../flow/t
 import { wireRemote, type Remote } from '../graph/remote.js';
 import { wire } from '../graph/wire.js';
 
-/** A file or folder that may hold films and cannot be taken. */
+/** A file or folder that may hold films and cannot be read. */
 export interface Unread {
   readonly source: string;
   readonly name: string;
   readonly reason: string;
 }
 
-/** What the graphs of a run share. */
-export interface RunParts extends Workshop {
+/** Services shared by the graphs of a run. */
+export interface RunParts extends StageHost {
   readonly journal: Journal;
 }
 
 export interface GenerationOptions {
   readonly once: boolean;
-  /** Nothing is taken but what the dead letter is asked for. */
+  /** Only replays of the dead letter are processed. */
   readonly replaysOnly: boolean;
   readonly policy: Policy;
-  /** Files that are left alone because the journal has settled them. */
+  /** Files that are skipped because they are settled. */
   readonly onAlready: (known: readonly JournalRecord[]) => void;
-  /** Files and folders of a source that cannot be taken. */
+  /** Files and folders of a source that cannot be read. */
   readonly onUnread: (unread: Unread) => void;
   readonly monitor: Monitor;
-  /** Runs the stages elsewhere. Absent: they run in this process. */
+  /** Runs the stages on other machines. Absent: they run in this process. */
   readonly remote?: Remote | undefined;
 }
 
 /**
- * One graph of a run, from the making of its plugins to its last frame. Its stages are made beside a graph that is still
- * running; sinks and sources, which hold files and folders, when that has let go of them.
+ * One graph of a run, from the creation of its plugins to its last frame. Its stages are created while an earlier graph
+ * may still run; sinks and sources, which hold files and folders, after that has released them.
  */
 export class Generation {
-  readonly #opened: Opened;
+  readonly #opened: OpenPlugins;
   readonly #deadLetter: DeadLetter;
   readonly #abort = new AbortController();
   readonly #stop = new Subject<void>();
   #stages: Stages = new Map();
   #columns: ReadonlyMap<string, Pick<StageInstance, 'columns'>> = new Map();
-  #ends: { readonly opened: Opened; readonly parts: Ends; readonly abort: AbortController } | undefined;
+  #connectors:
+    { readonly opened: OpenPlugins; readonly parts: Connectors; readonly abort: AbortController } | undefined;
   #outlets: ReadonlyMap<string, Outlet> = new Map();
   #admission: Admission | undefined;
 
@@ -80,7 +88,7 @@ export class Generation {
     private readonly run: RunParts,
     private readonly options: GenerationOptions,
   ) {
-    this.#opened = new Opened(run.log);
+    this.#opened = new OpenPlugins(run.log);
     this.#deadLetter = new DeadLetter(pipeline.stateDir, pipeline.hash, run.pool);
   }
 
@@ -88,7 +96,7 @@ export class Generation {
   static async open(pipeline: Pipeline, run: RunParts, options: GenerationOptions): Promise<Generation> {
     const generation = new Generation(pipeline, run, options);
     const isRemote = options.remote !== undefined;
-    const opened = isRemote ? new Opened(run.log) : generation.#opened;
+    const opened = isRemote ? new OpenPlugins(run.log) : generation.#opened;
     try {
       const stages = await createStages(
         pipeline,
@@ -98,7 +106,7 @@ export class Generation {
         (id) => options.monitor.meters.get(id)?.watched === true,
       );
       generation.#columns = new Map([...stages].map(([id, { columns = [] }]) => [id, { columns }]));
-      // Stages that run elsewhere are made here to see that they can be, and what columns they have.
+      // Stages that run on other machines are created here to check their settings and to get their columns.
       if (isRemote) await opened.dispose();
       else generation.#stages = stages;
       return generation;
@@ -110,16 +118,16 @@ export class Generation {
   }
 
   /**
-   * Makes sinks and sources, anew if need be; `again`: sinks are to supersede what they have. Throws
-   * {@link CreateError}, or OUTPUT_UNWRITABLE.
+   * Creates sinks and sources; may be called again after {@link disconnect}. `again`: new results supersede old ones.
+   * Throws {@link CreateError}, or OUTPUT_UNWRITABLE.
    */
   async connect(again = false): Promise<void> {
     const { once } = this.options;
     const { log } = this.run;
-    const opened = new Opened(log);
+    const opened = new OpenPlugins(log);
     const abort = new AbortController();
     try {
-      const parts = await createEnds(this.pipeline, log, opened, this.#columns, abort.signal, {
+      const parts = await createConnectors(this.pipeline, log, opened, this.#columns, abort.signal, {
         once,
         again,
         unsettled: (source, candidates) => this.#unsettled(source, candidates),
@@ -128,7 +136,7 @@ export class Generation {
           this.options.monitor.outage(source, message === null ? null : { since: new Date(), message });
         },
       });
-      this.#ends = { opened, parts, abort };
+      this.#connectors = { opened, parts, abort };
     } catch (error) {
       abort.abort();
       await opened.dispose();
@@ -138,10 +146,10 @@ export class Generation {
 
   /** Disposes of sinks and sources. */
   async disconnect(): Promise<void> {
-    const ends = this.#ends;
-    this.#ends = undefined;
-    ends?.abort.abort();
-    await ends?.opened.dispose();
+    const connectors = this.#connectors;
+    this.#connectors = undefined;
+    connectors?.abort.abort();
+    await connectors?.opened.dispose();
   }
 
   async dispose(): Promise<void> {
@@ -150,21 +158,21 @@ export class Generation {
     await this.#opened.dispose();
   }
 
-  /** Takes no more files: what is in flight goes on to its end, what is parked stays so. */
+  /** Admits no more files: frames in flight finish, parked frames stay parked. */
   stop(): void {
     this.#stop.next();
     for (const outlet of this.#outlets.values()) outlet.stop();
   }
 
-  /** Files that wait to be let in (once stopped, those that were not), and those that are in flight. */
+  /** Files that wait for admission (once stopped: that were not admitted), and frames in flight. */
   get load(): Pick<Load, 'waiting' | 'frames'> {
     return this.#admission?.load ?? { waiting: 0, frames: 0 };
   }
 
-  /** Takes a film that was once admitted through the stages again: see {@link PipelineRun.remake}. */
+  /** Processes an earlier film again: see {@link PipelineRun.remake}. */
   async remake(origin: Origin): Promise<Remade> {
     const { size, mtimeMs } = await stat(origin.path).catch((cause: unknown) => {
-      throw new RxrayError('FRAME_UNREADABLE', 'the file is not where it was', { cause });
+      throw new RxrayError('FRAME_UNREADABLE', 'the file is gone', { cause });
     });
     const reply = await this.run.pool.read({ ...origin, size, mtimeMs }, this.pipeline.limits.bytes);
     if (reply?.sha256 !== origin.sha256) {
@@ -175,15 +183,15 @@ export class Generation {
     return remake(this.pipeline, this.#stages, frame);
   }
 
-  /** Holds back new files, or lets them in again. */
+  /** Pauses or resumes admission. */
   hold(on: boolean): void {
     if (on) this.#admission?.pause();
     else this.#admission?.resume();
   }
 
   /**
-   * Runs the graph once it is subscribed: films as they settle. Completes when everything is through, or when `abandoned`
-   * emits, with those whose sinks have all spoken by then; errors when the run cannot go on.
+   * Runs the graph while subscribed; emits films as they settle. Completes when all films have finished, or when
+   * `abandoned` emits; errors when the run cannot continue.
    */
   async start(abandoned: Observable<void>): Promise<Observable<Settled>> {
     const { pipeline, options } = this;
@@ -192,7 +200,7 @@ export class Generation {
     const { log, pool, journal } = this.run;
     const parked = await journal.parkedCounts();
     const deadLetter = this.#deadLetter;
-    // The process may have ended between the journal's answer and the letter's removal.
+    // The process may have ended between the journal's answer and the removal of the entry.
     for (const id of await journal.obsolete(await deadLetter.open())) await deadLetter.forget(id);
     const late = new Subject<Settled>();
     const admission =
@@ -202,10 +210,10 @@ export class Generation {
     this.#admission = admission;
     monitor.attach(pipeline, pool.threads);
     monitor.load = () => admission.load;
-    // Whoever asks at the very end finds the journal closed.
+    // At the very end the journal may be closed.
     monitor.parked = () => journal.parkedCounts().catch(() => ({}));
-    if (this.#ends === undefined) throw new Error('the graph is not connected');
-    const { sources, sinks } = this.#ends.parts;
+    if (this.#connectors === undefined) throw new Error('the graph is not connected');
+    const { sources, sinks } = this.#connectors.parts;
     this.#outlets = new Map(
       pipeline.sinks.map(({ id, plugin, settings, retry, timeoutMs, onError = 'deadLetter' }) => {
         const sink = sinks.get(id);
@@ -240,9 +248,8 @@ export class Generation {
       }),
     );
     for (const [sink, count] of Object.entries(parked)) {
-      if (this.#outlets.has(sink))
-        log.info({ sink, count }, 'films from before wait for the sink in the journal');
-      else log.warn({ sink, count }, 'films wait in the journal for a sink that this graph does not have');
+      if (this.#outlets.has(sink)) log.info({ sink, count }, 'films of earlier runs are parked for the sink');
+      else log.warn({ sink, count }, 'films are parked for a sink that this graph does not have');
     }
     const tokens$ = intake(options.replaysOnly ? new Map() : sources, {
       admission,
@@ -275,13 +282,16 @@ export class Generation {
     const live$ = answered$.pipe(
       mergeMap((ticket) => this.#conclude(ticket)),
       filter((settled) => settled !== undefined),
-      // The outlets complete when nothing can come late any more.
+      // When the outlets have completed, no more parked films are delivered.
       tap({ complete: () => late.complete() }),
     );
     return merge(late, live$);
   }
 
-  /** Writes what became of a film. Returns nothing for one that waits for a sink, or was settled late already. */
+  /**
+   * Records the fate of a film that leaves the graph. Returns undefined if it still waits for a sink, or was settled
+   * late already.
+   */
   async #conclude(ticket: Ticket): Promise<Settled | undefined> {
     const { id, origin, candidate, failure, delivery } = ticket;
     const outcome = failure === undefined ? 'done' : 'failed';
@@ -295,7 +305,7 @@ export class Generation {
     return this.#settled(ticket, delivery, failure, spans);
   }
 
-  /** The same for what a sink had waiting in the journal. */
+  /** Records the answer of a sink for a parked film. */
   async #concludeLate(
     sink: string,
     film: FilmFile,
@@ -327,7 +337,7 @@ export class Generation {
     return this.#settled(failed, frame, failure, []);
   }
 
-  /** Removes the film's letter when it is done, and at once what was kept under another id because it could not be read. */
+  /** Removes the film's dead-letter entry if it is done, and entries of earlier, unreadable versions of its file. */
   async #endReplay(
     id: string,
     { replay }: Candidate,
@@ -338,11 +348,11 @@ export class Generation {
     try {
       for (const obsolete of status === 'done' ? [id, ...unread] : unread) await deadLetter.forget(obsolete);
       if (replay === undefined) return;
-      if (replay.letter === id) await deadLetter.endReplay(id);
-      else await deadLetter.forget(replay.letter);
+      if (replay.entry === id) await deadLetter.endReplay(id);
+      else await deadLetter.forget(replay.entry);
     } catch (error) {
       // The film is settled; the next start tries again.
-      this.run.log.warn({ frame: id }, `the dead letter cannot be tidied: ${messageOf(error)}`);
+      this.run.log.warn({ frame: id }, `an entry of the dead letter cannot be removed: ${messageOf(error)}`);
     }
   }
 
@@ -370,7 +380,7 @@ export class Generation {
     };
   }
 
-  /** A warning only: the film is settled, and the next start tries again. */
+  /** An error is only logged: the film is settled, and the next start tries again. */
   async #putAway(
     source: string,
     candidate: Candidate,
@@ -378,21 +388,21 @@ export class Generation {
     sha256: string | null,
   ): Promise<void> {
     try {
-      const instance = this.#ends?.parts.sources.get(source);
+      const instance = this.#connectors?.parts.sources.get(source);
       if (instance?.settle === undefined) return;
       const settle = instance.settle.bind(instance);
       await durably('source.settle', () => settle(candidate, outcome, sha256 ?? ''));
     } catch (error) {
       const { log } = this.run;
       const { code = 'unknown error' } = error as NodeJS.ErrnoException;
-      log.warn({ source }, `a file that is ${outcome} could not be put where it belongs: ${code}`);
+      log.warn({ source }, `the file of a film that is ${outcome} could not be moved or deleted: ${code}`);
       log.debug({ source, file: candidate.name }, messageOf(error));
     }
   }
 
   async #unsettled(source: string, candidates: readonly Candidate[]): Promise<Candidate[]> {
     const { journal } = this.run;
-    const found = await journal.outcomes(source, candidates, this.options.policy);
+    const found = await journal.lookUp(source, candidates, this.options.policy);
     const known = found.filter((each) => each !== null);
     if (known.length > 0) this.options.onAlready(known);
     // The process may have ended between the journal's answer and the source acting on it.
@@ -404,7 +414,7 @@ export class Generation {
   }
 }
 
-/** Emits each ticket when all sinks have answered. Errors when the run cannot go on. */
+/** Emits each ticket when all sinks have answered. Errors when the run cannot continue. */
 function allAnswered(sinks: readonly string[]): OperatorFunction<SinkAnswer, Ticket> {
   return concatMap(({ sink, token: { ticket }, frame, kind, thrown }) => {
     if (isFatal(thrown)) throw thrown;

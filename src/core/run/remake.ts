@@ -6,12 +6,14 @@ import type { StageInstance } from '../plugin.js';
 import type { PooledStage, Stages } from './create.js';
 import { combine } from '../graph/join.js';
 
-/** What an entry of the graph makes of a film: null where the film does not come by. Rejects as the entry does. */
+/**
+ * The output of an entry of the graph for a film; null if the film does not reach it. Rejects with the entry's error.
+ */
 export type Remade = (id: string) => Promise<Frame | null>;
 
 /**
- * Takes a film through the graph's stages once more, as far as somebody wants to see: each entry at most
- * once, and only on the way to what is asked for. Nothing is counted, delivered or recorded.
+ * Processes a film again for display: each stage at most once, and only the stages before the requested one. Nothing is
+ * counted, delivered or recorded.
  */
 export function remake(pipeline: Pipeline, stages: Stages, frame: Frame): Remade {
   const made = new Map<string, Promise<Frame | null>>();

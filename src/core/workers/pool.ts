@@ -11,10 +11,10 @@ import { countShared } from './shared-memory.js';
 import {
   NOTES,
   fromPlainError,
-  type Batch,
+  type TaskBatch,
   type CreateReply,
-  type Word,
-  type Outcome,
+  type ChannelMessage,
+  type TaskResult,
   type ProcessReply,
   type ReadReply,
   type Reply,
@@ -22,7 +22,7 @@ import {
   type Step,
   type Task,
   type WorkerData,
-} from './wire.js';
+} from './protocol.js';
 
 /** How long worker threads may take to dispose of their stages before they are ended. */
 const DISPOSE_TIMEOUT_MS = 2000;
@@ -35,7 +35,7 @@ const READING = {};
 /** How often it is looked at which stages have been at work for too long. */
 const LOOK_MS = 250;
 /** Tasks in a message at most. */
-const PARCEL = 8;
+const TASKS_PER_MESSAGE = 8;
 
 /** When a thread worked for a stage, and how long, in milliseconds. */
 export interface Work {
@@ -62,20 +62,20 @@ interface Ahead extends Done {
   readonly key: string;
 }
 
-/** A task, and who waits for its outcome. */
-interface Errand {
+/** A task, and who waits for its result. */
+interface Job {
   readonly task: Task;
-  readonly resolve: (outcome: Outcome<Reply>) => void;
+  readonly resolve: (result: TaskResult<Reply>) => void;
   readonly reject: (broken: unknown) => void;
 }
 
-/** Errands that a thread has, what it notes about them, and how to end it. */
+/** Jobs that a thread has, what it notes about them, and how to end it. */
 interface Underway {
-  readonly errands: readonly Errand[];
+  readonly jobs: readonly Job[];
   readonly notes: Float64Array;
   readonly end: AbortController;
-  /** The errand whose stage took too long. */
-  late?: Errand;
+  /** The job whose stage took too long. */
+  late?: Job;
   /** Whether the stage was disposed of meanwhile: nobody waits for its frames any more. */
   disposed?: boolean;
 }
@@ -93,8 +93,8 @@ export class WorkerPool {
   #ready = 0;
   /** What is to be done when a thread has disposed of a stage. */
   readonly #onDisposed = new Map<string, () => void>();
-  /** Quick errands of this turn. */
-  #quick: Errand[] = [];
+  /** Quick jobs of this turn. */
+  #quick: Job[] = [];
   /** How long a thread takes to read a small file, and for a frame, by the stage: moving averages in milliseconds. */
   readonly #pace = new WeakMap<object, number>();
   readonly #underway = new Set<Underway>();
@@ -115,10 +115,10 @@ export class WorkerPool {
     this.#channel = new BroadcastChannel(channel);
     this.#channel.unref();
     this.#channel.onmessage = (event: unknown): void => {
-      const said = (event as { data: Word }).data;
-      if (said.kind === 'log') log[said.level](said.fields, said.message);
-      else if (said.kind === 'ready') this.#ready += 1;
-      else if (said.kind === 'disposed') this.#onDisposed.get(said.key)?.();
+      const message = (event as { data: ChannelMessage }).data;
+      if (message.kind === 'log') log[message.level](message.fields, message.message);
+      else if (message.kind === 'ready') this.#ready += 1;
+      else if (message.kind === 'disposed') this.#onDisposed.get(message.key)?.();
     };
     this.#piscina = new Piscina({
       filename: new URL(`./worker${extname(import.meta.url)}`, import.meta.url).href,
@@ -162,9 +162,9 @@ export class WorkerPool {
       next,
     } = this.#takeAhead(stage, frame) ?? (await this.#work(stage, frame));
     if (step === undefined) throw new Error('a worker thread gave no answer');
-    const { outcome, ms } = step;
-    if (!outcome.ok) throw fromPlainError(outcome.error);
-    const { frame: made, sameImage, bytes } = outcome.value;
+    const { result, ms } = step;
+    if (!result.ok) throw fromPlainError(result.error);
+    const { frame: made, sameImage, bytes } = result.value;
     const out = {
       ...made,
       // The thread has another view of the same memory.
@@ -173,7 +173,7 @@ export class WorkerPool {
     };
     if (!sameImage) countShared(imageBytes(made));
     const aheadBytes = later.reduce(
-      (sum, { outcome: its }) => sum + (its.ok ? imageBytes(its.value.frame) : 0),
+      (sum, { result: its }) => sum + (its.ok ? imageBytes(its.value.frame) : 0),
       0,
     );
     this.#works.set(out, { started, ms, bytes, aheadBytes });
@@ -209,7 +209,7 @@ export class WorkerPool {
       return this.#work({ ...stage, next: undefined }, frame, false);
     }
     const worked = steps.reduce((sum, { ms }) => sum + ms, 0);
-    if (steps.every(({ outcome }) => outcome.ok)) this.#learn(stage, worked);
+    if (steps.every(({ result }) => result.ok)) this.#learn(stage, worked);
     return { started: performance.now() - worked, steps, next };
   }
 
@@ -223,50 +223,51 @@ export class WorkerPool {
   }
 
   async #run<T extends Reply>(task: Task, quick = false): Promise<T> {
-    const outcome = await new Promise<Outcome<Reply>>((resolve, reject) => {
-      const errand = { task, resolve, reject };
-      if (!quick) void this.#send([errand]);
-      else if (this.#quick.push(errand) === 1) setImmediate(() => this.#sendQuick());
+    const result = await new Promise<TaskResult<Reply>>((resolve, reject) => {
+      const job = { task, resolve, reject };
+      if (!quick) void this.#send([job]);
+      else if (this.#quick.push(job) === 1) setImmediate(() => this.#sendQuick());
     });
-    if (!outcome.ok) throw fromPlainError(outcome.error);
-    return outcome.value as T;
+    if (!result.ok) throw fromPlainError(result.error);
+    return result.value as T;
   }
 
   #sendQuick(): void {
-    const errands = this.#quick;
+    const jobs = this.#quick;
     this.#quick = [];
-    for (let i = 0; i < errands.length; i += PARCEL) void this.#send(errands.slice(i, i + PARCEL));
+    for (let i = 0; i < jobs.length; i += TASKS_PER_MESSAGE)
+      void this.#send(jobs.slice(i, i + TASKS_PER_MESSAGE));
   }
 
-  async #send(errands: readonly Errand[]): Promise<void> {
-    let outcomes: readonly Outcome<Reply>[];
+  async #send(jobs: readonly Job[]): Promise<void> {
+    let results: readonly TaskResult<Reply>[];
     const notes = new Float64Array(new SharedArrayBuffer(3 * Float64Array.BYTES_PER_ELEMENT));
-    const underway: Underway = { errands, notes, end: new AbortController() };
+    const underway: Underway = { jobs, notes, end: new AbortController() };
     this.#underway.add(underway);
     try {
-      const batch: Batch = { tasks: errands.map(({ task }) => task), notes };
-      outcomes = (await this.#piscina.run(batch, {
+      const batch: TaskBatch = { tasks: jobs.map(({ task }) => task), notes };
+      results = (await this.#piscina.run(batch, {
         signal: underway.end.signal,
-      })) as readonly Outcome<Reply>[];
+      })) as readonly TaskResult<Reply>[];
     } catch (broken) {
       const { late } = underway;
       if (late !== undefined) {
         late.reject(lateness(late, notes));
-        for (const errand of errands) if (errand !== late) void this.#send([errand]);
+        for (const job of jobs) if (job !== late) void this.#send([job]);
         return;
       }
       // Which of them was it that the thread broke down in?
-      if (underway.disposed === true) for (const errand of errands) errand.reject(broken);
-      else if (errands.length === 1) errands[0]?.reject(broken);
-      else for (const errand of errands) void this.#send([errand]);
+      if (underway.disposed === true) for (const job of jobs) job.reject(broken);
+      else if (jobs.length === 1) jobs[0]?.reject(broken);
+      else for (const job of jobs) void this.#send([job]);
       return;
     } finally {
       this.#underway.delete(underway);
     }
-    errands.forEach(({ resolve, reject }, i) => {
-      const outcome = outcomes[i];
-      if (outcome === undefined) reject(new Error('a worker thread gave no answer'));
-      else resolve(outcome);
+    jobs.forEach(({ resolve, reject }, i) => {
+      const result = results[i];
+      if (result === undefined) reject(new Error('a worker thread gave no answer'));
+      else resolve(result);
     });
   }
 
@@ -274,14 +275,14 @@ export class WorkerPool {
   #endLate(): void {
     for (const underway of this.#underway) {
       const since = underway.notes[NOTES.since] ?? 0;
-      const { errand, stage } = presentOf(underway);
-      if (since === 0 || errand === undefined || stage?.timeoutMs === undefined) continue;
+      const { job, stage } = presentOf(underway);
+      if (since === 0 || job === undefined || stage?.timeoutMs === undefined) continue;
       if (Date.now() - since <= stage.timeoutMs) continue;
       this.log.error(
         { stage: stage.id },
         `the stage took longer than ${String(stage.timeoutMs)} ms: its worker thread is ended, and another takes its place`,
       );
-      underway.late = errand;
+      underway.late = job;
       this.#end(underway);
     }
   }
@@ -294,7 +295,7 @@ export class WorkerPool {
 
   /** Aborts the signal of the stage in all threads. */
   abort(key: string): void {
-    this.#channel.postMessage({ kind: 'abort', key } satisfies Word);
+    this.#channel.postMessage({ kind: 'abort', key } satisfies ChannelMessage);
   }
 
   /** Disposes of the stage in all threads; a thread that is still at work in it is ended then. */
@@ -321,7 +322,7 @@ export class WorkerPool {
         left -= 1;
         if (left === 0) done();
       });
-      this.#channel.postMessage({ kind: 'dispose', key } satisfies Word);
+      this.#channel.postMessage({ kind: 'dispose', key } satisfies ChannelMessage);
     });
   }
 
@@ -334,19 +335,19 @@ export class WorkerPool {
 }
 
 /** What the thread is at, by its notes. */
-function presentOf({ errands, notes }: Underway): { errand?: Errand; stage?: StageSpec | undefined } {
-  const errand = errands[notes[NOTES.task] ?? 0];
-  return errand === undefined ? {} : { errand, stage: stageOf(errand, notes) };
+function presentOf({ jobs, notes }: Underway): { job?: Job; stage?: StageSpec | undefined } {
+  const job = jobs[notes[NOTES.task] ?? 0];
+  return job === undefined ? {} : { job, stage: stageOf(job, notes) };
 }
 
 /** The stage that the thread is at, by its notes. */
-function stageOf({ task }: Errand, notes: Float64Array): StageSpec | undefined {
+function stageOf({ task }: Job, notes: Float64Array): StageSpec | undefined {
   let stage = task.kind === 'process' ? task.stage : undefined;
   for (let i = notes[NOTES.stage] ?? 0; i > 0; i -= 1) stage = stage?.next;
   return stage;
 }
 
-function lateness(errand: Errand, notes: Float64Array): RxrayError {
-  const { id = '', timeoutMs = 0 } = stageOf(errand, notes) ?? {};
+function lateness(job: Job, notes: Float64Array): RxrayError {
+  const { id = '', timeoutMs = 0 } = stageOf(job, notes) ?? {};
   return tookTooLong(id, timeoutMs);
 }

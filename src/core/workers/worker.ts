@@ -23,10 +23,10 @@ import {
   NOTES,
   shareImage,
   toPlainError,
-  type Batch,
-  type Made,
-  type Word,
-  type Outcome,
+  type TaskBatch,
+  type StageOutput,
+  type ChannelMessage,
+  type TaskResult,
   type ProcessReply,
   type ReadReply,
   type Reply,
@@ -34,7 +34,7 @@ import {
   type Step,
   type Task,
   type WorkerData,
-} from './wire.js';
+} from './protocol.js';
 
 /** How often, and how long, a file waits for a free handle. */
 const OPEN_ATTEMPTS = 100;
@@ -44,9 +44,9 @@ const OPEN_WAIT_MS = 100;
 const channel = new BroadcastChannel((workerData as WorkerData).channel);
 channel.unref();
 channel.onmessage = (event: unknown): void => {
-  const said = (event as { data: Word }).data;
-  if (said.kind === 'abort') instances.get(said.key)?.disposal.abort();
-  else if (said.kind === 'dispose') void dispose(said.key);
+  const message = (event as { data: ChannelMessage }).data;
+  if (message.kind === 'abort') instances.get(message.key)?.disposal.abort();
+  else if (message.kind === 'dispose') void dispose(message.key);
 };
 
 interface Instance {
@@ -56,17 +56,17 @@ interface Instance {
 
 const instances = new Map<string, Instance>();
 
-/** The entry of a worker thread: tasks in, their outcomes out. Never rejects. */
-export default async function handle({ tasks, notes }: Batch): Promise<Outcome<Reply>[]> {
-  const outcomes: Outcome<Reply>[] = [];
+/** The entry of a worker thread: tasks in, their results out. Never rejects. */
+export default async function handle({ tasks, notes }: TaskBatch): Promise<TaskResult<Reply>[]> {
+  const results: TaskResult<Reply>[] = [];
   for (const [index, task] of tasks.entries()) {
     notes[NOTES.task] = index;
-    outcomes.push(await perform(task, notes));
+    results.push(await perform(task, notes));
   }
-  return outcomes;
+  return results;
 }
 
-async function perform(task: Task, notes: Float64Array): Promise<Outcome<Reply>> {
+async function perform(task: Task, notes: Float64Array): Promise<TaskResult<Reply>> {
   try {
     switch (task.kind) {
       case 'read':
@@ -167,7 +167,7 @@ async function process(first: StageSpec, frame: Frame, notes: Float64Array): Pro
       const made = checkMade(await stage.process(given), given);
       done.push({ made, ms: performance.now() - started });
     } catch (thrown) {
-      failed.push({ outcome: { ok: false, error: toPlainError(thrown) }, ms: performance.now() - started });
+      failed.push({ result: { ok: false, error: toPlainError(thrown) }, ms: performance.now() - started });
       break;
     } finally {
       notes[NOTES.since] = 0;
@@ -175,13 +175,13 @@ async function process(first: StageSpec, frame: Frame, notes: Float64Array): Pro
   }
   const steps = done.map(({ made, ms }, i): Step => {
     const value = packed(made, frame, i === done.length - 1);
-    return { outcome: { ok: true, value }, ms };
+    return { result: { ok: true, value }, ms };
   });
   return [...steps, ...failed];
 }
 
 /** Pixels that the next stage has had are of no use to anybody else: those of the last one alone are sent. */
-function packed(made: Frame, given: Frame, isLast: boolean): Made {
+function packed(made: Frame, given: Frame, isLast: boolean): StageOutput {
   const bytes = frameBytes(made);
   const { image, ...rest } = made;
   if (image === undefined) return { frame: rest, sameImage: false, bytes };
@@ -229,7 +229,12 @@ function workerLog(stage: string): Log {
   const post =
     (level: keyof Log) =>
     (fields: object, message: string): void => {
-      channel.postMessage({ kind: 'log', level, fields: { stage, ...fields }, message } satisfies Word);
+      channel.postMessage({
+        kind: 'log',
+        level,
+        fields: { stage, ...fields },
+        message,
+      } satisfies ChannelMessage);
     };
   return { debug: post('debug'), info: post('info'), warn: post('warn'), error: post('error') };
 }
@@ -239,7 +244,7 @@ async function dispose(key: string): Promise<void> {
   instances.delete(key);
   instance?.disposal.abort();
   await instance?.stage.then((stage) => stage.dispose?.()).catch(() => undefined);
-  channel.postMessage({ kind: 'disposed', key } satisfies Word);
+  channel.postMessage({ kind: 'disposed', key } satisfies ChannelMessage);
 }
 
-channel.postMessage({ kind: 'ready' } satisfies Word);
+channel.postMessage({ kind: 'ready' } satisfies ChannelMessage);

@@ -54,7 +54,7 @@ sinks: [${sink}]
       const [fault = '', ...more] = await faults({ sink });
       expect(fault)
         .to.contain('CONFIG_REFUSED')
-        .and.contain('would be taken for films by the source `watch`');
+        .and.contain('the source `watch` would take the files written here as films');
       expect(more).to.deep.equal([]);
     });
   }

@@ -1,5 +1,5 @@
 import type { Frame } from '../../../src/core/frame.js';
-import { stageOf, type Stage } from '../../../src/core/graph/stage.js';
+import { failurePolicyOf, type FailurePolicy } from '../../../src/core/graph/failure-policy.js';
 import type { Log } from '../../../src/core/plugin.js';
 import { Ticket, type Token } from '../../../src/core/flow/ticket.js';
 
@@ -40,6 +40,9 @@ export function withResult(it: Frame, stage: string, value: unknown): Frame {
 export const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
 /** A stage of the graph without `retry:` and `onError:`, or with. */
-export function stageNode(node: Partial<Parameters<typeof stageOf>[0]> = {}, log = silent): Stage {
-  return stageOf({ id: 's', ...node }, log);
+export function stageNode(
+  node: Partial<Parameters<typeof failurePolicyOf>[0]> = {},
+  log = silent,
+): FailurePolicy {
+  return failurePolicyOf({ id: 's', ...node }, log);
 }

@@ -50,7 +50,7 @@ describe('Journal', () => {
   const all = { since: 0, failedSince: 0 };
   /** What the journal says of files, in short. */
   async function outcomes(journal: Journal, files: Candidate[], policy = all, source = 'watch') {
-    return (await journal.outcomes(source, files, policy)).map((known) => known?.status ?? null);
+    return (await journal.lookUp(source, files, policy)).map((known) => known?.status ?? null);
   }
   const film = (name: string, fields: Partial<FilmFile> = {}): FilmFile => {
     const { id, source, path, size, mtimeMs, sha256 } = entry(name);
@@ -305,7 +305,7 @@ describe('Journal', () => {
     });
     const statuses = async (journal: Journal): Promise<(string | null)[]> =>
       (
-        await journal.outcomes(
+        await journal.lookUp(
           'watch',
           [1, 2, 3, 4, 5, 6, 7, 8].map((n) => ({ ...old(n), ino: undefined, ctimeMs: undefined })),
           all,

@@ -135,7 +135,7 @@ describe('the plugin registry', () => {
     ],
     'speaks another contract': [
       `import { defineStage, z } from 'rxray'; export default { ...${STAGE}, contract: 2 }`,
-      /^CONFIG_PLUGIN_INCOMPATIBLE `\.\/broken\.ts` speaks version 2 of the plugin contract, this host version 1$/,
+      /^CONFIG_PLUGIN_INCOMPATIBLE `\.\/broken\.ts` is for version 2 of the plugin contract, this host has version 1$/,
     ],
     'was made for another host': [
       `import { defineStage, z } from 'rxray'; export default { ...${STAGE}, rxray: '^99.0.0' }`,

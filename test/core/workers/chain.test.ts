@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url';
 import { expect } from 'chai';
 import type { Frame } from '../../../src/core/frame.js';
 import { WorkerPool } from '../../../src/core/workers/pool.js';
-import type { StageSpec } from '../../../src/core/workers/wire.js';
+import type { StageSpec } from '../../../src/core/workers/protocol.js';
 import { makeFrame } from '../../../src/testing.js';
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };

@@ -11,7 +11,7 @@ export type Task =
   | { readonly kind: 'process'; readonly stage: StageSpec; readonly frame: Frame };
 
 /** Several tasks for one thread, and where it notes what it is at: see {@link NOTES}. */
-export interface Batch {
+export interface TaskBatch {
   readonly tasks: readonly Task[];
   readonly notes: Float64Array;
 }
@@ -32,7 +32,7 @@ export interface WorkerData {
  * What is said over that channel. Everybody on it hears everything: the pool says `abort` and
  * `dispose` to its threads, the rest is theirs to the pool, and each must pass over what is not meant for it.
  */
-export type Word =
+export type ChannelMessage =
   | { readonly kind: 'abort' | 'dispose' | 'disposed'; readonly key: string }
   | { readonly kind: 'log'; readonly level: keyof Log; readonly fields: object; readonly message: string }
   | { readonly kind: 'ready' };
@@ -69,12 +69,12 @@ export interface CreateReply {
  */
 export type ProcessReply = readonly Step[];
 export interface Step {
-  readonly outcome: Outcome<Made>;
+  readonly result: TaskResult<StageOutput>;
   /** How long the thread worked, in milliseconds. */
   readonly ms: number;
 }
 /** The new frame; without its pixels, where the next stage has had them and is through. */
-export interface Made {
+export interface StageOutput {
   readonly frame: Frame;
   /** Its pixels are those that the thread was given, which are not sent back. */
   readonly sameImage: boolean;
@@ -83,7 +83,7 @@ export interface Made {
 }
 
 /** Errors lose their class and code on the way between threads, so they travel as plain data. */
-export type Outcome<T> =
+export type TaskResult<T> =
   { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: PlainError };
 
 export interface PlainError {

@@ -5,7 +5,7 @@ import type { Log } from '../plugin.js';
 import { absent, type LiveToken, type Token } from '../flow/ticket.js';
 
 /** What the graph says of a stage that fails on a frame. */
-export interface Stage {
+export interface FailurePolicy {
   readonly id: string;
   readonly log: Log;
   /** Tries as often, and with such waits, as `retry:` says. */
@@ -14,10 +14,10 @@ export interface Stage {
   fail(token: LiveToken, thrown: unknown): Token;
 }
 
-export function stageOf(
+export function failurePolicyOf(
   { id, retry: wanted, onError = 'deadLetter' }: Pick<StageNode, 'id' | 'retry' | 'onError'>,
   log: Log,
-): Stage {
+): FailurePolicy {
   const policy =
     wanted === undefined
       ? noop

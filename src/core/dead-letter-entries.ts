@@ -5,18 +5,18 @@ import { durably } from './durable.js';
 import { RxrayError, messageOf } from './errors.js';
 import { isCode, replaceFile, syncFolder } from './files.js';
 
-/** What `reason.json` says of a file that failed. */
+/** The contents of `reason.json`: why a file failed. */
 export interface Reason {
   readonly id: string;
   readonly source: string;
   readonly file: string;
-  /** Where the file lay, absolute; missing in letters of early versions. */
+  /** The file's absolute path; missing in entries of early versions. */
   readonly path?: string;
   readonly size?: number;
   readonly mtimeMs?: number;
   readonly sha256: string;
   readonly code: string;
-  /** The entry of the graph in which it happened; null when the file could not even be read. */
+  /** The stage or sink that failed; null if the file could not be read. */
   readonly stage: string | null;
   readonly message: string;
   readonly cause: string | null;
@@ -26,16 +26,16 @@ export interface Reason {
 }
 
 /** A film in the dead letter. */
-export interface Letter extends Reason {
-  /** The copy of the file, or null where only the reason is kept: the file stays where it is, at {@link path}. */
+export interface DeadLetterEntry extends Reason {
+  /** The copy of the file; null where only the reason is kept and the file is still at {@link path}. */
   readonly kept: string | null;
-  /** Whether a replay has been asked for that has not come to its end. */
+  /** Whether a replay has been requested and has not finished. */
   readonly replaying: boolean;
 }
 
 const ID = /^[0-9a-f]{32}$/;
 
-/** What {@link Reason} needs at least; a letter is read by hand and by scripts, and restored from backups. */
+/** What {@link Reason} needs at least; an entry is read by hand and by scripts, and restored from backups. */
 const reasonSchema = z
   .looseObject({
     source: z.string(),
@@ -50,19 +50,19 @@ const reasonSchema = z
   .partial();
 
 /** The folder of the dead letter. */
-export const lettersDir = (stateDir: string): string => join(stateDir, 'deadletter');
-/** The folder of the replays that were asked for: one empty file each. */
+export const deadLetterDir = (stateDir: string): string => join(stateDir, 'deadletter');
+/** The folder of requested replays: one empty file for each. */
 const replaysDir = (stateDir: string): string => join(stateDir, 'replays');
 
-/** The ids of everything in the dead letter, once what a crash has left half done is mended. */
-export async function letterIds(stateDir: string): Promise<string[]> {
-  const dir = lettersDir(stateDir);
+/** The ids of all entries. Repairs first what a crash has left incomplete. */
+export async function entryIds(stateDir: string): Promise<string[]> {
+  const dir = deadLetterDir(stateDir);
   const names = new Set(await namesIn(dir));
   for (const name of [...names]) {
     const [, id = '', what] = /^\.([0-9a-f]{32})\.(part|old|gone)$/.exec(name) ?? [];
     if (id === '') continue;
     names.delete(name);
-    // The new letter had not come into the place of the old one.
+    // The new entry had not replaced the old one yet.
     if (what === 'old' && !names.has(id)) {
       await rename(join(dir, name), join(dir, id));
       names.add(id);
@@ -73,74 +73,76 @@ export async function letterIds(stateDir: string): Promise<string[]> {
   return [...names].filter((name) => ID.test(name));
 }
 
-/** Everything in the dead letter, the latest first. */
-export async function listLetters(stateDir: string): Promise<Letter[]> {
-  const ids = (await namesIn(lettersDir(stateDir))).filter((name) => ID.test(name));
-  const letters: Letter[] = [];
+/** All entries, latest first. */
+export async function listEntries(stateDir: string): Promise<DeadLetterEntry[]> {
+  const ids = (await namesIn(deadLetterDir(stateDir))).filter((name) => ID.test(name));
+  const entries: DeadLetterEntry[] = [];
   for (const id of ids) {
-    const letter = await letterOf(stateDir, id);
-    if (letter !== undefined) letters.push(letter);
+    const entry = await entryOf(stateDir, id);
+    if (entry !== undefined) entries.push(entry);
   }
-  return letters.sort((a, b) => (a.at < b.at ? 1 : -1));
+  return entries.sort((a, b) => (a.at < b.at ? 1 : -1));
 }
 
-/** One of them, by its id or the beginning of it. Throws DEADLETTER_UNKNOWN. */
-export async function readLetter(stateDir: string, id: string): Promise<Letter> {
-  const found = (await namesIn(lettersDir(stateDir))).filter((name) => ID.test(name) && name.startsWith(id));
+/** One entry, by its id or the start of it. Throws DEADLETTER_UNKNOWN. */
+export async function readEntry(stateDir: string, id: string): Promise<DeadLetterEntry> {
+  const found = (await namesIn(deadLetterDir(stateDir))).filter(
+    (name) => ID.test(name) && name.startsWith(id),
+  );
   const [only] = found;
-  const letter = only === undefined || id === '' ? undefined : await letterOf(stateDir, only);
-  if (letter === undefined || found.length > 1) {
-    const many = `${String(found.length)} films have ids that begin with ${id}: expected more of it`;
+  const entry = only === undefined || id === '' ? undefined : await entryOf(stateDir, only);
+  if (entry === undefined || found.length > 1) {
+    const many = `${String(found.length)} films have ids that begin with ${id}: give more of the id`;
     throw new RxrayError('DEADLETTER_UNKNOWN', found.length > 1 ? many : `no film ${id} in the dead letter`);
   }
-  return letter;
+  return entry;
 }
 
 /**
- * Has the film run through the graph once more: by the process that runs it, within a second, or by the next one.
- * The letter goes when the film is done, or is replaced by that of the new failure. Throws DEADLETTER_UNKNOWN.
+ * Requests a replay of the film: by the running process, within a second, or by the next one. The entry is removed when
+ * the film is done, or replaced when it fails again. Throws DEADLETTER_UNKNOWN.
  */
-export async function requestReplay(stateDir: string, id: string): Promise<Letter> {
-  const letter = await readLetter(stateDir, id);
+export async function requestReplay(stateDir: string, id: string): Promise<DeadLetterEntry> {
+  const entry = await readEntry(stateDir, id);
   const dir = replaysDir(stateDir);
   await mkdir(dir, { recursive: true });
-  await durably('replay.request', () => replaceFile(join(dir, letter.id), Buffer.alloc(0)));
-  return { ...letter, replaying: true };
+  await durably('replay.request', () => replaceFile(join(dir, entry.id), Buffer.alloc(0)));
+  return { ...entry, replaying: true };
 }
 
-/** Throws the film away for good; the original stays where it is, and is not taken again. Throws DEADLETTER_UNKNOWN. */
-export async function discardLetter(stateDir: string, id: string): Promise<Letter> {
-  const letter = await readLetter(stateDir, id);
-  await removeLetter(stateDir, letter.id);
-  return letter;
+/** Deletes the entry. The original file stays in its place, and is not taken again. Throws DEADLETTER_UNKNOWN. */
+export async function discardEntry(stateDir: string, id: string): Promise<DeadLetterEntry> {
+  const entry = await readEntry(stateDir, id);
+  await removeEntry(stateDir, entry.id);
+  return entry;
 }
 
-/** The replays that were asked for. */
-export async function requestedReplays(stateDir: string): Promise<Letter[]> {
-  const letters: Letter[] = [];
+/** The entries with a requested replay. */
+export async function requestedReplays(stateDir: string): Promise<DeadLetterEntry[]> {
+  const entries: DeadLetterEntry[] = [];
   for (const id of await namesIn(replaysDir(stateDir))) {
     if (!ID.test(id)) continue;
-    const letter = await letterOf(stateDir, id);
-    if (letter === undefined) await endReplay(stateDir, id);
-    else letters.push(letter);
+    const entry = await entryOf(stateDir, id);
+    if (entry === undefined) await endReplay(stateDir, id);
+    else entries.push(entry);
   }
-  return letters;
+  return entries;
 }
 
-/** The replay has come to its end, whatever that was. */
+/** Removes the request for a replay. */
 export async function endReplay(stateDir: string, id: string): Promise<void> {
   await durably('replay.end', () => rm(join(replaysDir(stateDir), id), { force: true }));
 }
 
-/** Removes the letter, if there is one, and whatever was asked for it. */
-export async function removeLetter(stateDir: string, id: string): Promise<void> {
-  const whole = join(lettersDir(stateDir), id);
-  const going = join(lettersDir(stateDir), `.${id}.gone`);
+/** Removes the entry, if there is one, and its request for a replay. */
+export async function removeEntry(stateDir: string, id: string): Promise<void> {
+  const whole = join(deadLetterDir(stateDir), id);
+  const going = join(deadLetterDir(stateDir), `.${id}.gone`);
   await rm(going, { recursive: true, force: true });
   try {
-    // Renamed first, so that half a letter is never seen.
+    // Renamed first, so that readers never see an incomplete entry.
     await durably('deadletter.remove', () => rename(whole, going));
-    await syncFolder(lettersDir(stateDir));
+    await syncFolder(deadLetterDir(stateDir));
   } catch (error) {
     if (!isCode(error, 'ENOENT')) throw error;
   }
@@ -148,9 +150,9 @@ export async function removeLetter(stateDir: string, id: string): Promise<void> 
   await endReplay(stateDir, id);
 }
 
-/** One that cannot be read (torn by a bad disk, say) still names its film, by what is left of it. */
-async function letterOf(stateDir: string, id: string): Promise<Letter | undefined> {
-  const dir = join(lettersDir(stateDir), id);
+/** An entry that cannot be read (a bad disk, for example) still names its film, by what is left of it. */
+async function entryOf(stateDir: string, id: string): Promise<DeadLetterEntry | undefined> {
+  const dir = join(deadLetterDir(stateDir), id);
   const replaying = await stat(join(replaysDir(stateDir), id)).then(
     () => true,
     () => false,
@@ -163,7 +165,7 @@ async function letterOf(stateDir: string, id: string): Promise<Letter | undefine
     const reason = reasonSchema.parse(JSON.parse(text)) as Partial<Reason>;
     return { ...damaged(id, film, 'its reason.json is incomplete'), ...reason, id, kept, replaying };
   } catch (error) {
-    // It has gone meanwhile.
+    // It was removed meanwhile.
     if (isCode(error, 'ENOENT') && film === undefined) return undefined;
     const kept = film === undefined ? null : join(dir, film);
     return { ...damaged(id, film, `its reason.json cannot be read: ${messageOf(error)}`), kept, replaying };
