@@ -3,6 +3,7 @@ import { basename, resolve } from 'node:path';
 import { isCancel, select, text } from '@clack/prompts';
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import { RxrayError } from '../core/errors.js';
+import { MAX_TIMER_MS } from '../core/plugin.js';
 import { Engine } from '../engine/index.js';
 import { INTERPOLATIONS, type Interpolation } from '../plugins/resize.js';
 import { ACTIVATIONS, type Activation, type PreprocessingStep } from '../models/bundle.js';
@@ -40,8 +41,12 @@ interface Flags {
   readonly film?: string;
   readonly license: string;
   readonly source: string;
+  readonly timeout: number;
   readonly json?: true;
 }
+
+/** Seconds that the model may take to load, and for each answer. */
+const TIMEOUT_S = 120;
 
 const EXAMPLES = `
 Examples:
@@ -49,7 +54,8 @@ Examples:
   $ rxray import xrv.onnx --out models/xrv --labels labels.txt --activation sigmoid --range=-1024,1024 --film film.png
   $ rxray import model.onnx --out models/mine          asks for missing options, in a terminal
 
-The model is run on one film (--film, or a phantom): check that its result is plausible.
+The model is run on one film (--film, or a phantom): check that its result is plausible. It runs in a
+process of its own, which is ended when an answer takes longer than --timeout.
 Exit codes: 0 fine, 2 wrong usage or a model that does not match the options, 3 fatal.`;
 
 export function importCommand(program: Command): void {
@@ -84,6 +90,12 @@ export function importCommand(program: Command): void {
     .option('--film <file>', 'a film to try it on (default: a phantom)')
     .option('--license <id>', 'of the weights (SPDX)', 'unknown')
     .option('--source <text>', 'where the model comes from', 'Not stated.')
+    .option(
+      '--timeout <seconds>',
+      'how long the model may take to load, and for each film it is tried on',
+      secondsOf,
+      TIMEOUT_S,
+    )
     .option('--json', 'print one JSON object')
     .addHelpText('after', EXAMPLES)
     .action(async (model: string, flags: Flags) => {
@@ -93,7 +105,8 @@ export function importCommand(program: Command): void {
 
 /** Returns the exit code. */
 async function importModel(model: string, flags: Flags): Promise<number> {
-  const engine = new Engine();
+  // Nobody has tried the model yet: it may run for ever, or end its process.
+  const engine = new Engine({ apart: true, limitMs: 1000 * flags.timeout });
   try {
     const out = resolve(flags.out);
     await requireBundlePlace(out);
@@ -272,6 +285,13 @@ async function sideOf(
   if (width !== undefined && height !== undefined) return { width, height };
   const answer = Number(await ask('--size', 'How many pixels does each side of its input have?', '224'));
   return answer > 0 ? { width: answer, height: answer } : undefined;
+}
+
+/** Timers hold 24 days. */
+function secondsOf(value: string): number {
+  const seconds = Number(value);
+  if (seconds > 0 && 1000 * seconds <= MAX_TIMER_MS) return seconds;
+  throw new InvalidArgumentError(`expected seconds above 0, at most ${Math.floor(MAX_TIMER_MS / 1000)}`);
 }
 
 function numbers(...counts: readonly number[]): (value: string) => number[] {

@@ -241,7 +241,7 @@ export const ERRORS = {
   IMPORT_REFUSED: row(
     'import',
     'The model does not match the options.',
-    'The message says what the model expects or returns: correct `--labels`, `--layout`, `--size`, `--range`, `--mean` or `--std`.',
+    'The message says what the model expects or returns: correct `--labels`, `--layout`, `--size`, `--range`, `--mean` or `--std`, or raise `--timeout`.',
   ),
   CONTROL_NOT_RUNNING: row(
     'control',
@@ -261,7 +261,7 @@ export const ERRORS = {
   ),
   RUN_STOPPED: row(
     'fatal',
-    'The run cannot go on: an entry with `onError: stop` failed, or the engine has died.',
+    'The run cannot go on: an entry with `onError: stop` failed, a model does not answer, or the engine has died.',
     "The message is the entry's own. The film is processed again at the next start.",
   ),
   STATE_UNWRITABLE: row(

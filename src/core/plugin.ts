@@ -238,6 +238,11 @@ export interface Device {
   readonly idle: boolean;
   /** Emits each time it becomes idle. */
   readonly idle$: Observable<unknown>;
+  /**
+   * Gives up what it is at. The host calls it when a stage is late while the device is at work: that work may never
+   * end and cannot be ended, so the run ends (RUN_STOPPED). Absent: the film fails alone.
+   */
+  giveUp?(reason: string): void;
 }
 
 /**

@@ -7,16 +7,21 @@ export function tookTooLong(stage: string, ms: number): RxrayError {
   });
 }
 
-/** The result of `work`. Rejects with FRAME_STAGE if it takes longer; the work itself is not stopped. */
-export async function withinTime<T>(stage: string, ms: number, work: () => T | Promise<T>): Promise<T> {
+/** The result of `work`. Rejects with what `late` gives when it takes longer; the work itself is not stopped. */
+export async function withinTime<T>(
+  stage: string,
+  ms: number,
+  work: () => T | Promise<T>,
+  late = (): RxrayError => tookTooLong(stage, ms),
+): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
+  const timeUp = new Promise<never>((_, reject) => {
     timer = setTimeout(() => {
-      reject(tookTooLong(stage, ms));
+      reject(late());
     }, ms);
   });
   try {
-    return await Promise.race([work(), late]);
+    return await Promise.race([work(), timeUp]);
   } finally {
     clearTimeout(timer);
   }

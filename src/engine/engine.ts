@@ -1,8 +1,10 @@
 import { availableParallelism } from 'node:os';
 import { extname } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { Subject, type Observable } from 'rxjs';
 import { selfTest } from './devices.js';
+import { EngineProcess } from './engine-process.js';
 import { EngineError } from './errors.js';
 import type { HostTensors } from './host-tensor.js';
 import type { EngineLog, EngineOptions, LoadOptions } from './load-options.js';
@@ -12,30 +14,47 @@ import { StateStore } from './state-store.js';
 
 interface Pending {
   readonly envelope: Envelope;
+  /** The model, for messages. */
+  readonly name: string;
   readonly transfer: ArrayBuffer[];
   readonly priority: number;
   readonly resolve: (reply: Extract<Reply, { ok: true }>) => void;
   readonly reject: (error: Error) => void;
 }
 
+/** How long a model may take to load. */
+const LOAD_MS = 600_000;
+/** How long a worker that is at work may take to end: of one that was given up nothing is expected. */
+const END_MS = 30_000;
+const GIVEN_UP_MS = 1000;
+
 /**
  * Runs ONNX models in a worker thread, because ONNX Runtime's binding blocks the thread that calls it. One call runs at a
  * time (each uses all cores); the rest wait, higher priority first. A worker that dies rejects everything that waits.
+ *
+ * A run cannot be ended from outside. When an engine is given up whose worker is inside native code, the process ends by
+ * SIGKILL at its exit, because Node would wait there for the thread for ever; `apart: true` avoids that.
  */
 export class Engine {
   readonly #log: EngineLog | undefined;
   readonly #spinning: boolean;
+  readonly #apart: boolean;
+  readonly #limitMs: number | undefined;
   readonly #idle = new Subject<void>();
   readonly #waiting: Pending[] = [];
   #running: Pending | undefined;
-  #worker: Worker | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #worker: Worker | EngineProcess | undefined;
   #closed: EngineError | undefined;
+  #ended: Promise<void> | undefined;
   #ids = 0;
   #auto: Promise<Device> | undefined;
 
   constructor(options: EngineOptions = {}) {
     this.#log = options.log;
     this.#spinning = options.spinning ?? true;
+    this.#apart = options.apart ?? false;
+    this.#limitMs = options.limitMs;
   }
 
   /** Whether nothing runs and nothing waits. */
@@ -71,6 +90,7 @@ export class Engine {
         state: state.id,
       },
       priority,
+      name,
     ).catch((error: unknown) => {
       if (device === 'cpu') throw error;
       const reason = error instanceof Error ? error.message : String(error);
@@ -85,7 +105,7 @@ export class Engine {
       device,
       description,
       state,
-      call: (request) => this.#call(request, priority),
+      call: (request) => this.#call(request, priority, name),
       ...(device !== 'cpu' && {
         fallback: {
           load: () => this.load(model, { ...options, name, state, device: 'cpu' }),
@@ -98,15 +118,30 @@ export class Engine {
 
   /** A place in the worker for tensors that several sessions share, e.g. parameters during training. */
   createState(): StateStore {
-    return new StateStore(++this.#ids, (request) => this.#call(request, 0));
+    return new StateStore(++this.#ids, (request) => this.#call(request, 0, 'state'));
   }
 
   /** Ends the worker. What still waits is rejected; a second call does nothing. */
   async dispose(): Promise<void> {
-    if (this.#closed) return;
-    this.#fail(new EngineError('worker-gone', 'The engine has been disposed.'));
-    await this.#worker?.terminate();
+    if (this.#closed === undefined)
+      this.#fail(new EngineError('worker-gone', 'The engine has been disposed.'));
+    await this.#end(END_MS);
     this.#idle.complete();
+  }
+
+  /**
+   * Ends the worker, whatever it is at, and rejects what runs and what waits with `worker-gone`: for a model that does not
+   * answer. The engine is of no use afterwards.
+   */
+  giveUp(reason: string): void {
+    this.#fail(new EngineError('worker-gone', reason));
+    void this.#end(GIVEN_UP_MS);
+  }
+
+  /** Resolves when the worker has ended, or cannot be ended. */
+  #end(limitMs: number): Promise<void> {
+    this.#ended ??= endWorker(this.#worker, limitMs);
+    return this.#ended;
   }
 
   #autoDevice(): Promise<Device> {
@@ -114,11 +149,12 @@ export class Engine {
     return this.#auto;
   }
 
-  #call(request: Request, priority: number): Promise<Extract<Reply, { ok: true }>> {
+  #call(request: Request, priority: number, name: string): Promise<Extract<Reply, { ok: true }>> {
     if (this.#closed) return Promise.reject(this.#closed);
     const { request: own, transfer } = ownCopies(request);
     return new Promise((resolve, reject) => {
-      const pending = { envelope: { id: ++this.#ids, request: own }, transfer, priority, resolve, reject };
+      const envelope = { id: ++this.#ids, request: own };
+      const pending = { envelope, name, transfer, priority, resolve, reject };
       const later = this.#waiting.findIndex((other) => other.priority < priority);
       if (later < 0) this.#waiting.push(pending);
       else this.#waiting.splice(later, 0, pending);
@@ -131,6 +167,13 @@ export class Engine {
     const pending = this.#waiting.shift();
     this.#running = pending;
     if (!pending) return;
+    const { name, envelope } = pending;
+    const limit = this.#limitMs ?? (envelope.request.type === 'load' ? LOAD_MS : undefined);
+    if (limit !== undefined) {
+      this.#timer = setTimeout(() => {
+        this.giveUp(`The model "${name}" did not answer within ${limit / 1000} s.`);
+      }, limit);
+    }
     try {
       this.#worker ??= this.#start();
       this.#worker.ref();
@@ -142,23 +185,24 @@ export class Engine {
     }
   }
 
-  #start(): Worker {
+  #start(): Worker | EngineProcess {
     // Official builds of ONNX Runtime report to Microsoft and keep an identifier in the home folder unless told
     // otherwise before they start. The native library reads the process's environment, not the thread's.
     process.env['ORT_DISABLE_TELEMETRY'] ??= '1';
-    const worker = new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url));
+    const worker = this.#apart
+      ? new EngineProcess()
+      : new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url));
     worker.on('message', (reply: Reply) => {
       this.#settle(reply);
     });
-    worker.on('error', (cause) => {
+    worker.on('error', (cause: Error) => {
       this.#fail(
         new EngineError('worker-gone', `The engine's worker thread failed: ${cause.message}`, { cause }),
       );
     });
-    worker.on('exit', (code) => {
-      this.#fail(
-        new EngineError('worker-gone', `The engine's worker thread ended with code ${String(code)}.`),
-      );
+    worker.on('exit', (code: number | string) => {
+      const what = this.#apart ? 'process' : 'worker thread';
+      this.#fail(new EngineError('worker-gone', `The engine's ${what} ended with ${code}.`));
     });
     return worker;
   }
@@ -166,6 +210,7 @@ export class Engine {
   #settle(reply: Reply): void {
     const pending = this.#running;
     if (pending?.envelope.id !== reply.id) return;
+    clearTimeout(this.#timer);
     this.#running = undefined;
     if (reply.ok) pending.resolve(reply);
     else pending.reject(new EngineError(reply.code, reply.message));
@@ -178,10 +223,23 @@ export class Engine {
 
   #fail(error: EngineError): void {
     this.#closed ??= error;
+    clearTimeout(this.#timer);
     const lost = [...(this.#running ? [this.#running] : []), ...this.#waiting.splice(0)];
     this.#running = undefined;
     for (const pending of lost) pending.reject(error);
   }
+}
+
+/** Ends the worker. One that is inside native code when the limit is over goes on, and is ended with the process. */
+async function endWorker(worker: Worker | EngineProcess | undefined, limitMs: number): Promise<void> {
+  if (worker === undefined) return;
+  const kill = (): void => {
+    process.kill(process.pid, 'SIGKILL');
+  };
+  process.once('exit', kill);
+  worker.once('exit', () => process.off('exit', kill));
+  await Promise.race([worker.terminate(), delay(limitMs, undefined, { ref: false })]);
+  worker.unref();
 }
 
 /** Feeds are copied once, here, and the copies are handed over: the caller's buffers stay usable. */

@@ -14,6 +14,16 @@ export interface EngineOptions {
    * unless given.
    */
   readonly spinning?: boolean;
+  /**
+   * Runs models in a process of its own, which can be ended whatever a model does: for models that nobody has tried yet.
+   * Every call copies its tensors from process to process.
+   */
+  readonly apart?: boolean;
+  /**
+   * How long one call may take, in milliseconds: to load a model, or to run it once. After that the engine is given up.
+   * Unless given, loading may take ten minutes, and a run as long as it needs.
+   */
+  readonly limitMs?: number;
 }
 
 /** Options of `Engine.load`. */

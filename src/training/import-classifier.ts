@@ -9,6 +9,7 @@ import type { PluginRegistry } from '../core/plugins/registry.js';
 import {
   adaptClassifier,
   embedExternalFiles,
+  EngineError,
   externalFiles,
   isConvertible,
   lastOperators,
@@ -126,7 +127,7 @@ export async function openOnnxClassifier(path: string, engine: Engine): Promise<
     return { bytes, input, outputs, images, origin };
   } catch (cause) {
     if (cause instanceof RxrayError) throw cause;
-    throw refused(`${path} cannot be loaded: ${messageOf(cause)}`, cause);
+    throw unanswered(cause) ?? refused(`${path} cannot be loaded: ${messageOf(cause)}`, cause);
   }
 }
 
@@ -225,7 +226,7 @@ export async function importClassifier(
     const bundle = await writeBundle(out, described, { model: bytes }, cardOf(described));
     return { bundle, result: result as Classification, decided };
   } catch (cause) {
-    throw cause instanceof RxrayError ? cause : refused(messageOf(cause), cause);
+    throw cause instanceof RxrayError ? cause : (unanswered(cause) ?? refused(messageOf(cause), cause));
   } finally {
     await rm(temporary, { recursive: true });
   }
@@ -379,13 +380,22 @@ async function run(
     }
     return answers;
   } catch (cause) {
+    const gone = unanswered(cause);
+    if (gone !== undefined) throw gone;
     throw refused(
       `it does not run on ${input.layout} images of ${input.width}×${input.height}×${input.channels}: ${messageOf(cause)}`,
       cause,
     );
   } finally {
-    await session.dispose();
+    // Rejects when the engine is gone, which is the error already.
+    await session.dispose().catch(() => undefined);
   }
+}
+
+/** The refusal of a model that has not answered in time, or has ended its process; undefined for other errors. */
+function unanswered(cause: unknown): RxrayError | undefined {
+  if (!(cause instanceof EngineError) || cause.code !== 'worker-gone') return undefined;
+  return refused(`it gives no answer: ${cause.message} \`--timeout\` gives it more time.`, cause);
 }
 
 interface Meaning {

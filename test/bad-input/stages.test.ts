@@ -3,8 +3,9 @@ import { expect } from 'chai';
 import type { Bundle } from '../../src/models/bundle.js';
 import { writeBundle } from '../../src/training/write-bundle.js';
 import { exportResnet, initResnet } from '../../src/models/index.js';
-import { film } from '../support/films.js';
+import { film, greyPng } from '../support/films.js';
 import { GRAPH, Lab } from '../support/lab.js';
+import { tinyModel } from '../support/onnx-models.js';
 
 const GOOD = 'good.png';
 const RESNET = { depth: 18, width: 2, inputSize: 64, classes: 2 } as const;
@@ -70,6 +71,28 @@ describe('bad models and failing stages', () => {
     expect(stderr).to.match(/large\.png.*64×64.*96×80.*resize/);
     expect(await lab.delivered()).to.deep.equal([GOOD]);
     expect((await lab.letters()).get('large.png')?.code).to.equal('BUNDLE_SHAPE');
+  });
+
+  it('a model that never answers ends the run, costs no other film, and is named', async () => {
+    await writeBundle(
+      lab.path('model'),
+      { ...BUNDLE, input: { ...BUNDLE.input, layout: 'NCHW' }, architecture: { name: 'onnx' } },
+      { model: tinyModel({ weights: [1, -1], size: 64, endlessAbove: 0.9 }).bytes },
+      '',
+    );
+    const stage =
+      '- use: resnet\n    with: { bundle: ./model, device: cpu }\n    timeoutMs: 1000\n    batch: { size: 1 }';
+    await lab.write('pipeline.yaml', GRAPH.replace('- use: clahe', stage));
+    await lab.write(
+      'inbox/white.png',
+      greyPng(64, 64, 8, Buffer.concat(Array(64).fill(Buffer.from([0, ...Array<number>(64).fill(255)])))),
+    );
+    await lab.write('inbox/zoe.png', await film(64, 64).png().toBuffer());
+    const { code, stderr } = await lab.run();
+    // By SIGKILL: nothing else ends a thread that is inside native code.
+    expect(code, stderr).to.equal(null);
+    expect(stderr).to.match(/resnet has not answered for 1000 ms.*RUN_STOPPED/);
+    expect([...(await lab.letters()).keys()]).to.deep.equal([]);
   });
 
   it('a stage that throws costs only the film it threw on, which can be repeated', async () => {

@@ -6,6 +6,7 @@ import { expect } from 'chai';
 import { toOnnx } from '../../src/engine/index.js';
 import { readBundle } from '../../src/models/bundle.js';
 import { rxray } from '../support/lab.js';
+import { tinyModel } from '../support/onnx-models.js';
 
 /** As PyTorch exports them: N × C × H × W. Its logits are the mean brightness, twice it, and its negative. */
 function foreign(batch: 'symbolic' | undefined, softmax = false): Uint8Array {
@@ -86,5 +87,20 @@ describe('rxray import', function () {
       .and.not.include('x');
     expect(silent.stderr).to.include('the model file does not contain everything: give --labels');
     expect(none.stderr).to.include('IMPORT_REFUSED').and.to.include('cannot be loaded');
+  });
+
+  it('refuses a model that gives no answer, or takes its process with it, and leaves nothing behind', async () => {
+    await writeFile(join(dir, 'endless.onnx'), tinyModel({ weights: [1, 2], endlessAbove: -1 }).bytes);
+    const labels = ['--labels', 'a,b', '--timeout', '2'];
+    const { code, stderr } = await rxray(...model('endless.onnx', 'endless'), ...labels);
+    expect(code, stderr).to.equal(2);
+    expect(stderr)
+      .to.include('IMPORT_REFUSED')
+      .and.include('did not answer within 2 s')
+      .and.include('--timeout');
+    expect(await readdir(dir)).not.to.include('endless');
+    const none = await rxray(...model('endless.onnx', 'endless'), '--labels', 'a,b', '--timeout', '0');
+    expect(none.code).to.equal(2);
+    expect(none.stderr).to.include('expected seconds above 0');
   });
 });

@@ -14,6 +14,7 @@ import {
   type HostTensor,
   type TraceableFunction,
 } from '../../src/engine/index.js';
+import { tinyModel } from '../support/onnx-models.js';
 import { fill } from './kernel-cases.js';
 import { numbers, useCpuBackend } from './support.js';
 
@@ -210,6 +211,45 @@ describe('Engine', () => {
     const { y } = await scaled({ x: { data: Float32Array.of(1, 2, 3, 4), dims: [2, 2] } });
     expect(numbers(y)).to.deep.equal([3, 6, 9, 12]);
     await scaled.dispose();
+  });
+
+  describe('in a process of its own', () => {
+    const film = (level: number): HostTensor => ({
+      data: new Float32Array(1024).fill(level),
+      dims: [1, 1, 32, 32],
+    });
+    let apart: Engine;
+    beforeEach(() => {
+      apart = new Engine({ apart: true });
+    });
+    afterEach(() => apart.dispose());
+
+    it('answers as its worker thread does, with numbers of every type', async () => {
+      const session = await apart.load(doubling(), { device: 'cpu' });
+      expect(numbers((await session.run({ x: vector(1, 2, 3) }))['y'])).to.deep.equal([2, 4, 6]);
+      await session.state.set({ count: { data: BigInt64Array.of(7n, -1n), dims: [2] } });
+      expect((await session.state.get())['count']?.data).to.deep.equal(BigInt64Array.of(7n, -1n));
+      const error = await rejection(apart.load(Buffer.from('no model'), { device: 'cpu' }));
+      expect(error.code).to.equal('bad-model');
+    });
+
+    it('is ended when it is given up, whatever a model does, and rejects what waits and what comes', async () => {
+      const { bytes } = tinyModel({ weights: [1], endlessAbove: 0.5 });
+      const session = await apart.load(bytes, { device: 'cpu' });
+      expect(numbers((await session.run({ film: film(0.25) }))['scores'])).to.deep.equal([0.25]);
+      const runs = Promise.all([0.75, 0.25].map((level) => rejection(session.run({ film: film(level) }))));
+      apart.giveUp('It takes too long.');
+      for (const error of [...(await runs), await rejection(session.run({ film: film(0) }))]) {
+        expect([error.code, error.message]).to.deep.equal(['worker-gone', 'It takes too long.']);
+      }
+    });
+
+    it('is given up when a call takes longer than it may', async () => {
+      const hasty = new Engine({ apart: true, limitMs: 1 });
+      const error = await rejection(hasty.load(doubling(), { name: 'slow', device: 'cpu' }));
+      expect(error.message).to.equal('The model "slow" did not answer within 0.001 s.');
+      await hasty.dispose();
+    });
   });
 
   it('keeps its memory over a thousand runs', async () => {

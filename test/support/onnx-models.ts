@@ -20,6 +20,8 @@ export interface TinyModel {
   readonly features?: boolean;
   /** The film is scaled by its own minimum and maximum, which gives 0 ÷ 0 for a blank one. */
   readonly minMax?: boolean;
+  /** A batch with a mean above this number gets no answer: the model loops for ever. */
+  readonly endlessAbove?: number;
   /** The file in which the weights lie; they begin at byte 16. */
   readonly external?: string;
 }
@@ -37,6 +39,7 @@ export function tinyModel({
   shape = 'NK',
   features = false,
   minMax = false,
+  endlessAbove,
   external,
 }: TinyModel): { bytes: Uint8Array; weights: Uint8Array } {
   const classes = weights.length;
@@ -68,6 +71,35 @@ export function tinyModel({
   }
   add('ReduceMean', [], [ints('axes', [2, 3]), int('keepdims', 0)]);
   const means = last;
+  if (endlessAbove !== undefined) {
+    const scalar = (name: string, elemType: number): object => ({
+      ...{ name, type: { tensorType: { elemType, shape: { dim: [] } } } },
+    });
+    const body = {
+      name: 'body',
+      node: [
+        { opType: 'Identity', input: ['goesOn'], output: ['goesOnAgain'] },
+        { opType: 'Identity', input: ['carried'], output: ['carriedOn'] },
+      ],
+      input: [
+        scalar('iteration', 7),
+        scalar('goesOn', 9),
+        { name: 'carried', type: { tensorType: { elemType: 1 } } },
+      ],
+      output: [scalar('goesOnAgain', 9), { name: 'carriedOn', type: { tensorType: { elemType: 1 } } }],
+    };
+    nodes.push(
+      { opType: 'ReduceMax', input: [means], output: ['highest'], attribute: [int('keepdims', 0)] },
+      { opType: 'Greater', input: ['highest', 'limit'], output: ['endless'] },
+      {
+        opType: 'Loop',
+        input: ['', 'endless', means],
+        output: ['looped'],
+        attribute: [{ name: 'body', g: body, type: 5 }],
+      },
+    );
+    last = 'looped';
+  }
   add('MatMul', ['W']);
   add('Add', ['b']);
   for (const type of then) add(type, [], type.endsWith('oftmax') ? [int('axis', 1)] : []);
@@ -116,6 +148,12 @@ export function tinyModel({
               }),
         },
         { name: 'b', dataType: 1, dims: [classes], rawData: Buffer.from(Float32Array.from(bias).buffer) },
+        {
+          name: 'limit',
+          dataType: 1,
+          dims: [],
+          rawData: Buffer.from(Float32Array.of(endlessAbove ?? 0).buffer),
+        },
         int64('axes', [2, 3]),
         int64('flat', [classes]),
       ],

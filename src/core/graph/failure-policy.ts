@@ -39,7 +39,8 @@ export function failurePolicyOf(
         ticket.fail(id, thrown, 'FRAME_STAGE');
         return absent(token);
       }
-      if (onError === 'continue') {
+      const stops = thrown instanceof RxrayError && thrown.code === 'RUN_STOPPED';
+      if (onError === 'continue' && !stops) {
         log.warn(
           { stage: id, frame: ticket.id },
           `the stage failed on a film, which goes on: ${messageOf(thrown)}`,

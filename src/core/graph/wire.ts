@@ -1,11 +1,12 @@
 import { filter, identity, map, merge, share, tap, type Observable, type OperatorFunction } from 'rxjs';
 import { STAGE_TIMEOUT_MS, type Pipeline, type SinkNode, type StageNode } from '../config/pipeline.js';
 import { batchSchema } from '../config/schema.js';
+import { RxrayError } from '../errors.js';
 import { compileCondition } from '../expression.js';
 import type { Frame } from '../frame.js';
 import type { Meter } from '../monitor/meter.js';
 import type { Monitor } from '../monitor/monitor.js';
-import { MAX_TIMER_MS, type Log, type StageInstance } from '../plugin.js';
+import { MAX_TIMER_MS, type BatchStage, type Log, type StageInstance } from '../plugin.js';
 import type { WorkerPool } from '../workers/pool.js';
 import { inBatches } from './batch.js';
 import { eachFrame } from './frames.js';
@@ -16,7 +17,7 @@ import { deliver } from './deliver.js';
 import { route } from './route.js';
 import { failurePolicyOf } from './failure-policy.js';
 import { absent, type SinkAnswer, type Token } from '../flow/ticket.js';
-import { withinTime } from '../time-limit.js';
+import { tookTooLong, withinTime } from '../time-limit.js';
 
 /** How many frames a stage on the main thread works on at a time unless the graph says otherwise: it mostly waits. */
 const MAIN_CONCURRENCY = 8;
@@ -134,9 +135,25 @@ function timed(stage: StageInstance, { id, timeoutMs = STAGE_TIMEOUT_MS }: Stage
     ...stage,
     processBatch: (frames) => {
       const limit = Math.min(timeoutMs * frames.length, MAX_TIMER_MS);
-      return withinTime(id, limit, () => stage.processBatch(frames));
+      return withinTime(
+        id,
+        limit,
+        () => stage.processBatch(frames),
+        () => lateness(stage, id, limit),
+      );
     },
   };
+}
+
+/**
+ * What becomes of a batch that takes too long. A device that is still at work may never end, and every later film would
+ * wait for it in vain: then the run ends, and the next start takes the films again and finds out which one it is.
+ */
+function lateness({ device }: BatchStage, id: string, ms: number): RxrayError {
+  if (device?.giveUp === undefined || device.idle) return tookTooLong(id, ms);
+  const message = `the model of ${id} has not answered for ${ms} ms (\`timeoutMs\`)`;
+  device.giveUp(message);
+  return new RxrayError('RUN_STOPPED', message, { component: id });
 }
 
 /** Films whose bytes are known go past the stage. */
