@@ -13,7 +13,7 @@ import { metaHeader } from '../dicom/part10.js';
 import type { ObjectToSend } from '../dicom/scu.js';
 import { EXPLICIT } from '../dicom/syntaxes.js';
 import { objectMaker, objectOptions } from './dicom/objects.js';
-import { addressFaults, discard, headerFaults, isUnencrypted, post, readAnswer, refusalOf } from './http.js';
+import { addressFaults, discard, headerFaults, logRoute, post, readAnswer, refusalOf } from './http.js';
 import { oneByOne } from './one-by-one.js';
 
 const options = z.strictObject({
@@ -66,7 +66,7 @@ async function dicomwebSink(settings: DicomwebOptions, services: SinkServices): 
     throw new RxrayError('CONFIG_CREATE', `${option.join('.')}: ${message}`, { component });
   }
   const url = new URL(`${settings.url.replace(/\/+$/, '')}/studies`);
-  if (isUnencrypted(url)) services.log.warn({ host: url.host }, 'what is sent is not encrypted: use https');
+  logRoute(url, services.log);
   const objectsOf = await objectMaker(settings, services);
   const headers = new Headers({
     'content-type': `multipart/related; type="application/dicom"; boundary=${BOUNDARY}`,

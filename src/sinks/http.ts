@@ -1,6 +1,7 @@
 import { STATUS_CODES } from 'node:http';
 import { Unavailable } from '../core/errors.js';
-import type { LintMessage } from '../core/plugin.js';
+import type { LintMessage, Log } from '../core/plugin.js';
+import { proxiedFetch, proxyFor } from '../core/proxied-fetch.js';
 
 /** Longest wait that a `Retry-After` may ask for. */
 const MAX_RETRY_AFTER_MS = 3_600_000;
@@ -36,16 +37,28 @@ function retryAfterOf(response: Response): number {
   return Number.isNaN(ms) ? 0 : Math.min(Math.max(ms, 0), MAX_RETRY_AFTER_MS);
 }
 
-/** `fetch` hides why it failed in the cause. */
+/** `fetch` hides why it failed in its causes. */
 function networkReason(error: unknown): string {
-  const cause = error instanceof Error ? error.cause : undefined;
-  const code = cause instanceof Error && 'code' in cause ? ` (${String(cause.code)})` : '';
-  return `it could not be reached${code}`;
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    const status = /^Proxy .*\((\d{3})\)/.exec(cause.message)?.[1];
+    if (status !== undefined) return `the proxy answered ${status}`;
+    if ('code' in cause && typeof cause.code === 'string') return `it could not be reached (${cause.code})`;
+  }
+  return 'it could not be reached';
 }
 
 /** Whether a request to this address goes over a network unencrypted. */
-export function isUnencrypted({ protocol, hostname }: URL): boolean {
+function isUnencrypted({ protocol, hostname }: URL): boolean {
   return protocol === 'http:' && !['localhost', '127.0.0.1', '[::1]'].includes(hostname);
+}
+
+/** Logs which way requests to a receiver go. Throws CONFIG_CREATE where the environment names a proxy that is none. */
+export function logRoute(url: URL, log: Log): void {
+  const { host } = url;
+  const proxy = proxyFor(url);
+  if (proxy !== undefined)
+    log.info({ host, proxy: proxy.host }, 'requests go through the proxy of the environment');
+  if (isUnencrypted(url)) log.warn({ host }, 'what is sent to this host is not encrypted: use https');
 }
 
 /** What is wrong with the address of a receiver. */
@@ -80,7 +93,7 @@ interface Post {
 export async function post(url: URL, { headers, body, timeoutMs, teardown }: Post): Promise<Response> {
   const signal = AbortSignal.any([teardown, AbortSignal.timeout(timeoutMs)]);
   try {
-    return await fetch(url, { method: 'POST', headers, body, signal, redirect: 'manual' });
+    return await proxiedFetch(url, { method: 'POST', headers, body, signal, redirect: 'manual' });
   } catch (error) {
     if (teardown.aborted) throw error;
     throw new Unavailable(signal.aborted ? `it did not answer within ${timeoutMs} ms` : networkReason(error));

@@ -11,7 +11,7 @@ import {
   type SinkInstance,
   type SinkServices,
 } from '../core/plugin.js';
-import { addressFaults, discard, headerFaults, isUnencrypted, post, refusalOf } from './http.js';
+import { addressFaults, discard, headerFaults, logRoute, post, refusalOf } from './http.js';
 import { oneByOne } from './one-by-one.js';
 import { plain, withoutImages } from './plain.js';
 
@@ -72,7 +72,7 @@ function webhookSink(settings: WebhookOptions, services: SinkServices): SinkInst
     throw new RxrayError(code, `${option.join('.')}: ${message}`, { component: services.id });
   }
   const url = new URL(settings.url);
-  if (isUnencrypted(url)) services.log.warn({ host: url.host }, 'the webhook is not encrypted: use https');
+  logRoute(url, services.log);
   const signer = settings.secret === '' ? undefined : new Webhook(settings.secret);
   const headers = new Headers({ 'content-type': 'application/json', 'user-agent': 'rxray' });
   for (const [name, value] of Object.entries(settings.headers)) headers.set(name, value);

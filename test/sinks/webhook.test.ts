@@ -10,6 +10,7 @@ import type { SinkInstance } from '../../src/core/plugin.js';
 import webhook from '../../src/sinks/webhook.js';
 import { verdictOf } from '../../src/core/verdict.js';
 import { makeFrame, testServices, type TestServices } from '../../src/testing.js';
+import { Proxy } from '../support/proxy.js';
 import { Receiver } from './receiver.js';
 
 const SECRET = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
@@ -245,6 +246,78 @@ describe('the webhook sink', () => {
     expect(error.message).to.match(/SELF_SIGNED|UNABLE_TO_VERIFY/);
     server.closeAllConnections();
     server.close();
+  });
+
+  describe('through the proxy of the environment', () => {
+    const environment = { ...process.env };
+    let proxy: Proxy;
+    beforeEach(async () => {
+      proxy = await Proxy.listen(Number(new URL(receiver.url).port));
+      process.env['HTTP_PROXY'] = proxy.url.replace('//', '//u:pa55@');
+      process.env['HTTPS_PROXY'] = proxy.url;
+    });
+    afterEach(async () => {
+      process.env = { ...environment };
+      await proxy.close();
+    });
+    const credentials = `Basic ${Buffer.from('u:pa55').toString('base64')}`;
+
+    it('sends to hosts elsewhere, without a tunnel where nothing is encrypted', async () => {
+      const sink = await open({ url: 'http://one.example.org/hook' });
+      await sink.write([film()]);
+      expect(proxy.asked).to.deep.equal([`POST http://one.example.org/hook ${credentials}`]);
+      expect(bodies()[0]).to.include({ id: film().id });
+      expect(receiver.requests[0]?.headers).to.include({ host: 'one.example.org' });
+      expect(services.logged.join('\n')).to.contain(new URL(proxy.url).host).and.not.contain('pa55');
+    });
+
+    it('sends nothing of this machine, and of what NO_PROXY names, through it', async () => {
+      process.env['NO_PROXY'] = 'ris.example.org';
+      await (await open()).write([film()]);
+      await (await open({ url: receiver.url.replace('127.0.0.1', 'localhost') })).write([film()]);
+      expect(receiver.requests).to.have.lengthOf(2);
+      const direct = await open({ url: 'http://ris.example.org:1/', timeoutMs: 5000 });
+      await outage(direct.write([film()]));
+      expect(proxy.asked).to.deep.equal([]);
+    });
+
+    it('counts a proxy that is away, or refuses, as an outage of the receiver', async () => {
+      const sink = await open({ url: 'http://two.example.org/' });
+      const tunnelled = await open({ url: 'https://two.example.org/' });
+      for (const [status, plain] of [
+        [407, 'the proxy answered 407'],
+        [502, 'it answered 502'],
+      ] as const) {
+        proxy.refuses = status;
+        expect((await outage(sink.write([film()]))).message).to.contain(plain);
+        expect((await outage(tunnelled.write([film()]))).message).to.contain(`the proxy answered ${status}`);
+      }
+      process.env['HTTP_PROXY'] = 'http://127.0.0.1:1';
+      const away = await open({ url: 'http://three.example.org/' });
+      expect((await outage(away.write([film()]))).message).to.contain('could not be reached');
+    });
+
+    it('verifies the certificate of the receiver at the other end of a tunnel', async function () {
+      const signed = selfSigned();
+      if (signed === undefined) return this.skip();
+      const server = createServer(signed, (_, response) => response.end());
+      server.listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      const own = await Proxy.listen((server.address() as AddressInfo).port);
+      process.env['HTTPS_PROXY'] = own.url;
+      const sink = await open({ url: 'https://four.example.org/hook' });
+      expect((await outage(sink.write([film()]))).message).to.match(/SELF_SIGNED|UNABLE_TO_VERIFY/);
+      expect(own.asked).to.deep.equal(['CONNECT four.example.org:443']);
+      await own.close();
+      server.close();
+    });
+
+    it('is refused at the start where the variable names no proxy', async () => {
+      process.env['HTTP_PROXY'] = 'socks5://u:pa55@127.0.0.1:1080';
+      const error = await failure(open({ url: 'http://five.example.org/' }));
+      expect(error).to.include({ code: 'CONFIG_CREATE' });
+      expect(error.message).to.contain('HTTP_PROXY').and.not.contain('pa55');
+    });
   });
 
   it('refuses settings that cannot work, when it is created', async () => {

@@ -8,6 +8,7 @@ import { ExponentialBackoff, handleWhen, retry } from 'cockatiel';
 import type { S3Client } from '@aws-sdk/client-s3';
 import { messageOf, RxrayError } from '../../core/errors.js';
 import type { Candidate, Copy } from '../../core/plugin.js';
+import { proxiedFetch } from '../../core/proxied-fetch.js';
 import type { ManifestOptions } from '../manifest.js';
 
 export const S3_INSTALL = 'npm install @aws-sdk/client-s3';
@@ -81,7 +82,7 @@ export class FilmFetcher {
 }
 
 async function get(address: string, headers: Record<string, string>, signal: AbortSignal): Promise<Readable> {
-  const response = await fetch(address, {
+  const response = await proxiedFetch(new URL(address), {
     headers,
     signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
   });
