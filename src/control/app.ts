@@ -65,6 +65,8 @@ const TAP_QUEUE = 16;
 const TAP_BYTES = 64 * 1024 ** 2;
 /** Events that may wait for a slow reader before it is dropped. */
 const EVENT_QUEUE = 1000;
+/** Event streams that may be open, of all servers together. */
+export const MAX_STREAMS = 50;
 /** Answers with pixels at the same time, and how long one of them may take. */
 const MAX_SENDING = 4;
 const SEND_MS = 60_000;
@@ -99,6 +101,7 @@ export class ControlApp {
   /** Answers with pixels that are under way, and what lets the next ones go. */
   #sending = 0;
   readonly #queue: (() => void)[] = [];
+  #streaming = 0;
   /** Bytes of frames that are on their way to those who look at a tap. */
   #tapped = 0;
   #metrics: Registry | undefined;
@@ -331,7 +334,7 @@ export class ControlApp {
   #streams(app: Hono): void {
     const { monitor, worklist } = this.controlled;
     app.get('/api/events', (c) =>
-      streamSSE(c, async (stream) => {
+      this.#stream(c, async (stream) => {
         let waiting = 0;
         // One who does not read is dropped; the page connects again.
         const tell = (event: string, data: unknown): void => {
@@ -353,7 +356,9 @@ export class ControlApp {
           graphs.unsubscribe();
         });
         while (!stream.aborted) {
+          const timer = setTimeout(() => drop(c, stream), SEND_MS);
           await say(stream, 'live', await this.#live.look());
+          clearTimeout(timer);
           await stream.sleep(BEAT_MS);
         }
       }),
@@ -366,7 +371,7 @@ export class ControlApp {
         throw new Refused(404, 'NO_ENTRY', `the graph has no entry "${id}" (there are ${known})`);
       }
       const pictures = c.req.query('pictures') !== undefined;
-      return streamSSE(c, async (stream) => {
+      return this.#stream(c, async (stream) => {
         let waiting = 0;
         let missed = 0;
         const frames = meter.passing$.subscribe((frame) => {
@@ -409,6 +414,20 @@ export class ControlApp {
         }
       });
     });
+  }
+
+  /** A stream of events. Only so many may be open: the other connections of a server are for questions. */
+  #stream(c: Context, tell: (stream: SSEStreamingApi) => Promise<void>): Response {
+    if (this.#streaming >= MAX_STREAMS) {
+      c.header('retry-after', '5');
+      throw new Refused(503, 'BUSY', `${MAX_STREAMS} event streams are open already`);
+    }
+    const { outgoing } = c.env as { outgoing?: ServerResponse };
+    if (outgoing?.closed === false) {
+      this.#streaming += 1;
+      outgoing.once('close', () => (this.#streaming -= 1));
+    }
+    return streamSSE(c, tell);
   }
 
   #failures(app: Hono): void {

@@ -46,6 +46,8 @@ interface Events {
   readonly graph: api.Status;
 }
 
+const RETRY_MS = 5000;
+
 function listen(): void {
   const events = new EventSource('/api/events');
   const on = <N extends keyof Events>(name: N, act: (data: Events[N]) => void): void => {
@@ -59,6 +61,8 @@ function listen(): void {
   });
   events.addEventListener('error', () => {
     connection.value = 'lost';
+    // After an answer that is no stream the browser does not try again by itself.
+    if (events.readyState === EventSource.CLOSED) setTimeout(listen, RETRY_MS);
   });
   on('live', (now) => {
     live.value = now;

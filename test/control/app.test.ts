@@ -10,7 +10,7 @@ import { expect } from 'chai';
 import { filter, firstValueFrom, take, toArray, type Subject } from 'rxjs';
 import sharp from 'sharp';
 import { builtInRegistry } from '../../src/host/builtins.js';
-import type { Reloaded } from '../../src/control/app.js';
+import { MAX_STREAMS, type Reloaded } from '../../src/control/app.js';
 import type { Live } from '../../src/control/live.js';
 import { createRegistry } from '../../src/control/metrics.js';
 import { ControlClient } from '../../src/control/client.js';
@@ -321,6 +321,29 @@ describe('the control interface', () => {
     // What lies in the buffers of the system is there to be read; then comes the end.
     socket.resume();
     await closed;
+  });
+
+  it('leaves connections for questions, however many want events', async () => {
+    const { port, hostname } = new URL(page);
+    const streams = Array.from({ length: MAX_STREAMS + 5 }, async () => {
+      const socket = connect(Number(port), hostname).on('error', () => undefined);
+      socket.write(`GET /api/events HTTP/1.1\r\nHost: ${hostname}:${port}\r\n\r\n`);
+      const [head] = (await once(socket, 'data')) as [Buffer];
+      return { socket, status: head.toString().slice(9, 12) };
+    });
+    const opened = await Promise.all(streams);
+    const busy = opened.filter(({ status }) => status === '503');
+    expect(busy).to.have.length(5);
+    expect((await fetch(`${page}healthz`)).status).to.equal(200);
+    for (const { socket } of opened) socket.destroy();
+    // Places are free again when their readers have gone.
+    let status = 503;
+    while (status === 503) {
+      const again = await fetch(`${page}api/events`);
+      ({ status } = again);
+      await again.body?.cancel();
+    }
+    expect(status).to.equal(200);
   });
 
   it('lets somebody look at what comes out of one entry, with pictures', async () => {
