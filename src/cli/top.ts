@@ -52,7 +52,7 @@ async function watch(look: () => Promise<GraphReply>): Promise<void> {
 
 /** The state of the graph and one line per entry; the bottleneck is marked and named. */
 export function tableOf(answer: GraphReply): string {
-  const { name, state, uptimeSeconds, films, filmsPerSecond, load, memory, limiting, nodes } = answer;
+  const { name, state, uptimeSeconds, films, filmsPerSecond, load, memory, limiting, nodes, cluster } = answer;
   const mark = (node: LiveNode, text: string): string =>
     node.id === limiting ? pc.bold(pc.yellow(text)) : text;
   const head = ['ENTRY', 'KIND', 'FRAMES', 'PER S', 'WAIT', 'IN HAND', 'BUSY', 'MS', 'BATCH', 'FAILED'].map(
@@ -74,6 +74,7 @@ export function tableOf(answer: GraphReply): string {
     limiting === null
       ? 'idle: waiting for films'
       : `${pc.bold(limiting)} sets the pace (${nodes.find(({ id }) => id === limiting)?.use ?? ''})`;
+  const workers = cluster === null ? [] : ['', ...workersOf(cluster)];
   const parked = nodes
     .filter((node) => node.parked > 0)
     .map((node) => `${node.parked} films wait in the journal for ${pc.bold(node.id)}`);
@@ -85,11 +86,27 @@ export function tableOf(answer: GraphReply): string {
     columns([head, ...rows], [2, 3, 4, 5, 6, 7, 8, 9]),
     '',
     pace,
+    ...workers,
     ...parked,
     ...nodes.flatMap(({ id, trouble }) =>
       trouble === null ? [] : [pc.red(`${id} since ${trouble.since}: ${printable(trouble.message)}`)],
     ),
   ].join('\n');
+}
+
+function workersOf({ workers, backlog, desired }: NonNullable<GraphReply['cluster']>): string[] {
+  const head = ['WORKER', 'FILMS', 'PER S', 'IN HAND', 'ROOM'].map((text) => pc.dim(text));
+  const rows = workers.map(({ name, through, filmsPerSecond, films, room }) => [
+    printable(name),
+    String(through),
+    filmsPerSecond === null ? '–' : filmsPerSecond.toFixed(1),
+    String(films),
+    String(room),
+  ]);
+  return [
+    columns([head, ...rows], [1, 2, 3, 4]),
+    `${String(workers.length)} workers for ${String(backlog)} films; ${String(desired)} wanted`,
+  ];
 }
 
 function duration(seconds: number): string {

@@ -41,6 +41,9 @@ interface Worker {
   readonly tasks: Set<Task>;
   graph: string | null;
   room: number;
+  name: string;
+  through: number;
+  busySeconds: number;
   heardAt: number;
   seq: number;
   /** It has one film that is suspected of ending workers, and gets no other. */
@@ -75,6 +78,11 @@ export class Dispatcher {
   get load(): { waiting: number; working: number; workers: number } {
     const waiting = this.#waiting.size + this.#suspects.size;
     return { waiting, working: this.#tasks.size - waiting, workers: this.#workers.size };
+  }
+
+  /** What the workers said last. */
+  get workers(): readonly Pick<Worker, 'name' | 'tasks' | 'room' | 'through' | 'busySeconds'>[] {
+    return [...this.#workers.values()];
   }
 
   /** From now on films are for workers that have this graph. */
@@ -113,14 +121,16 @@ export class Dispatcher {
   }
 
   /** A worker says what it has. */
-  beat({ worker: id, graph, seq, holding, room }: Beat): void {
+  beat({ worker: id, graph, seq, holding, ...said }: Beat): void {
+    const { room, name, through, busySeconds } = said;
+    const now = { graph, room, name, through, busySeconds, heardAt: this.#now() };
     let worker = this.#workers.get(id);
     if (worker === undefined) {
-      worker = { id, tasks: new Set(), graph, room, heardAt: 0, seq, isAlone: false };
+      worker = { id, tasks: new Set(), seq, isAlone: false, ...now };
       this.#workers.set(id, worker);
       this.#clear(id);
     }
-    Object.assign(worker, { graph, room, heardAt: this.#now() });
+    Object.assign(worker, now);
     const held = new Map(holding);
     for (const task of worker.tasks) {
       const isHeld = held.get(task.film.frame.id) === task.attempt;

@@ -4,6 +4,7 @@ import type { Cluster, Pipeline } from '../core/config/pipeline.js';
 import { messageOf, RxrayError } from '../core/errors.js';
 import type { Remote } from '../core/graph/remote.js';
 import type { Journal } from '../core/journal/journal.js';
+import type { RemoteStatus } from '../core/monitor/remote-status.js';
 import type { Log } from '../core/plugin.js';
 import { Dispatcher } from './dispatcher.js';
 import { describeGraph } from './graph.js';
@@ -15,6 +16,19 @@ const NOTE = 'cluster';
 
 /** How many beacons, beats and looks at leases there are in a lease. */
 export const BEATS = 5;
+
+/**
+ * How many workers would be through with a backlog in `drainSeconds`, when one does `rate` films a second. One while the
+ * rate is not known; none without a backlog.
+ */
+export function desiredWorkers(backlog: number, rate: number | null, drainSeconds: number): number {
+  if (backlog === 0) return 0;
+  return rate === null ? 1 : Math.ceil(backlog / (rate * drainSeconds));
+}
+
+function rateOf(films: number, seconds: number): number | null {
+  return films === 0 || seconds === 0 ? null : films / seconds;
+}
 
 /** Refuses a pipeline that a head cannot run. Throws CONFIG_REFUSED. */
 export function checkHead({ sinks, cluster }: Pipeline): Cluster {
@@ -93,6 +107,25 @@ export class ClusterHead implements Remote {
   get load(): Dispatcher['load'] & { through: number; seconds: number } {
     const seconds = (performance.now() - this.#startedAt) / 1000;
     return { ...this.#dispatcher.load, through: this.#through, seconds };
+  }
+
+  status(waiting: number): RemoteStatus {
+    const { workers, load } = this.#dispatcher;
+    const backlog = waiting + load.waiting + load.working;
+    const sum = (pick: (worker: (typeof workers)[number]) => number): number =>
+      workers.reduce((total, worker) => total + pick(worker), 0);
+    const rate = rateOf(
+      sum(({ through }) => through),
+      sum(({ busySeconds }) => busySeconds),
+    );
+    return {
+      workers: workers.map(({ name, tasks, room, through, busySeconds }) => ({
+        ...{ name, films: tasks.size, room, through },
+        filmsPerSecond: rateOf(through, busySeconds),
+      })),
+      backlog,
+      desired: desiredWorkers(backlog, rate, this.cluster.drainSeconds),
+    };
   }
 
   use(pipeline: Pipeline): void {

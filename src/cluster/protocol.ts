@@ -4,7 +4,7 @@ import type { Findings, Reference } from '../core/graph/remote.js';
 import type { PlainError } from '../core/workers/protocol.js';
 
 /** The version of these messages. Heads and workers that speak another do not hear each other. */
-const VERSION = 1;
+const VERSION = 2;
 
 /** Subjects of one journal: what heads say to all, what workers say to the head, what the head says to one worker. */
 export const subjects = {
@@ -79,6 +79,11 @@ export interface Beat {
   readonly holding: readonly (readonly [id: string, attempt: number])[];
   /** How many films it may have. 0: it is about to end. */
   readonly room: number;
+  /** Its machine and process, for people. */
+  readonly name: string;
+  /** Films that it is through with, and for how long it has had films (s), since it started. */
+  readonly through: number;
+  readonly busySeconds: number;
 }
 
 export type ToHead =

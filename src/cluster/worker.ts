@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { serialize } from 'node:v8';
 import type { Container } from 'inversify';
@@ -23,6 +23,8 @@ export interface WorkOptions {
   readonly registry: PluginRegistry;
 }
 
+/** The machine and the process, for people. */
+const NAME = `${hostname()}:${String(process.pid)}`;
 /** What a message has besides the result, at most. */
 const ENVELOPE = 1024;
 
@@ -52,6 +54,12 @@ export class ClusterWorker {
   /** A graph that could not be taken: it is not tried again. */
   #refused: string | undefined;
   #seq = 0;
+  /** Films that it is through with. */
+  #through = 0;
+  /** How long it has had films, up to `#sinceMs`, where it is at work now. */
+  #busyMs = 0;
+  #atWork = 0;
+  #sinceMs = 0;
   #stopping = false;
   #stateDir = '';
   #idle: () => void = () => undefined;
@@ -129,6 +137,10 @@ export class ClusterWorker {
     this.#beats = setInterval(() => this.#beat(), this.#beatMs);
   }
 
+  #busySeconds(): number {
+    return (this.#busyMs + (this.#atWork === 0 ? 0 : performance.now() - this.#sinceMs)) / 1000;
+  }
+
   /** Everything that the head must know, and results that it has not confirmed. */
   #beat(): void {
     const results = [...this.#holding.values()].flatMap(({ result }) =>
@@ -141,6 +153,7 @@ export class ClusterWorker {
       graph: this.#graph,
       seq: this.#seq,
       holding: [...this.#holding].map(([id, { attempt }]) => [id, attempt] as const),
+      ...{ name: NAME, through: this.#through, busySeconds: this.#busySeconds() },
       room: this.#stopping || this.#graph !== this.#head?.graph ? 0 : (this.#runner?.room ?? 0),
     });
     this.#followGraph();
@@ -206,7 +219,13 @@ export class ClusterWorker {
     }
     const holding: Holding = { attempt };
     this.#holding.set(id, holding);
+    if (this.#atWork === 0) this.#sinceMs = performance.now();
+    this.#atWork += 1;
     void runner.process(film).then((outcome) => {
+      this.#through += 1;
+      this.#busyMs = 1000 * this.#busySeconds();
+      this.#sinceMs = performance.now();
+      this.#atWork -= 1;
       if (this.#holding.get(id) !== holding || this.#graph !== graph) return;
       holding.result = { id, attempt: holding.attempt, outcome: this.#sendable(outcome) };
       this.#sendResults([holding.result]);

@@ -200,6 +200,12 @@ export class ControlApp {
       if (!taken) throw new Refused(409, 'RELOAD', message);
       return c.json({ message, ...this.#status() });
     });
+    app.get('/api/cluster', (c) => {
+      const status = this.controlled.monitor.remote();
+      if (status === null)
+        throw new Refused(404, 'NO_CLUSTER', 'this process runs its stages itself: it is no head');
+      return c.json(status);
+    });
     app.get('/api/graph', async (c) => c.json({ ...this.#status(), ...(await this.#live.look()) }));
   }
 

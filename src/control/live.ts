@@ -3,6 +3,7 @@ import type { StageNode } from '../core/config/pipeline.js';
 import type { Histogram } from '../core/monitor/histogram.js';
 import type { Meter } from '../core/monitor/meter.js';
 import type { Load, Monitor } from '../core/monitor/monitor.js';
+import type { RemoteStatus } from '../core/monitor/remote-status.js';
 import type { Kind } from '../core/plugin.js';
 
 /** Rates are those of so many seconds. */
@@ -52,6 +53,8 @@ export interface Live {
   readonly films: Monitor['films'];
   readonly filmsPerSecond: number;
   readonly load: Load;
+  /** The workers on other machines; null when stages run in this process. */
+  readonly cluster: RemoteStatus | null;
   /** The id of the entry that sets the pace; null while the graph waits for films. */
   readonly limiting: string | null;
   readonly nodes: readonly LiveNode[];
@@ -172,6 +175,7 @@ export class LiveGraph {
       films: { ...monitor.films },
       filmsPerSecond: (now.settled - before.settled) / seconds,
       load,
+      cluster: monitor.remote(),
       limiting: load.frames === 0 ? null : limiting(nodes, monitor),
       nodes,
     };

@@ -2,6 +2,7 @@ import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 import type { Histogram } from '../core/monitor/histogram.js';
 import type { Meter } from '../core/monitor/meter.js';
 import type { Monitor } from '../core/monitor/monitor.js';
+import type { RemoteStatus } from '../core/monitor/remote-status.js';
 import type { Kind } from '../core/plugin.js';
 
 /** What is counted per entry: `rxray_stage_frames_total{stage="decode"}`, and the same for sources and sinks. */
@@ -88,6 +89,40 @@ export function createRegistry(monitor: Monitor, version: string): Registry {
     });
   }
 
+  const ofCluster: Readonly<Record<string, { help: string; value: (status: RemoteStatus) => number }>> = {
+    workers: { help: 'Workers that the head hears', value: ({ workers }) => workers.length },
+    backlog_films: {
+      help: 'Films that no worker is through with, and files that wait to be taken in',
+      value: ({ backlog }) => backlog,
+    },
+    desired_workers: {
+      help: 'Workers that would be through with the backlog in drainSeconds',
+      value: ({ desired }) => desired,
+    },
+  };
+  for (const [name, { help, value }] of Object.entries(ofCluster)) {
+    new Gauge({
+      name: `rxray_cluster_${name}`,
+      help: `${help}; only of a head`,
+      registers,
+      collect() {
+        this.reset();
+        const status = monitor.remote();
+        if (status === null) this.remove();
+        else this.set(value(status));
+      },
+    });
+  }
+  new Counter({
+    name: 'rxray_cluster_worker_films_total',
+    help: 'Films that a worker is through with; only of a head',
+    labelNames: ['worker'],
+    registers,
+    collect() {
+      this.reset();
+      for (const { name, through } of monitor.remote()?.workers ?? []) this.inc({ worker: name }, through);
+    },
+  });
   new Gauge({
     name: 'rxray_sink_parked_films',
     help: 'Films that wait for the sink in the journal',

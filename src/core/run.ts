@@ -139,7 +139,8 @@ export async function startPipeline(
       },
     };
     const policy = await policyOf(pipeline, parts, { again, failed });
-    remote = await options.remote?.(parts.journal);
+    const workers = (remote = await options.remote?.(parts.journal));
+    if (workers !== undefined) monitor.remote = () => workers.status(monitor.load().waiting);
     generationOptions = {
       remote,
       once,

@@ -1,14 +1,17 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { expect } from 'chai';
 import { firstValueFrom } from 'rxjs';
 import { describeGraph, pipelineOf } from '../../src/cluster/graph.js';
-import { checkHead, openHead } from '../../src/cluster/head.js';
+import { checkHead, desiredWorkers, openHead } from '../../src/cluster/head.js';
+import { ClusterWorker } from '../../src/cluster/worker.js';
 import { parsePipeline } from '../../src/core/config/load.js';
 import type { Pipeline } from '../../src/core/config/pipeline.js';
 import type { Journal } from '../../src/core/journal/journal.js';
 import { builtInRegistry } from '../../src/host/builtins.js';
+import { createHost } from '../../src/host/host.js';
 import { NatsServers, natsVersion } from './nats-servers.js';
 import { summary, trial, type Fault } from './trial.js';
 
@@ -67,10 +70,43 @@ sinks: [${sink}]
       .with.property('code', 'CONFIG_REFUSED');
   });
 
+  it('want as many as are through with the backlog in time', () => {
+    expect(desiredWorkers(0, 5, 60)).to.equal(0);
+    expect(desiredWorkers(1, null, 60)).to.equal(1);
+    expect(desiredWorkers(600, 5, 60)).to.equal(2);
+    expect(desiredWorkers(601, 5, 60)).to.equal(3);
+  });
+
   describe(`over NATS${version === undefined ? '' : ` (${version})`}`, function () {
     before(function () {
       // Without a server there is nothing to connect to: .ci/run installs Debian's.
       if (version === undefined) this.skip();
+    });
+
+    it('a head knows its workers, and how many it wants', async () => {
+      const servers = await NatsServers.start(1);
+      const journal = { noted: async () => null, note: async () => undefined } as unknown as Journal;
+      const pipeline = await load(servers.urls);
+      const head = await openHead({ ...checkHead(pipeline), drainSeconds: 10 }, journal, log);
+      head.use(pipeline);
+      const host = createHost(log);
+      const work = new ClusterWorker(host, { shutdownTimeoutMs: 1000, registry: builtInRegistry() });
+      try {
+        await work.start(checkHead(pipeline).with);
+        while (head.status(0).workers[0]?.room !== 32) await setTimeout(20);
+        const [worker] = head.status(0).workers;
+        expect(worker).to.include({ name: `${hostname()}:${String(process.pid)}`, films: 0, through: 0 });
+        expect(worker?.filmsPerSecond).to.equal(null);
+        // Files that nobody has taken in count, and no rate is known yet.
+        expect(head.status(70)).to.include({ backlog: 70, desired: 1 });
+        expect(head.status(0)).to.include({ backlog: 0, desired: 0 });
+      } finally {
+        work.stop();
+        await work.finished;
+        await host.unbindAllAsync();
+        await head.close();
+        await servers.close();
+      }
     });
 
     it('a head ends when a later one has begun with its journal', async () => {

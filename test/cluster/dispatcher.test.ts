@@ -46,7 +46,8 @@ describe('the dispatcher', () => {
   function beat(worker: string, more: Partial<Beat> = {}): void {
     const seq = sent.filter((each) => each.worker === worker).at(-1)?.seq ?? 0;
     const held = holding.get(worker) ?? [];
-    dispatcher.beat({ kind: 'beat', worker, epoch: 1, graph: 'g', seq, holding: held, room: 4, ...more });
+    const said = { name: `${worker}:1`, through: 0, busySeconds: 0, room: 4 };
+    dispatcher.beat({ kind: 'beat', worker, epoch: 1, graph: 'g', seq, holding: held, ...said, ...more });
   }
   /** What was handed over since the last call: `worker: names`. The workers hold it from now on. */
   async function handed(): Promise<string[]> {

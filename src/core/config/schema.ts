@@ -173,6 +173,12 @@ export const clusterSchema = z
       .describe(
         'After this many milliseconds without a message from a worker, its films go to other workers.',
       ),
+    drainSeconds: z
+      .int()
+      .min(1)
+      .max(86_400)
+      .default(60)
+      .describe('The head wants as many workers as are through with the backlog in so many seconds (for autoscaling).'),
     attempts: z
       .int()
       .min(1)

@@ -3,6 +3,7 @@ import type { Pipeline } from '../config/pipeline.js';
 import { compileCondition } from '../expression.js';
 import type { Frame } from '../frame.js';
 import type { Monitor } from '../monitor/monitor.js';
+import type { RemoteStatus } from '../monitor/remote-status.js';
 import type { Outlet } from '../outlets/outlet.js';
 import type { Candidate } from '../plugin.js';
 import { deliver } from './deliver.js';
@@ -28,6 +29,8 @@ export interface Remote {
   use(pipeline: Pipeline): void;
   /** Takes a film through the stages. Rejects with what a stage failed with; never settles once `signal` is aborted. */
   process(film: Reference, signal: AbortSignal): Promise<Findings>;
+  /** The workers now; `waiting` files have not been taken in yet. */
+  status(waiting: number): RemoteStatus;
   close(): Promise<void>;
 }
 

@@ -3,6 +3,7 @@ import type { Pipeline } from '../config/pipeline.js';
 import type { Settled, Span } from '../flow/settled.js';
 import type { Kind } from '../plugin.js';
 import { Meter, type Trouble } from './meter.js';
+import type { RemoteStatus } from './remote-status.js';
 
 /** Waiting files, and frames in flight. */
 export interface Load {
@@ -32,6 +33,8 @@ export class Monitor {
   lastSettledAt: number | null = null;
   /** Called on request. */
   load: () => Load = () => ({ waiting: 0, frames: 0, bytes: 0 });
+  /** The workers on other machines; null when stages run in this process. */
+  remote: () => RemoteStatus | null = () => null;
   /** Numbers of films parked in the journal, by sink. */
   parked: () => Promise<Readonly<Record<string, number>>> = async () => ({});
   /** Why no films are admitted at present. */

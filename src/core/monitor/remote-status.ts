@@ -1,0 +1,21 @@
+/** One worker, as it said last. */
+export interface RemoteWorker {
+  /** Its machine and process. */
+  readonly name: string;
+  /** Films that it has now, and how many it may have. */
+  readonly films: number;
+  readonly room: number;
+  /** Films that it is through with, since it started. */
+  readonly through: number;
+  /** Films per second while it has films; null before it is through with one. */
+  readonly filmsPerSecond: number | null;
+}
+
+/** The workers of a graph whose stages run on other machines. */
+export interface RemoteStatus {
+  readonly workers: readonly RemoteWorker[];
+  /** Films that no worker is through with, and files that wait to be taken in. */
+  readonly backlog: number;
+  /** How many workers would be through with the backlog in the time that the pipeline file gives. */
+  readonly desired: number;
+}
