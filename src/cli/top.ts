@@ -52,7 +52,8 @@ async function watch(look: () => Promise<GraphReply>): Promise<void> {
 
 /** The state of the graph and one line per entry; the bottleneck is marked and named. */
 export function tableOf(answer: GraphReply): string {
-  const { name, state, uptimeSeconds, films, filmsPerSecond, load, memory, limiting, nodes, cluster } = answer;
+  const { name, state, uptimeSeconds, films, filmsPerSecond, load, memory, limiting, nodes, cluster } =
+    answer;
   const mark = (node: LiveNode, text: string): string =>
     node.id === limiting ? pc.bold(pc.yellow(text)) : text;
   const head = ['ENTRY', 'KIND', 'FRAMES', 'PER S', 'WAIT', 'IN HAND', 'BUSY', 'MS', 'BATCH', 'FAILED'].map(
@@ -105,7 +106,7 @@ function workersOf({ workers, backlog, desired }: NonNullable<GraphReply['cluste
   ]);
   return [
     columns([head, ...rows], [1, 2, 3, 4]),
-    `${String(workers.length)} workers for ${String(backlog)} films; ${String(desired)} wanted`,
+    `workers: ${String(workers.length)}, wanted: ${String(desired)}; films waiting or at work: ${String(backlog)}`,
   ];
 }
 

@@ -39,6 +39,7 @@ const answer: GraphReply = {
   films: { done: 9, failed: 1, skipped: 0, already: 0, failedBefore: 0 },
   filmsPerSecond: 2.5,
   load: { waiting: 100, frames: 64, bytes: 0 },
+  cluster: null,
   limiting: 'clahe',
   nodes: [node('watch', 'source', null), node('clahe', 'stage', 0.98, 40), node('csv', 'sink', 0.01)],
 };
@@ -53,6 +54,14 @@ describe('what a running graph does', () => {
     const nodes = answer.nodes.map((each) => ({ ...each, parked: each.id === 'csv' ? 7 : 0 }));
     const table = stripVTControlCharacters(tableOf({ ...answer, limiting: null, nodes }));
     expect(table).to.contain('idle: waiting for films').and.contain('7 films wait in the journal for csv');
+  });
+
+  it('has a row for each worker of a head', () => {
+    const workers = [{ name: 'node-3:71', films: 16, room: 32, through: 1200, filmsPerSecond: 18.25 }];
+    const cluster = { workers, backlog: 5000, desired: 5 };
+    const lines = stripVTControlCharacters(tableOf({ ...answer, cluster })).split('\n');
+    expect(lines.find((line) => line.startsWith('node-3:71'))).to.match(/1200 +18\.3 +16 +32/);
+    expect(lines.at(-1)).to.equal('workers: 1, wanted: 5; films waiting or at work: 5000');
   });
 
   it('names what does not do its work, and since when', () => {

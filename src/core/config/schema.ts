@@ -178,7 +178,9 @@ export const clusterSchema = z
       .min(1)
       .max(86_400)
       .default(60)
-      .describe('The head wants as many workers as are through with the backlog in so many seconds (for autoscaling).'),
+      .describe(
+        'The head wants as many workers as are through with the backlog in so many seconds (for autoscaling).',
+      ),
     attempts: z
       .int()
       .min(1)
