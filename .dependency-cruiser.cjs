@@ -2,7 +2,7 @@
 const ALLOWED = {
   core: ['core'],
   engine: ['engine'],
-  imaging: ['imaging', 'core/frame'],
+  imaging: ['imaging', 'core/frame', 'core/image-memory'],
   // The DICOM format and its network protocol.
   dicom: ['dicom', 'core'],
   models: ['models', 'engine'],

@@ -18,8 +18,10 @@ import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, cpus, loadavg, tmpdir } from 'node:os';
 import { extname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
+import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
+import { build } from 'esbuild';
 import sharp from 'sharp';
 import { phantomFilm } from './built.js';
 import type { GraphRun, Parts } from './peers/graph-process.js';
@@ -187,15 +189,27 @@ function pythonWithPackages(): string {
   return python;
 }
 
+const PROGRAM = join(folder, 'graph-process.mjs');
+
+/** Makes JavaScript of the graph's process: users run no TypeScript, whose loader takes time and memory in every thread. */
+async function compileGraphProcess(): Promise<void> {
+  const peers = join(import.meta.dirname, 'peers');
+  await build({
+    entryPoints: [join(peers, 'graph-process.ts')],
+    outfile: PROGRAM,
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    define: {
+      'import.meta.dirname': JSON.stringify(peers),
+      'import.meta.url': JSON.stringify(pathToFileURL(join(import.meta.dirname, 'built.ts')).href),
+    },
+  });
+}
+
 /** The graph in a process of its own. */
 async function graphProcess<T>(...args: string[]): Promise<T> {
-  const child = spawn(
-    process.execPath,
-    ['--import', 'tsx', join(import.meta.dirname, 'peers/graph-process.ts'), ...args],
-    {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    },
-  );
+  const child = spawn(process.execPath, [PROGRAM, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
   let said = '';
   for await (const chunk of child.stdout) said += String(chunk);
   const last = said.trimEnd().split('\n').at(-1) ?? '';
@@ -336,6 +350,7 @@ function percent(share: number): string {
 }
 
 try {
+  await compileGraphProcess();
   const python = await Python.start(pythonWithPackages());
   try {
     const [model = 'unknown CPU'] = cpus().map((cpu) => cpu.model);

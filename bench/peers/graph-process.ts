@@ -1,11 +1,11 @@
 /**
- * The demo graph in a process of its own, for `bench/peer.ts`, so that its memory is its own:
+ * The demo graph in a process of its own, so that its memory is its own. `bench/peer.ts` compiles this file and runs it with:
  *
- *     tsx bench/peers/graph-process.ts run FOLDER        the graph over a folder of films → {@link GraphRun}
- *     tsx bench/peers/graph-process.ts parts FOLDER N    each part alone in one thread → milliseconds of CPU per film
- *     tsx bench/peers/graph-process.ts network SECONDS   the network alone on all cores → films per second
+ *     run FOLDER        the graph over a folder of films → {@link GraphRun}
+ *     parts FOLDER N    each part alone in one thread → milliseconds of CPU per film
+ *     network SECONDS   the network alone on all cores → films per second
  *
- * Prints one line of JSON.
+ * It prints one line of JSON.
  */
 import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';

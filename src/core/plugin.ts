@@ -261,6 +261,11 @@ export interface StageDefinition<O extends Options = Options, N extends Needs = 
    * preprocessing when it compares a graph with a model's training. Default false.
    */
   readonly keepsPixels?: boolean;
+  /**
+   * True for a stage that, once it has answered, holds on to neither the image that it was given nor the one that it made,
+   * and puts neither into its results: a worker thread then uses their memory again. Default false.
+   */
+  readonly retainsNothing?: boolean;
   /** Options that can only refuse an image, never change it (`maxPixels`). They may differ from training. */
   readonly limits?: readonly (keyof z.output<O> & string)[];
   /**

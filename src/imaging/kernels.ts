@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import type { Image } from '../core/frame.js';
+import { copyOf } from '../core/image-memory.js';
 import * as opencv from './opencv.js';
 
 export { INTERPOLATIONS, toGrey, type Interpolation } from './opencv.js';
@@ -24,7 +25,7 @@ export function clahe(image: Image, clipLimit: number, tileGridSize: number): Im
     const Samples = data.constructor as Uint8ArrayConstructor;
     new Samples(memory.buffer, pixels, data.length).set(data);
     equalise(pixels, width, height, limit, tileGridSize);
-    return { width, height, channels, data: new Samples(memory.buffer, pixels, data.length).slice() };
+    return { width, height, channels, data: copyOf(new Samples(memory.buffer, pixels, data.length)) };
   });
 }
 
@@ -43,7 +44,7 @@ export function resize(
     const Samples = data.constructor as Uint8ArrayConstructor;
     new Samples(memory.buffer, pixels, data.length).set(data);
     const result = shrink(pixels, image.width, image.height, width, height);
-    return { width, height, channels: 1, data: new Samples(memory.buffer, result, width * height).slice() };
+    return { width, height, channels: 1, data: copyOf(new Samples(memory.buffer, result, width * height)) };
   });
 }
 
@@ -103,7 +104,7 @@ export function decodeJpeg(scan: JpegScan): Image | undefined {
       pixels + entropy + data.length,
     );
     if (isWhole === 0) return undefined;
-    return { width, height, channels: 1, data: at(0, width * height).slice() };
+    return { width, height, channels: 1, data: copyOf(at(0, width * height)) };
   });
 }
 
@@ -125,7 +126,7 @@ export function unfilterPng(filtered: Uint8Array, { isDeep, ...size }: PngPixels
     new Uint8Array(memory.buffer, pixels, filtered.length).set(filtered);
     if (kernels.unfilter(pixels, width * step, height, step, isDeep) === 0) return undefined;
     const Samples = isDeep ? Uint16Array : Uint8Array;
-    return { ...size, data: new Samples(memory.buffer, pixels, width * height * channels).slice() };
+    return { ...size, data: copyOf(new Samples(memory.buffer, pixels, width * height * channels)) };
   });
 }
 

@@ -57,6 +57,7 @@ export default defineStage({
     },
     { title: 'The lungs', with: { to: 'lungs', margin: 0.08 } },
   ],
+  retainsNothing: true,
   create: (settings, { id }) => ({
     process: (frame) => {
       const image = imageOf(frame);

@@ -81,6 +81,7 @@ export default defineStage({
     { title: 'With the age of the patient', with: { deidentify: { keep: ['PatientAge'] } } },
   ],
   limits: ['maxPixels', 'maxBytes', 'attributes', 'deidentify'],
+  retainsNothing: true,
   create: (settings, { stateDir }) => {
     const wanted = { ...settings, mapUid: uidMap(stateDir) };
     return {

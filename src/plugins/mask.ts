@@ -17,6 +17,7 @@ export default defineStage({
   summary: 'Blackens everything but the lungs, or the lungs. A film without plausible lungs passes as it is.',
   options,
   examples: [{ title: 'Lungs alone', with: { with: 'lungs' } }],
+  retainsNothing: true,
   create: ({ with: source, keep }, { id }) => ({
     process: (frame) => {
       const { plausible, reason, mask } = lungsOf(frame, source);

@@ -44,6 +44,7 @@ export default defineStage({
     },
     { title: 'Proportions kept, padded with black', with: { width: 512, height: 512, fit: 'contain' } },
   ],
+  retainsNothing: true,
   create: (settings) => ({
     process: (frame) => ({ ...frame, image: fitTo(imageOf(frame), settings) }),
   }),

@@ -63,6 +63,25 @@ export function stageContract(name: string, factory: Factory<StageHarness>, runn
     );
 
     it(
+      'needs no image any more once it has answered, if its definition says so',
+      bench(async ({ harness, open }) => {
+        if (harness.plugin.retainsNothing !== true) return;
+        const stage = await open();
+        const given = frameOf(harness, 0);
+        const out = await one(stage, given);
+        const expected = structuredClone(out);
+        for (const { image } of [given, out]) {
+          const buffer = image?.data.buffer;
+          const isWhole = buffer instanceof ArrayBuffer && buffer.byteLength === image?.data.byteLength;
+          if (isWhole) structuredClone(buffer, { transfer: [buffer] });
+        }
+        // Not possible with pixels that are gone.
+        structuredClone([out.meta, out.results]);
+        assertClose(await one(stage, frameOf(harness, 0)), expected, harness.tolerance ?? 0);
+      }),
+    );
+
+    it(
       'gives the same result for the same frame, whatever came before',
       bench(async ({ harness, open }) => {
         const stage = await open();

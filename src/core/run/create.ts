@@ -259,10 +259,12 @@ function handsOver(spec: StageSpec, isWatched: (id: string) => boolean): boolean
 function specOf(node: StageNode, pipeline: Pipeline, graph: string): StageSpec {
   const { id, url, settings, timeoutMs = STAGE_TIMEOUT_MS } = node;
   const { baseDir, stateDir } = pipeline;
-  const next = successorOf(node, pipeline);
+  const successor = successorOf(node, pipeline);
+  const next = successor && specOf(successor, pipeline, graph);
+  const retainsNothing = node.plugin.retainsNothing === true && next?.retainsNothing !== false;
   return {
-    ...{ key: `${graph}:${id}`, id, url, settings, baseDir, stateDir, timeoutMs },
-    next: next && specOf(next, pipeline, graph),
+    ...{ key: `${graph}:${id}`, id, url, settings, baseDir, stateDir, timeoutMs, retainsNothing },
+    next,
   };
 }
 

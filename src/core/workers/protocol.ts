@@ -48,6 +48,8 @@ export interface StageSpec {
   readonly stateDir: string;
   /** How long it may work on one frame. Absent: as long as it likes. */
   readonly timeoutMs?: number;
+  /** Whether neither it nor any stage in `next` holds on to an image: the thread uses its memory again. */
+  readonly retainsNothing?: boolean;
   /** The only taker of what the stage makes, if that runs in a thread, too: the thread goes on with it at once. */
   readonly next?: StageSpec | undefined;
 }

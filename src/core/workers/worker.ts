@@ -16,6 +16,7 @@ import { workerData } from 'piscina';
 import { RxrayError, messageOf } from '../errors.js';
 import { isCode } from '../files.js';
 import { checkMade, frameBytes, type Frame } from '../frame.js';
+import { reusingImageMemory } from '../image-memory.js';
 import type { Candidate, FrameStage, Log, Services } from '../plugin.js';
 import { loadPluginModule } from '../plugins/load.js';
 import { countShared } from './shared-memory.js';
@@ -74,7 +75,7 @@ async function perform(task: Task, notes: Float64Array): Promise<TaskResult<Repl
       case 'create':
         return { ok: true, value: { columns: (await instanceOf(task.stage)).columns ?? [] } };
       case 'process':
-        return { ok: true, value: await process(task.stage, task.frame, notes) };
+        return { ok: true, value: await processInMemory(task.stage, task.frame, notes) };
     }
   } catch (thrown) {
     return { ok: false, error: toPlainError(thrown) };
@@ -150,6 +151,12 @@ function isWhatItWas(opened: Stats, { path, within }: Candidate): boolean {
   }
   const there = statSync(target);
   return there.ino === opened.ino && there.dev === opened.dev;
+}
+
+/** What leaves the thread is in shared memory by then, or was the caller's. */
+function processInMemory(first: StageSpec, frame: Frame, notes: Float64Array): Promise<ProcessReply> {
+  const work = (): Promise<ProcessReply> => process(first, frame, notes);
+  return first.retainsNothing === true ? reusingImageMemory(work) : work();
 }
 
 /** Takes the frame through the stage, and on through those behind it until one fails. */

@@ -3,9 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { expect } from 'chai';
+import sharp from 'sharp';
 import type { Frame } from '../../../src/core/frame.js';
 import { WorkerPool } from '../../../src/core/workers/pool.js';
 import type { StageSpec } from '../../../src/core/workers/protocol.js';
+import { clahe, resize } from '../../../src/imaging/kernels.js';
+import { phantomFilm } from '../../../src/imaging/phantom.js';
 import { makeFrame } from '../../../src/testing.js';
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
@@ -112,6 +115,42 @@ describe('stages behind each other in worker threads', () => {
     const [same, , end] = chain('same') as [StageSpec, StageSpec, StageSpec];
     expect((await pool.process(same, given)).image, 'what it was given').to.equal(given.image);
     expect((await pool.process(end, given)).image).to.equal(given.image);
+  });
+
+  it('give each film its own pixels where they use the memory of images again', async () => {
+    const settings = {
+      decode: { color: 'grey', maxPixels: 1e8, maxBytes: 1e9 },
+      clahe: { clipLimit: 2, tileGridSize: 8 },
+      resize: { width: 300, height: 250, fit: 'stretch', interpolation: 'area' },
+    };
+    const specs = Object.entries(settings).reduceRight<readonly StageSpec[]>((behind, [id, own]) => {
+      const url = new URL(`../../../src/plugins/${id}.ts`, import.meta.url).href;
+      const spec = { key: `memory:${id}`, id, url, settings: own, baseDir: dir, stateDir: dir };
+      return [{ ...spec, retainsNothing: true, next: behind[0] }, ...behind];
+    }, []);
+    const films = await Promise.all(
+      [320, 400, 310, 400, 333, 320].map(async (size, i) => {
+        const { image } = phantomFilm({ seed: i, size, opacities: i % 2 });
+        const encoded = await sharp(image.data, { raw: image }).toColourspace('b-w').png().toBuffer();
+        return { image, frame: { ...frame, id: String(i), encoded: new Uint8Array(encoded) } };
+      }),
+    );
+    const made = await Promise.all(
+      films.map(async (film) => {
+        let out: Frame = film.frame;
+        for (const spec of specs) out = await pool.process(spec, out);
+        return out.image;
+      }),
+    );
+    const alone = await pool.process(
+      { ...(specs[0] as StageSpec), next: undefined },
+      films[0]?.frame as Frame,
+    );
+    expect(alone.image?.data).to.deep.equal(films[0]?.image.data);
+    for (const [i, { image }] of films.entries()) {
+      const expected = resize(clahe(image, 2, 8), 300, 250, 'area');
+      expect(made[i]?.data, `film ${i}`).to.deep.equal(expected.data);
+    }
   });
 
   it('do it again for whoever asks twice', async () => {
