@@ -20,8 +20,10 @@ const END_OF_ITEM = 0xfffee00d;
 const END_OF_SEQUENCE = 0xfffee0dd;
 export const PIXEL_DATA = 0x7fe00010;
 const UNDEFINED_LENGTH = 0xffffffff;
-/** Deeper nesting than any SOP class has: a limit for hostile files. */
+/** Limits for hostile files, beyond what any SOP class has: nesting, elements and items in all, and bytes of a text. */
 const MAX_DEPTH = 32;
+const MAX_ELEMENTS = 1_000_000;
+export const MAX_TEXT = 64 * 1024;
 /** VRs with a length of four bytes (PS3.5, table 7.1-1). */
 const LONG = new Set(['OB', 'OD', 'OF', 'OL', 'OV', 'OW', 'SQ', 'SV', 'UC', 'UN', 'UR', 'UT', 'UV']);
 const SHORT = [
@@ -47,6 +49,8 @@ export function tagName(tag: number): string {
  * Tags are numbers, group × 65536 + element: `0x00280010`. A value that is not there is undefined.
  */
 export class DataSet {
+  readonly #items = new Map<number, DataSet[]>();
+
   constructor(
     readonly bytes: Buffer,
     readonly encoding: Encoding,
@@ -77,8 +81,7 @@ export class DataSet {
 
   /** The values of an element of text, without padding; of identifiers, codes and numbers, which are ASCII. */
   strings(tag: number): string[] {
-    const text = this.value(tag)?.toString('latin1') ?? '';
-
+    const text = this.value(tag)?.toString('latin1', 0, MAX_TEXT) ?? '';
     const values = text.split('\\').map((value) => value.replace(/^[\0 ]+|[\0 ]+$/g, ''));
     return values.length === 1 && values[0] === '' ? [] : values;
   }
@@ -90,12 +93,16 @@ export class DataSet {
   }
 
   /** The items of a sequence. Throws FRAME_DAMAGED when they cannot be read. */
-  items(tag: number): DataSet[] {
+  items(tag: number): readonly DataSet[] {
     const element = this.elements.get(tag);
     if (element === undefined) return [];
-    // PS3.5, 6.2.2, note 4: the items of an unknown VR are implicit little endian.
-    const encoding = element.vr === 'UN' ? { explicit: false, littleEndian: true } : this.encoding;
-    return readItems(this.bytes, element.offset, element.offset + element.length, encoding, 1).items;
+    const known = this.#items.get(tag);
+    if (known !== undefined) return known;
+    const encoding = element.vr === 'UN' ? UNKNOWN : this.encoding;
+    const reader = new Reader(this.bytes, encoding);
+    const items = reader.items(element.offset, element.offset + element.length, 1, false);
+    this.#items.set(tag, items);
+    return items;
   }
 }
 
@@ -105,79 +112,112 @@ export class DataSet {
  * Throws FRAME_DAMAGED when an element before it does not end inside the file.
  */
 export function readDataSet(bytes: Buffer, position: number, encoding: Encoding): DataSet {
-  const { elements } = readElements(bytes, position, bytes.length, encoding, 0);
-  return new DataSet(bytes, encoding, elements);
+  return new Reader(bytes, encoding).dataSet(position);
 }
 
-interface Reading {
-  readonly elements: Map<number, Element>;
-  /** Where reading stopped. */
-  readonly next: number;
-}
+/** PS3.5, 6.2.2, note 4: what is inside an element of an unknown VR is implicit little endian. */
+const UNKNOWN: Encoding = { explicit: false, littleEndian: true };
 
-function readElements(bytes: Buffer, start: number, end: number, encoding: Encoding, depth: number): Reading {
-  const elements = new Map<number, Element>();
-  let position = start;
-  while (position < end) {
-    if (end - position < 8) {
-      if (bytes.subarray(position, end).every((byte) => byte === 0)) break;
-      throw damaged('it ends in the middle of an element');
-    }
-    const tag = tagAt(bytes, position, encoding);
-    if (tag === END_OF_ITEM && depth > 0) return { elements, next: position + 8 };
-    const { vr, length, offset } = headerAt(bytes, position, end, encoding);
-    if (tag === PIXEL_DATA && depth === 0) {
+/** One pass over a data set or a sequence. It holds no more elements than {@link MAX_ELEMENTS}. */
+class Reader {
+  #left = MAX_ELEMENTS;
+  /** Where the last call has stopped. */
+  #position = 0;
+
+  constructor(
+    private readonly bytes: Buffer,
+    private readonly encoding: Encoding,
+  ) {}
+
+  dataSet(position: number): DataSet {
+    const elements = this.#elements(position, this.bytes.length, 0);
+    return new DataSet(this.bytes, this.encoding, elements);
+  }
+
+  /** The items between `start` and `end`; `delimited`: up to the end of the sequence, which must come before. */
+  items(start: number, end: number, depth: number, delimited: boolean): DataSet[] {
+    const items: DataSet[] = [];
+    this.#eachItem(start, end, depth, delimited, (position, itemEnd, isOpen) => {
+      const elements = this.#elements(position, itemEnd, depth);
+      items.push(new DataSet(this.bytes, this.encoding, elements));
+      if (!isOpen) this.#position = itemEnd;
+    });
+    return items;
+  }
+
+  #elements(start: number, end: number, depth: number): Map<number, Element> {
+    const { bytes, encoding } = this;
+    const elements = new Map<number, Element>();
+    this.#position = start;
+    while (this.#position < end) {
+      const position = this.#position;
+      if (end - position < 8) {
+        if (bytes.subarray(position, end).every((byte) => byte === 0)) break;
+        throw damaged('it ends in the middle of an element');
+      }
+      const tag = tagAt(bytes, position, encoding);
+      if (tag === END_OF_ITEM && depth > 0) {
+        this.#position = position + 8;
+        return elements;
+      }
+      this.#count();
+      const { vr, length, offset } = headerAt(bytes, position, end, encoding);
       const undefinedLength = length === UNDEFINED_LENGTH;
-      elements.set(tag, {
-        vr,
-        offset,
-        length: undefinedLength ? end - offset : length,
-        undefinedLength,
-      });
-      return { elements, next: end };
-    }
-    if (length === UNDEFINED_LENGTH) {
-      const inside = vr === 'UN' ? { explicit: false, littleEndian: true } : encoding;
-      position = readItems(bytes, offset, end, inside, depth + 1, true).next;
-      elements.set(tag, { vr, offset, length: position - offset, undefinedLength: true });
-    } else {
-      if (offset + length > end) {
+      if (tag === PIXEL_DATA && depth === 0) {
+        elements.set(tag, { vr, offset, length: undefinedLength ? end - offset : length, undefinedLength });
+        return elements;
+      }
+      if (undefinedLength) this.#skipSequence(offset, end, vr, depth + 1);
+      else this.#position = offset + length;
+      if (this.#position > end) {
         throw damaged(`the element ${tagName(tag)} has ${length} bytes, but only ${end - offset} are left`);
       }
-      elements.set(tag, { vr, offset, length, undefinedLength: false });
-      position = offset + length;
+      elements.set(tag, { vr, offset, length: this.#position - offset, undefinedLength });
     }
+    return elements;
   }
-  return { elements, next: position };
-}
 
-function readItems(
-  bytes: Buffer,
-  start: number,
-  end: number,
-  encoding: Encoding,
-  depth: number,
-  delimited = false,
-): { items: DataSet[]; next: number } {
-  if (depth > MAX_DEPTH) throw damaged(`its sequences are nested deeper than ${MAX_DEPTH} levels`);
-  const items: DataSet[] = [];
-  let position = start;
-  while (position + 8 <= end) {
-    const tag = tagAt(bytes, position, encoding);
-    const length = encoding.littleEndian
-      ? bytes.readUInt32LE(position + 4)
-      : bytes.readUInt32BE(position + 4);
-    position += 8;
-    if (tag === END_OF_SEQUENCE) return { items, next: position };
-    if (tag !== ITEM) throw damaged(`a sequence has the element ${tagName(tag)} where an item is expected`);
-    const itemEnd = length === UNDEFINED_LENGTH ? end : position + length;
-    if (itemEnd > end) throw damaged('an item of a sequence ends beyond the sequence');
-    const { elements, next } = readElements(bytes, position, itemEnd, encoding, depth);
-    items.push(new DataSet(bytes, encoding, elements));
-    position = length === UNDEFINED_LENGTH ? next : itemEnd;
+  /** To the end of a sequence of undefined length, or of encapsulated pixels: what is in items of a known length is not looked at. */
+  #skipSequence(start: number, end: number, vr: string | undefined, depth: number): void {
+    const reader = vr === 'UN' ? new Reader(this.bytes, UNKNOWN) : this;
+    reader.#eachItem(start, end, depth, true, (position, itemEnd, isOpen) => {
+      if (isOpen) reader.#elements(position, itemEnd, depth);
+      else reader.#position = itemEnd;
+    });
+    this.#position = reader.#position;
   }
-  if (delimited) throw damaged('it ends in the middle of a sequence');
-  return { items, next: position };
+
+  /** Calls `take` with each item, which has to move the position behind it; `isOpen`: its end is marked, and not known before. */
+  #eachItem(
+    start: number,
+    end: number,
+    depth: number,
+    delimited: boolean,
+    take: (position: number, end: number, isOpen: boolean) => void,
+  ): void {
+    if (depth > MAX_DEPTH) throw damaged(`its sequences are nested deeper than ${MAX_DEPTH} levels`);
+    const { bytes, encoding } = this;
+    this.#position = start;
+    while (this.#position + 8 <= end) {
+      const tag = tagAt(bytes, this.#position, encoding);
+      const length = encoding.littleEndian
+        ? bytes.readUInt32LE(this.#position + 4)
+        : bytes.readUInt32BE(this.#position + 4);
+      const position = (this.#position += 8);
+      if (tag === END_OF_SEQUENCE) return;
+      if (tag !== ITEM) throw damaged(`a sequence has the element ${tagName(tag)} where an item is expected`);
+      this.#count();
+      const isOpen = length === UNDEFINED_LENGTH;
+      const itemEnd = isOpen ? end : position + length;
+      if (itemEnd > end) throw damaged('an item of a sequence ends beyond the sequence');
+      take(position, itemEnd, isOpen);
+    }
+    if (delimited) throw damaged('it ends in the middle of a sequence');
+  }
+
+  #count(): void {
+    if (this.#left-- === 0) throw damaged(`its header has more than ${MAX_ELEMENTS} elements`);
+  }
 }
 
 function tagAt(bytes: Buffer, position: number, { littleEndian }: Encoding): number {

@@ -57,6 +57,10 @@ export const IMPLEMENTATION_NAME = 'RXRAY';
 /** An association request has a few kilobytes; 128 contexts with all their syntaxes stay below this. */
 const MAX_ASSOCIATE = 1024 * 1024;
 const HEADER = 6;
+/** Presentation contexts have odd numbers of one byte (PS3.8, 9.3.2.2). */
+const MAX_CONTEXTS = 128;
+/** The shortest PDU that a peer may ask for: room for the header of a fragment and for some of its bytes. */
+const MIN_PDU = 64;
 
 /** Cuts a stream of bytes into PDUs. Throws {@link ProtocolError} for an unknown type, or a PDU that is too long, before it is read. */
 export async function* readPdus(chunks: AsyncIterable<Buffer>, maxData: number): AsyncGenerator<Pdu> {
@@ -153,6 +157,10 @@ export function readAssociate(body: Buffer): Associate {
       }
     }
   }
+  if (contexts.length > MAX_CONTEXTS)
+    throw new ProtocolError(`${contexts.length} presentation contexts, at most ${MAX_CONTEXTS} are possible`);
+  if (maxLength > 0 && maxLength < MIN_PDU)
+    throw new ProtocolError(`the peer takes PDUs of at most ${maxLength} bytes: nothing fits into them`);
   const title = (at: number): string => body.toString('latin1', at, at + 16).trim();
   return { called: title(4), calling: title(20), contexts, maxLength };
 }
@@ -190,6 +198,7 @@ export interface Fragment {
 
 /** The fragments of a P-DATA. Throws {@link ProtocolError}. */
 export function* fragmentsIn(body: Buffer): Generator<Fragment> {
+  if (body.length === 0) throw new ProtocolError('a P-DATA without a fragment');
   for (let at = 0; at < body.length;) {
     const end = at + 4 <= body.length ? at + 4 + body.readUInt32BE(at) : Infinity;
     if (end > body.length || end < at + 6) throw new ProtocolError('a fragment does not fit its PDU');
@@ -226,6 +235,9 @@ export function* dataPdus(
 
 /** Command fields (PS3.7, E.1). */
 export const COMMAND = { store: 0x0001, storeReply: 0x8001, echo: 0x0030, echoReply: 0x8030 } as const;
+
+/** A command set has some hundred bytes. */
+export const MAX_COMMAND = 64 * 1024;
 
 /** Statuses of C-STORE (PS3.4, B.2.3) and of any service (PS3.7, C). */
 export const STATUS = {

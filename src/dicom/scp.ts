@@ -9,6 +9,7 @@ import {
   FIELD,
   type Fragment,
   fragmentsIn,
+  MAX_COMMAND,
   NO_DATA_SET,
   PDU,
   pdu,
@@ -24,10 +25,8 @@ import type { Identity } from './part10.js';
 import { EXPLICIT, IMPLICIT, SYNTAXES } from './syntaxes.js';
 
 export const VERIFICATION = '1.2.840.10008.1.1';
-/** Storage SOP classes begin like this (PS3.4, B.5). */
-const STORAGE = '1.2.840.10008.5.1.4.1.1.';
-/** A C-STORE request has some hundred bytes. */
-const MAX_COMMAND = 64 * 1024;
+/** Storage SOP classes (PS3.4, B.5). */
+const STORAGE = /^1\.2\.840\.10008\.5\.1\.4\.1\.1\.[\d.]{1,40}$/;
 
 /** Takes one object. Nothing of it may stay when {@link discard} has been called instead of {@link commit}. */
 export interface Receipt {
@@ -41,7 +40,7 @@ export interface ScpOptions {
   readonly aeTitle: string;
   /** The longest P-DATA that is taken, in bytes. */
   readonly maxPdu: number;
-  /** How long a peer may say nothing. */
+  /** How long a peer may take for a PDU. */
   readonly timeoutMs: number;
   /** Whether the calling AE title may send from the address of this socket. */
   readonly allows: (calling: string) => boolean;
@@ -60,11 +59,18 @@ export async function serveAssociation(socket: Socket, options: ScpOptions): Pro
     socket.destroy(new ProtocolError(`the peer said nothing for ${options.timeoutMs} ms`));
   });
   let association: Association | undefined;
+  // A peer that sends a byte now and then must not keep its place, either.
+  const deadline = (): NodeJS.Timeout =>
+    setTimeout(() => {
+      socket.destroy(new ProtocolError(`the peer sent no whole PDU within ${options.timeoutMs} ms`));
+    }, options.timeoutMs);
+  let timer = deadline();
   try {
     for await (const { type, body } of readPdus(
       socket.iterator({ destroyOnReturn: false }),
       options.maxPdu,
     )) {
+      clearTimeout(timer);
       if (association === undefined) {
         if (type !== PDU.associateRequest) throw new ProtocolError('expected an association request');
         const request = readAssociate(body);
@@ -85,6 +91,7 @@ export async function serveAssociation(socket: Socket, options: ScpOptions): Pro
       } else {
         throw new ProtocolError(`a PDU of type ${type} is not expected here`);
       }
+      timer = deadline();
     }
   } catch (error) {
     if (error instanceof ProtocolError && socket.writable) {
@@ -92,6 +99,7 @@ export async function serveAssociation(socket: Socket, options: ScpOptions): Pro
     }
     throw error;
   } finally {
+    clearTimeout(timer);
     await association?.end();
     if (!socket.writableEnded) socket.destroy();
     else socket.destroySoon();
@@ -128,7 +136,7 @@ class Association {
   async accept(): Promise<void> {
     const contexts = this.request.contexts.map((context): PresentationContext => {
       const { id, abstractSyntax = '', transferSyntaxes } = context;
-      const isKnown = abstractSyntax === VERIFICATION || abstractSyntax.startsWith(STORAGE);
+      const isKnown = abstractSyntax === VERIFICATION || STORAGE.test(abstractSyntax);
       const syntax = transferSyntaxes.find((uid) => isAccepted(uid, abstractSyntax));
       if (isKnown && syntax !== undefined) this.#syntaxes.set(id, syntax);
       // PS3.8, table 9-18: 3 abstract syntax, 4 transfer syntaxes not supported. A rejected context names one all the same.

@@ -8,6 +8,7 @@ import {
   dataPdus,
   FIELD,
   fragmentsIn,
+  MAX_COMMAND,
   PDU,
   pdu,
   type Pdu,
@@ -94,7 +95,12 @@ async function exchange(
   if (answer.type !== PDU.associateAccept)
     throw new ProtocolError(`a PDU of type ${answer.type} is not expected here`);
   const { contexts, maxLength } = readAssociate(answer.body);
-  const accepted = new Set(contexts.filter(({ result }) => result === 0).map(({ id }) => id));
+  // What is sent is in explicit VR: a receiver that accepts something else was not offered it.
+  const accepted = new Set(
+    contexts
+      .filter(({ result, transferSyntaxes: [syntax] }) => result === 0 && syntax === EXPLICIT)
+      .map(({ id }) => id),
+  );
 
   const statuses: number[] = [];
   for (const [i, { sopClass, instance, dataSet }] of objects.entries()) {
@@ -123,11 +129,14 @@ async function exchange(
 
 async function statusOf(pdus: AsyncGenerator<Pdu>): Promise<number> {
   const parts: Buffer[] = [];
+  let length = 0;
   for (;;) {
     const { type, body } = await next(pdus);
     if (type !== PDU.data) throw new ProtocolError(`a PDU of type ${type} is not expected here`);
     for (const { isCommand, isLast, bytes } of fragmentsIn(body)) {
       if (!isCommand) throw new ProtocolError('a data set in the answer to a C-STORE');
+      length += bytes.length;
+      if (length > MAX_COMMAND) throw new ProtocolError('the answer to a C-STORE is too long');
       parts.push(bytes);
       if (isLast)
         return Number(readCommand(Buffer.concat(parts)).get(FIELD.status) ?? STATUS.processingFailure);

@@ -73,7 +73,7 @@ const options = z.strictObject({
     .min(100)
     .max(MAX_TIMER_MS)
     .default(60_000)
-    .describe('An association on which nothing comes for this long is ended.'),
+    .describe('An association on which no whole PDU has come for this long is ended.'),
   tls: z
     .strictObject({
       key: z.string().min(1).describe('The private key, a PEM file.'),
@@ -194,7 +194,10 @@ class Receiver {
     const { host, port, tls } = settings;
     const { log, id: source } = services;
     try {
-      const server = tls === undefined ? createServer() : createTlsServer(await tlsOptions(tls, services));
+      const server =
+        tls === undefined
+          ? createServer()
+          : createTlsServer({ ...(await tlsOptions(tls, services)), handshakeTimeout: settings.timeoutMs });
       const receiver = new Receiver(server, settings, services, folder);
       server.on(tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) =>
         receiver.#accept(socket),

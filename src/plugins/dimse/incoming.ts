@@ -23,6 +23,8 @@ import type { Receipt } from '../../dicom/scp.js';
 /** `3f/1.2.840.…-0123456789abcdef.dcm`: by the instance's UID and the hash of the file. */
 const STORED = /^[0-9a-f]{2}\/[\d.]{1,64}-[0-9a-f]{16}\.dcm$/;
 const UID = /^(?!\.)[\d.]{1,64}$/;
+/** After so many bytes of one object the free space of the disk is looked at again. */
+const CHECK_EVERY = 16 * 1024 * 1024;
 /** Objects that are still coming. */
 const PARTS = '.incoming';
 
@@ -42,6 +44,9 @@ export interface IncomingOptions {
  * another object under the same UID takes the place of none. A file appears under its name when it is on the disk.
  */
 export class IncomingFolder {
+  /** What is being put under its name, by that name: the same object may come twice at once. */
+  readonly #keeping = new Map<string, Promise<void>>();
+
   private constructor(
     readonly root: string,
     private readonly options: IncomingOptions,
@@ -89,14 +94,14 @@ export class IncomingFolder {
   async receive(identity: Identity): Promise<Receipt | number> {
     // What is no UID must not become a path.
     if (!UID.test(identity.instance)) return STATUS.invalidInstance;
-    const { bavail, bsize } = await statfs(this.root);
-    if (bavail * bsize < this.options.minFreeBytes) return STATUS.outOfResources;
+    if (await this.#isFull()) return STATUS.outOfResources;
     const part = join(this.root, PARTS, `${randomBytes(8).toString('hex')}.part`);
     try {
       const handle = await open(part, 'wx', 0o600);
-      const incoming = new Incoming(part, handle, this.options.maxBytes, (hash) =>
-        this.#keep(part, `${identity.instance}-${hash}.dcm`),
-      );
+      const incoming = new Incoming(part, handle, this.options.maxBytes, {
+        isFull: () => this.#isFull(),
+        keep: (hash) => this.#keep(part, `${identity.instance}-${hash}.dcm`),
+      });
       await incoming.write(metaHeader(identity));
       return incoming;
     } catch {
@@ -104,7 +109,21 @@ export class IncomingFolder {
     }
   }
 
+  async #isFull(): Promise<boolean> {
+    const { bavail, bsize } = await statfs(this.root);
+    return bavail * bsize < this.options.minFreeBytes;
+  }
+
   async #keep(part: string, file: string): Promise<void> {
+    const before = this.#keeping.get(file) ?? Promise.resolve();
+    const kept = before.catch(() => undefined).then(() => this.#keepNow(part, file));
+    this.#keeping.set(file, kept);
+    await kept.finally(() => {
+      if (this.#keeping.get(file) === kept) this.#keeping.delete(file);
+    });
+  }
+
+  async #keepNow(part: string, file: string): Promise<void> {
     const folder = createHash('sha256').update(file).digest('hex').slice(0, 2);
     const name = `${folder}/${file}`;
     // The same bytes: it was sent again.
@@ -129,13 +148,15 @@ export class IncomingFolder {
 class Incoming implements Receipt {
   readonly #hash = createHash('sha256');
   #size = 0;
+  /** Bytes since the free space of the disk was looked at. */
+  #unchecked = 0;
   #status: number = STATUS.success;
 
   constructor(
     private readonly part: string,
     private readonly handle: FileHandle,
     private readonly maxBytes: number,
-    private readonly keep: (hash: string) => Promise<void>,
+    private readonly place: { isFull(): Promise<boolean>; keep(hash: string): Promise<void> },
   ) {}
 
   async write(bytes: Buffer): Promise<void> {
@@ -150,6 +171,10 @@ class Incoming implements Receipt {
       for (let at = 0; at < bytes.length;) {
         at += (await this.handle.write(bytes, at)).bytesWritten;
       }
+      this.#unchecked += bytes.length;
+      if (this.#unchecked < CHECK_EVERY) return;
+      this.#unchecked = 0;
+      if (await this.place.isFull()) this.#status = STATUS.outOfResources;
     } catch {
       this.#status = STATUS.outOfResources;
     }
@@ -160,7 +185,7 @@ class Incoming implements Receipt {
       try {
         await durably('dimse.fsync', () => this.handle.sync());
         await this.handle.close();
-        await this.keep(this.#hash.digest('hex').slice(0, 16));
+        await this.place.keep(this.#hash.digest('hex').slice(0, 16));
         return STATUS.success;
       } catch {
         this.#status = STATUS.outOfResources;

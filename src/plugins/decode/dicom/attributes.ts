@@ -1,5 +1,5 @@
 import { inBytes } from '../../../dicom/character-sets.js';
-import type { DataSet } from '../../../dicom/data-set.js';
+import { type DataSet, MAX_TEXT } from '../../../dicom/data-set.js';
 import { decimals } from '../../../dicom/numbers.js';
 import { MODALITIES, VIEW_POSITIONS } from '../../../dicom/terms.js';
 
@@ -171,7 +171,8 @@ function isTerm(name: string, vr: string, value: Value): boolean {
 }
 
 function valuesOf(dataSet: DataSet, tag: number, vr: string, warnings: string[]): Value[] {
-  const bytes = dataSet.value(tag);
+  // No value of these VRs is nearly as long: a limit for hostile files.
+  const bytes = dataSet.value(tag)?.subarray(0, MAX_TEXT);
   if (bytes === undefined) return [];
   if (vr === 'DS' || vr === 'IS') return decimals(dataSet, tag).filter((value) => value !== undefined);
   const isText = ['LO', 'LT', 'PN', 'SH'].includes(vr);

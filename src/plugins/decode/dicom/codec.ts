@@ -8,8 +8,7 @@ import { damaged } from '../../../dicom/failures.js';
  * libjxl, compiled into one WebAssembly module. It is called directly, because what comes with it loads a second
  * DICOM library and compiles the module again after each failure.
  */
-export type Codec =
-  'DecodeRle' | 'DecodeJpeg' | 'DecodeJpegLs' | 'DecodeJpeg2000' | 'DecodeHtJpeg2000' | 'DecodeJpegXl';
+export type Codec = 'DecodeJpeg' | 'DecodeJpegLs' | 'DecodeJpeg2000' | 'DecodeHtJpeg2000' | 'DecodeJpegXl';
 
 export interface Coded {
   readonly width: number;

@@ -34,19 +34,26 @@ export function frameStream(
   const extended = dataSet.uint64(EXTENDED_OFFSETS, frame);
   const length = dataSet.uint64(EXTENDED_LENGTHS, frame);
   if (extended !== undefined && length !== undefined) {
-    const at = fragments.findIndex(({ offset }) => offset === extended);
-    const bytes = fragments[at]?.bytes;
-    if (bytes !== undefined && bytes.length >= length) return bytes.subarray(0, length);
+    // With such a table, each frame is one fragment.
+    const { offset, bytes } = fragments[frame] ?? { offset: -1, bytes: Buffer.alloc(0) };
+    if (offset === extended && bytes.length >= length) return bytes.subarray(0, length);
     warnings.push('its extended offset table is wrong and was ignored');
   }
-  if (frames === 1) return joined(0, fragments.length);
+  const marked = fragments.flatMap(({ bytes }, i) => (isStart(bytes) ? [i] : []));
+  if (frames === 1) {
+    if (marked.length < 2) return joined(0, fragments.length);
+    warnings.push(`it has ${marked.length} frames, its header says 1`);
+    return joined(0, marked[1] ?? fragments.length);
+  }
   const starts = table.map((offset) => fragments.findIndex((fragment) => fragment.offset === offset));
-  if (starts.length === frames && starts.every((start, i) => start > (starts[i - 1] ?? -1))) {
+  const isOrdered = starts[0] === 0 && starts.every((start, i) => start > (starts[i - 1] ?? -1));
+  // Where frames begin with a marker, a table that says otherwise lies.
+  const isMarked = marked.length !== frames || starts.every((start, i) => start === marked[i]);
+  if (starts.length === frames && isOrdered && isMarked) {
     return joined(starts[frame] ?? 0, starts[frame + 1] ?? fragments.length);
   }
   if (table.length > 0) warnings.push('its offset table is wrong and was ignored');
   if (fragments.length === frames) return joined(frame, frame + 1);
-  const marked = fragments.flatMap(({ bytes }, i) => (isStart(bytes) ? [i] : []));
   if (marked.length === frames) return joined(marked[frame] ?? 0, marked[frame + 1] ?? fragments.length);
   throw damaged(`it has ${frames} frames in ${fragments.length} fragments, and no offset table that fits`);
 }

@@ -20,8 +20,8 @@ const LUT = { descriptor: 0x00283002, data: 0x00283006 };
  * Stored grey values → what is shown: modality LUT or rescale → VOI LUT, window, or the range of the data →
  * MONOCHROME1 inverted (PS3.3 C.7.6.3.1.2, C.11.1, C.11.2, C.11.6).
  *
- * More than 8 stored bits give 16-bit samples, in which the window spans 0–65535. Without a window, 8-bit images
- * keep their levels, others span from the darkest to the brightest value that is no padding. Padding is black.
+ * More than 8 stored bits give 16-bit samples, in which the window spans 0–65535. Without a window, 8-bit
+ * and 1-bit images keep their levels, others span from the darkest to the brightest value that is no padding. Padding is black.
  */
 export function renderGrey(
   stored: Stored,
@@ -44,7 +44,9 @@ export function renderGrey(
   if (padding !== undefined) values.forEach((value, bits) => padding(value) && (used[bits] = 0));
   const shown =
     voiCurve(dataSet, frame, modality, voi, warnings) ??
-    (stored.stored === 8 && !signed ? spread(modality) : spread(modality.filter((_, i) => used[i] === 1)));
+    ((stored.stored === 8 || stored.stored === 1) && !signed
+      ? spread(modality)
+      : spread(modality.filter((_, i) => used[i] === 1)));
 
   const white = stored.stored > 8 ? 65535 : 255;
   const inverted = isInverted(stored.photometric, dataSet, warnings);

@@ -9,6 +9,7 @@ import { frameStream } from './fragments.js';
 import { type JpegHeader, jpegHeader, plainJpeg } from './jpeg.js';
 import type { DicomFile } from '../../../dicom/parse.js';
 import { BIG_ENDIAN, type Coding, describeSyntax, GE_PRIVATE, SYNTAXES } from '../../../dicom/syntaxes.js';
+import { decodeRle } from './rle.js';
 import { interleave, type Photometric, photometricOf, upsample422 } from './photometric.js';
 
 /** The samples of one frame as they are stored, before any table or window. */
@@ -64,15 +65,11 @@ export async function readStored(
   }
   const { width, height, stored, highBit, signed, photometric } = format;
   const words = raw
-    ? native(dataSet, element, format, frame, syntax)
+    ? native(dataSet, element, format, frame, syntax, warnings)
     : await compressed(
         frameStream(dataSet, element, frame, format.frames, warnings),
         known?.coding ?? 'native',
-        {
-          format,
-          limits,
-          warnings,
-        },
+        { format, limits, warnings, isLossy: known?.name.includes('Lossless') !== true },
       );
   return { width, height, stored, highBit, signed, photometric, ...words };
 }
@@ -123,6 +120,7 @@ function native(
   format: PixelFormat,
   frame: number,
   syntax: string,
+  warnings: string[],
 ): Words {
   const there = dataSet.bytes.length - element.offset;
   if (element.length > there) {
@@ -131,31 +129,42 @@ function native(
   const bytes = dataSet.bytes.subarray(element.offset, element.offset + element.length);
   const swapped = syntax === BIG_ENDIAN || syntax === GE_PRIVATE;
   const words = swapped && (format.allocated === 16 || element.vr === 'OW');
-  return samplesOf(bytes, format, frame, words);
+  const samples = samplesOf(bytes, format, frame, words);
+  const needed = Math.ceil((samplesIn(format, bytes) * format.allocated * format.frames) / 8);
+  // One byte makes the length even.
+  if (bytes.length < needed || bytes.length > needed + 1)
+    warnings.push(`it has ${bytes.length} bytes of pixels, by its header there should be ${needed}`);
+  return samples;
+}
+
+/** How many samples a frame has in the file. Some writers declare chroma subsampling, and write all samples. */
+function samplesIn(
+  { width, height, channels, allocated, photometric, frames }: PixelFormat,
+  bytes: Buffer,
+): number {
+  const all = width * height * channels;
+  const isSubsampled =
+    channels === 3 && photometric.endsWith('422') && bytes.length < (all * frames * allocated) / 8;
+  return isSubsampled ? Math.ceil(width / 2) * 4 * height : all;
 }
 
 /** Samples of frame `frame` out of `bytes`, byte order and plane order put right. */
 function samplesOf(bytes: Buffer, format: PixelFormat, frame: number, swapped: boolean): Words {
   const { width, height, channels, allocated } = format;
-  const subsampled = format.photometric.endsWith('422') && channels === 3;
-  const count = subsampled ? Math.ceil(width / 2) * 4 * height : width * height * channels;
+  const count = samplesIn(format, bytes);
   const bits = count * allocated;
   const start = Math.floor((frame * bits) / 8);
   const length = Math.ceil(bits / 8);
-  // Some writers declare chroma subsampling, and write all samples.
-  const complete = subsampled && bytes.length >= width * height * 3 * format.frames;
-  if (complete) return samplesOf(bytes, { ...format, photometric: 'YBR_FULL' }, frame, swapped);
   if (bytes.length < start + length) {
     throw damaged(
       `frame ${frame + 1} of ${width} × ${height} pixels needs ${length} bytes, there are ${Math.max(0, bytes.length - start)}`,
     );
   }
   if (allocated === 1) {
-    const first = frame * bits;
-    const data = Uint8Array.from({ length: count }, (_, i) => {
-      const bit = first + i;
-      return ((bytes[bit >> 3] ?? 0) >> (bit & 7)) & 1;
-    });
+    const data = new Uint8Array(count);
+    for (let i = 0, bit = frame * bits; i < count; i++, bit++) {
+      data[i] = ((bytes[Math.floor(bit / 8)] ?? 0) >> (bit % 8)) & 1;
+    }
     return { channels, data };
   }
   // A copy, so that it is aligned and may be swapped; even in length, as words are.
@@ -166,13 +175,15 @@ function samplesOf(bytes: Buffer, format: PixelFormat, frame: number, swapped: b
     allocated === 16
       ? new Uint16Array(copy.buffer, copy.byteOffset, count)
       : new Uint8Array(copy.buffer, copy.byteOffset, count);
-  if (subsampled) return { channels, data: upsample422(data, width, height) };
+  if (count < width * height * channels) return { channels, data: upsample422(data, width, height) };
   return { channels, data: format.planar ? interleave(data) : data };
 }
 
 // ── compressed ────────────────────────────────────────────────────────────────────────────────────
 
 interface Decompression {
+  /** Whether the transfer syntax allows to lose something. */
+  readonly isLossy: boolean;
   readonly format: PixelFormat;
   readonly limits: Limits;
   readonly warnings: string[];
@@ -186,18 +197,23 @@ async function compressed(stream: Buffer, declared: Coding, context: Decompressi
   }
   switch (coding) {
     case 'native':
-      return samplesOf(stream, context.format, 0, false);
+      return samplesOf(stream, { ...context.format, frames: 1 }, 0, false);
     case 'deflated-frames':
-      return samplesOf(inflateFrame(stream, context.format), context.format, 0, false);
+      return samplesOf(inflateFrame(stream, context.format), { ...context.format, frames: 1 }, 0, false);
     case 'jpeg':
       return jpeg(stream, context);
     case 'jpeg-2000':
     case 'htj2k':
       return jpeg2000(stream, context);
     case 'rle':
-      return byCodec('DecodeRle', stream, context);
-    case 'jpeg-ls':
-      return byCodec('DecodeJpegLs', stream, context, jpegHeader(stream).precision);
+      return { channels: context.format.channels, data: decodeRle(stream, context.format) };
+    case 'jpeg-ls': {
+      const header = jpegHeader(stream);
+      checkHeader(header, context.format);
+      // CharLS may look for the end of a stream that has none for minutes.
+      if (!stream.includes(Buffer.of(0xff, 0xd9))) throw damaged('its JPEG-LS stream ends too early');
+      return byCodec('DecodeJpegLs', stream, context, header.precision);
+    }
     case 'jpeg-xl':
       return byCodec('DecodeJpegXl', stream, context);
   }
@@ -212,7 +228,8 @@ function codingOf(stream: Buffer, declared: Coding): Coding {
 
 function inflateFrame(stream: Buffer, { width, height, channels, allocated }: PixelFormat): Buffer {
   try {
-    return inflateRawSync(stream, { maxOutputLength: (width * height * channels * allocated) / 8 + 2 });
+    const most = Math.ceil((width * height * channels * allocated) / 8) + 2;
+    return inflateRawSync(stream, { maxOutputLength: most });
   } catch (cause) {
     throw damaged(messageOf(cause), cause);
   }
@@ -228,11 +245,13 @@ async function jpeg(stream: Buffer, context: Decompression): Promise<Words> {
   if (header.kind === 'arithmetic' || header.kind === 'hierarchical') {
     throw unsupported(`has ${header.kind} JPEG, which is not supported`);
   }
-  if (header.kind === 'lossless' || header.precision > 8) {
-    return byCodec('DecodeJpeg', stream, context, header.precision);
-  }
   const { photometric, channels } = context.format;
   const coloursAre = header.coloursAre ?? (photometric === 'RGB' ? 'RGB' : 'YCbCr');
+  if (header.kind === 'lossless') return byCodec('DecodeJpeg', stream, context, header.precision);
+  if (header.precision > 8) {
+    const words = await byCodec('DecodeJpeg', stream, context, header.precision);
+    return { ...words, ...(channels === 3 && { photometric: coloursAre === 'RGB' ? 'RGB' : 'YBR_FULL' }) };
+  }
   const { image } = await decodeRaster(plainJpeg(stream, coloursAre), context.limits);
   if (image.channels !== channels || !(image.data instanceof Uint8Array)) {
     throw damaged(`its header says ${channels} channels, its JPEG has ${image.channels}`);
@@ -244,28 +263,61 @@ async function jpeg(stream: Buffer, context: Decompression): Promise<Words> {
 /** JPEG 2000 and HTJ2K; the codec undoes the stream's own colour transform. */
 async function jpeg2000(stream: Buffer, context: Decompression): Promise<Words> {
   const at = stream.indexOf('\xff\x4f\xff\x51', 0, 'latin1');
-  if (at < 0) throw damaged('its JPEG 2000 stream has no header');
-  const { transformed, highThroughput, precision } = jpeg2000Header(stream, at);
+  if (at < 0 || stream.length < at + 45) throw damaged('its JPEG 2000 stream has no header');
+  const header = jpeg2000Header(stream, at);
+  checkHeader(header, context.format);
+  const { transformed, highThroughput, precision } = header;
   const codec = highThroughput ? 'DecodeHtJpeg2000' : 'DecodeJpeg2000';
   const words = await byCodec(codec, stream.subarray(at), context, precision);
+  // What was lost may have pushed values over the ends of their range, into bits that are not stored.
+  if (context.isLossy) clip(words.data, context.format);
+  else if (!fits(words.data, context.format))
+    context.warnings.push(
+      'its compressed samples have more bits than its header says; those above were ignored',
+    );
   return { ...words, ...(transformed && words.channels === 3 && { photometric: 'RGB' }) };
 }
 
-/** Of the main header (ITU-T T.800, A.5 and A.6): the component transform, precision, and whether it is HTJ2K (T.814). */
+/** Of the main header (ITU-T T.800, A.5 and A.6): sizes, the component transform, and whether it is HTJ2K (T.814). */
 function jpeg2000Header(
   stream: Buffer,
   at: number,
-): { transformed: boolean; highThroughput: boolean; precision: number } {
+): Frame & { transformed: boolean; highThroughput: boolean; precision: number } {
   let [transformed, highThroughput] = [false, false];
+  const field = (offset: number): number => stream.readUInt32BE(at + offset);
+  const [width, height] = [field(8) - field(16), field(12) - field(20)];
+  const components = stream.readUInt16BE(at + 40);
   const precision = ((stream[at + 42] ?? 0) & 0x7f) + 1;
-  for (let position = at + 2; position + 4 <= stream.length;) {
+  let position = at + 2;
+  while (position + 4 <= stream.length) {
     const marker = stream.readUInt16BE(position);
-    if (marker === 0xff90) break;
+    if (marker === START_OF_TILE) break;
     if (marker === 0xff50) highThroughput = true;
     if (marker === 0xff52) transformed = stream[position + 8] === 1;
     position += 2 + stream.readUInt16BE(position + 2);
   }
-  return { transformed, highThroughput, precision };
+  const tiles =
+    Math.ceil((field(8) - field(32)) / field(24)) * Math.ceil((field(12) - field(36)) / field(28));
+  checkTiles(stream, position, tiles);
+  return { width, height, components, transformed, highThroughput, precision };
+}
+
+const START_OF_TILE = 0xff90;
+const END_OF_STREAM = 0xffd9;
+
+/** Whether all tiles are there, each to its end (T.800, A.4.2): decoders make a picture of any beginning. */
+function checkTiles(stream: Buffer, first: number, tiles: number): void {
+  const seen = new Set<number>();
+  let position = first;
+  while (position + 12 <= stream.length && stream.readUInt16BE(position) === START_OF_TILE) {
+    seen.add(stream.readUInt16BE(position + 4));
+    const length = stream.readUInt32BE(position + 6);
+    // The last one may go on to the end of the stream, which is then marked.
+    const end = length === 0 ? stream.lastIndexOf(Buffer.of(0xff, END_OF_STREAM & 0xff)) : position + length;
+    if (end < position + 12 || end > stream.length) throw damaged('its JPEG 2000 stream ends in a tile');
+    position = end;
+  }
+  if (seen.size < tiles) throw damaged(`its JPEG 2000 stream has ${seen.size} of ${tiles} tiles`);
 }
 
 /** Streams of no more than the stored bits have them at the bottom of their words; deeper ones have whole words. */
@@ -273,7 +325,7 @@ async function byCodec(
   codec: Codec,
   stream: Buffer,
   { format }: Decompression,
-  precision: number = format.allocated,
+  precision?: number,
 ): Promise<Words> {
   const { width, height, channels, stored, signed } = format;
   const allocated = format.allocated === 16 ? 16 : 8;
@@ -297,14 +349,37 @@ async function byCodec(
   return {
     channels,
     data: uncoded.planar && channels === 3 ? interleave(samples) : samples,
-    ...(precision <= stored && { highBit: stored - 1 }),
+    ...(precision !== undefined && precision <= stored && { highBit: stored - 1 }),
   };
 }
 
-function checkHeader({ width, height, components }: JpegHeader, format: PixelFormat): void {
+/** Whether the bits above the highest stored one are those of the sign, or none. */
+function fits(samples: Uint8Array | Uint16Array, { highBit, signed }: PixelFormat): boolean {
+  const above = (2 ** (8 * samples.BYTES_PER_ELEMENT) - 1) & ~(2 ** (highBit + 1) - 1);
+  return samples.every((sample) => {
+    const rest = sample & above;
+    return rest === 0 || (signed && rest === above && (sample & (1 << highBit)) !== 0);
+  });
+}
+
+/** To the range of the stored bits; samples are as wide as their type. */
+function clip(samples: Uint8Array | Uint16Array, { stored, signed }: PixelFormat): void {
+  const span = 2 ** (8 * samples.BYTES_PER_ELEMENT);
+  const [low, high] = signed ? [-(2 ** (stored - 1)), 2 ** (stored - 1) - 1] : [0, 2 ** stored - 1];
+  samples.forEach((sample, i) => {
+    const value = signed && sample >= span / 2 ? sample - span : sample;
+    samples[i] = Math.min(high, Math.max(low, value));
+  });
+}
+
+/** What a stream says of itself. */
+type Frame = Pick<JpegHeader, 'width' | 'height' | 'components'>;
+
+/** Before a codec takes memory by what the stream says. */
+function checkHeader({ width, height, components }: Frame, format: PixelFormat): void {
   if (width !== format.width || height !== format.height || components !== format.channels) {
     throw damaged(
-      `its header says ${format.width} × ${format.height} × ${format.channels}, its JPEG is ${width} × ${height} × ${components}`,
+      `its header says ${format.width} × ${format.height} × ${format.channels}, its stream is ${width} × ${height} × ${components}`,
     );
   }
 }

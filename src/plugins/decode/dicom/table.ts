@@ -1,4 +1,4 @@
-import type { DataSet } from '../../../dicom/data-set.js';
+import type { DataSet, Encoding } from '../../../dicom/data-set.js';
 import { damaged } from '../../../dicom/failures.js';
 
 /** A lookup table: modality LUT, VOI LUT or a colour of a palette (PS3.3, C.11.1.1, C.11.2.1.1, C.7.6.3.1.5). */
@@ -8,6 +8,9 @@ export interface Table {
   /** Bits of an entry. */
   readonly bits: number;
 }
+
+/** Of 65536 entries of two bytes; a limit for hostile files. Segments are shorter than what they stand for. */
+const MAX_BYTES = 2 * 65536 + 2;
 
 interface Tags {
   readonly descriptor: number;
@@ -31,18 +34,18 @@ export function readTable(
   const count = dataSet.uint16(tags.descriptor, 0);
   const first = dataSet.uint16(tags.descriptor, 1);
   const declared = dataSet.uint16(tags.descriptor, 2);
-  const segmented = tags.segments !== undefined && dataSet.elements.has(tags.segments);
-  const entriesTag = segmented ? (tags.segments ?? tags.data) : tags.data;
-  const bytes = dataSet.value(entriesTag);
+  const segments = tags.segments === undefined ? undefined : dataSet.value(tags.segments);
+  const bytes = segments ?? dataSet.value(tags.data);
   if (count === undefined || first === undefined || declared === undefined || bytes === undefined)
     return undefined;
+  if (bytes.length > MAX_BYTES) throw damaged('a lookup table has more entries than one can have');
   // 0 stands for 65536, which 16 bits cannot hold.
   const length = count === 0 ? 65536 : count;
-  const words = () =>
-    Array.from({ length: Math.floor(bytes.length / 2) }, (_, i) => dataSet.uint16(entriesTag, i) ?? 0);
   let entries: ArrayLike<number>;
-  if (segmented) entries = unfold(words(), length);
-  else if (bytes.length >= 2 * length) entries = words();
+  if (segments !== undefined) {
+    // What the descriptor says of the bits holds for the segments, too.
+    entries = unfold(declared === 8 ? segments : wordsOf(segments, dataSet.encoding), length);
+  } else if (bytes.length >= 2 * length) entries = wordsOf(bytes, dataSet.encoding);
   // 8-bit tables may be packed into bytes.
   else entries = bytes;
   if (entries.length < length) {
@@ -63,32 +66,46 @@ function bitsOf(declared: number, highest: number, warnings: string[]): number {
   return highest < 256 ? 8 : 16;
 }
 
-/** Discrete, linear and indirect segments (PS3.3, C.7.9.2). */
-function unfold(words: readonly number[], length: number): number[] {
+function wordsOf(bytes: Buffer, { littleEndian }: Encoding): Uint16Array {
+  return Uint16Array.from({ length: Math.floor(bytes.length / 2) }, (_, i) =>
+    littleEndian ? bytes.readUInt16LE(2 * i) : bytes.readUInt16BE(2 * i),
+  );
+}
+
+/** Discrete, linear and indirect segments (PS3.3, C.7.9.2), in cells of 8 or 16 bit. */
+function unfold(cells: Uint8Array | Uint16Array, length: number): number[] {
   const entries: number[] = [];
-  const starts: number[] = [];
+  const starts = new Set<number>();
   const run = (start: number, nested: boolean): number => {
-    const [kind, size] = [words[start], words[start + 1] ?? 0];
+    const [kind, size = 0] = cells.subarray(start, start + 2);
+    // Each adds something, so that a palette has no more segments than entries.
+    if (size === 0) throw damaged('a segment of its palette is empty');
     if (kind === 0) {
-      entries.push(...words.slice(start + 2, start + 2 + size));
-      return start + 2 + size;
+      const end = start + 2 + size;
+      if (end > cells.length) throw damaged('a segment of its palette ends beyond it');
+      for (const cell of cells.subarray(start + 2, end)) entries.push(cell);
+      return end;
     }
     if (kind === 1) {
-      const [from, to] = [entries.at(-1), words[start + 2]];
+      const [from, to] = [entries.at(-1), cells[start + 2]];
       if (from === undefined || to === undefined) throw damaged('a segment of its palette has no beginning');
       for (let i = 1; i <= size; i++) entries.push(Math.round(from + ((to - from) * i) / size));
       return start + 3;
     }
     if (kind === 2 && !nested) {
-      const offset = (words[start + 2] ?? 0) + (words[start + 3] ?? 0) * 0x10000;
-      let at = offset;
+      const wide = cells instanceof Uint16Array;
+      const place = [...cells.subarray(start + 2, start + (wide ? 4 : 6))];
+      const offset = place.reduceRight((sum, cell) => sum * (wide ? 0x10000 : 0x100) + cell, 0);
+      // The standard counts bytes, writers count cells: what is the start of a segment is meant.
+      let at = [offset, offset / 2].find((cell) => starts.has(cell));
+      if (at === undefined) throw damaged('a segment of its palette refers to none before it');
       for (let i = 0; i < size && entries.length <= length; i++) at = run(at, true);
-      return start + 4;
+      return start + 2 + place.length;
     }
     throw damaged('its palette has a segment of an unknown kind');
   };
-  for (let at = 0; at < words.length && entries.length < length;) {
-    starts.push(at);
+  for (let at = 0; at + 1 < cells.length && entries.length < length;) {
+    starts.add(at);
     at = run(at, false);
   }
   return entries;
