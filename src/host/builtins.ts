@@ -13,7 +13,7 @@ function modules(folder: string, names: readonly string[]): Record<string, strin
 
 /** The plugins that come with the program: one file each, loaded only when a graph uses them. */
 export const builtIns: BuiltIns = {
-  source: modules('plugins', ['watch', 'dimse', 'manifest']),
+  source: modules('plugins', ['watch', 'dimse', 'dicomweb', 'manifest']),
   stage: modules('plugins', [
     'decode',
     'clahe',

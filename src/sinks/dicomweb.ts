@@ -13,7 +13,7 @@ import { metaHeader } from '../dicom/part10.js';
 import type { ObjectToSend } from '../dicom/scu.js';
 import { EXPLICIT } from '../dicom/syntaxes.js';
 import { objectMaker, objectOptions } from './dicom/objects.js';
-import { addressFaults, discard, headerFaults, logRoute, post, readAnswer, refusalOf } from './http.js';
+import { addressFaults, discard, headerFaults, logRoute, post, readAnswer, refusalOf } from '../core/http.js';
 import { oneByOne } from './one-by-one.js';
 
 const options = z.strictObject({

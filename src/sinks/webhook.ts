@@ -11,7 +11,7 @@ import {
   type SinkInstance,
   type SinkServices,
 } from '../core/plugin.js';
-import { addressFaults, discard, headerFaults, logRoute, post, refusalOf } from './http.js';
+import { addressFaults, discard, headerFaults, logRoute, post, refusalOf } from '../core/http.js';
 import { oneByOne } from './one-by-one.js';
 import { plain, withoutImages } from './plain.js';
 

@@ -11,6 +11,8 @@ export interface SinkHarness extends Harness<'sink'> {
    * the sink delivers the name.
    */
   delivered(): Promise<readonly { readonly id: string; readonly file?: string }[]>;
+  /** Gives the suite's frames what the sink needs of them beyond results, such as the film's file at `origin.path`. */
+  complete?(frame: Frame): Promise<Frame>;
   /** False for a sink that keeps no record, such as a terminal: a replay shows the film again. Default true. */
   readonly keepsRecord?: boolean;
 }
@@ -42,7 +44,7 @@ export function sinkContract(name: string, factory: Factory<SinkHarness>, runner
       'has delivered a frame, durably, when write resolves',
       bench(async ({ harness, open }) => {
         const sink = await open();
-        const frames = films(3);
+        const frames = await completed(harness, films(3));
         for (const [index, frame] of frames.entries()) {
           await sink.write([frame]);
           assert.deepEqual(await ids(harness), idsOf(frames.slice(0, index + 1)));
@@ -53,7 +55,7 @@ export function sinkContract(name: string, factory: Factory<SinkHarness>, runner
     it(
       'delivers a group as it delivers its frames one by one',
       bench(async ({ harness, open }) => {
-        const frames = films(5);
+        const frames = await completed(harness, films(5));
         await writeAll(await open(), frames, harness.plugin.maxBatch);
         assert.deepEqual(await ids(harness), idsOf(frames));
       }),
@@ -71,7 +73,10 @@ export function sinkContract(name: string, factory: Factory<SinkHarness>, runner
     it(
       'delivers every name as it is',
       bench(async ({ harness, open }) => {
-        const frames = NAMES.map((file) => makeFrame({ name: file }));
+        const frames = await completed(
+          harness,
+          NAMES.map((file) => makeFrame({ name: file })),
+        );
         await writeAll(await open(), frames, harness.plugin.maxBatch);
         const delivered = await harness.delivered();
         assert.deepEqual(
@@ -88,7 +93,7 @@ export function sinkContract(name: string, factory: Factory<SinkHarness>, runner
       'delivers a repeated frame once: again, in a group, and after a restart',
       bench(async ({ harness, open }) => {
         if (harness.keepsRecord === false) return;
-        const [first, second, third] = films(3) as [Frame, Frame, Frame];
+        const [first, second, third] = (await completed(harness, films(3))) as [Frame, Frame, Frame];
         const { maxBatch } = harness.plugin;
         const sink = await open();
         await sink.write([first]);
@@ -105,7 +110,7 @@ export function sinkContract(name: string, factory: Factory<SinkHarness>, runner
       'has delivered everything when it is disposed, may be disposed twice, and rejects frames after that',
       bench(async ({ harness, open }) => {
         const sink = await open();
-        const [frame, late] = films(2) as [Frame, Frame];
+        const [frame, late] = (await completed(harness, films(2))) as [Frame, Frame];
         const written = sink.write([frame]);
         await sink.dispose?.();
         await written;
@@ -118,8 +123,8 @@ export function sinkContract(name: string, factory: Factory<SinkHarness>, runner
 
     it(
       'leaves the frame as it was',
-      bench(async ({ open }) => {
-        const [frame] = films(1) as [Frame];
+      bench(async ({ harness, open }) => {
+        const [frame] = (await completed(harness, films(1))) as [Frame];
         const before = structuredClone(frame);
         await (await open()).write([frame]);
         assert.deepEqual(structuredClone(frame), before);
@@ -152,3 +157,6 @@ const idsOf = (frames: readonly Frame[]): string[] => frames.map(({ id }) => id)
 async function writeAll(sink: SinkInstance, frames: readonly Frame[], maxBatch = 1): Promise<void> {
   for (let i = 0; i < frames.length; i += maxBatch) await sink.write(frames.slice(i, i + maxBatch));
 }
+
+const completed = (harness: SinkHarness, frames: readonly Frame[]): Promise<Frame[]> =>
+  Promise.all(frames.map(async (frame) => (await harness.complete?.(frame)) ?? frame));

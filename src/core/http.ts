@@ -1,7 +1,7 @@
 import { STATUS_CODES } from 'node:http';
-import { Unavailable } from '../core/errors.js';
-import type { LintMessage, Log } from '../core/plugin.js';
-import { proxiedFetch, proxyFor } from '../core/proxied-fetch.js';
+import { Unavailable } from './errors.js';
+import type { LintMessage, Log } from './plugin.js';
+import { proxiedFetch, proxyFor } from './proxied-fetch.js';
 
 /** Longest wait that a `Retry-After` may ask for. */
 const MAX_RETRY_AFTER_MS = 3_600_000;
@@ -58,7 +58,8 @@ export function logRoute(url: URL, log: Log): void {
   const proxy = proxyFor(url);
   if (proxy !== undefined)
     log.info({ host, proxy: proxy.host }, 'requests go through the proxy of the environment');
-  if (isUnencrypted(url)) log.warn({ host }, 'what is sent to this host is not encrypted: use https');
+  if (isUnencrypted(url))
+    log.warn({ host }, 'what is sent to this host, or comes from it, is not encrypted: use https');
 }
 
 /** What is wrong with the address of a receiver. */
@@ -81,19 +82,53 @@ export function* headerFaults(headers: Readonly<Record<string, string>>): Genera
   }
 }
 
-interface Post {
+interface Attempt {
   readonly headers: Headers;
-  readonly body: string | Uint8Array<ArrayBuffer>;
+  /** Of the whole exchange, the body of the answer included. */
   readonly timeoutMs: number;
   /** Ends the attempt when the graph is torn down. */
   readonly teardown: AbortSignal;
 }
+interface Post extends Attempt {
+  readonly body: string | Uint8Array<ArrayBuffer>;
+}
 
 /** One attempt, without following redirects. Throws {@link Unavailable} where nobody answers in time. */
-export async function post(url: URL, { headers, body, timeoutMs, teardown }: Post): Promise<Response> {
+export function post(url: URL, { headers, body, ...attempt }: Post): Promise<Response> {
+  return bounded(attempt, (signal) =>
+    proxiedFetch(url, { method: 'POST', headers, body, signal, redirect: 'manual' }),
+  );
+}
+
+/**
+ * The answer to a GET with its whole body, of at most `most` bytes; nothing of a longer one. Throws {@link Unavailable}
+ * where nobody answers in time, or the answer breaks off.
+ */
+export function get(
+  url: URL,
+  { headers, ...attempt }: Attempt,
+  most: number,
+): Promise<{ readonly response: Response; readonly body: Buffer | undefined }> {
+  return bounded(attempt, async (signal) => {
+    const response = await proxiedFetch(url, { headers, signal, redirect: 'manual' });
+    const chunks: Uint8Array[] = [];
+    let bytes = 0;
+    for await (const chunk of response.body ?? []) {
+      chunks.push(chunk as Uint8Array);
+      bytes += (chunk as Uint8Array).byteLength;
+      if (bytes > most) return { response, body: undefined };
+    }
+    return { response, body: Buffer.concat(chunks) };
+  });
+}
+
+async function bounded<T>(
+  { timeoutMs, teardown }: Omit<Attempt, 'headers'>,
+  exchange: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
   const signal = AbortSignal.any([teardown, AbortSignal.timeout(timeoutMs)]);
   try {
-    return await proxiedFetch(url, { method: 'POST', headers, body, signal, redirect: 'manual' });
+    return await exchange(signal);
   } catch (error) {
     if (teardown.aborted) throw error;
     throw new Unavailable(signal.aborted ? `it did not answer within ${timeoutMs} ms` : networkReason(error));
