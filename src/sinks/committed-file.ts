@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream, type Stats } from 'node:fs';
-import { mkdir, readFile, rename, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join, parse as parsePath } from 'node:path';
+import { mkdir, readFile, rename, rm, stat, truncate } from 'node:fs/promises';
+import { basename, dirname, join, parse as parsePath, sep } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { crc32 } from 'node:zlib';
 import { z } from 'zod';
@@ -47,9 +47,14 @@ export interface RowFormat {
   readonly header: string;
   /** Whether {@link scan} finds the ids; else they are kept beside the committed length. */
   readonly holdsIds: boolean;
-  /** Reads a file from its beginning and tells the ids in it. Throws what is wrong with it. */
+  /** Reads a file from its beginning and tells the ids in it. Throws what is wrong with it, {@link OtherColumns} for one. */
   scan(bytes: AsyncIterable<Buffer>, found: (id: string) => void): Promise<void>;
+  /** Tells the ids in a file with other columns, as far as they can be found. */
+  scanOther?(open: () => AsyncIterable<Buffer>, found: (id: string) => void): Promise<void>;
 }
+
+/** The file has another header than the rows that are to be written. */
+export class OtherColumns extends Error {}
 
 export interface CommittedFileOptions {
   readonly path: string;
@@ -345,7 +350,7 @@ async function recover(
   path: string,
   journal: string,
   copy: string,
-  { format, log }: CommittedFileOptions,
+  { format, stateDir, log }: CommittedFileOptions,
 ): Promise<Found> {
   const { header } = format;
   const start = Buffer.byteLength(header);
@@ -383,6 +388,11 @@ async function recover(
     const missing = size < length && `${String(size)} of the ${String(length)} bytes that rxray left there`;
     return replaceChanged(path, journal, commit, missing, { format, log });
   }
+  // What is in the state folder is the output of a part, of which only one file gets its name.
+  const isPart = path.startsWith((await realPathOf(stateDir)) + sep);
+  if (fault instanceof OtherColumns && commit !== undefined && !isPart) {
+    return replaceOther(path, journal, commit, size, { format, log });
+  }
   if (fault !== undefined)
     throw unwritable(path, `${messageOf(fault)}. Name another path, or move it away`, fault);
   if (!endsRow) throw unwritable(path, 'it ends in the middle of a row. Name another path, or move it away');
@@ -400,23 +410,64 @@ async function replaceChanged(
   missing: string | false,
   { format, log }: Pick<CommittedFileOptions, 'format' | 'log'>,
 ): Promise<Found> {
-  const { header, name } = format;
   const found = await readCommitted(path, await sizeOf(path), format);
   const ids = [...found.ids];
   // The last row may be torn.
   if (!found.endsRow) ids.pop();
+  const { kept, ...begun } = await replaceBy(format, path, journal, commit, ids);
+  const what =
+    missing === false
+      ? 'another program has changed the file'
+      : `the file has ${missing}, so rows are missing (\`run --again\` writes all films anew)`;
+  log.warn({ path, kept }, `${what}: it is kept under another name, and new rows go into a new file`);
+  return begun;
+}
+
+/** The same for a file of ours with other columns: other stages, or another version of rxray, wrote it. */
+async function replaceOther(
+  path: string,
+  journal: string,
+  commit: Commit,
+  size: number,
+  { format, log }: Pick<CommittedFileOptions, 'format' | 'log'>,
+): Promise<Found> {
+  const { length } = commit;
+  // Films whose rows were never confirmed come again, into the new file.
+  if (size > length) {
+    await keepTail(path, length, journal, log);
+    await truncate(path, length);
+  }
+  const ids = new Set<string>();
+  await format.scanOther?.(
+    () => createReadStream(path, { end: length - 1 }),
+    (id) => ids.add(id),
+  );
+  const { kept, ...begun } = await replaceBy(format, path, journal, commit, [...ids]);
+  log.warn(
+    { path, kept },
+    `the columns of ${basename(path)} have changed: rows with the old ones are kept in ${basename(kept)}, and new rows go into a new file`,
+  );
+  return begun;
+}
+
+/** Puts the file aside and begins a new one, which knows the ids of the old one. */
+async function replaceBy(
+  { header, name }: RowFormat,
+  path: string,
+  journal: string,
+  commit: Commit,
+  ids: readonly string[],
+): Promise<Found & { readonly kept: string }> {
   const known = new Set([...ids, ...(commit.ids ?? []), ...(commit.known ?? [])]);
   const seq = (commit.seq ?? 0) + 1;
   // A crash from here on leaves a rotation that was cut short.
   await replaceFile(journal, lineOf({ ...commit, seq, known: [...known], rotating: true }));
   const kept = await archive(path, timestamp());
   await durably(`${name}.create`, () => replaceFile(path, Buffer.from(header)));
-  const what =
-    missing === false
-      ? 'another program has changed the file'
-      : `the file has ${missing}, so rows are missing (\`run --again\` writes all films anew)`;
-  log.warn({ path, kept }, `${what}: it is kept under another name, and new rows go into a new file`);
-  return { length: Buffer.byteLength(header), crc: crc32(header), day: today(), seq, ids: new Set(), known };
+  return {
+    ...{ length: Buffer.byteLength(header), crc: crc32(header), day: today(), seq, kept },
+    ...{ ids: new Set<string>(), known },
+  };
 }
 
 /** Keeps what lies behind the committed rows, before it is cut off: a torn group, or what somebody appended. */

@@ -15,7 +15,7 @@ import {
   type SinkServices,
 } from '../core/plugin.js';
 import { verdictOf } from '../core/verdict.js';
-import { CommittedFile, filesOf, type RowFormat, rotation } from './committed-file.js';
+import { CommittedFile, filesOf, OtherColumns, type RowFormat, rotation } from './committed-file.js';
 import { isJudged, withoutImages } from './plain.js';
 import { rowSink } from './row-sink.js';
 
@@ -165,24 +165,49 @@ function csvFormat(names: readonly string[], header: string, delimiter: string, 
     header,
     holdsIds: idColumn !== -1,
     scan: (bytes, found) =>
-      pipeline(
-        bytes,
-        parse({ delimiter, bom: true, record_delimiter: '\r\n', relax_column_count: true }),
-        async (records: AsyncIterable<readonly string[]>) => {
-          let isHeader = true;
-          for await (const record of records) {
-            if (isHeader) checkHeader(names, record);
-            else if (idColumn !== -1) found(record[idColumn] ?? '');
-            isHeader = false;
-          }
-        },
-      ),
+      eachRecord(bytes, delimiter, (record, isHeader) => {
+        if (isHeader) checkHeader(names, record);
+        else if (idColumn !== -1) found(record[idColumn] ?? '');
+      }),
+    // Other options may have separated the cells by something else.
+    scanOther: async (open, found) => {
+      for (const each of new Set([delimiter, ',', ';', '\t'])) {
+        let column = -1;
+        const isFound = await eachRecord(open(), each, (record, isHeader) => {
+          if (!isHeader) found(record[column] ?? '');
+          else if ((column = record.indexOf('id')) === -1) throw new OtherColumns();
+        }).then(
+          () => true,
+          () => column !== -1,
+        );
+        if (isFound) return;
+      }
+    },
   };
+}
+
+/** Calls `act` for each record of a CSV file; rejects with what that throws. */
+function eachRecord(
+  bytes: AsyncIterable<Buffer>,
+  delimiter: string,
+  act: (record: readonly string[], isHeader: boolean) => void,
+): Promise<void> {
+  return pipeline(
+    bytes,
+    parse({ delimiter, bom: true, record_delimiter: '\r\n', relax_column_count: true }),
+    async (records: AsyncIterable<readonly string[]>) => {
+      let isHeader = true;
+      for await (const record of records) {
+        act(record, isHeader);
+        isHeader = false;
+      }
+    },
+  );
 }
 
 function checkHeader(expected: readonly string[], found: readonly string[]): void {
   if (found.length === expected.length && found.every((name, i) => name === expected[i])) return;
-  throw new Error(`its columns are ${found.join(', ')}; expected ${expected.join(', ')}`);
+  throw new OtherColumns(`its columns are ${found.join(', ')}; expected ${expected.join(', ')}`);
 }
 
 const BUILT_IN: Readonly<Record<string, CsvColumn['value']>> = {

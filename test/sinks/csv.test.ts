@@ -306,6 +306,50 @@ describe('the csv sink', () => {
     });
   });
 
+  describe('keeps its rows under another name and begins anew when its columns have changed', () => {
+    const changes: Readonly<Record<string, readonly [object, object]>> = {
+      'to more of them': [{}, { columns: ['file', 'id', 'meta.run'] }],
+      'to ones without ids': [{}, { columns: ['file'] }],
+      'from ones without ids': [{ columns: ['file'] }, { columns: ['file', 'id'] }],
+      'to others, without ids': [{ columns: ['file'] }, { columns: ['file', 'meta.run'] }],
+      'in what separates them': [{ columns: ['file', 'id'] }, { columns: ['file', 'id'], decimal: ',' }],
+      'back from a semicolon': [{ columns: ['id', 'file'], delimiter: ';' }, { columns: ['file', 'id'] }],
+    };
+    for (const [what, [before, after]] of Object.entries(changes)) {
+      it(what, async () => {
+        const first = await open(before);
+        await first.write([film('a.png'), film('b.png')]);
+        await first.dispose?.();
+        const rows = await text();
+        // A group that was written and never confirmed: its film comes again.
+        await appendFile(path, rows.slice(rows.indexOf('\r\n') + 2).replaceAll(/[ab]\.png/g, 'c.png'));
+        const services = testServices({ baseDir: folder, stateDir: join(folder, '.rxray') });
+        cleanups.push(() => services.cleanup());
+        const again = await csv.create(csv.options.parse({ path: 'out/results.csv', ...after }), services);
+        // The journal may not have confirmed what the file has.
+        await again.write([film('b.png'), film('c.png'), film('d.png')]);
+        await again.dispose?.();
+        expect(await kept()).to.equal(rows);
+        expect((await text()).match(/[abcd]\.png/g)).to.deep.equal(['c.png', 'd.png']);
+        expect(services.logged.join()).to.match(/columns of results\.csv have changed.*results\.\d.*csv/);
+        const third = await open(after);
+        await third.write([film('a.png'), film('d.png')]);
+        await third.dispose?.();
+        expect((await text()).match(/[abcd]\.png/g)).to.deep.equal(['c.png', 'd.png']);
+      });
+    }
+
+    it('but not in a part of a backfill, whose rows belong into one file', async () => {
+      const settings = { path: '.rxray/output/csv.csv', columns: ['file'] };
+      const first = await open(settings);
+      await first.write([film('a.png')]);
+      await first.dispose?.();
+      const error = await refusal(open({ ...settings, columns: ['file', 'id'] }));
+      expect(error.message).to.contain('its columns are file; expected file, id');
+      await (await open({ ...settings, columns: ['file', 'id'] }, { again: true })).dispose?.();
+    });
+  });
+
   describe('refuses', () => {
     it('a file with other columns', async () => {
       await mkdir(join(folder, 'out'));
