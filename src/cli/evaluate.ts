@@ -1,12 +1,13 @@
 import { createRequire } from 'node:module';
-import { resolve } from 'node:path';
-import { SingleBar } from 'cli-progress';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
 import { Option, type Command } from 'commander';
 import pc from 'picocolors';
 import { RxrayError } from '../core/errors.js';
 import { Engine } from '../engine/index.js';
 import { BundleError, readBundle } from '../models/bundle.js';
-import { readDataset } from '../training/dataset.js';
+import { readDataset, type Dataset } from '../training/dataset.js';
 import type { AnomalyFigures } from '../training/evaluation/anomaly-figures.js';
 import type { BinaryFigures } from '../training/evaluation/binary-figures.js';
 import type { Interval } from '../training/evaluation/bootstrap.js';
@@ -17,17 +18,22 @@ import {
   type Evaluation,
   type EvaluationRequest,
 } from '../training/evaluation/evaluate.js';
+import { overlaps } from '../training/evaluation/overlap.js';
 import type { ModelServices } from '../training/evaluation/score.js';
 import { builtInRegistry } from '../host/builtins.js';
+import { Bar } from './bar.js';
 import { columnsOf } from './columns.js';
 import { EXIT } from './exit.js';
+import { latestOf, manifestOf, NONE_REVIEWED } from './reviews.js';
 import { createLog } from './log.js';
 import { columns } from './table.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
 interface EvaluateOptions {
-  readonly data: string;
+  readonly data?: string;
+  /** The pipeline file; `true`: pipeline.yaml. */
+  readonly reviews?: string | true;
   readonly split?: string;
   readonly columns?: string;
   readonly directory?: string;
@@ -46,6 +52,7 @@ Examples:
   $ rxray evaluate models/chest-resnet --data films/manifest.csv --shifts
   $ rxray evaluate models/chest-resnet --data films --json | jq .binary
   $ rxray evaluate models/chest-anogan --data films/test --method search
+  $ rxray evaluate models/chest-resnet --reviews ward.yaml   on the films that were reviewed in the page
 
 --data takes the same as \`rxray train\`: a folder of classes, or a manifest (CSV) with the columns path, class and
 optionally split and patient. Default split: "test" if the data have one, else "val", else all films.
@@ -58,7 +65,11 @@ export function evaluate(program: Command): void {
   program
     .command('evaluate')
     .argument('<bundle>', "the model's folder")
-    .requiredOption('--data <path>', 'a manifest (CSV) or a folder of classes')
+    .option('--data <path>', 'a manifest (CSV) or a folder of classes')
+    .option(
+      '--reviews [pipeline]',
+      'instead of --data: the films of a pipeline that people have reviewed (default: pipeline.yaml)',
+    )
     .option('--split <name>', 'train, val, test or all')
     .option('--columns <names>', "the manifest's columns, e.g. path=file,class=label,patient=id")
     .option('--directory <dir>', "what the manifest's paths are relative to (default: the manifest's folder)")
@@ -85,21 +96,27 @@ export async function evaluateFiles(
   options: EvaluateOptions,
 ): Promise<{ text: string; code: number }> {
   const engine = new Engine();
-  const progress = new Progress();
+  const bar = new Bar();
   try {
     const dir = resolve(path);
     const bundle = await readBundle(dir);
     // No split is drawn: films without a split all belong to one.
     const { directory } = options;
-    const dataset = await readDataset(options.data, {
-      validation: 0,
-      columns: columnsOf(options.columns),
-      masked: bundle.kind === 'segmenter',
-      ...(directory !== undefined && { directory }),
-    });
+    const read = (data: string): Promise<Dataset> =>
+      readDataset(data, {
+        validation: 0,
+        columns: columnsOf(options.columns),
+        masked: bundle.kind === 'segmenter',
+        ...(directory !== undefined && { directory }),
+      });
+    const dataset = await (options.reviews === undefined
+      ? read(dataOf(options))
+      : withManifest(options.reviews === true ? 'pipeline.yaml' : options.reviews, read));
     if (dataset.leftOut.length > 0) {
       process.stderr.write(`left out (not images): ${dataset.leftOut.join(', ')}\n`);
     }
+    const warnings = overlaps(bundle, dataset, options.split);
+    for (const warning of warnings) process.stderr.write(`${pc.yellow(warning)}\n`);
     const stateDir = resolve(options.cache);
     const request = {
       dir,
@@ -113,7 +130,7 @@ export async function evaluateFiles(
       rxray: version,
       shortcuts: options.report !== undefined,
       shifts: options.shifts === true,
-      onProgress: progress.show,
+      onProgress: (phase: string, done: number, total: number) => bar.show(phase, done, total),
     };
     const services = { registry: builtInRegistry(), engine, log: createLog(), stateDir };
     if (bundle.kind === 'segmenter') return await segmenterText(request, services, options);
@@ -121,13 +138,25 @@ export async function evaluateFiles(
     const { split, figures, unreadable, bootstrap } = evaluation;
     const { duplicates } = dataset;
     const about = { model: bundle.name, kind: bundle.kind, split };
-    const summary = { ...about, ...figures, ...evaluation.suite, duplicates, unreadable, bootstrap };
+    const summary = {
+      ...about,
+      ...figures,
+      ...evaluation.suite,
+      duplicates,
+      unreadable,
+      bootstrap,
+      warnings,
+    };
     if (options.report !== undefined) {
       const report = resolve(options.report);
       const { explain, filmsToExplain, writeReport } = await import('../training/report/index.js');
       const explanation = await explain(dir, bundle, evaluation, filmsToExplain(evaluation), engine);
       const command = ['rxray', ...process.argv.slice(2)].join(' ');
-      await writeReport(report, { evaluation, bundle, explanation, command, rxray: version }, summary);
+      await writeReport(
+        report,
+        { evaluation, bundle, explanation, command, rxray: version, warnings },
+        summary,
+      );
     }
     const text = options.json ? JSON.stringify(summary) : describe(bundle.name, evaluation);
     return { text, code: unreadable.length === 0 ? EXIT.fine : EXIT.filmsFailed };
@@ -136,8 +165,27 @@ export async function evaluateFiles(
     const prefix = error instanceof RxrayError ? `${error.code} ` : '';
     return { text: `${prefix}${error.message}`, code: EXIT.usage };
   } finally {
-    progress.end();
+    bar.end();
     await engine.dispose();
+  }
+}
+
+function dataOf({ data }: EvaluateOptions): string {
+  if (data !== undefined) return data;
+  throw new RxrayError('TRAINING_DATA', 'give films: --data PATH, or --reviews [PIPELINE]');
+}
+
+/** Reads the reviewed films of a pipeline as a manifest. Throws TRAINING_DATA when there are none with a class. */
+async function withManifest<T>(pipeline: string, read: (manifest: string) => Promise<T>): Promise<T> {
+  const folder = await mkdtemp(join(tmpdir(), 'rxray-reviews-'));
+  try {
+    const manifest = join(folder, 'reviews.csv');
+    const { text, films } = manifestOf(await latestOf(pipeline), manifest);
+    if (films === 0) throw new RxrayError('TRAINING_DATA', NONE_REVIEWED);
+    await writeFile(manifest, text);
+    return await read(manifest);
+  } finally {
+    await rm(folder, { recursive: true });
   }
 }
 
@@ -286,29 +334,4 @@ function rows(
     const range = found == null ? '' : ` (${found[0].toFixed(3)}–${found[1].toFixed(3)})`;
     return `${what} ${value === null ? '–' : value.toFixed(3)}${range}`;
   };
-}
-
-/** A bar per phase, on a terminal only. */
-class Progress {
-  #bar: { readonly phase: string; readonly line: SingleBar } | undefined;
-
-  readonly show = (phase: string, done: number, total: number): void => {
-    if (!process.stderr.isTTY) return;
-    if (this.#bar?.phase !== phase) {
-      this.end();
-      const line = new SingleBar({
-        format: '{phase} {bar} {value}/{total}',
-        hideCursor: true,
-        clearOnComplete: true,
-      });
-      line.start(total, done, { phase });
-      this.#bar = { phase, line };
-    }
-    this.#bar.line.update(done);
-  };
-
-  end(): void {
-    this.#bar?.line.stop();
-    this.#bar = undefined;
-  }
 }

@@ -13,6 +13,7 @@ import {
   openOnnxClassifier,
   type OnnxInput,
 } from '../training/import-classifier.js';
+import { NOT_STATED, UNKNOWN } from '../training/card.js';
 import { readLabels, usualHealthyLabels } from '../training/labels.js';
 import { requireBundlePlace } from '../training/write-bundle.js';
 import { builtInRegistry } from '../host/builtins.js';
@@ -88,14 +89,14 @@ export function importCommand(program: Command): void {
     )
     .option('--preprocess <file>', 'YAML list of the stages before it (default: decode, resize)')
     .option('--film <file>', 'a film to try it on (default: a phantom)')
-    .option('--license <id>', 'of the weights (SPDX)', 'unknown')
-    .option('--source <text>', 'where the model comes from', 'Not stated.')
     .option(
       '--timeout <seconds>',
       'how long the model may take to load, and for each film it is tried on',
       secondsOf,
       TIMEOUT_S,
     )
+    .option('--license <id>', 'of the weights (SPDX)', UNKNOWN)
+    .option('--source <text>', 'where the model comes from', NOT_STATED)
     .option('--json', 'print one JSON object')
     .addHelpText('after', EXAMPLES)
     .action(async (model: string, flags: Flags) => {

@@ -14,10 +14,13 @@ Examples:
   $ rxray reviews ls ward.yaml --json
   $ rxray reviews export --out reviews.csv       a manifest: path, class, patient is not known
   $ rxray train resnet --data reviews.csv --init models/chest-resnet --about about.yaml --out models/ward
-  $ rxray evaluate models/chest-resnet --data reviews.csv --split all
+  $ rxray evaluate models/chest-resnet --reviews   the same films, without the manifest
 
 Review films on the page (rxray run --page): right, wrong (with the class), unusable, reviewed. Films without a
 class and unusable films are not exported.`;
+
+export const NONE_REVIEWED =
+  'no film has been reviewed with a class: mark films as right or wrong on the page first';
 
 export function reviews(program: Command): void {
   const command = program.command('reviews').addHelpText('after', EXAMPLES);
@@ -39,9 +42,7 @@ export function reviews(program: Command): void {
       const all = await latestOf(pipeline);
       const { text, films } = manifestOf(all, out);
       if (films === 0) {
-        process.stderr.write(
-          'no film has been reviewed with a class: mark films as right or wrong on the page first\n',
-        );
+        process.stderr.write(`${NONE_REVIEWED}\n`);
         process.exitCode = EXIT.usage;
         return;
       }
@@ -53,7 +54,8 @@ export function reviews(program: Command): void {
     });
 }
 
-async function latestOf(pipeline: string): Promise<Review[]> {
+/** The last decision about each film of a pipeline. */
+export async function latestOf(pipeline: string): Promise<Review[]> {
   return [...(await new Reviews(await stateDirOf(pipeline)).latest()).values()];
 }
 

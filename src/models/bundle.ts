@@ -42,7 +42,7 @@ export const bundleSchema = z.strictObject({
     .describe('What rebuilds the network in TensorFlow.js: name and options.'),
   createdAt: z.string(),
   rxray: z.string().describe('The version that wrote it.'),
-  license: z.string().describe('Licence of the weights (SPDX).'),
+  license: z.string().describe('Licence of the weights (SPDX); `unknown` where nobody has stated one.'),
   input: z.strictObject({
     width: z.int().positive(),
     height: z.int().positive(),
@@ -149,6 +149,12 @@ export const bundleSchema = z.strictObject({
     source: z.string(),
     fingerprint: z.string().describe('SHA-256 over the sorted (path, SHA-256, class, split) of all films.'),
     patients: z.int().optional().describe('How many; absent where the data do not say.'),
+    validation: z
+      .array(z.string())
+      .optional()
+      .describe(
+        'The validation films, by the first 12 digits of their SHA-256: `rxray evaluate` warns of them.',
+      ),
     counts: z.record(z.string(), z.record(z.string(), z.number())).describe('Films by split and class.'),
   }),
   training: z

@@ -18,7 +18,7 @@ import {
   type EvaluationRequest,
 } from './evaluation/evaluate.js';
 import { openModel, type Model, type ModelServices } from './evaluation/score.js';
-import { wilson } from './metrics.js';
+import { wilson } from '../models/wilson.js';
 import { byName, type UnreadableByName } from './preprocess.js';
 import { writeBundle } from './write-bundle.js';
 

@@ -1,15 +1,41 @@
 import type { Bundle } from '../models/bundle.js';
-import type { Interval } from './metrics.js';
+import type { Interval } from '../models/wilson.js';
 
 /** What the person who trains says about the data. */
 export interface About {
   readonly name: string;
-  /** SPDX, of the data. */
+  /** SPDX, of the data; {@link UNKNOWN} where it is not stated. */
   readonly license: string;
-  /** Where they come from, and whom to credit. */
+  /** Where they come from, and whom to credit; {@link NOT_STATED}. */
   readonly source: string;
+  /** SPDX, of the weights. Absent: not stated. */
+  readonly weights?: string | undefined;
   /** Where the model must not be trusted. */
   readonly limits: readonly string[];
+}
+
+/** What stands for a licence that nobody has stated. */
+export const UNKNOWN = 'unknown';
+/** The same for the source of the data. */
+export const NOT_STATED = 'Not stated.';
+
+/** Where data come from, in a sentence or two. */
+export function originOf({ name, license, source }: Bundle['data']): string {
+  const unstated = [
+    ...(license === UNKNOWN ? ['licence'] : []),
+    ...(source === NOT_STATED ? ['source'] : []),
+  ].join(' and ');
+  const stated = [name, ...(license === UNKNOWN ? [] : [license])].join(', ');
+  const rest =
+    unstated === ''
+      ? ''
+      : ` The ${unstated} of the films ${unstated.includes(' ') ? 'are' : 'is'} not stated.`;
+  return `${stated}.${source === NOT_STATED ? '' : ` ${source}`}${rest}`;
+}
+
+/** `CC-BY-4.0`, or that none is stated. */
+export function licenceOf(license: string): string {
+  return license === UNKNOWN ? 'licence not stated' : license;
 }
 
 /** The model card that lies in the bundle as its README. */
@@ -45,7 +71,7 @@ export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string
     'Research and teaching: trying methods and pipelines on films like those that it was trained on.',
     '',
     '## Limits',
-    ...(limits.length === 0 ? ['Not stated.'] : limits.map((limit) => `- ${limit}`)),
+    ...(limits.length === 0 ? [NOT_STATED] : limits.map((limit) => `- ${limit}`)),
     '',
     '## Figures on the validation films',
     `${training.bestEpoch === undefined ? '' : 'They chose the best epoch, so they flatter the model a little. '}Intervals are 95 % (bootstrap over films).`,
@@ -54,7 +80,7 @@ export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string
     ...calibrationLines(bundle),
     '',
     '## Data',
-    `${data.name}, ${data.license}. ${data.source}`,
+    originOf(data),
     '',
     ...counts,
     '',
@@ -70,7 +96,7 @@ export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string
     ...chain,
     '',
     '## Training',
-    `rxray ${bundle.rxray}, ${bundle.createdAt}. Weights: ${bundle.license}.`,
+    `rxray ${bundle.rxray}, ${bundle.createdAt}. Weights: ${licenceOf(bundle.license)}.`,
     '',
     ...(commands.length > 1
       ? ['The first command made the generator and the discriminator, the second the rest.', '']

@@ -3,6 +3,7 @@ import { open, readFile, readdir, realpath, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { parse } from 'csv-parse/sync';
 import { messageOf, RxrayError } from '../core/errors.js';
+import { isClutter } from '../core/no-image.js';
 import type { Film, Split } from './film.js';
 import { nearDuplicates, type Pair } from './near-duplicates.js';
 import { named, type Preparation, type Unreadable } from './preprocess.js';
@@ -259,11 +260,6 @@ async function readOneClass(root: string, label: string): Promise<Read> {
   }
   if (rows.length === 0) throw broken(`${root} holds no films`);
   return { rows, marked: 0, leftOut };
-}
-
-/** Names that programs leave in folders: hidden files, thumbnails, what a Mac puts into archives. */
-function isClutter(name: string): boolean {
-  return /^(?:\..*|__MACOSX|Thumbs\.db|desktop\.ini)$/i.test(name);
 }
 
 /** Sorted names relative to `root`, links followed; a folder that a link leads into again is read once. */

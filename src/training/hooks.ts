@@ -7,12 +7,17 @@ export interface TrainingHooks<Epoch> {
   readonly signal?: AbortSignal;
   /** Milliseconds since 1970: stops after the running step, with a checkpoint, and returns what there is. */
   readonly deadline?: number;
+  /** Told when that has ended the training. */
+  readonly onDeadline?: () => void;
   readonly onStep?: (done: number, total: number, epoch: number, loss: number) => void;
   readonly onEpoch?: (epoch: Epoch, best: boolean) => void;
 }
 
-export function isStopped({ signal, deadline }: TrainingHooks<never>): boolean {
-  return signal?.aborted === true || (deadline !== undefined && Date.now() > deadline);
+export function isStopped({ signal, deadline, onDeadline }: TrainingHooks<never>): boolean {
+  if (signal?.aborted === true) return true;
+  const isOver = deadline !== undefined && Date.now() > deadline;
+  if (isOver) onDeadline?.();
+  return isOver;
 }
 
 /** How the networks that score films are stored, and whom it tells of its progress. */

@@ -28,6 +28,7 @@ import {
 } from '../models/bundle.js';
 import { seededRandom } from '../models/random.js';
 import { openModel } from './evaluation/score.js';
+import { licenceOf, UNKNOWN } from './card.js';
 import { areFindings } from './labels.js';
 import { phantomCheck, savePhantom } from './phantom-check.js';
 import { imagesOf, prepareFilms, resolveChain, type PreparedFilms } from './preprocess.js';
@@ -214,7 +215,7 @@ export async function importClassifier(
       healthy: [...settings.healthy],
       check: await phantomCheck({ registry, baseDir: process.cwd(), log, rxray }, chain, input),
       metrics: {},
-      data: { name: 'unknown', license: 'unknown', source: settings.source, fingerprint: '', counts: {} },
+      data: { name: 'unknown', license: UNKNOWN, source: settings.source, fingerprint: '', counts: {} },
       training: {},
     };
     // The stage that serves it has the last word, before an earlier bundle is replaced.
@@ -485,7 +486,7 @@ function cardOf(bundle: Omit<Bundle, 'files'>): string {
     '',
     '**Not a medical device.** It must not be used to diagnose or treat anybody.',
     '',
-    `Source: ${data.source} Weights: ${license}. What it was trained on, and how well it does, is not known here: \`rxray evaluate\` judges it on films of your own.`,
+    `Source: ${data.source} Weights: ${licenceOf(license)}. What it was trained on, and how well it does, is not known here: \`rxray evaluate\` judges it on films of your own.`,
     '',
   ].join('\n');
 }

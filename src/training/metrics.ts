@@ -1,4 +1,5 @@
 import { seededRandom } from '../models/random.js';
+import type { Interval } from '../models/wilson.js';
 
 /** Films by true class (rows) and predicted class (columns). */
 export type ConfusionMatrix = readonly (readonly number[])[];
@@ -60,12 +61,6 @@ export function auroc(scores: ArrayLike<number>, positive: ArrayLike<boolean | n
   return (rankSum - (positives * (positives + 1)) / 2) / (positives * negatives);
 }
 
-export interface Interval {
-  readonly value: number;
-  readonly low: number;
-  readonly high: number;
-}
-
 /**
  * AUROC with a percentile bootstrap interval of 95 %. Positives and negatives are drawn separately, so
  * that every resample has both. Null when one of the two groups is empty.
@@ -89,14 +84,4 @@ export function aurocInterval(
   values.sort((a, b) => a - b);
   const at = (q: number): number => values[Math.round(q * (resamples - 1))] ?? value;
   return { value, low: at(0.025), high: at(0.975) };
-}
-
-/** A share of films with its 95 % interval (Wilson 1927), which holds for few films and near 0 and 1 too. */
-export function wilson(part: number, films: number): Interval {
-  const z = 1.959964;
-  const share = part / films;
-  const middle = (share + z ** 2 / (2 * films)) / (1 + z ** 2 / films);
-  const reach =
-    (z * Math.sqrt((share * (1 - share)) / films + z ** 2 / (4 * films ** 2))) / (1 + z ** 2 / films);
-  return { value: share, low: Math.max(0, middle - reach), high: Math.min(1, middle + reach) };
 }

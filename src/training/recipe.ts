@@ -2,8 +2,9 @@ import type { PluginRegistry } from '../core/plugins/registry.js';
 import type { Log } from '../core/plugin.js';
 import { RxrayError } from '../core/errors.js';
 import { portableSteps, type Bundle, type PreprocessingStep } from '../models/bundle.js';
-import type { About } from './card.js';
+import { UNKNOWN, type About } from './card.js';
 import type { Dataset } from './dataset.js';
+import { validationFilms } from './evaluation/overlap.js';
 import type { Film, Split } from './film.js';
 import { named, prepareFilms, resolveChain, unscaledInput, type PreparedFilms } from './preprocess.js';
 
@@ -68,7 +69,7 @@ export function common(
     name,
     createdAt: new Date().toISOString(),
     rxray,
-    license: 'Apache-2.0',
+    license: about.weights ?? UNKNOWN,
     input: unscaledInput(prepared),
     preprocessing: portableSteps(preprocessing, out),
     data: {
@@ -76,6 +77,7 @@ export function common(
       license: about.license,
       source: about.source,
       fingerprint: dataset.fingerprint,
+      validation: validationFilms(dataset),
       counts: structuredClone(dataset.counts),
       ...(dataset.patients !== null && { patients: dataset.patients }),
     },

@@ -128,6 +128,21 @@ describe('rxray train', function () {
     }
   });
 
+  it('says that its minutes are over, and states no licence that nobody has given', async () => {
+    const args = resnet('hurried');
+    args.splice(args.indexOf('--about'), 2);
+    const { code, stderr } = await train([...args, '--max-minutes', '0']);
+    expect(code, stderr).to.equal(0);
+    expect(stderr).to.match(/0 minutes \(--max-minutes\) are over: .* before its 12 epochs.*--resume/);
+    const { data, license } = await readBundle(join(dir, 'hurried'));
+    expect(data.validation).to.have.length(6);
+    expect(license).to.equal('unknown');
+    const card = await readFile(join(dir, 'hurried', 'README.md'), 'utf8');
+    expect(card)
+      .to.contain('films. The licence and source of the films are not stated.')
+      .and.contain('Weights: licence not stated.');
+  });
+
   it('goes on after Ctrl-C as if nothing had been', async () => {
     const stopped = await train(resnet('interrupted'), 1);
     expect(stopped.code).to.equal(1);

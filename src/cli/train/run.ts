@@ -1,20 +1,20 @@
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, resolve } from 'node:path';
-import { SingleBar } from 'cli-progress';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import { errorKind, messageOf, RxrayError } from '../../core/errors.js';
 import type { Log } from '../../core/plugin.js';
 import { Engine } from '../../engine/index.js';
 import type { Bundle, PreprocessingStep } from '../../models/bundle.js';
-import { metricLines, type About } from '../../training/card.js';
+import { metricLines, NOT_STATED, UNKNOWN, type About } from '../../training/card.js';
 import { readDataset } from '../../training/dataset.js';
 import { THUMBNAIL_CHAIN } from '../../training/near-duplicates.js';
 import { prepareFilms, resolveChain } from '../../training/preprocess.js';
 import { requireBundlePlace } from '../../training/write-bundle.js';
 import type { Made, Recipe } from '../../training/recipe.js';
 import { builtInRegistry } from '../../host/builtins.js';
+import { Bar } from '../bar.js';
 import { columnsOf } from '../columns.js';
 import { EXIT } from '../exit.js';
 import type { CommonOptions, DataOptions } from './options.js';
@@ -40,6 +40,7 @@ const aboutSchema = z.strictObject({
   name: z.string(),
   license: z.string(),
   source: z.string(),
+  weights: z.string().optional(),
   limits: z
     .array(z.string({ error: 'expected text (quote it if it contains a colon and a space)' }))
     .default([]),
@@ -50,6 +51,7 @@ export interface Stop {
   readonly resume: boolean;
   readonly signal: AbortSignal;
   readonly deadline?: number;
+  readonly onDeadline: () => void;
 }
 
 /** Reads the data, lets `make` train on them, and reports. */
@@ -128,7 +130,9 @@ export async function run(
         report.bar(phase === 'preprocess' ? 'preprocessing' : 'scoring', done, total, '');
       },
     };
+    const timeUp = new AbortController();
     const stop = {
+      onDeadline: () => timeUp.abort(),
       resume: options.resume === true,
       signal: abort.signal,
       ...(deadline !== undefined && { deadline }),
@@ -139,6 +143,12 @@ export async function run(
       report.say(`stopped. To continue, repeat the command with --resume`);
       process.exitCode = EXIT.filmsFailed;
       return;
+    }
+    if (timeUp.signal.aborted) {
+      report.say(
+        `${options.maxMinutes ?? 0} minutes (--max-minutes) are over: the training ended before its ${options.epochs ?? 0} epochs, with the ` +
+          'best model so far. Repeat the command with --resume to continue it',
+      );
     }
     report.bundle(bundle, out);
   } catch (error) {
@@ -156,7 +166,7 @@ export async function run(
 /** Bars on a terminal, one line per epoch elsewhere, or JSON lines. */
 export class Report {
   readonly #json: boolean;
-  #bar: { readonly name: string; readonly line: SingleBar } | undefined;
+  readonly #bar = new Bar();
 
   constructor(json: boolean) {
     this.#json = json;
@@ -168,18 +178,7 @@ export class Report {
   }
 
   bar(name: string, done: number, total: number, detail: string): void {
-    if (this.#json || !process.stderr.isTTY) return;
-    if (this.#bar?.name !== name) {
-      this.end();
-      const line = new SingleBar({
-        format: '{name} {bar} {value}/{total}  {eta_formatted} left  {detail}',
-        hideCursor: true,
-        clearOnComplete: true,
-      });
-      line.start(total, done, { name, detail });
-      this.#bar = { name, line };
-    }
-    this.#bar.line.update(done, { detail });
+    if (!this.#json) this.#bar.show(name, done, total, detail);
   }
 
   epoch(row: object, text: string): void {
@@ -199,8 +198,7 @@ export class Report {
   }
 
   end(): void {
-    this.#bar?.line.stop();
-    this.#bar = undefined;
+    this.#bar.end();
   }
 }
 
@@ -244,7 +242,7 @@ function commandLine(): string {
 
 async function aboutOf({ about, data }: DataOptions): Promise<About> {
   if (about !== undefined) return yamlOf(about, aboutSchema);
-  return { name: basename(dirname(resolve(data))), license: 'unknown', source: 'Not stated.', limits: [] };
+  return { name: basename(resolve(data)), license: UNKNOWN, source: NOT_STATED, limits: [] };
 }
 
 async function yamlOf<T>(path: string, schema: z.ZodType<T>): Promise<T> {

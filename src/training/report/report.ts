@@ -2,6 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NOTICE } from '../../core/notice.js';
 import type { Bundle } from '../../models/bundle.js';
+import { licenceOf, originOf } from '../card.js';
 import type { Evaluation } from '../evaluation/evaluate.js';
 import type { Explanation } from '../evaluation/explain.js';
 import { curveSection, embeddingSection, learningSection } from './curves.js';
@@ -24,6 +25,8 @@ export interface Findings {
   /** The command that repeats it. */
   readonly command: string;
   readonly rxray: string;
+  /** Why the figures are not to be trusted, a sentence each. */
+  readonly warnings: readonly string[];
 }
 
 /** Writes `report.html`, one self-contained page, and the same numbers as `report.json`. */
@@ -49,7 +52,7 @@ export async function writeReport(dir: string, findings: Findings, summary: obje
 }
 
 async function body(findings: Findings): Promise<Html> {
-  const { evaluation, bundle, command, rxray } = findings;
+  const { evaluation, bundle, command, rxray, warnings } = findings;
   const { figures, split, bootstrap, unreadable } = evaluation;
   const curves = await curveSection(evaluation);
   const confusion = evaluation.kind === 'classifier' ? confusionSection(evaluation.figures) : null;
@@ -63,6 +66,7 @@ async function body(findings: Findings): Promise<Html> {
       ${new Date().toISOString().slice(0, 10)}
     </p>
     <p class="warning">${NOTICE}</p>
+    ${warnings.map((warning) => html`<p class="warning">${warning}</p>`)}
     <p class="lead">${sentence(evaluation)}</p>
     ${tiles(evaluation)} ${baselineSection(evaluation)} ${confusion} ${curves} ${shortcutSection(evaluation)}
     ${groupSection(evaluation)} ${await mistakeSection(findings)} ${await explanationSection(findings)}
@@ -74,10 +78,11 @@ async function body(findings: Findings): Promise<Html> {
         <dd><code>${command}</code></dd>
         <dt>Model</dt>
         <dd>
-          ${bundle.name}, ${bundle.kind}, made ${bundle.createdAt.slice(0, 10)}; weights ${bundle.license}
+          ${bundle.name}, ${bundle.kind}, made ${bundle.createdAt.slice(0, 10)}; weights:
+          ${licenceOf(bundle.license)}
         </dd>
         <dt>Trained on</dt>
-        <dd>${bundle.data.name} (${bundle.data.license}). ${bundle.data.source}</dd>
+        <dd>${originOf(bundle.data)}</dd>
         <dt>Preprocessing</dt>
         <dd>
           ${bundle.preprocessing.map(({ use }) => use).join(' → ')},
