@@ -14,6 +14,11 @@ export interface Judgement {
   readonly shadow?: boolean;
 }
 
+/** Whether a result is of a `shadow` stage. */
+export function isShadow(result: unknown): boolean {
+  return typeof result === 'object' && result !== null && 'shadow' in result && result.shadow === true;
+}
+
 /** Whether a film is suspicious, and by which stage. */
 export interface Verdict {
   /** Whether any stage calls the film abnormal; null if unknown. */
@@ -36,8 +41,8 @@ export interface Verdict {
 export function verdictOf(results: Readonly<Record<string, unknown>>): Verdict {
   const judged = Object.entries(results).flatMap(([stage, result]) => {
     if (typeof result !== 'object' || result === null) return [];
-    const { abnormal, suspicion, score, threshold, shadow } = result as Record<keyof Judgement, unknown>;
-    if (shadow === true || (typeof abnormal !== 'boolean' && !isNumber(suspicion))) return [];
+    const { abnormal, suspicion, score, threshold } = result as Record<keyof Judgement, unknown>;
+    if (isShadow(result) || (typeof abnormal !== 'boolean' && !isNumber(suspicion))) return [];
     return [
       {
         stage,

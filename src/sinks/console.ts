@@ -7,7 +7,7 @@ import type { Anomaly, Classification, Frame } from '../core/frame.js';
 import { NOTICE } from '../core/notice.js';
 import { defineSink, type SinkInstance, type SinkServices } from '../core/plugin.js';
 import { printable } from '../core/printable.js';
-import { verdictOf, type Verdict } from '../core/verdict.js';
+import { isShadow, verdictOf, type Verdict } from '../core/verdict.js';
 import { plain } from './plain.js';
 
 const options = z.strictObject({
@@ -95,7 +95,7 @@ function lineWriter(colours: Colours): (frame: Frame) => string {
     return cell + ' '.repeat(widest - width);
   };
   return (frame) => {
-    const results = Object.entries(frame.results);
+    const results = Object.entries(frame.results).filter(([, result]) => !isShadow(result));
     const classes = results.filter(
       (entry): entry is [string, Classification] => entry[1].kind === 'classification',
     );

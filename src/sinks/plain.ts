@@ -6,7 +6,7 @@ export { withoutImages };
 
 /** Whether a stage of the graph judges films: its columns say so. */
 export function isJudged(columns: SinkServices['columns']): boolean {
-  return columns.some(({ column }) => column.path.join('.') === 'abnormal');
+  return columns.some(({ column }) => column.onRequest !== true && column.path.join('.') === 'abnormal');
 }
 
 /** What leaves the program of a frame: plain data, without pixels. */

@@ -67,8 +67,9 @@ export function wire(
     const isMoreComing = (): boolean => arrived < entered;
     const stage = node.plugin.runsIn === 'main' ? timed(get(stages, node.id), node) : get(stages, node.id);
     const work = stageOperator(node, meter.stage(stage, workOf), meter, isMoreComing);
+    const marked = node.shadow === true ? map(asShadow(node.id)) : identity;
     const measured = (input: Observable<Token>): Observable<Token> =>
-      input.pipe(routing(node), meter.entering(), work, meter.leaving());
+      input.pipe(routing(node), meter.entering(), work, marked, meter.leaving());
     outputs.set(
       node.id,
       inputOf(node).pipe(
@@ -123,6 +124,16 @@ export function wire(
     const aheadBytes = (made: Frame): number => pool.workOf(made)?.aheadBytes ?? 0;
     return eachFrame(context, (frame) => stage.process(frame), concurrency, aheadBytes);
   }
+}
+
+/** Marks what the stage has found: it counts for no verdict. */
+function asShadow(id: string): (token: Token) => Token {
+  return (token) => {
+    const { ticket, frame } = token;
+    const result = frame?.results[id];
+    if (frame === null || result === undefined) return token;
+    return { ticket, frame: { ...frame, results: { ...frame.results, [id]: { ...result, shadow: true } } } };
+  };
 }
 
 /** A stage on the main thread, with its time limit; of a batch, for each of its frames. */
