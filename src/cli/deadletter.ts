@@ -29,6 +29,7 @@ interface Flags {
 const EXAMPLES = `
 Examples:
   $ rxray deadletter ls                     all failed films, latest first
+  $ rxray deadletter ls ward.yaml           those of that pipeline
   $ rxray deadletter show 8c7ad8ad          one film, by its id or the start of the id
   $ rxray deadletter replay 8c7ad8ad        process it again
   $ rxray deadletter replay --all -p ward.yaml
@@ -48,13 +49,15 @@ export function deadletter(program: Command): void {
       .option('-p, --pipeline <file>', 'the pipeline file', 'pipeline.yaml')
       .option('--json', 'print JSON');
 
-  sub('ls', 'Lists the films that failed.').action((flags: Flags) =>
-    guarded(async () => {
-      const entries = await listEntries(await stateDirOf(flags.pipeline));
-      print(flags.json ? JSON.stringify(entries, null, 2) : tableOf(entries));
-      return EXIT.fine;
-    }),
-  );
+  sub('ls', 'Lists the films that failed.')
+    .argument('[pipeline]', 'the pipeline file')
+    .action((file: string | undefined, flags: Flags) =>
+      guarded(async () => {
+        const entries = await listEntries(await stateDirOf(file ?? flags.pipeline));
+        print(flags.json ? JSON.stringify(entries, null, 2) : tableOf(entries));
+        return EXIT.fine;
+      }),
+    );
   sub('show', 'Shows what happened to a film.')
     .argument('<id>', "the film's id, or the start of it")
     .action((id: string, flags: Flags) =>

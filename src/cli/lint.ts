@@ -6,12 +6,14 @@ import { loadPipeline } from '../core/config/load.js';
 import { builtInRegistry } from '../host/builtins.js';
 import { modelsOf } from '../control/models.js';
 import { calibrationInForce } from '../models/calibration-in-force.js';
+import { dryRun, dryRunText } from './dry-run.js';
 import { EXIT } from './exit.js';
 
 const EXAMPLES = `
 Examples:
   $ rxray lint                        check pipeline.yaml
   $ rxray lint ward.yaml --json       the same for a program to read
+  $ rxray lint ward.yaml --dry-run    the same, and the films that a run would take
 
 Exit codes: 0 fine (there may be warnings), 2 errors.`;
 
@@ -20,9 +22,10 @@ export function lint(program: Command): void {
     .command('lint')
     .argument('[pipeline]', 'the pipeline file', 'pipeline.yaml')
     .option('--json', 'print one JSON object')
+    .option('--dry-run', 'list the films that a run would take; nothing is read or written')
     .addHelpText('after', EXAMPLES)
-    .action(async (file: string, { json }: { json?: true }) => {
-      const { text, code } = await lintFile(file, { json, color: pc.isColorSupported });
+    .action(async (file: string, flags: { json?: true; dryRun?: true }) => {
+      const { text, code } = await lintFile(file, { ...flags, color: pc.isColorSupported });
       process.stdout.write(`${text}\n`);
       process.exitCode = code;
     });
@@ -31,7 +34,11 @@ export function lint(program: Command): void {
 /** What `rxray lint` prints, and its exit code. */
 export async function lintFile(
   file: string,
-  { json, color = false }: { json?: true | undefined; color?: boolean } = {},
+  {
+    json,
+    dryRun: wantsFilms,
+    color = false,
+  }: { json?: true | undefined; dryRun?: true | undefined; color?: boolean } = {},
 ): Promise<{ text: string; code: number }> {
   const { pipeline, issues, text } = await loadPipeline(file, builtInRegistry());
   const code = pipeline === undefined ? EXIT.usage : EXIT.fine;
@@ -39,6 +46,7 @@ export async function lintFile(
   const calibrations = models.flatMap(({ stage, bundle }) =>
     bundle.kind === 'segmenter' ? [] : [{ stage, calibration: calibrationInForce(bundle) }],
   );
+  const found = pipeline !== undefined && wantsFilms ? await dryRun(pipeline) : undefined;
   if (json)
     return {
       text: JSON.stringify(
@@ -47,6 +55,7 @@ export async function lintFile(
           fine: pipeline !== undefined,
           issues,
           ...(calibrations.length > 0 && { calibrations }),
+          ...found,
         },
         null,
         2,
@@ -71,7 +80,8 @@ export async function lintFile(
           .join(', ')}`;
   const details = issues.length === 0 ? '' : `${formatIssues(issues, { file, text, color })}\n\n`;
   const inForce = calibrations.map(({ stage, calibration }) => `\n${stage}: ${calibration}`).join('');
-  return { text: `${details}${verdict}${inForce}`, code };
+  const listed = found === undefined ? '' : `\n${dryRunText(found)}`;
+  return { text: `${details}${verdict}${inForce}${listed}`, code };
 }
 
 function count(number: number, what: string): string {

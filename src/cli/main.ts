@@ -87,6 +87,14 @@ const COMMANDS: Readonly<Record<string, Listed>> = {
     summary: 'Lists reviews of films, or exports them for train and evaluate.',
     load: async () => (await import('./reviews.js')).reviews,
   },
+  shadow: {
+    summary: "Compares shadow stages with the graph's verdicts.",
+    load: async () => (await import('./shadow.js')).shadow,
+  },
+  report: {
+    summary: 'Writes one HTML page about the last films: suspicious ones, failures, drift.',
+    load: async () => (await import('./report.js')).report,
+  },
   doctor: {
     summary: 'Checks this machine, and shows what is missing and how to get it.',
     load: async () => (await import('./doctor.js')).doctor,

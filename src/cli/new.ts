@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
-import { dirname, join, relative } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isCancel, select, text } from '@clack/prompts';
 import { Argument, type Command } from 'commander';
@@ -11,7 +11,9 @@ import { EXIT } from './exit.js';
 const KINDS = ['pipeline', 'stage', 'source', 'sink', 'package'] as const;
 type Kind = (typeof KINDS)[number];
 
-const TEMPLATES = fileURLToPath(new URL('../../templates/', import.meta.url));
+/** The folder of this rxray. */
+const HOME = fileURLToPath(new URL('../../', import.meta.url)).replace(/[\\/]$/, '');
+const TEMPLATES = join(HOME, 'templates');
 const KEBAB = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
 
 const EXAMPLES = `
@@ -74,6 +76,11 @@ async function scaffold(kind: Kind, name: string, { dir, json }: NewFlags): Prom
     const file = relative(template, path).replace('.template.', '.');
     files.set(named(kind, name, file), named(kind, name, await readFile(path, 'utf8')));
   }
+  if (kind === 'package') {
+    const manifest = files.get('package.json') as string;
+    const spec = await specOfRxray(target);
+    files.set('package.json', manifest.replace(/(?<="devDependencies": \{[^}]*"rxray": ")[^"]*/, spec));
+  }
   if (kind === 'pipeline' || kind === 'stage') files.set(join('films', 'phantom.png'), await phantomPng());
 
   const written = [...files].filter(([file]) => !isShared(file) || !existsSync(join(target, file)));
@@ -103,6 +110,28 @@ function named(kind: Kind, name: string, text: string): string {
     .replaceAll(example, name)
     .replaceAll(id(example), id(name))
     .replaceAll(id(example).toUpperCase(), id(name).toUpperCase());
+}
+
+/**
+ * What a package in `target` names in its `package.json` to be tested with the rxray that wrote it: the tarball that it was
+ * installed from, or its folder; a range of versions where it came from a registry.
+ */
+export async function specOfRxray(target: string, home = HOME): Promise<string> {
+  const modules = dirname(home);
+  const folder = fileSpec(target, home);
+  if (basename(modules) !== 'node_modules') return folder;
+  const installed = await readFile(join(modules, '.package-lock.json'), 'utf8').then(
+    (text) => JSON.parse(text) as { packages?: Record<string, { resolved?: string; version?: string }> },
+    () => undefined,
+  );
+  const { resolved = '', version = '' } = installed?.packages?.['node_modules/rxray'] ?? {};
+  if (/^https?:/.test(resolved)) return `^${version}`;
+  const tarball = resolve(dirname(modules), resolved.replace(/^file:/, ''));
+  return resolved.startsWith('file:') && existsSync(tarball) ? fileSpec(target, tarball) : folder;
+}
+
+function fileSpec(from: string, to: string): string {
+  return `file:${relative(resolve(from), to).replaceAll('\\', '/')}`;
 }
 
 /** All scaffolds in a folder share the same test films. */

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import pc from 'picocolors';
 import { buffer, debounceTime, filter } from 'rxjs';
@@ -22,6 +23,7 @@ import { createHost } from '../host/host.js';
 import { createLog } from './log.js';
 import { Observer, PAGE, parseListen } from './observer.js';
 import { onReload } from './reload.js';
+import { RunProgress } from './run-progress.js';
 
 export interface RunFlags {
   readonly once?: true;
@@ -41,6 +43,7 @@ Examples:
   $ rxray run                             run pipeline.yaml and watch its folder until Ctrl-C
   $ rxray run ward.yaml --once            end when everything in the folder is done
   $ rxray run --once --input ~/films      the same graph on another folder
+  $ rxray run --once --input film.dcm     the same graph on one file
   $ rxray run --once --failed             try again what failed before
   $ rxray run --watch-config              reload pipeline.yaml whenever it is saved
   $ rxray run --once --json | jq .        one JSON object per film, and a summary
@@ -76,7 +79,11 @@ export function addRunOptions(command: Command): Command {
     .option('--again', 'process done films again')
     .option('--failed', 'process failed films again')
     .option('--watch-config', 'reload the pipeline file when it changes; a file with errors is ignored')
-    .option('--input <dir>', 'watch this folder instead of the one in the pipeline file', notEmpty)
+    .option(
+      '--input <path>',
+      'take this folder, or this one file, instead of the folder in the pipeline file',
+      notEmpty,
+    )
     .option('--json', 'print JSON lines: one per film, then a summary')
     .addOption(
       new Option('--page [host:port]', 'serve a web page (default: to this machine only)')
@@ -86,7 +93,7 @@ export function addRunOptions(command: Command): Command {
 }
 
 function notEmpty(value: string): string {
-  if (value === '') throw new InvalidArgumentError('expected the path of a folder, got nothing');
+  if (value === '') throw new InvalidArgumentError('expected the path of a folder or a file, got nothing');
   return value;
 }
 
@@ -177,6 +184,12 @@ export async function runFile(
   }
 }
 
+/** Whether a bar can stay below what is printed: what reads our standard output may print to the same terminal. */
+function hasTerminal({ sinks }: Pipeline, { json }: RunFlags): boolean {
+  const printsResults = json === true || sinks.some(({ use }) => use === 'console');
+  return process.stderr.isTTY && (process.stdout.isTTY || !printsResults);
+}
+
 /** With --json, standard output has only this command's lines. */
 function withoutConsole(pipeline: Pipeline): Pipeline {
   return { ...pipeline, sinks: pipeline.sinks.filter(({ use }) => use !== 'console') };
@@ -209,7 +222,11 @@ async function runAndPrint(
     const print = flags.json ? printJson : process.env['RXRAY_LOG'] === undefined ? printText : printTo(log);
     print.started?.(pipeline, once);
     if (page !== undefined) say(`the page is at ${page}`);
-    return await attend(graph, pipeline, once, print, observer);
+    const progress =
+      once && process.env['RXRAY_LOG'] === undefined
+        ? new RunProgress(observer.monitor, hasTerminal(pipeline, flags))
+        : undefined;
+    return await attend(graph, pipeline, once, print, observer).finally(() => progress?.end());
   } finally {
     stopReloading();
     await observer.close();
@@ -289,9 +306,10 @@ const printText: Printer = {
   already: sayAlready,
   unread: ({ name, reason }) => say(`${pc.red('✗')} ${printable(name)}  ${printable(reason)}`),
   stopping: sayStopping,
-  summary: (summary, { stateDir }, once) => {
-    const { done, failed, skipped, waiting, unfinished, already, failedBefore, otherGraph, unread, seconds } =
-      summary;
+  summary: (summary, pipeline, once) => {
+    const { stateDir } = pipeline;
+    const { done, failed, skipped, waiting, unfinished, leftAlone, seconds } = summary;
+    const { already, failedBefore, otherGraph, unread } = summary;
     if (once) sayAlready({ done: already, failed: failedBefore, otherGraph });
     if (unfinished > 0) say(`${films(unfinished)} did not finish in time: the next start processes them`);
     if (waiting > 0) {
@@ -299,14 +317,32 @@ const printText: Printer = {
       say(`${films(waiting)} ${wait} in the journal for a sink that is down: the next run delivers ${them}`);
     }
     if (skipped > 0) say(`${files(skipped)} skipped: not films`);
+    if (leftAlone > 0)
+      say(
+        leftAlone === 1
+          ? '1 file that is no image was left alone'
+          : `${leftAlone} files that are no images were left alone`,
+      );
     if (done + failed === 0) {
-      if (already + failedBefore + skipped + waiting + unfinished + unread === 0) say('no films found');
+      if (already + failedBefore + skipped + waiting + unfinished + unread === 0) {
+        say(`no films found in ${foldersOf(pipeline)}`);
+      }
       return;
     }
     say(pc.dim(`${films(done + failed)} in ${seconds.toFixed(1)} s`));
     if (failed > 0) say(`${films(failed)} failed: see ${stateDir}/deadletter for each file with its reason`);
   },
 };
+
+/** Where the sources look, as far as they say it with `path`. */
+function foldersOf({ sources, baseDir }: Pipeline): string {
+  return sources
+    .map(({ id, settings }) => {
+      const { path } = settings as { path?: unknown };
+      return typeof path === 'string' ? resolve(baseDir, path) : id;
+    })
+    .join(', ');
+}
 
 const printJson: Printer = {
   film: ({ id, name, outcome, frame, failure }) => {

@@ -1,4 +1,5 @@
 import 'reflect-metadata';
+import { availableParallelism } from 'node:os';
 import { Container, type ServiceIdentifier } from 'inversify';
 import { Journal } from './journal/journal.js';
 import type { Log } from './plugin.js';
@@ -9,10 +10,14 @@ export const LOG: ServiceIdentifier<Log> = Symbol.for('rxray:log');
 /** The journal of a run. */
 export const JOURNAL: ServiceIdentifier<Journal> = Symbol.for('rxray:journal');
 
+/** How many threads the stages in workers, and a run of a model, may use: `threads:` of the graph that runs. */
+export const CPU: ServiceIdentifier<{ threads: number }> = Symbol.for('rxray:cpu');
+
 /** The container of the process, shared by all its runs. The caller binds services outside core, such as the engine. */
 export function createProcessContainer(log: Log): Container {
   const container = new Container({ defaultScope: 'Singleton' });
   container.bind(LOG).toConstantValue(log);
+  container.bind(CPU).toConstantValue({ threads: availableParallelism() });
   return container;
 }
 
@@ -21,7 +26,7 @@ export function createRunContainer(parent: Container, stateDir: string): Contain
   const container = new Container({ parent, defaultScope: 'Singleton' });
   container
     .bind(WorkerPool)
-    .toResolvedValue((log: Log) => new WorkerPool(log), [LOG])
+    .toResolvedValue((log: Log, { threads }: { threads: number }) => new WorkerPool(log, threads), [LOG, CPU])
     .inSingletonScope()
     .onDeactivation((pool) => pool.dispose());
   container

@@ -261,8 +261,8 @@ export const ERRORS = {
   ),
   RUN_STOPPED: row(
     'fatal',
-    'The run cannot go on: an entry with `onError: stop` failed, a model does not answer, or the engine has died.',
-    "The message is the entry's own. The film is processed again at the next start.",
+    'The run cannot go on: an entry with `onError: stop` failed, `maxErrors` films have failed, a model does not answer, or the engine has died.',
+    'The message says which. Films that are not done come again at the next start.',
   ),
   STATE_UNWRITABLE: row(
     'fatal',

@@ -184,6 +184,8 @@ export interface SourceServices extends Services {
    * and with `once` the exit code is 1. Call it once for each.
    */
   unread(name: string, reason: string): void;
+  /** Counts files that are known to be no images and are left alone: the run says how many. */
+  leftAlone(files: number): void;
   /**
    * Reports that the source cannot offer films at present, with the reason, or that it can again (null): `/readyz` and
    * the page show it.
@@ -199,6 +201,10 @@ export interface SourceDefinition<O extends Options = Options> extends Definitio
   takes?(settings: z.output<O>, path: string, baseDir: string): boolean | Promise<boolean>;
   /** Whether it can offer slices of its films, each film in exactly one slice: see {@link SourceServices.part}. */
   readonly splits?: boolean;
+  /** Whether making it, and asking it for its films with `once`, changes nothing: `rxray lint --dry-run` does so. */
+  readonly onlyLooks?: boolean;
+  /** The options that `rxray run --input PATH` (absolute) replaces. Default: `{ path }`. */
+  input?(path: string): object | Promise<object>;
   create(settings: z.output<O>, services: SourceServices): SourceInstance | Promise<SourceInstance>;
 }
 

@@ -1,8 +1,9 @@
+import { availableParallelism } from 'node:os';
 import { setTimeout } from 'node:timers/promises';
 import type { Container } from 'inversify';
 import { delay, finalize, interval, merge, ReplaySubject, Subject, takeUntil, type Observable } from 'rxjs';
 import type { Pipeline } from './config/pipeline.js';
-import { createRunContainer, JOURNAL, LOG } from './container.js';
+import { CPU, createRunContainer, JOURNAL, LOG } from './container.js';
 import { isSkip, RxrayError } from './errors.js';
 import type { Origin } from './frame.js';
 import { publish } from './part.js';
@@ -50,6 +51,8 @@ export interface Summary {
   readonly otherGraph: number;
   /** Files and folders that may hold films and could not be read: see {@link PipelineRun.unread$}. */
   readonly unread: number;
+  /** Files that are known to be no images by their names (`Thumbs.db`, `notes.txt`). */
+  readonly leftAlone: number;
   readonly seconds: number;
 }
 
@@ -111,6 +114,7 @@ export async function startPipeline(
 ): Promise<PipelineRun> {
   const { once = false, again = false, failed = false } = options;
   const { monitor = new Monitor(), replaysOnly = false } = options;
+  parent.get(CPU).threads = pipeline.threads ?? availableParallelism();
   const container = createRunContainer(parent, pipeline.stateDir);
   const started = performance.now();
   const settled = new Subject<Settled>();
@@ -120,7 +124,16 @@ export async function startPipeline(
   const abandoned = new ReplaySubject<void>(1);
   /** The same for a graph that is being replaced. */
   const superseded = new Subject<void>();
-  const counts = { done: 0, failed: 0, skipped: 0, already: 0, failedBefore: 0, otherGraph: 0, unread: 0 };
+  const counts = {
+    done: 0,
+    failed: 0,
+    skipped: 0,
+    already: 0,
+    failedBefore: 0,
+    otherGraph: 0,
+    unread: 0,
+    leftAlone: 0,
+  };
   let stopping = false;
   let swap: Swap | undefined;
 
@@ -163,6 +176,9 @@ export async function startPipeline(
       onUnread: (place) => {
         counts.unread += 1;
         unread.next(place);
+      },
+      onLeftAlone: (files) => {
+        counts.leftAlone += files;
       },
       monitor,
     };
@@ -219,6 +235,7 @@ export async function startPipeline(
             counts[film.outcome] += 1;
             monitor.settle(film);
             settled.next(film);
+            if (hasTooManyErrors()) stop();
           },
           error: reject,
           complete: resolve,
@@ -262,12 +279,33 @@ export async function startPipeline(
     // Every file was processed before anybody asked to stop.
     if (unfinished === 0 && waiting === 0 && !replaysOnly) await journal.note(AGAIN, null);
     const parked = Object.values(await journal.parkedCounts());
+    if (hasTooManyErrors()) {
+      const { maxErrors = 0, stateDir } = generation.pipeline;
+      const failed = counts.failed === 1 ? '1 film has' : `${counts.failed} films have`;
+      throw new RxrayError(
+        'RUN_STOPPED',
+        `${failed} failed, and \`maxErrors: ${maxErrors}\` ends the run then: see ${stateDir}/deadletter for each with its reason; the next run takes the films that are left`,
+      );
+    }
     return {
       ...counts,
       waiting: parked.reduce((sum, count) => sum + count, 0),
       unfinished,
       seconds: (performance.now() - started) / 1000,
     };
+  }
+
+  function hasTooManyErrors(): boolean {
+    return counts.failed >= (generation.pipeline.maxErrors ?? Infinity);
+  }
+
+  function stop(): void {
+    if (stopping) return;
+    stopping = true;
+    generation.stop();
+    void setTimeout(generation.pipeline.shutdownTimeoutMs, undefined, { ref: false }).then(() =>
+      abandoned.next(),
+    );
   }
 
   async function close(): Promise<void> {
@@ -304,8 +342,13 @@ export async function startPipeline(
     finished,
     remake: (origin) => generation.remake(origin),
     reload: async (changed) => {
-      if (changed.stateDir !== pipeline.stateDir) {
-        throw new RxrayError('CONFIG_REFUSED', '`state:` cannot be changed while the graph runs: restart it');
+      for (const [key, isChanged] of [
+        ['state', changed.stateDir !== pipeline.stateDir],
+        ['threads', changed.threads !== pipeline.threads],
+      ] as const) {
+        if (!isChanged) continue;
+        const message = `\`${key}:\` cannot be changed while the graph runs: restart it`;
+        throw new RxrayError('CONFIG_REFUSED', message);
       }
       if (stopping || swap !== undefined) {
         throw new RxrayError(
@@ -329,14 +372,7 @@ export async function startPipeline(
         });
       });
     },
-    stop: () => {
-      if (stopping) return;
-      stopping = true;
-      generation.stop();
-      void setTimeout(generation.pipeline.shutdownTimeoutMs, undefined, { ref: false }).then(() =>
-        abandoned.next(),
-      );
-    },
+    stop,
   };
 }
 

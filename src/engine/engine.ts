@@ -30,7 +30,7 @@ const GIVEN_UP_MS = 1000;
 
 /**
  * Runs ONNX models in a worker thread, because ONNX Runtime's binding blocks the thread that calls it. One call runs at a
- * time (each uses all cores); the rest wait, higher priority first. A worker that dies rejects everything that waits.
+ * time (each uses all cores, or `threads` of them); the rest wait, higher priority first. A worker that dies rejects everything that waits.
  *
  * A run cannot be ended from outside. When an engine is given up whose worker is inside native code, the process ends by
  * SIGKILL at its exit, because Node would wait there for the thread for ever; `apart: true` avoids that.
@@ -40,6 +40,7 @@ export class Engine {
   readonly #spinning: boolean;
   readonly #apart: boolean;
   readonly #limitMs: number | undefined;
+  readonly #threads: () => number;
   readonly #idle = new Subject<void>();
   readonly #waiting: Pending[] = [];
   #running: Pending | undefined;
@@ -55,6 +56,7 @@ export class Engine {
     this.#spinning = options.spinning ?? true;
     this.#apart = options.apart ?? false;
     this.#limitMs = options.limitMs;
+    this.#threads = options.threads ?? availableParallelism;
   }
 
   /** Whether nothing runs and nothing waits. */
@@ -85,7 +87,7 @@ export class Engine {
         name,
         model,
         device,
-        threads: options.threads ?? availableParallelism(),
+        threads: options.threads ?? this.#threads(),
         spinning: this.#spinning,
         state: state.id,
       },

@@ -24,6 +24,8 @@ export interface EngineOptions {
    * Unless given, loading may take ten minutes, and a run as long as it needs.
    */
   readonly limitMs?: number;
+  /** Asked at each load: threads of one run; all cores unless given. */
+  readonly threads?: () => number;
 }
 
 /** Options of `Engine.load`. */
@@ -32,7 +34,7 @@ export interface LoadOptions {
   readonly name?: string;
   /** `auto` takes a GPU that passes a self-test, else the CPU. */
   readonly device?: 'auto' | Device;
-  /** Threads of one run; all cores unless given. */
+  /** Threads of one run; as the engine's options say unless given. */
   readonly threads?: number;
   /** Runs of sessions with a higher priority are taken first; 0 unless given. */
   readonly priority?: number;

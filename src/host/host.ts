@@ -1,5 +1,5 @@
 import type { Container } from 'inversify';
-import { createProcessContainer } from '../core/container.js';
+import { CPU, createProcessContainer } from '../core/container.js';
 import type { Log } from '../core/plugin.js';
 import { Engine } from '../engine/engine.js';
 
@@ -13,6 +13,7 @@ export function createHost(log: Log): Container {
         new Engine({
           // Worker threads want the cores, too.
           spinning: false,
+          threads: () => container.get(CPU).threads,
           log: {
             info: (message) => log.info({}, message),
             warn: (message) => log.warn({}, message),

@@ -57,6 +57,7 @@ export default defineSource({
     },
   ],
   splits: true,
+  onlyLooks: true,
   create: manifestSource,
 });
 

@@ -8,17 +8,22 @@ import { Observable } from 'rxjs';
 import { z } from 'zod';
 import { messageOf, RxrayError } from '../core/errors.js';
 import { isCode, realPathOf } from '../core/files.js';
+import { isClutter, isNoImage } from '../core/no-image.js';
 import { type Candidate, defineSource, MAX_TIMER_MS, type SourceServices } from '../core/plugin.js';
 import { codeOf, isAbandoned, ownerTag, putAway, restore } from './watch/put-away.js';
 
 const globs = z.array(z.string().min(1));
+const EVERY_FILE = ['**/*'];
 
 const options = z
   .strictObject({
     path: z.string().min(1).describe('The folder, relative to the pipeline file.'),
     include: globs
-      .default(['**/*'])
-      .describe('Globs of the files to take, relative to the folder; what a file is, `decode` finds out.'),
+      .default(EVERY_FILE)
+      .describe(
+        'Globs of the files to take, relative to the folder; what a file is, `decode` finds out. By default every file, ' +
+          'except what is known to be no image by its name (`Thumbs.db`, `DICOMDIR`, `.txt`, `.csv`, …): that is left alone and counted.',
+      ),
     exclude: globs
       .default(['**/*.{part,partial,filepart,tmp,crdownload}'])
       .describe('Globs of the files to leave alone. Names that begin with a dot are always left alone.'),
@@ -100,6 +105,17 @@ export default defineSource({
     const posix = name.split(sep).join('/');
     if (isHidden(posix) || (!recursive && posix.includes('/'))) return false;
     return picomatch(include, { ignore: exclude, nocase: true })(posix);
+  },
+  onlyLooks: true,
+  /** A file is taken by its name alone, out of its folder. */
+  async input(path) {
+    const isFile = await stat(path).then(
+      (info) => info.isFile(),
+      () => false,
+    );
+    if (!isFile) return { path };
+    const name = basename(path).replaceAll(/[\\*?[\](){}!@+|^$]/g, '\\$&');
+    return { path: dirname(path), include: [name], exclude: [], recursive: false };
   },
   async create(settings, services) {
     const { id, once, log } = services;
@@ -206,6 +222,9 @@ class FolderWatch {
   #wake = (): void => undefined;
   readonly #warned = new Set<string>();
   readonly #unreadNames = new Set<string>();
+  /** Files that are known to be no images. */
+  readonly #noImages = new Set<string>();
+  readonly #takesEveryFile: boolean;
   readonly #matches: (name: string) => boolean;
   readonly #tag: string;
 
@@ -217,6 +236,7 @@ class FolderWatch {
     readonly offer: (candidate: Candidate) => void,
   ) {
     this.#matches = picomatch(settings.include, { ignore: settings.exclude, nocase: true });
+    this.#takesEveryFile = settings.include.join() === EVERY_FILE.join();
     this.#tag = ownerTag(services.stateDir, services.id);
   }
 
@@ -329,6 +349,10 @@ class FolderWatch {
       return undefined;
     }
     if (!this.#wants(name)) return undefined;
+    if (info !== undefined && this.#takesEveryFile && isNoImage(name)) {
+      this.#leaveAlone(name);
+      return undefined;
+    }
     if (info === undefined) {
       if (await isMisnamed(path)) this.#unread(name, 'a file has a name that is not UTF-8: rename it');
       this.#forget(name);
@@ -338,6 +362,12 @@ class FolderWatch {
     if (candidate !== undefined) return this.#note(candidate);
     this.#forget(name);
     return undefined;
+  }
+
+  #leaveAlone(name: string): void {
+    if (this.#noImages.has(name)) return;
+    this.#noImages.add(name);
+    this.services.leftAlone(1);
   }
 
   #tellOutage(reason: string | null): void {
@@ -462,6 +492,7 @@ class FolderWatch {
 
   #enters(dir: string): boolean {
     if (dir === this.root) return true;
+    if (this.#takesEveryFile && isClutter(basename(dir))) return false;
     return this.settings.recursive && dir !== this.archive && !isHidden(this.#nameOf(dir));
   }
 

@@ -54,6 +54,7 @@ export function testServices(options: TestServicesOptions = {}): TestServices {
     baseDir,
     stateDir: join(folder, '.rxray'),
     unread: (name, reason) => void logged.push(JSON.stringify({ level: 'unread', name, reason })),
+    leftAlone: (files) => void logged.push(JSON.stringify({ level: 'leftAlone', files })),
     outage: (reason) => void logged.push(JSON.stringify({ level: 'outage', reason })),
     signal: aborter.signal,
     resolve: (path) => resolve(baseDir, path),

@@ -48,6 +48,7 @@ describe('rxray deadletter', function () {
     expect((await deadletter('ls')).stdout).to.match(
       new RegExp(`${id.slice(0, 8)}.*FRAME_STAGE.*gate.*ward/a.png`),
     );
+    expect((await rxray('deadletter', 'ls', lab.path('pipeline.yaml'))).stdout).to.contain('ward/a.png');
     const { stdout, code } = await deadletter('show', id.slice(0, 6));
     expect(code).to.equal(0);
     for (const part of [

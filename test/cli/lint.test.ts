@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { lintFile } from '../../src/cli/lint.js';
@@ -44,6 +44,23 @@ describe('rxray lint', () => {
     );
     expect(code).to.equal(2);
     expect(text).to.match(/missing\.yaml:8:21 error BUNDLE_NOT_FOUND .*none/);
+  });
+
+  it('lists the films that a run would take, and changes nothing', async () => {
+    const path = file('dry.yaml', graph('clahe').replace('./inbox', './dry'));
+    mkdirSync(join(folder, 'dry', 'ward'), { recursive: true });
+    for (const name of ['ward/a.png', 'b.dcm', 'notes.txt']) file(`dry/${name}`, 'x');
+    const before = readdirSync(folder);
+    const { code, text } = await lintFile(path, { dryRun: true });
+    expect(code).to.equal(0);
+    const [, ...lines] = text.split('\n');
+    expect(lines.at(-1)).to.equal('a run would take 2 films, 1 left alone that are no images');
+    expect(lines.slice(0, -1).sort()).to.deep.equal(['  b.dcm', '  ward/a.png']);
+    expect(readdirSync(folder)).to.deep.equal(before);
+    const { films } = JSON.parse((await lintFile(path, { dryRun: true, json: true })).text) as {
+      films: object[];
+    };
+    expect(films).to.deep.include({ source: 'watch', file: 'b.dcm', bytes: 1, status: 'new' });
   });
 
   const refused: Readonly<Record<string, readonly [string, string]>> = {

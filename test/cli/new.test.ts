@@ -1,7 +1,8 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { expect } from 'chai';
+import { specOfRxray } from '../../src/cli/new.js';
 import { rxray } from '../support/lab.js';
 
 describe('rxray new', function () {
@@ -42,13 +43,39 @@ describe('rxray new', function () {
   it('writes a package whose tests pass', async () => {
     await succeeds('new', 'package', 'rxray-plugin-denoise', '--dir', folder);
     const home = join(folder, 'rxray-plugin-denoise');
-    const { name, scripts } = JSON.parse(await readFile(join(home, 'package.json'), 'utf8')) as {
+    const { name, scripts, devDependencies, peerDependencies } = JSON.parse(
+      await readFile(join(home, 'package.json'), 'utf8'),
+    ) as {
       name: string;
       scripts: { test: string };
+      devDependencies: { rxray: string };
+      peerDependencies: { rxray: string };
     };
     expect(name).to.equal('rxray-plugin-denoise');
     expect(scripts.test).to.equal('rxray test test/index.test.ts');
+    expect(peerDependencies.rxray).to.equal('^0.1.0');
+    expect(resolve(home, devDependencies.rxray.replace('file:', ''))).to.equal(process.cwd());
     expect(await succeeds('test', join(home, 'test', 'index.test.ts'))).to.match(/fail 0/);
+  });
+
+  it('names the rxray that wrote it: its folder, its tarball, or a range of versions', async () => {
+    const project = join(folder, 'project');
+    const home = join(project, 'node_modules', 'rxray');
+    await mkdir(home, { recursive: true });
+    const lock = (resolved: string): Promise<void> =>
+      writeFile(
+        join(home, '..', '.package-lock.json'),
+        JSON.stringify({ packages: { 'node_modules/rxray': { version: '0.1.0', resolved } } }),
+      );
+    const spec = (): Promise<string> => specOfRxray(join(project, 'plugin'), home);
+    expect(await spec()).to.equal('file:../node_modules/rxray');
+    await lock('file:../rxray.tgz');
+    expect(await spec()).to.equal('file:../node_modules/rxray');
+    await writeFile(join(folder, 'rxray.tgz'), '');
+    expect(await spec()).to.equal('file:../../rxray.tgz');
+    await lock('https://example.org/rxray-0.1.0.tgz');
+    expect(await spec()).to.equal('^0.1.0');
+    expect(await specOfRxray(join(folder, 'plugin'), join(folder, 'checkout'))).to.equal('file:../checkout');
   });
 
   it('overwrites nothing, and wants a name in kebab-case', async () => {

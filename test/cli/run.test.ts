@@ -1,4 +1,4 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { expect } from 'chai';
 import { film } from '../support/films.js';
 import { GRAPH, Lab } from '../support/lab.js';
@@ -47,6 +47,45 @@ describe('rxray run', () => {
     expect(await lab.delivered()).to.deep.equal(['a.png']);
     expect(await readdir(lab.path('inbox'))).to.deep.equal(['report.dcm']);
     expect((await lab.run()).stderr).to.not.match(/failed/);
+  });
+
+  it('leaves alone what is known to be no image, and says how many files that are', async () => {
+    for (const name of ['notes.txt', 'Thumbs.db', 'disc/DICOMDIR', '__MACOSX/a.png', 'no image'])
+      await lab.write(`inbox/${name}`, 'x');
+    const { code, stderr } = await lab.run();
+    expect(stderr).to.contain('3 files that are no images were left alone').and.contain('1 film failed');
+    expect([...(await lab.letters()).keys()]).to.deep.equal(['no image']);
+    expect(await lab.delivered()).to.deep.equal(['a.png']);
+    expect(code).to.equal(1);
+  });
+
+  it('takes one file as --input, whatever its name means to globs', async () => {
+    await lab.write('elsewhere/!film [1].png', await png());
+    await lab.write('elsewhere/film 1.png', await png());
+    expect((await lab.run(['--input', lab.path('elsewhere/!film [1].png')])).code).to.equal(0);
+    expect(await lab.delivered()).to.deep.equal(['!film [1].png']);
+    expect((await lab.run(['--input', lab.path('nowhere')])).stderr).to.match(/nowhere does not exist/);
+  });
+
+  it('ends when `maxErrors` films have failed; the next run takes the rest', async () => {
+    await lab.write('pipeline.yaml', `${GRAPH}maxErrors: 2\nlimits: { frames: 1 }\n`);
+    await rm(lab.path('inbox/a.png'));
+    for (let i = 0; i < 60; i++) await lab.write(`inbox/${i}.png`, 'x');
+    const first = await lab.run();
+    expect(first.code).to.equal(3);
+    expect(first.stderr).to.match(
+      /rxray stopped: \d+ films have failed, and `maxErrors: 2` ends .*RUN_STOPPED/,
+    );
+    const { size } = await lab.letters();
+    expect(size).to.be.within(2, 59);
+    expect((await lab.run()).code).to.equal(3);
+    expect((await lab.letters()).size).to.be.above(size);
+  });
+
+  it('says how far it is where nobody sees a bar, and which folder is empty', async () => {
+    await rm(lab.path('inbox/a.png'));
+    const { stderr } = await lab.run();
+    expect(stderr).to.contain(`no films found in ${lab.path('inbox')}`);
   });
 
   it('says who holds the journal', async () => {

@@ -16,9 +16,11 @@ import { importCommand } from '../../src/cli/import.js';
 import { lint } from '../../src/cli/lint.js';
 import { newCommand } from '../../src/cli/new.js';
 import { plugins } from '../../src/cli/plugins.js';
+import { report } from '../../src/cli/report.js';
 import { reviews } from '../../src/cli/reviews.js';
 import { run } from '../../src/cli/run.js';
 import { sample } from '../../src/cli/sample.js';
+import { shadow } from '../../src/cli/shadow.js';
 import { start } from '../../src/cli/start.js';
 import { tap } from '../../src/cli/tap.js';
 import { test } from '../../src/cli/test.js';
@@ -29,7 +31,7 @@ import { work } from '../../src/cli/work.js';
 import { phantomFilm } from '../../src/imaging/phantom.js';
 
 const COMMANDS = [deadletter, importCommand, doctor, evaluate, graph, lint, newCommand, plugins, run, sample];
-COMMANDS.push(calibrate, reviews, start, tap, test, top, train, verify, head, work);
+COMMANDS.push(calibrate, report, reviews, shadow, start, tap, test, top, train, verify, head, work);
 
 /** Run as it stands there. */
 const asShown = 'as shown';
@@ -42,6 +44,7 @@ const untilCtrlC = notRun('goes on until Ctrl-C: test/cli and test/page run it')
 const needsRun = notRun('asks a running process: test/cli/live.test.ts runs it');
 const needsFailure = notRun('needs a film that failed, by its id: test/cli/deadletter.test.ts has some');
 const needsReview = notRun('needs reviewed films: test/page reviews one');
+const needsShadow = notRun('needs films of a run: test/cli/shadow.test.ts has some');
 const byPackageTest = notRun('needs the registry: test/package runs it');
 const needsCluster = notRun('needs NATS servers: test/cluster runs it');
 const minutes = notRun('a benchmark of minutes');
@@ -115,9 +118,11 @@ const LIST: Readonly<Record<string, typeof asShown | { more: string[] } | { why:
   'rxray sample models/chest-anogan -n 4 --out films': asShown,
   'rxray sample models/chest-anogan -n 9 --seed 7 --opacities': asShown,
   'rxray deadletter ls': asShown,
+  'rxray shadow --since 7d': needsShadow,
+  'rxray report ward.yaml --since 24h --out today.html': needsShadow,
   'rxray reviews ls': needsReview,
   'rxray reviews export --out reviews.csv': needsReview,
-  'rxray evaluate models/chest-resnet --data reviews.csv --split all': needsReview,
+  'rxray evaluate models/chest-resnet --reviews': needsReview,
   'rxray deadletter show 8c7ad8ad': needsFailure,
   'rxray deadletter replay 8c7ad8ad': needsFailure,
   'rxray deadletter discard 8c7ad8ad': needsFailure,
@@ -132,7 +137,7 @@ const LIST: Readonly<Record<string, typeof asShown | { more: string[] } | { why:
   'rxray train patchcore --data films/manifest.csv --normal normal --out models/chest-patchcore': realFilms,
   'rxray train anogan --data films --out models/mine-anogan': realFilms,
   'rxray train anogan --data films/manifest.csv --normal normal --out models/chest-anogan': realFilms,
-  'rxray evaluate models/mine --data films --split val --report out/report': asShown,
+  'rxray evaluate models/mine --data films --split test --report out/report': asShown,
 };
 
 /** Documents whose commands are run in their order, in one folder. */
@@ -256,7 +261,7 @@ async function prepared(): Promise<string> {
   await mkdir(join(folder, 'inbox'));
   await writeFilm(join(folder, 'inbox', 'phantom.png'), 1);
   let seed = 2;
-  for (const [split, count] of Object.entries({ train: 8, val: 4 })) {
+  for (const [split, count] of Object.entries({ train: 8, val: 4, test: 4 })) {
     for (const label of ['normal', 'pneumonia']) {
       await mkdir(join(folder, 'films', split, label), { recursive: true });
       for (let film = 0; film < count; film++) {

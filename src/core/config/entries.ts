@@ -48,16 +48,17 @@ export class EntryReader {
     private readonly issues: Issue[],
   ) {}
 
-  async read(kind: Kind, schema: z.ZodObject, list: string, first?: object): Promise<Entry[]> {
+  /** `input`: what takes the place of the first entry's films (an absolute path). */
+  async read(kind: Kind, schema: z.ZodObject, list: string, input?: string): Promise<Entry[]> {
     const raw: unknown = (this.yaml.data as Record<string, unknown> | null)?.[list];
     if (!Array.isArray(raw)) return [];
     const entries = raw
       .slice(0, MAX_ENTRIES)
-      .map((item, index) => this.#entry(kind, schema, item, [list, index], index === 0 ? first : undefined));
+      .map((item, index) => this.#entry(kind, schema, item, [list, index], index === 0 ? input : undefined));
     return Promise.all(entries);
   }
 
-  async #entry(kind: Kind, schema: z.ZodObject, raw: unknown, path: Path, override?: object): Promise<Entry> {
+  async #entry(kind: Kind, schema: z.ZodObject, raw: unknown, path: Path, input?: string): Promise<Entry> {
     const parsed = parseAt(this.yaml, path, schema, raw);
     if (!parsed.success) this.issues.push(...schemaIssues(this.yaml, path, schema, parsed.error));
     const host = (parsed.success ? parsed.data : understood(schema, raw)) as Host;
@@ -70,7 +71,7 @@ export class EntryReader {
     const id = identifier(name);
     const named = typeof given === 'string';
     const idPlace = this.yaml.place([...path, named ? 'id' : 'use']);
-    const options = { ...host.with, ...override };
+    const options = { ...host.with, ...(input !== undefined && (await replacedBy(input, plugin))) };
     const settings =
       plugin === undefined ? undefined : this.#settings(plugin, options, [...path, 'with'], id);
     const written = (valueAt(this.yaml.written, path) ?? {}) as Written;
@@ -95,6 +96,10 @@ export class EntryReader {
     this.issues.push(...schemaIssues(this.yaml, path, plugin.options, parsed.error, component));
     return undefined;
   }
+}
+
+async function replacedBy(input: string, plugin: Plugin | undefined): Promise<object> {
+  return plugin?.kind === 'source' && plugin.input !== undefined ? plugin.input(input) : { path: input };
 }
 
 /** The valid keys of a faulty entry. */

@@ -25,7 +25,7 @@ type Env = Readonly<Record<string, string | undefined>>;
 export interface LoadOptions {
   /** Default: the environment of the process. */
   readonly env?: Env;
-  /** Replaces the `path` of the first source (relative to the working directory). */
+  /** A folder or a file (relative to the working directory) instead of the first source's films. */
   readonly input?: string | undefined;
   /** One slice of a backfill. */
   readonly part?: Part | undefined;
@@ -84,9 +84,8 @@ export async function parsePipeline(
   const path = resolve(file);
   const baseDir = dirname(path);
   const reader = new EntryReader(yaml, registry, baseDir, issues);
-  const replaced = input === undefined ? undefined : { path: resolve(input) };
   const [sources, stages, sinks] = await Promise.all([
-    reader.read('source', sourceSchema, 'sources', replaced),
+    reader.read('source', sourceSchema, 'sources', input === undefined ? undefined : resolve(input)),
     reader.read('stage', stageSchema, 'stages'),
     reader.read('sink', sinkSchema, 'sinks'),
   ]);
@@ -97,6 +96,7 @@ export async function parsePipeline(
   const entries = new Map(stages.map((stage) => [stage.id, stage]));
   for (const entry of [...stages, ...sinks]) lintExpression(entry, entries, yaml, report);
   for (const stage of stages) lintBatch(stage, yaml, report);
+  for (const entry of [...stages, ...sinks]) lintShadow(entry, entries, yaml, report);
   if (whole.success && whole.data.duplicates === 'skip') lintReserved(stages, report);
   lintCase(stages, sinks, report);
   if (lint) {
@@ -107,7 +107,7 @@ export async function parsePipeline(
   if (!whole.success || issues.some(({ severity }) => severity === 'error')) return done();
 
   const { name = basename(path, extname(path)), state } = whole.data;
-  const { limits, duplicates, shutdownTimeoutMs, cluster } = whole.data;
+  const { limits, duplicates, shutdownTimeoutMs, threads, maxErrors, cluster } = whole.data;
   const nodes = {
     sources: sources.map((entry) => nodeOf(entry)) as SourceNode[],
     stages: order.map((entry) => ({
@@ -125,6 +125,8 @@ export async function parsePipeline(
   const hash = hashOf(nodes, duplicates);
   const all = {
     ...{ file: path, baseDir, stateDir, name, limits, duplicates, shutdownTimeoutMs, ...nodes, hash },
+    ...(threads !== undefined && { threads }),
+    ...(maxErrors !== undefined && { maxErrors }),
     ...(cluster !== undefined && { cluster }),
   };
   return done(part === undefined ? all : onlyPart(all, part, report));
@@ -168,6 +170,39 @@ function lintBatch(
   const message = `\`${use}\` takes frames one by one: leave out \`batch:\``;
   const place = yaml.key([...path, 'batch']);
   report({ severity: 'error', code: 'CONFIG_INVALID', message, ...place, component: id });
+}
+
+/** A shadow stage must not change what others get: neither the pixels nor whether a film comes at all. */
+function lintShadow(
+  { path, id, host, place, from }: Entry,
+  stages: ReadonlyMap<string, Entry>,
+  yaml: YamlFile,
+  report: (issue: Issue) => void,
+): void {
+  if (host.shadow === true) {
+    if (host.onError === undefined) return;
+    const message = 'a failure of a `shadow` stage costs no film: leave out `onError:`';
+    const at = yaml.key([...path, 'onError']);
+    report({ severity: 'error', code: 'CONFIG_INVALID', message, ...at, component: id });
+    return;
+  }
+  const seen = new Set<Entry>();
+  let before = stages.get(from[0] ?? '');
+  while (before?.host.shadow === true && !seen.has(before)) {
+    seen.add(before);
+    const { plugin } = before;
+    const changesPixels = plugin?.kind === 'stage' && plugin.keepsPixels !== true;
+    const holdsBack = before.host.when !== undefined && from.length === 1;
+    if (changesPixels || holdsBack) {
+      const what = changesPixels
+        ? 'would get the pixels of'
+        : 'would miss the films that `when:` keeps out of';
+      const message = `\`${id}\` ${what} the shadow stage \`${before.id}\`: join them, the main branch first (\`from: [main, ${before.id}]\`)`;
+      report({ severity: 'error', code: 'CONFIG_INVALID', message, ...place, component: id });
+      return;
+    }
+    before = stages.get(before.from[0] ?? '');
+  }
 }
 
 /** The results of a duplicate film have a reserved name. */
@@ -351,8 +386,9 @@ function routing({ from, host }: Entry): object {
   return { from, ...(host.when === undefined ? {} : { when: host.when }) };
 }
 
-function flow({ batch, concurrency, retry, timeoutMs, onError }: Entry['host']): object {
+function flow({ batch, concurrency, retry, timeoutMs, onError, shadow }: Entry['host']): object {
   return {
+    ...(shadow === true && { shadow, onError: 'continue' }),
     ...(batch && { batch }),
     ...(concurrency && { concurrency }),
     ...(retry && { retry }),
@@ -383,8 +419,9 @@ function fateOf({
   from,
   when,
   onError,
+  ...rest
 }: StageNode | SinkNode): object {
-  return { id, use, version, settings, from, when, onError };
+  return { id, use, version, settings, from, when, onError, ...('shadow' in rest && { shadow: true }) };
 }
 
 /** Sorts keys, so that their order in the YAML does not matter. */

@@ -22,6 +22,10 @@ export interface Pipeline {
   readonly duplicates: 'process' | 'skip';
   /** How long frames in flight may take to finish on shutdown. */
   readonly shutdownTimeoutMs: number;
+  /** How many threads stages, and models, may use. Absent: as many as there are cores. */
+  readonly threads?: number;
+  /** The run ends when so many films have failed in it. Absent: it goes on. */
+  readonly maxErrors?: number;
   readonly sources: readonly SourceNode[];
   /** In topological order. */
   readonly stages: readonly StageNode[];
@@ -103,6 +107,8 @@ export interface StageNode extends Node<'stage'> {
   readonly retry?: Retry;
   /** Absent: `deadLetter`. */
   readonly onError?: OnError;
+  /** Its results count for no verdict, and a failure in it costs no film. */
+  readonly shadow?: true;
 }
 
 export interface SinkNode extends Node<'sink'> {

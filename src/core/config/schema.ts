@@ -110,6 +110,12 @@ export const stageSchema = z.strictObject({
     ),
   retry: stageRetry.optional(),
   onError: stageOnError.optional(),
+  shadow: z
+    .boolean()
+    .optional()
+    .describe(
+      'Tries a stage beside the others: its results are recorded and compared (`rxray shadow`), count for no verdict, and a failure in it costs no film.',
+    ),
   with: options,
 });
 
@@ -213,6 +219,21 @@ export const pipelineSchema = z.strictObject({
     .default(30_000)
     .describe(
       'How many milliseconds frames in flight may take to finish on shutdown. The next start processes the others.',
+    ),
+  threads: z
+    .int()
+    .min(1)
+    .max(1024)
+    .optional()
+    .describe(
+      'Maximum number of threads for the stages that run in worker threads, and as many again for a model while it runs. Default: one per CPU core.',
+    ),
+  maxErrors: z
+    .int()
+    .min(1)
+    .optional()
+    .describe(
+      'The run ends with code 3 when this many films have failed in it; films in flight are finished. Default: it goes on.',
     ),
   cluster: clusterSchema.optional(),
   sources: z.array(z.unknown()).min(1).max(MAX_ENTRIES).describe('Where images come from.'),

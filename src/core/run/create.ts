@@ -35,6 +35,7 @@ export interface ConnectorHost {
   readonly again: boolean;
   unsettled(source: string, candidates: readonly Candidate[]): Promise<Candidate[]>;
   unread(source: string, name: string, reason: string): void;
+  leftAlone(files: number): void;
   outage(source: string, reason: string | null): void;
 }
 
@@ -123,8 +124,11 @@ export async function createConnectors(
   intake: ConnectorHost,
 ): Promise<Connectors> {
   const services = servicesOf(pipeline, log, signal);
-  const columns = pipeline.stages.flatMap(({ id }) =>
-    (stages.get(id)?.columns ?? []).map((column) => ({ stage: id, column })),
+  const columns = pipeline.stages.flatMap(({ id, shadow }) =>
+    (stages.get(id)?.columns ?? []).map((column) => ({
+      stage: id,
+      column: shadow === true ? { ...column, onRequest: true } : column,
+    })),
   );
   if (pipeline.duplicates === 'skip') {
     columns.push({ stage: DUPLICATE, column: { name: 'of', path: ['of'] } });
@@ -145,6 +149,7 @@ export async function createConnectors(
       part: pipeline.part,
       unsettled: (candidates) => intake.unsettled(node.id, candidates),
       unread: (name, reason) => intake.unread(node.id, name, reason),
+      leftAlone: (files) => intake.leftAlone(files),
       outage: (reason) => intake.outage(node.id, reason),
     }),
   );

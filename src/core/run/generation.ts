@@ -62,6 +62,8 @@ export interface GenerationOptions {
   readonly onAlready: (known: readonly JournalRecord[]) => void;
   /** Files and folders of a source that cannot be read. */
   readonly onUnread: (unread: Unread) => void;
+  /** Files that are known to be no images. */
+  readonly onLeftAlone: (files: number) => void;
   readonly monitor: Monitor;
   /** Runs the stages on other machines. Absent: they run in this process. */
   readonly remote?: Remote | undefined;
@@ -132,6 +134,7 @@ export class Generation {
         again,
         unsettled: (source, candidates) => this.#unsettled(source, candidates),
         unread: (source, name, reason) => this.options.onUnread({ source, name, reason }),
+        leftAlone: (files) => this.options.onLeftAlone(files),
         outage: (source, message) => {
           this.options.monitor.outage(source, message === null ? null : { since: new Date(), message });
         },
@@ -161,6 +164,8 @@ export class Generation {
   /** Admits no more files: frames in flight finish, parked frames stay parked. */
   stop(): void {
     this.#stop.next();
+    // Sources that have offered everything have nothing left to stop: what waits is not let in any more.
+    this.#admission?.close();
     for (const outlet of this.#outlets.values()) outlet.stop();
   }
 
