@@ -48,7 +48,7 @@ export async function dryRun(pipeline: Pipeline): Promise<DryRun> {
         ...{ id, log: silent, baseDir: pipeline.baseDir, stateDir, once: true, signal: abort.signal },
         resolve: (path) => resolve(pipeline.baseDir, path),
         unsettled: async (candidates) => {
-          const known = await records.outcomes(id, candidates, { since: 0, failedSince: 0 });
+          const known = await records.lookUp(id, candidates, { since: 0, failedSince: 0 });
           candidates.forEach(({ name, size, error }, i) => {
             if (error !== undefined) unread.push({ file: name, reason: error.message });
             else films.push({ source: id, file: name, bytes: size, status: statusOf(known[i]) });

@@ -7,7 +7,7 @@ import sharp from 'sharp';
 import { driftOf, modelsOf, type Drift } from '../control/models.js';
 import { toPng } from '../control/pictures.js';
 import { compareShadows, type ShadowComparison } from '../control/shadow.js';
-import type { Film } from '../control/worklist.js';
+import type { WorklistFilm } from '../control/worklist.js';
 import { formatIssues } from '../core/config/format.js';
 import { loadPipeline } from '../core/config/load.js';
 import type { Pipeline } from '../core/config/pipeline.js';
@@ -19,7 +19,7 @@ import { html, page, type Html } from '../training/report/html.js';
 import { EXIT } from './exit.js';
 import { createLog } from './log.js';
 import { sinceOf } from './since.js';
-import { wholeNumber } from './train/options.js';
+import { whole } from './numbers.js';
 import { lastFilms } from './worklist.js';
 
 const EXAMPLES = `
@@ -48,7 +48,7 @@ export function report(program: Command): void {
     .argument('[pipeline]', 'the pipeline file', 'pipeline.yaml')
     .option('--since <time>', 'the films since then: 90m, 24h, 7d, or a date', sinceOf, sinceOf('24h'))
     .option('--out <file>', 'the HTML file to write', 'rxray-report.html')
-    .option('--pictures <n>', 'how many of the most suspicious films are shown', wholeNumber, 24)
+    .option('--pictures <n>', 'how many of the most suspicious films are shown', whole, 24)
     .addHelpText('after', EXAMPLES)
     .action(async (file: string, { since, out, pictures }: Flags) => {
       const { pipeline, issues, text } = await loadPipeline(file, builtInRegistry());
@@ -68,7 +68,7 @@ export function report(program: Command): void {
 /** The report's body. `films`: oldest first; `since`: milliseconds since 1970; `pictures`: how many films are shown. */
 export async function reportOf(
   pipeline: Pipeline,
-  films: readonly Film[],
+  films: readonly WorklistFilm[],
   since: number,
   pictures: number,
 ): Promise<Html> {
@@ -80,7 +80,8 @@ export async function reportOf(
   const own = pipeline.stages.find(({ plugin }) => plugin.name === decodePlugin.name);
   const settings = (own?.settings ?? decodePlugin.options.parse({})) as DecodeOptions;
   for (const film of suspicious.slice(0, pictures)) shown.push(await figureOf(film, settings));
-  const count = (outcome: Film['outcome']): number => films.filter((film) => film.outcome === outcome).length;
+  const count = (outcome: WorklistFilm['outcome']): number =>
+    films.filter((film) => film.outcome === outcome).length;
   const tiles: [string, number][] = [
     ['films', films.length],
     ['suspicious', suspicious.length],
@@ -111,7 +112,7 @@ export async function reportOf(
   `;
 }
 
-async function figureOf(film: Film, settings: DecodeOptions): Promise<Html> {
+async function figureOf(film: WorklistFilm, settings: DecodeOptions): Promise<Html> {
   const { file, verdict, results, settledAt } = film;
   const { picture, reason } = await pictureOf(film, settings);
   const said = Object.entries(results).flatMap(([stage, result]) => {
@@ -134,7 +135,7 @@ async function figureOf(film: Film, settings: DecodeOptions): Promise<Html> {
 
 /** The film as it was decoded for the stages, small; or why it cannot be shown. */
 async function pictureOf(
-  { path, sha256 }: Film,
+  { path, sha256 }: WorklistFilm,
   settings: DecodeOptions,
 ): Promise<{ picture?: string; reason: string }> {
   try {
@@ -157,8 +158,8 @@ async function pictureOf(
   }
 }
 
-function failureSection(films: readonly Film[]): Html {
-  const reasons = new Map<string, Film[]>();
+function failureSection(films: readonly WorklistFilm[]): Html {
+  const reasons = new Map<string, WorklistFilm[]>();
   for (const film of films) {
     if (film.failure === null || film.outcome !== 'failed') continue;
     const { code, stage, message } = film.failure;

@@ -1,6 +1,6 @@
 import { isShadow, verdictOf } from '../core/verdict.js';
 import { wilson, type Interval } from '../models/wilson.js';
-import type { Film } from './worklist.js';
+import type { WorklistFilm } from './worklist.js';
 
 /** What was said of a film: by the graph as a whole, or by a shadow stage. */
 interface Said {
@@ -45,7 +45,7 @@ export interface ShadowComparison {
 }
 
 /** One per shadow stage that has results. `films`: those that are done are compared. */
-export function compareShadows(films: readonly Film[]): ShadowComparison[] {
+export function compareShadows(films: readonly WorklistFilm[]): ShadowComparison[] {
   const done = films.filter(({ outcome }) => outcome === 'done');
   const stages = new Set(
     done.flatMap(({ results }) => Object.keys(results).filter((stage) => isShadow(results[stage]))),
@@ -53,7 +53,7 @@ export function compareShadows(films: readonly Film[]): ShadowComparison[] {
   return [...stages].sort().map((stage) => compare(stage, done));
 }
 
-function compare(stage: string, films: readonly Film[]): ShadowComparison {
+function compare(stage: string, films: readonly WorklistFilm[]): ShadowComparison {
   const judged = films.filter(({ results }) => verdictOf(results).stage !== null);
   const pairs = judged
     .filter(({ results }) => isShadow(results[stage]))
@@ -93,7 +93,7 @@ function apart({ graph, shadow }: Differing): number {
   return verdicts + Math.abs((graph.suspicion ?? 0) - (shadow.suspicion ?? 0));
 }
 
-function saidByGraph(results: Film['results']): Said {
+function saidByGraph(results: WorklistFilm['results']): Said {
   const { abnormal, suspicion } = verdictOf(results);
   const labels = Object.values(results)
     .filter((result) => !isShadow(result))
