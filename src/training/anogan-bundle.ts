@@ -98,6 +98,7 @@ export async function makeAnogan(
     kind: 'anogan',
     architecture: { name: 'dcgan', ...architecture },
     labels: [],
+    healthy: [normal],
     input: ANOGAN_INPUT,
     reference,
     metrics,

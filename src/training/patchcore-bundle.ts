@@ -92,6 +92,7 @@ export async function makePatchcore(
     kind: 'patchcore',
     architecture: { name: 'patchcore', ...options, score: remember.score },
     labels: [],
+    healthy: [normal],
     reference: { patchcore: referenceOf(normalScores, {}) },
     metrics: {
       films: val.index.length,

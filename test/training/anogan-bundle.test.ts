@@ -78,7 +78,8 @@ describe('an AnoGAN bundle', function () {
 
   it('of normal films alone, as the method is meant, has the last epoch and no AUROC', async () => {
     await make(await toyFilms());
-    const { metrics, training, reference } = await readBundle(join(dir, 'gan'));
+    const { metrics, training, reference, healthy } = await readBundle(join(dir, 'gan'));
+    expect(healthy).to.deep.equal(['normal']);
     expect(metrics).to.have.all.keys('films', 'referenceFilms', 'search');
     expect(metrics.films).to.equal(2);
     expect(reference?.search?.scores).to.not.be.empty;

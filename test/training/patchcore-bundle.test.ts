@@ -97,6 +97,7 @@ describe('a patchcore bundle', function () {
     const path = await make('memory');
     const bundle = await readBundle(path);
     expect(bundle.kind).to.equal('patchcore');
+    expect(bundle.healthy).to.deep.equal(['normal']);
     expect((bundle.metrics.auroc as { value: number }).value).to.equal(1);
     expect(bundle.training).to.deep.include({ supervised: false });
     expect(bundle.reference?.patchcore?.scores).to.not.be.empty;

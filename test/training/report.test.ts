@@ -1,6 +1,8 @@
 import { expect } from 'chai';
 import { classifierFigures, type ClassifiedFilms } from '../../src/training/evaluation/classifier-figures.js';
 import { anomalyFigures, type ScoredFilms } from '../../src/training/evaluation/anomaly-figures.js';
+import { shiftFigures, suiteOf } from '../../src/training/evaluation/shifts.js';
+import { binaryFigures } from '../../src/training/evaluation/binary-figures.js';
 import type { Evaluation } from '../../src/training/evaluation/evaluate.js';
 import { filmsToExplain } from '../../src/training/report/films.js';
 import { classCounts, sentence, tiles } from '../../src/training/report/summary.js';
@@ -8,6 +10,7 @@ import {
   baselineSection,
   confusionSection,
   groupSection,
+  shiftSection,
   unreadableSection,
 } from '../../src/training/report/tables.js';
 
@@ -101,6 +104,20 @@ describe('the evaluation report', () => {
       ['Reconstruction error of a PCA of normal films', '0.000'],
     ]);
     expect(baselineSection(classified)).to.equal(null);
+  });
+
+  it('has a row for each shift, and says which one is the worst of each figure', () => {
+    const question = { normal: 'normal', threshold: 2.5, thresholdFrom: 'test' };
+    const figures = binaryFigures([1, 2, 3, 4], { ...question, abnormal: [false, true, false, true] });
+    const suite = suiteOf([
+      shiftFigures('contrast × 0.5', figures, { ece: 0.25, balancedAccuracy: 0.5, intervals: {} }),
+      shiftFigures('blur', figures, { ece: 0.125, balancedAccuracy: 0.5, intervals: {} }),
+    ]);
+    expect(cells(shiftSection({ ...classified, suite })).slice(1)).to.deep.equal([
+      ['contrast × 0.5', '0.750', '0.500', '0.500', '0.250', 'AUROC, specificity, calibration error'],
+      ['blur', '0.750', '0.500', '0.500', '0.125', ''],
+    ]);
+    expect(shiftSection(classified)).to.equal(null);
   });
 
   it('lists groups and unreadable films as text, and nothing where there are none', () => {

@@ -13,6 +13,7 @@ import {
   baselineSection,
   confusionSection,
   groupSection,
+  shiftSection,
   shortcutSection,
   unreadableSection,
 } from './tables.js';
@@ -69,8 +70,9 @@ async function body(findings: Findings): Promise<Html> {
     ${warnings.map((warning) => html`<p class="warning">${warning}</p>`)}
     <p class="lead">${sentence(evaluation)}</p>
     ${tiles(evaluation)} ${baselineSection(evaluation)} ${confusion} ${curves} ${shortcutSection(evaluation)}
-    ${groupSection(evaluation)} ${await mistakeSection(findings)} ${await explanationSection(findings)}
-    ${await embeddingSection(findings)} ${await learningSection(bundle)} ${unreadableSection(unreadable)}
+    ${shiftSection(evaluation)} ${groupSection(evaluation)} ${await mistakeSection(findings)}
+    ${await explanationSection(findings)} ${await embeddingSection(findings)} ${await learningSection(bundle)}
+    ${unreadableSection(unreadable)}
     <h2>How this report was made</h2>
     <div class="card">
       <dl>

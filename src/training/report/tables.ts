@@ -27,6 +27,32 @@ export function baselineSection({ kind, figures }: Evaluation): Html | null {
     ${table(['score', 'AUROC'], [own, ...rows])}`;
 }
 
+/** The figures on films that were altered as other machines would produce them (`--shifts`). */
+export function shiftSection({ suite }: Evaluation): Html | null {
+  if (suite === undefined) return null;
+  const worst = (shift: string): string =>
+    (['auroc', 'specificity', 'ece'] as const)
+      .filter((key) => suite.worst[key]?.shift === shift)
+      .map((key) => WORST[key])
+      .join(', ');
+  const rows = suite.shifts.map(
+    (shift) =>
+      html`<tr>
+        <td>${shift.name}</td>
+        ${(['auroc', 'sensitivity', 'specificity', 'ece'] as const).map(
+          (key) => html`<td>${figure(shift[key])} <small>${range(shift.intervals, key)}</small></td>`,
+        )}
+        <td>${worst(shift.name)}</td>
+      </tr>`,
+  );
+  return html`<h2>Films from elsewhere</h2>
+    <p>The same films, altered as other machines would produce them.</p>
+    ${table(['shift', 'AUROC', 'sensitivity', 'specificity', 'calibration error', 'worst'], rows)}`;
+}
+
+/** What the worst figures of a suite are called. */
+const WORST = { auroc: 'AUROC', specificity: 'specificity', ece: 'calibration error' } as const;
+
 export function confusionSection(figures: ClassifierFigures): Html | null {
   const { labels, confusion, perClass } = figures;
   if (confusion.length === 0) return null;
