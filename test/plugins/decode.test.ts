@@ -310,6 +310,19 @@ describe('decode: bad files', () => {
     }
   });
 
+  it('calls no file damaged whose coding it does not know', async () => {
+    const lossless = [0xff, 0xd8, 0xff, 0xf7, 0, 11, 8, 0, 2, 0, 2, 1, 1, 0x11, 0, 0xff, 0xd9];
+    const jpeg2000 = Buffer.from('\0\0\0\x0cjP  \r\n\x87\n', 'latin1');
+    for (const bytes of [
+      Buffer.from(lossless),
+      jpeg2000,
+      Buffer.from([0xff, 0x0a, 0, 0]),
+      Buffer.from('8BPS\0\x01'),
+    ]) {
+      expect(await failure(bytes)).to.match(/^FRAME_(?:UNSUPPORTED|NOT_AN_IMAGE) /);
+    }
+  });
+
   it('finds truncated files of every format, at any place', async () => {
     const big = pack(noise(64, 64, '8'), 'b-w');
     for (const bytes of [
@@ -405,6 +418,26 @@ describe('decode: TIFF', () => {
     expect(await failure(tiff(2, 1, { 259: [50000] }, [[1, 2]]))).to.match(/^FRAME_UNSUPPORTED .*Zstandard/);
     expect(await failure(tiff(2, 1, { 262: [8] }, [[1, 2]]))).to.match(/^FRAME_UNSUPPORTED .*L\*a\*b/);
     expect(await failure(tiff(2, 1, { 258: [64] }, [[1, 2]]))).to.match(/^FRAME_UNSUPPORTED .*64 bits/);
+    // Fewer samples than pixels, because chroma is shared: no damage.
+    const shared = tiff(2, 1, { 258: [8, 8, 8], 277: [3], 262: [6], 530: [2, 1] }, [[1, 2, 128, 128]]);
+    expect(await failure(shared)).to.match(/^FRAME_UNSUPPORTED .*chroma for every 2 × 1 pixels/);
+  });
+
+  it('passes over fields whose type or place is not known', async () => {
+    for (const [type, count, value] of [
+      [99, 1, 0],
+      [0, 1, 0],
+      [2, 0, 0],
+      [7, 0x7fffffff, 8],
+      [4, 9, 0xfffffff0],
+    ] as const) {
+      const bytes = tiff(2, 1, { 65000: [0] }, [[10, 20]]);
+      const entry = bytes.lastIndexOf(Buffer.from([0xe8, 0xfd]));
+      bytes.writeUInt16LE(type, entry + 2);
+      bytes.writeUInt32LE(count, entry + 4);
+      bytes.writeUInt32LE(value, entry + 8);
+      expect([...(await run(bytes)).image.data], `type ${type}`).to.deep.equal([10, 20]);
+    }
   });
 
   it('reads tiles with LZW and a predictor as libvips writes them', async () => {

@@ -87,7 +87,6 @@ function readHeader(bytes: Buffer, limits: Limits): Header {
 }
 
 function checkCoding(bits: number, compression: number, os2: boolean): void {
-  if (![1, 2, 4, 8, 16, 24, 32].includes(bits)) throw damaged('BMP', `it has ${bits} bits a pixel`);
   const depths: Readonly<Record<number, readonly number[]>> = {
     [PLAIN]: [1, 2, 4, 8, 16, 24, 32],
     [RLE8]: [8],
@@ -103,6 +102,7 @@ function checkCoding(bits: number, compression: number, os2: boolean): void {
       `has the compression ${compression} (${names[compression - 3] ?? 'not known here'})`,
     );
   }
+  if (!depths[PLAIN]?.includes(bits)) throw damaged('BMP', `it has ${bits} bits a pixel`);
   if (!known.includes(bits))
     throw damaged('BMP', `it has ${bits} bits a pixel with the compression ${compression}`);
 }

@@ -13,7 +13,7 @@ export function toPicture(samples: Samples, layout: Layout, directory: Directory
   const { data } = photometric === PHOTOMETRIC.Palette ? lookUp(samples, layout, directory) : samples;
   const channels = photometric === PHOTOMETRIC.Palette ? samples.channels + 2 : samples.channels;
   const colours = photometric === PHOTOMETRIC.WhiteIsZero || photometric === PHOTOMETRIC.BlackIsZero ? 1 : 3;
-  if (photometric === PHOTOMETRIC.YCbCr) toRgb(data, channels, layout, directory);
+  if (photometric === PHOTOMETRIC.YCbCr) toRgb(data, channels, directory);
   else if (photometric !== PHOTOMETRIC.Palette)
     spread(data, bits, photometric === PHOTOMETRIC.WhiteIsZero, channels - colours);
   const shown = layout.alpha === undefined ? data : ontoBlack(data, channels, layout.alpha.associated);
@@ -53,19 +53,7 @@ function lookUp({ data, channels }: Samples, { bits }: Layout, directory: Direct
 }
 
 /** YCbCr without JPEG, one chroma sample for every pixel (TIFF 6.0, section 21), in place. */
-function toRgb(
-  data: Uint8Array | Uint16Array,
-  channels: number,
-  { bits, compression }: Layout,
-  directory: Directory,
-): void {
-  const [across = 2, down = 2] = directory.numbers('YCbCrSubSampling') ?? [];
-  if (across !== 1 || down !== 1 || bits !== 8) {
-    throw unsupported(
-      'TIFF',
-      `has YCbCr of ${bits} bits with chroma for every ${across} × ${down} pixels and the compression ${compression}`,
-    );
-  }
+function toRgb(data: Uint8Array | Uint16Array, channels: number, directory: Directory): void {
   const [red = 0.299, green = 0.587, blue = 0.114] = directory.numbers('YCbCrCoefficients') ?? [];
   const [y0 = 0, y1 = 255, cb0 = 128, cb1 = 255, cr0 = 128, cr1 = 255] =
     directory.numbers('ReferenceBlackWhite') ?? [];

@@ -93,6 +93,14 @@ export function readLayout(directory: Directory, size: number): Layout {
   if (samples < colours) {
     throw damaged('TIFF', `it has ${samples} samples a pixel, ${colours} are needed for its colours`);
   }
+  // JPEG, 7, knows its own.
+  const [across = 2, down = 2] = numbers('YCbCrSubSampling') ?? [];
+  if (photometric === PHOTOMETRIC.YCbCr && compression !== 7 && (across !== 1 || down !== 1 || bits !== 8)) {
+    throw unsupported(
+      'TIFF',
+      `has YCbCr of ${bits} bits with chroma for every ${across} × ${down} pixels and the compression ${compression}`,
+    );
+  }
   const extra = numbers('ExtraSamples') ?? [];
   const alpha = extra.findIndex((kind) => kind === 1 || kind === 2);
   const predictor = predicted(compression) ? (number('Predictor') ?? 1) : 1;
