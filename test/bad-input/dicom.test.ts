@@ -9,6 +9,7 @@ import type { bytesOf } from '../../src/dicom/write.js';
 import { metaHeader } from '../../src/dicom/part10.js';
 import decodeStage, { decode } from '../../src/plugins/decode.js';
 import type { Decoded } from '../../src/plugins/decode/decoder.js';
+import { uncode } from '../../src/plugins/decode/dicom/codec.js';
 import { Random } from '../chaos/random.js';
 import { CR, dicomFile, testUid } from '../support/dicom.js';
 import { type SyntaxFile, syntaxFiles } from '../support/dicom-syntaxes.js';
@@ -199,6 +200,23 @@ describe('hostile DICOM files', function () {
       const found = await attempt(subject, withStream(subject, stream), `foreign stream, case ${i}`);
       expectWhole(found);
     }
+  });
+
+  it('whose codec comes to no end are given up, and the next one is decoded', async () => {
+    const subject = subjects.find(({ name }) => name === 'jpeg-ls-12');
+    const { start, end } = subject?.fragment ?? { start: 0, end: 0 };
+    const stream = subject?.bytes.subarray(start, end) ?? Buffer.alloc(0);
+    const format = { width: 61, height: 47, channels: 1, allocated: 16, stored: 12, signed: false } as const;
+    // CharLS looks for a bit that is set.
+    const endless = Buffer.concat([stream.subarray(0, Math.floor(stream.length / 2)), Buffer.of(0)]);
+    const [given, next] = await Promise.allSettled([
+      uncode('DecodeJpegLs', endless, format, 100),
+      uncode('DecodeJpegLs', stream, format),
+    ]);
+    expect(given.status === 'rejected' && String(given.reason)).to.match(
+      /codec did not come to an end within 103 ms/,
+    );
+    expect(next.status).to.equal('fulfilled');
   });
 
   it('that would need more memory than allowed are refused before it is taken', async () => {

@@ -2,13 +2,14 @@ import { inflateRawSync } from 'node:zlib';
 import { messageOf } from '../../../core/errors.js';
 import { checkSize, type Limits } from '../decoder.js';
 import { decodeRaster } from '../raster.js';
-import { type Codec, uncode } from './codec.js';
+import { uncode } from './codec.js';
 import { type DataSet, type Element, PIXEL_DATA } from '../../../dicom/data-set.js';
 import { damaged, unsupported } from '../../../dicom/failures.js';
 import { frameStream } from './fragments.js';
 import { type JpegHeader, jpegHeader, plainJpeg } from './jpeg.js';
 import type { DicomFile } from '../../../dicom/parse.js';
 import { BIG_ENDIAN, type Coding, describeSyntax, GE_PRIVATE, SYNTAXES } from '../../../dicom/syntaxes.js';
+import type { Codec } from './native-codec.js';
 import { decodeRle } from './rle.js';
 import { interleave, type Photometric, photometricOf, upsample422 } from './photometric.js';
 

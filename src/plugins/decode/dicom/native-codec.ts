@@ -1,0 +1,157 @@
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { messageOf } from '../../../core/errors.js';
+
+/**
+ * The one module that knows dcmjs-codecs: libjpeg (8, 12 and 16 bit, lossless), CharLS, OpenJPEG, OpenJPH and
+ * libjxl, compiled into one WebAssembly module. It is called directly, because what comes with it loads a second
+ * DICOM library and compiles the module again after each failure.
+ */
+export type Codec = 'DecodeJpeg' | 'DecodeJpegLs' | 'DecodeJpeg2000' | 'DecodeHtJpeg2000' | 'DecodeJpegXl';
+
+export interface Coded {
+  readonly width: number;
+  readonly height: number;
+  readonly channels: 1 | 3;
+  readonly allocated: number;
+  readonly stored: number;
+  readonly signed: boolean;
+}
+
+/** What a codec gives: samples of 8 or 16 bit, little endian. */
+export interface Uncoded {
+  readonly width: number;
+  readonly height: number;
+  readonly channels: number;
+  /** Whether each channel has a plane of its own. */
+  readonly planar: boolean;
+  readonly data: Buffer;
+}
+
+type Exports = Record<string, (...args: number[]) => number> & {
+  readonly memory: { readonly buffer: ArrayBuffer };
+};
+
+/** Node has it; its types come with those of browsers alone. */
+interface WebAssemblyApi {
+  compile(bytes: Buffer): Promise<object>;
+  instantiate(module: object, imports: object): Promise<{ exports: unknown }>;
+}
+const wasm = (globalThis as unknown as { WebAssembly: WebAssemblyApi }).WebAssembly;
+
+/** Above this, the memory of a decoder is given back: WebAssembly's never shrinks. */
+const MAX_MEMORY = 640 * 1024 * 1024;
+/** What libjpeg and OpenJPEG say about streams that they repair: the pixels would be wrong in silence. */
+const REPAIRED = /corrupt|premature|truncat|not enough|missing|unexpected|extraneous|error/i;
+
+let compiled: Promise<object> | undefined;
+let instance: Exports | undefined;
+let messages: string[] = [];
+
+/**
+ * Decodes one frame, in this thread. Throws an error with the codec's reason; the next frame then gets a new instance, since
+ * an error leaves the old one in an unknown state.
+ */
+export async function uncodeHere(codec: Codec, stream: Buffer, format: Coded): Promise<Uncoded> {
+  instance ??= await instantiate();
+  const { memory, ...api } = instance;
+  const call = (name: string, ...args: number[]): number => api[name]?.(...args) ?? 0;
+  messages = [];
+  try {
+    const context = call('CreateCodecsContext');
+    const parameters = call('CreateDecoderParameters');
+    call('SetColumns', context, format.width);
+    call('SetRows', context, format.height);
+    call('SetBitsAllocated', context, format.allocated);
+    call('SetBitsStored', context, format.stored);
+    call('SetSamplesPerPixel', context, format.channels);
+    call('SetPixelRepresentation', context, Number(format.signed));
+    call('SetPlanarConfiguration', context, 0);
+    // Indices in the codec's own list: MONOCHROME2 and RGB. Colours are converted here, not there.
+    call('SetPhotometricInterpretation', context, format.channels === 1 ? 1 : 3);
+    call('SetConvertColorspaceToRgb', parameters, 0);
+    call('SetEncodedBufferSize', context, stream.length);
+    new Uint8Array(memory.buffer).set(stream, call('GetEncodedBuffer', context));
+    call(codec, context, parameters);
+    const start = call('GetDecodedBuffer', context);
+    const result = {
+      width: call('GetColumns', context),
+      height: call('GetRows', context),
+      channels: call('GetSamplesPerPixel', context),
+      planar: call('GetPlanarConfiguration', context) === 1,
+      data: Buffer.from(memory.buffer.slice(start, start + call('GetDecodedBufferSize', context))),
+    };
+    call('ReleaseDecoderParameters', parameters);
+    call('ReleaseCodecsContext', context);
+    if (memory.buffer.byteLength > MAX_MEMORY) instance = undefined;
+    const complaint = messages.find((message) => REPAIRED.test(message));
+    if (complaint !== undefined) throw new Error(complaint);
+    return result;
+  } catch (cause) {
+    instance = undefined;
+    throw new Error(reasonOf(cause), { cause });
+  }
+}
+
+/** `JpegDecoder8::ErrorExit::Not a JPEG file` → `Not a JPEG file`. */
+function reasonOf(thrown: unknown): string {
+  if (thrown instanceof Error && thrown.name === 'RuntimeError')
+    return `its codec failed (${thrown.message})`;
+  return messageOf(thrown)
+    .replace(/^(?:\w+::)+/, '')
+    .trim();
+}
+
+async function instantiate(): Promise<Exports> {
+  compiled ??= load();
+  const module = await compiled;
+  // Filled once the module is there: the functions below are called by it.
+  const linked: { memory: Exports['memory'] } = { memory: { buffer: new ArrayBuffer(0) } };
+  const text = (start: number, length: number): string =>
+    Buffer.from(linked.memory.buffer, start, length).toString('latin1').slice(0, 200);
+  const note = (start: number, length: number): void => void messages.push(text(start, length));
+  const env = {
+    emscripten_notify_memory_growth: () => undefined,
+    onCodecsInfo: note,
+    onCodecsTrace: note,
+    onCodecsException: (start: number, length: number) => {
+      throw new Error(text(start, length));
+    },
+  };
+  // The module reads no files; what it prints is dropped.
+  const system = {
+    environ_get: () => 0,
+    environ_sizes_get: (count: number, size: number) => {
+      const view = new DataView(linked.memory.buffer);
+      view.setUint32(count, 0, true);
+      view.setUint32(size, 0, true);
+      return 0;
+    },
+    proc_exit: (code: number) => {
+      throw new Error(`its codec ended with ${code}`);
+    },
+    clock_time_get: (_clock: number, _precision: bigint, time: number) => {
+      new DataView(linked.memory.buffer).setBigUint64(time, 0n, true);
+      return 0;
+    },
+    fd_write: (_file: number, parts: number, count: number, written: number) => {
+      const view = new DataView(linked.memory.buffer);
+      let size = 0;
+      for (let i = 0; i < count; i++) size += view.getUint32(parts + 8 * i + 4, true);
+      view.setUint32(written, size, true);
+      return 0;
+    },
+    fd_seek: () => 0,
+    fd_close: () => 0,
+  };
+  const { exports } = await wasm.instantiate(module, { env, wasi_snapshot_preview1: system });
+  const made = exports as Exports;
+  linked.memory = made.memory;
+  made._initialize?.();
+  return made;
+}
+
+async function load(): Promise<object> {
+  const path = createRequire(import.meta.url).resolve('dcmjs-codecs/build/dcmjs-native-codecs.wasm');
+  return wasm.compile(await readFile(path));
+}
