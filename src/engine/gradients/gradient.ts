@@ -63,7 +63,8 @@ export function saved(call: GradientCall, name: string): tf.Tensor {
 
 /** Sums a gradient over the axes along which an operand of `shape` was broadcast. */
 export function unbroadcast(gradient: tf.Tensor, shape: readonly number[]): tf.Tensor {
-  if (gradient.shape.join() === shape.join()) return gradient;
+  // A tensor of its own: both operands of a sum get this gradient, and TensorFlow.js disposes of one that it adds up.
+  if (gradient.shape.join() === shape.join()) return tf.clone(gradient);
   const missing = gradient.rank - shape.length;
   const axes = gradient.shape.flatMap((dim, axis) =>
     axis < missing || (shape[axis - missing] === 1 && dim !== 1) ? [axis] : [],
