@@ -18,6 +18,16 @@ export interface Image {
   readonly data: Samples;
 }
 
+/** The part of the film that an image shows, in pixels of the film; it may reach beyond its edges. */
+export interface View {
+  readonly x: number;
+  readonly y: number;
+  readonly width: number;
+  readonly height: number;
+  /** Size of the film as it was decoded. */
+  readonly film: { readonly width: number; readonly height: number };
+}
+
 /** Where a frame came from. */
 export interface Origin {
   /** The id of the source in the graph. */
@@ -63,9 +73,33 @@ export interface Anomaly extends Judgement {
   readonly [detail: string]: unknown;
 }
 
+/** A box on the film, in pixels of the film as it was decoded. */
+export interface FoundBox {
+  readonly x: number;
+  readonly y: number;
+  readonly width: number;
+  readonly height: number;
+  readonly label: string;
+  /** How sure the network is, 0–1. */
+  readonly score: number;
+}
+
+/** What a detector says of a film. */
+export interface Detection extends Judgement {
+  readonly kind: 'detection';
+  readonly count: number;
+  /** The surest first. */
+  readonly boxes: readonly FoundBox[];
+  /** Size of the film in whose pixels the boxes are. */
+  readonly film: { readonly width: number; readonly height: number };
+}
+
 /** The result of a stage: plain data (and images), which can be sent between threads and read by expressions. */
 export type StageResult =
-  Classification | Anomaly | (Judgement & { readonly kind: string; readonly [field: string]: unknown });
+  | Classification
+  | Anomaly
+  | Detection
+  | (Judgement & { readonly kind: string; readonly [field: string]: unknown });
 
 /**
  * One image in the graph, with its metadata and results. Immutable: a stage returns a new frame (`{ ...frame, image
@@ -79,6 +113,11 @@ export interface Frame {
   readonly encoded?: Uint8Array;
   /** The pixels, once decoded. */
   readonly image?: Image;
+  /**
+   * Which part of the film the image shows. A stage that cuts or resizes the image sets it, so that a later stage can tell
+   * places in pixels of the film. Absent: all of it, in the film's own pixels.
+   */
+  readonly view?: View;
   /** Metadata from the decoder and other stages: `format`, `bits`, `modality`, … No patient data. */
   readonly meta: Readonly<Record<string, unknown>>;
   /** The results of stages, by stage id. */
@@ -108,6 +147,7 @@ export function imageOf(frame: Frame): Image {
 /**
  * Checks the output of a stage, and restores what a stage may not change: the encoded file and `repeat`. Throws if it
  * is another frame, has another origin, or if its image, metadata or results are malformed.
+ * An image of another size whose stage does not set `view` loses its view.
  */
 export function checkMade(made: Frame | undefined, given: Frame): Frame {
   if (made?.id !== given.id) throw new Error('the stage did not return the frame that it was given');
@@ -120,10 +160,13 @@ export function checkMade(made: Frame | undefined, given: Frame): Frame {
   if (made.image !== undefined && made.image !== given.image) checkImage(made.image);
   if (made.meta !== given.meta) checkPlain(made.meta, 'meta');
   if (made.results !== given.results) checkPlain(made.results, 'results');
-  const { encoded, repeat, ...rest } = made;
-  if ((encoded === undefined || encoded === given.encoded) && repeat === given.repeat) return made;
+  const { encoded, repeat, view, ...rest } = made;
+  const isViewKnown = view === undefined || view !== given.view || isSameSize(made.image, given.image);
+  if ((encoded === undefined || encoded === given.encoded) && repeat === given.repeat && isViewKnown)
+    return made;
   return {
     ...rest,
+    ...(isViewKnown && view !== undefined && { view }),
     ...(encoded !== undefined && given.encoded !== undefined && { encoded: given.encoded }),
     ...(given.repeat !== undefined && { repeat: given.repeat }),
   };
@@ -143,6 +186,10 @@ function checkImage({ width, height, channels, data }: Partial<Record<keyof Imag
   if (data.length !== width * height * channels) {
     throw malformed(`${String(data.length)} samples for ${size}`);
   }
+}
+
+function isSameSize(a: Image | undefined, b: Image | undefined): boolean {
+  return a?.width === b?.width && a?.height === b?.height;
 }
 
 function isCount(value: unknown): value is number {

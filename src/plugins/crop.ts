@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { type Image, imageOf } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
 import { cropTo, padTo, type Box } from '../imaging/image.js';
+import { viewOfPart } from '../imaging/view.js';
 import { lungsOf } from './shared/lungs.js';
 import type { Segmentation } from './unet.js';
 
@@ -61,13 +62,16 @@ export default defineStage({
   create: (settings, { id }) => ({
     process: (frame) => {
       const image = imageOf(frame);
-      if (settings.to === undefined) return { ...frame, image: cropPart(image, settings) };
+      if (settings.to === undefined) {
+        const part = partOf(image, settings);
+        return { ...frame, image: cropTo(image, part), view: viewOfPart(part, image, frame.view) };
+      }
       const found = lungsOf(frame, settings.to);
       const box = found.plausible ? lungBox(found, settings) : undefined;
       const result = { kind: 'crop', cropped: box !== undefined, box: box ?? null, reason: found.reason };
       return {
         ...frame,
-        image: box === undefined ? image : cutOut(image, box),
+        ...(box !== undefined && { image: cutOut(image, box), view: viewOfPart(box, image, frame.view) }),
         results: { ...frame.results, [id]: result },
       };
     },
@@ -112,14 +116,19 @@ export function cutOut(image: Image, box: Box): Image {
 }
 
 /** The part of the image that the options name; throws when it does not lie inside. */
-export function cropPart(
+export function cropPart(image: Image, settings: Parameters<typeof partOf>[1]): Image {
+  return cropTo(image, partOf(image, settings));
+}
+
+/** Where that part is, in whole pixels. */
+function partOf(
   image: Image,
   { x, y, width, height, unit }: Pick<CropOptions, 'x' | 'y' | 'width' | 'height' | 'unit'>,
-): Image {
+): Box {
   const [w, h] = unit === 'pixels' ? [1, 1] : [image.width, image.height];
   const left = Math.round(x * w);
   const top = Math.round(y * h);
   const right = width === undefined ? image.width : Math.round((x + width) * w);
   const bottom = height === undefined ? image.height : Math.round((y + height) * h);
-  return cropTo(image, { x: left, y: top, width: right - left, height: bottom - top });
+  return { x: left, y: top, width: right - left, height: bottom - top };
 }

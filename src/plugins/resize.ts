@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { type Image, imageOf } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
-import { cropTo, fullScale, padTo } from '../imaging/image.js';
+import { cropTo, fullScale, padTo, type Box } from '../imaging/image.js';
+import { viewOfPart } from '../imaging/view.js';
 import { INTERPOLATIONS as OPENCV, resize as resizeAsOpenCv } from '../imaging/kernels.js';
 import { PIL_INTERPOLATIONS, resizeAsPil, type PilInterpolation } from '../imaging/pil.js';
 
@@ -46,9 +47,42 @@ export default defineStage({
   ],
   retainsNothing: true,
   create: (settings) => ({
-    process: (frame) => ({ ...frame, image: fitTo(imageOf(frame), settings) }),
+    process: (frame) => {
+      const image = imageOf(frame);
+      return {
+        ...frame,
+        image: fitTo(image, settings),
+        view: viewOfPart(partOf(image, settings), image, frame.view),
+      };
+    },
   }),
 });
+
+/** The part of the image that the result of {@link fitTo} shows; with `contain` it reaches beyond the image. */
+export function partOf(
+  image: Pick<Image, 'width' | 'height'>,
+  { width, height, fit }: Pick<ResizeOptions, 'width' | 'height' | 'fit'>,
+): Box {
+  if (fit === 'stretch') return { x: 0, y: 0, width: image.width, height: image.height };
+  const across = width / image.width;
+  const down = height / image.height;
+  if (fit === 'contain') {
+    const scale = Math.min(across, down);
+    const w = Math.max(1, Math.round(image.width * scale));
+    const h = Math.max(1, Math.round(image.height * scale));
+    const [perColumn, perRow] = [image.width / w, image.height / h];
+    return {
+      x: -((width - w) >> 1) * perColumn,
+      y: -((height - h) >> 1) * perRow,
+      width: width * perColumn,
+      height: height * perRow,
+    };
+  }
+  const scale = Math.max(across, down);
+  const w = Math.max(1, Math.min(image.width, Math.round(width / scale)));
+  const h = Math.max(1, Math.min(image.height, Math.round(height / scale)));
+  return { x: (image.width - w) >> 1, y: (image.height - h) >> 1, width: w, height: h };
+}
 
 /** The image at exactly `width` × `height`; sample type and channels are kept. */
 export function fitTo(image: Image, { width, height, fit, background, interpolation }: ResizeOptions): Image {
@@ -61,11 +95,7 @@ export function fitTo(image: Image, { width, height, fit, background, interpolat
     return padTo(resize(image, w, h, interpolation), canvas, background * fullScale(image.data));
   }
   // The part that shows is cut out first: whole pixels, and none is computed to be thrown away.
-  const scale = Math.max(width / image.width, height / image.height);
-  const w = Math.max(1, Math.min(image.width, Math.round(width / scale)));
-  const h = Math.max(1, Math.min(image.height, Math.round(height / scale)));
-  const part = cropTo(image, { x: (image.width - w) >> 1, y: (image.height - h) >> 1, width: w, height: h });
-  return resize(part, width, height, interpolation);
+  return resize(cropTo(image, partOf(image, { width, height, fit })), width, height, interpolation);
 }
 
 function resize(image: Image, width: number, height: number, interpolation: Interpolation): Image {
