@@ -107,6 +107,7 @@ export async function evaluateFiles(
         validation: 0,
         columns: columnsOf(options.columns),
         masked: bundle.kind === 'segmenter',
+        boxed: bundle.kind === 'detector',
         ...(directory !== undefined && { directory }),
       });
     const dataset = await (options.reviews === undefined
@@ -134,6 +135,7 @@ export async function evaluateFiles(
     };
     const services = { registry: builtInRegistry(), engine, log: createLog(), stateDir };
     if (bundle.kind === 'segmenter') return await segmenterText(request, services, options);
+    if (bundle.kind === 'detector') return await detectorText(request, services, options);
     const evaluation = await evaluateBundle(request, services);
     const { split, figures, unreadable, bootstrap } = evaluation;
     const { duplicates } = dataset;
@@ -214,6 +216,45 @@ async function segmenterText(
     row('IoU', figures.iou, 'iou'),
     row("HD95, in % of the film's diagonal", figures.hd95, 'hd95'),
     row("ASSD, in % of the film's diagonal", figures.assd, 'assd'),
+    pc.dim(`In brackets: 95 % intervals, ${bootstrap.resamples} bootstrap samples by ${bootstrap.unit}.`),
+    'Not a medical device: for research, never for diagnosis.',
+  ];
+  return {
+    text: options.json ? JSON.stringify(summary) : lines.join('\n'),
+    code: unreadable.length === 0 ? EXIT.fine : EXIT.filmsFailed,
+  };
+}
+
+/** The same for a model that answers with boxes. */
+async function detectorText(
+  request: EvaluationRequest,
+  services: ModelServices,
+  options: EvaluateOptions,
+): Promise<{ text: string; code: number }> {
+  const { evaluateDetector } = await import('../training/evaluation/detection.js');
+  const evaluation = await evaluateDetector(request, services);
+  const { split, figures, floor, unreadable, bootstrap } = evaluation;
+  const { name } = request.bundle;
+  const summary = { model: name, split, ...figures, floor, unreadable, bootstrap };
+  if (options.report !== undefined) {
+    const { writeDetectionReport } = await import('../training/report/index.js');
+    const command = ['rxray', ...process.argv.slice(2)].join(' ');
+    await writeDetectionReport(resolve(options.report), name, evaluation, { summary, command });
+  }
+  const row = rows(figures.intervals);
+  const froc = figures.froc.map(
+    ({ falsePositives, sensitivity }) => `${sensitivity?.toFixed(3) ?? '–'} at ${falsePositives}`,
+  );
+  const which = split === 'all' ? '' : ` of the split "${split}"`;
+  const lines = [
+    pc.bold(`${name} on ${figures.films} films${which} with ${figures.boxes} boxes`),
+    ...unreadableLines(unreadable),
+    row('mAP@0.5', figures.map50, 'map50'),
+    row('mAP@0.5:0.95 (COCO)', figures.map, 'map'),
+    row('mAP@0.4:0.75 (RSNA)', figures.mapRsna, 'mapRsna'),
+    row('sensitivity at 1 false positive per film', figures.sensitivityAt1, 'sensitivityAt1'),
+    `sensitivity by false positives per film: ${froc.join(', ')}`,
+    rows(floor.intervals)('floor: mAP@0.5 of one box at the mean place', floor.map50, 'map50'),
     pc.dim(`In brackets: 95 % intervals, ${bootstrap.resamples} bootstrap samples by ${bootstrap.unit}.`),
     'Not a medical device: for research, never for diagnosis.',
   ];

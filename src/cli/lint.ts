@@ -44,7 +44,9 @@ export async function lintFile(
   const code = pipeline === undefined ? EXIT.usage : EXIT.fine;
   const models = pipeline === undefined ? [] : await modelsOf(pipeline);
   const calibrations = models.flatMap(({ stage, bundle }) =>
-    bundle.kind === 'segmenter' ? [] : [{ stage, calibration: calibrationInForce(bundle) }],
+    bundle.kind === 'segmenter' || bundle.kind === 'detector'
+      ? []
+      : [{ stage, calibration: calibrationInForce(bundle) }],
   );
   const found = pipeline !== undefined && wantsFilms ? await dryRun(pipeline) : undefined;
   if (json)

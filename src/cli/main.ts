@@ -51,12 +51,16 @@ const COMMANDS: Readonly<Record<string, Listed>> = {
     summary: 'Generates synthetic films with an AnoGAN bundle.',
     load: async () => (await import('./sample.js')).sample,
   },
+  phantoms: {
+    summary: 'Draws chest films with opacities at known places, to train and to try detectors.',
+    load: async () => (await import('./phantoms.js')).phantoms,
+  },
   train: {
     summary: 'Trains a model on labelled films and writes its bundle.',
     load: async () => (await import('./train.js')).train,
   },
   import: {
-    summary: 'Makes a bundle from any ONNX classifier.',
+    summary: 'Makes a bundle from any ONNX classifier or detector.',
     load: async () => (await import('./import.js')).importCommand,
   },
   evaluate: {

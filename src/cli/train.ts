@@ -3,6 +3,7 @@ import { trainAnogan } from './train/anogan.js';
 import { trainEnsemble } from './train/ensemble.js';
 import { trainPatchcore } from './train/patchcore.js';
 import { trainResnet } from './train/resnet.js';
+import { trainRetinanet } from './train/retinanet.js';
 import { trainUnet } from './train/unet.js';
 
 const EXAMPLES = `
@@ -11,6 +12,7 @@ Examples:
   $ rxray train anogan --data films --out models/mine-anogan      an anomaly detector, trained on the class "normal"
   $ rxray train patchcore --data films --out models/mine-patches  the same from patches of a film, in minutes
   $ rxray train unet --data lungs --out models/lungs              masks of a structure: lungs/images, lungs/masks
+  $ rxray train retinanet --data boxes.csv --out models/boxes     boxes around something: path, label, x, y, w, h
   $ rxray train resnet --help                                     the options of one command`;
 
 export function train(program: Command): void {
@@ -20,4 +22,5 @@ export function train(program: Command): void {
   trainAnogan(command);
   trainPatchcore(command);
   trainUnet(command);
+  trainRetinanet(command);
 }

@@ -2,7 +2,7 @@ export type { DeviceReport } from './devices.js';
 export { Engine } from './engine.js';
 export type { EngineLog, EngineOptions, LoadOptions } from './load-options.js';
 export { EngineError, type EngineErrorCode } from './errors.js';
-export type { TensorInfo } from './graph.js';
+export type { Graph, TensorInfo } from './graph.js';
 export {
   float32Of,
   scalar,

@@ -26,6 +26,7 @@ export const builtIns: BuiltIns = {
     'patchcore',
     'unet',
     'mask',
+    'retinanet',
   ]),
   sink: modules('sinks', ['csv', 'jsonl', 'sqlite', 'folder', 'webhook', 'dimse', 'dicomweb', 'console']),
 };

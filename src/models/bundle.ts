@@ -35,7 +35,7 @@ export type Activation = (typeof ACTIVATIONS)[number];
  */
 export const bundleSchema = z.strictObject({
   format: z.literal(1),
-  kind: z.enum(['classifier', 'anogan', 'patchcore', 'segmenter']),
+  kind: z.enum(['classifier', 'anogan', 'patchcore', 'segmenter', 'detector']),
   name: z.string(),
   architecture: z
     .record(z.string(), z.unknown())
@@ -70,7 +70,9 @@ export const bundleSchema = z.strictObject({
   thresholds: z
     .record(z.string(), z.number().min(0).max(1))
     .optional()
-    .describe('Multi-label: the probability from which a label counts as present; 0.5 where none is given.'),
+    .describe(
+      'Multi-label: the probability from which a label counts as present. Detectors: the score from which a box of that label counts. 0.5 where none is given.',
+    ),
   healthy: z
     .array(z.string())
     .optional()

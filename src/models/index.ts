@@ -27,6 +27,15 @@ export {
   type ResnetOptions,
   type ResnetTraining,
 } from './resnet.js';
+export {
+  exportRetinanet,
+  initRetinanet,
+  isPretrained,
+  retinanetEvalStep,
+  retinanetTrainStep,
+  type RetinanetOptions,
+  type RetinanetTraining,
+} from './retinanet.js';
 export type { TrainStep } from './train-step.js';
 export {
   exportUnet,

@@ -1,13 +1,13 @@
 /** The replies of the running process: see `docs/http-api.md`. */
 
-import type { Anomaly, Classification } from '../core/frame.js';
+import type { Anomaly, Classification, Detection } from '../core/frame.js';
 import type { Live, LiveNode } from '../control/live.js';
 import type { Drift, Model } from '../control/models.js';
 import type { Row as KeptRow, WorklistFilm, Sort } from '../control/worklist.js';
 
-export type { Anomaly, Classification, Drift, Live, LiveNode, Model, Sort };
+export type { Anomaly, Classification, Detection, Drift, Live, LiveNode, Model, Sort };
 
-export type Result = Classification | Anomaly | { readonly kind: string };
+export type Result = Classification | Anomaly | Detection | { readonly kind: string };
 
 export type ReviewAnswer = 'right' | 'wrong' | 'unusable' | 'reviewed';
 

@@ -4,7 +4,16 @@ import { film as fetchFilm, stageUrl, type FilmDetails } from './api.js';
 import { neighbour, opened, query } from './list.js';
 import { ReplayButton } from './replay.js';
 import { isTyping, ReviewPanel } from './review.js';
-import { answersOf, ClassBars, isAnomaly, isClassification, Percentile, Suspicion } from './result.js';
+import {
+  answersOf,
+  ClassBars,
+  foundOf,
+  isAnomaly,
+  isClassification,
+  isDetection,
+  Percentile,
+  Suspicion,
+} from './result.js';
 import { Viewer } from './viewer.js';
 
 /** Details of one film: picture, results of the models, output of every stage. */
@@ -105,6 +114,7 @@ function Verdict({ film }: { readonly film: FilmDetails }) {
         <div key={stage} class="result">
           <h4>{stage}</h4>
           {isClassification(result) && <ClassBars result={result} />}
+          {isDetection(result) && <p>{foundOf(result) || 'Nothing found.'}</p>}
           {isAnomaly(result) && (
             <p>
               Share of normal films with a lower score: <Percentile result={result} />

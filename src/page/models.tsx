@@ -39,7 +39,9 @@ export function ModelsView() {
           <h3>
             {model.stage} <small>{model.bundle.name}</small>
           </h3>
-          {model.bundle.kind !== 'segmenter' && <p>{model.calibration}</p>}
+          {model.bundle.kind !== 'segmenter' && model.bundle.kind !== 'detector' && (
+            <p>{model.calibration}</p>
+          )}
           {drifts.value
             .filter(({ stage }) => stage === model.stage)
             .map((drift) => (

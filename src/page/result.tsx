@@ -1,14 +1,16 @@
-import type { Anomaly, Classification, Result, Row } from './api.js';
+import type { Anomaly, Classification, Detection, Result, Row } from './api.js';
 
 export const isClassification = (result: Result): result is Classification =>
   result.kind === 'classification';
 export const isAnomaly = (result: Result): result is Anomaly => result.kind === 'anomaly';
+export const isDetection = (result: Result): result is Detection => result.kind === 'detection';
 
 /** The status of a film in a few words. */
 export function answersOf({ outcome, failure, results }: Row): string {
   if (outcome !== 'done') return failure?.message ?? 'failed';
-  const labels = Object.values(results).filter(isClassification);
-  return labels.map(answerOf).join(', ') || 'done';
+  const all = Object.values(results);
+  const boxes = all.filter(isDetection).map((each) => foundOf(each) || 'nothing found');
+  return [...all.filter(isClassification).map(answerOf), ...boxes].join(', ') || 'done';
 }
 
 /** A name that is shortened in the middle where there is no room: films often differ at the end of their names. */
@@ -40,6 +42,11 @@ function answerOf({ label, probability, positives, probabilities }: Classificati
   if (positives === undefined) return `${label} ${percent(probability)}`;
   const found = positives.map((finding) => `${finding} ${percent(probabilities[finding] ?? 0)}`);
   return found.join(', ') || 'no finding';
+}
+
+/** `opacity 92 %, opacity 61 %`. */
+export function foundOf({ boxes }: Detection): string {
+  return boxes.map(({ label, score }) => `${label} ${percent(score)}`).join(', ');
 }
 
 /** One bar a class, the most probable first; findings above their threshold are marked. */

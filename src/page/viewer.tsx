@@ -1,11 +1,13 @@
 import { useSignal, useSignalEffect } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
 import { heatColour } from '../imaging/heat.js';
+import { isDetection } from './result.js';
 import {
   gradCamUrl,
   picture as fetchPicture,
   pixels as fetchPixels,
   resultUrl,
+  type Detection,
   type FilmDetails,
   type Pixels,
 } from './api.js';
@@ -47,6 +49,8 @@ export function Viewer({ film }: { readonly film: FilmDetails }) {
   const zoom = useSignal(1);
   const overlay = useSignal<Overlay | undefined>(undefined);
   const overlays = overlaysOf(film);
+  const detections = Object.values(film.results).filter(isDetection);
+  const boxed = useSignal(true);
   const opacity = useSignal(0.5);
   const overlayImage = useSignal<ImageBitmap | null>(null);
 
@@ -83,6 +87,7 @@ export function Viewer({ film }: { readonly film: FilmDetails }) {
     if (overlayImage.value !== null) {
       lay(canvas.current, overlayImage.value, opacity.value, overlay.value?.isFilm === true);
     }
+    if (boxed.value) for (const detection of detections) frame(canvas.current, detection);
   });
 
   const move = (level: number, width: number): void => {
@@ -198,6 +203,18 @@ export function Viewer({ film }: { readonly film: FilmDetails }) {
           />
           Invert
         </label>
+        {detections.some(({ boxes }) => boxes.length > 0) && (
+          <label>
+            <input
+              type="checkbox"
+              checked={boxed.value}
+              onChange={({ currentTarget }) => {
+                boxed.value = currentTarget.checked;
+              }}
+            />
+            Boxes
+          </label>
+        )}
         {overlays.length > 0 && (
           <>
             <label>
@@ -322,6 +339,22 @@ function draw(canvas: HTMLCanvasElement, pixels: Pixels, grey: Window, inverted:
   canvas.width = width;
   canvas.height = height;
   canvas.getContext('2d')?.putImageData(image, 0, 0);
+}
+
+/** Draws the boxes of a detector, where they are in pixels of this very film. */
+function frame(canvas: HTMLCanvasElement, { boxes, film }: Detection): void {
+  const context = canvas.getContext('2d');
+  if (context === null || film.width !== canvas.width || film.height !== canvas.height) return;
+  const line = Math.max(1, canvas.width / 320);
+  context.save();
+  context.lineWidth = line;
+  context.strokeStyle = context.fillStyle = '#39d0ff';
+  context.font = `${String(8 * line)}px system-ui, sans-serif`;
+  for (const { x, y, width, height, label, score } of boxes) {
+    context.strokeRect(x, y, width, height);
+    context.fillText(`${label} ${(100 * score).toFixed(0)} %`, x + 2 * line, y + 9 * line);
+  }
+  context.restore();
 }
 
 /** Lays a grey picture over the film, as it is or as a heat map that is transparent where it is black. */

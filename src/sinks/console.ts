@@ -3,7 +3,7 @@ import stringWidth from 'string-width';
 import { z } from 'zod';
 import { messageOf, RxrayError } from '../core/errors.js';
 import { isCode } from '../core/files.js';
-import type { Anomaly, Classification, Frame } from '../core/frame.js';
+import type { Anomaly, Classification, Detection, Frame } from '../core/frame.js';
 import { NOTICE } from '../core/notice.js';
 import { defineSink, type SinkInstance, type SinkServices } from '../core/plugin.js';
 import { printable } from '../core/printable.js';
@@ -100,6 +100,7 @@ function lineWriter(colours: Colours): (frame: Frame) => string {
       (entry): entry is [string, Classification] => entry[1].kind === 'classification',
     );
     const scores = results.filter((entry): entry is [string, Anomaly] => entry[1].kind === 'anomaly');
+    const boxes = results.filter((entry): entry is [string, Detection] => entry[1].kind === 'detection');
     const verdict = verdictOf(frame.results);
     const name = fitted(printable(frame.origin.name), MAX_NAME_WIDTH);
     const cells = [
@@ -107,6 +108,7 @@ function lineWriter(colours: Colours): (frame: Frame) => string {
       ...suspicionText(verdict, colours),
       ...classes.map(([id, result]) => titled(classes, id, '', colours) + classText(result, colours)),
       ...scores.map(([id, result]) => titled(scores, id, 'anomaly ', colours) + scoreText(result, colours)),
+      ...boxes.map(([id, result]) => titled(boxes, id, 'found ', colours) + String(result.count)),
     ];
     const { image } = frame;
     if (cells.length === 1 && image) cells.push(colours.dim(`${image.width} × ${image.height}`));

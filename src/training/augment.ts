@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { boxMuller, seededRandom, type Random } from '../models/random.js';
 import { clahe } from '../imaging/kernels.js';
+import type { Box } from '../imaging/image.js';
 import type { IntegerSamples } from './preprocess.js';
 
 /** How films are varied in training. Each is a range drawn from uniformly, and 0 switches it off. */
@@ -115,6 +116,20 @@ export const GENTLE_AUGMENTATION: Augmentation = {
   gamma: 0.08,
 };
 
+/** For networks that find objects: a film may be turned, moved and exposed otherwise; nothing is cut out of it. */
+export const DETECTION_AUGMENTATION: Augmentation = {
+  ...NO_AUGMENTATION,
+  rotate: 8,
+  shift: 0.08,
+  zoom: 0.2,
+  aspect: 0.15,
+  flip: 0.5,
+  brightness: 0.1,
+  contrast: 0.25,
+  gamma: 0.25,
+  noise: 0.03,
+};
+
 /** For networks that find a structure: every way in which a film may be turned, cut and exposed. */
 export const SEGMENTATION_AUGMENTATION: Augmentation = {
   ...NO_AUGMENTATION,
@@ -175,6 +190,8 @@ export interface AugmentedMask {
  * Varies one grey image of `width` × `height` samples and writes it to `target` as 0–1. One affine
  * warp about the centre, sampled bilinearly, edge pixels repeated outside or black; then the square is cut
  * out. A mask gets the same warp and nothing else.
+ *
+ * Returns the warp, for {@link movedBox}.
  */
 export function augment(
   source: IntegerSamples,
@@ -184,7 +201,7 @@ export function augment(
   random: Random,
   target: Float32Array,
   mask?: AugmentedMask,
-): void {
+): AffineMap {
   const { rotate, shear, shift, zoom, aspect, flip, brightness, contrast, gamma, cutOut, noise } = settings;
   const [darkest, brightest] = settings.brightnessRange;
   const either = (range: number): number => (random() * 2 - 1) * range;
@@ -239,10 +256,42 @@ export function augment(
   if (sigma > MIN_SIGMA) blur(target, width, height, sigma);
   const std = random() * noise;
   if (std > 0) addNoise(target, std, random);
+  return map;
+}
+
+/** Of a box that reaches out of the image, less than this share of its area is no object any more. */
+const LEAST_VISIBLE = 0.4;
+
+/**
+ * Where a box lies after the warp of {@link augment}: the smallest rectangle around the ellipse that fills it, cut at the
+ * image's edges. Undefined where too little of it is left.
+ */
+export function movedBox(
+  box: Box,
+  width: number,
+  height: number,
+  { xx, xy, yx, yy, dx, dy }: AffineMap,
+): Box | undefined {
+  const [cx, cy] = [(width - 1) / 2, (height - 1) / 2];
+  // Samples are points in the middle of their pixels.
+  const u = box.x + box.width / 2 - 0.5 - cx - dx;
+  const v = box.y + box.height / 2 - 0.5 - cy - dy;
+  const determinant = xx * yy - xy * yx;
+  const x = (yy * u - xy * v) / determinant + cx + 0.5;
+  const y = (xx * v - yx * u) / determinant + cy + 0.5;
+  const across = Math.hypot(yy * box.width, xy * box.height) / Math.abs(determinant);
+  const down = Math.hypot(yx * box.width, xx * box.height) / Math.abs(determinant);
+  const left = Math.max(0, x - across / 2);
+  const top = Math.max(0, y - down / 2);
+  const right = Math.min(width, x + across / 2);
+  const bottom = Math.min(height, y + down / 2);
+  const visible = Math.max(0, right - left) * Math.max(0, bottom - top);
+  if (visible < LEAST_VISIBLE * across * down) return undefined;
+  return { x: left, y: top, width: right - left, height: bottom - top };
 }
 
 /** An affine map from target to source pixels, about the centre. */
-interface AffineMap {
+export interface AffineMap {
   readonly xx: number;
   readonly xy: number;
   readonly yx: number;

@@ -1,6 +1,7 @@
 import { move, workerData } from 'piscina';
 import { seededRandom } from '../models/random.js';
-import { augment, mix, mixShares, type Augmentation } from './augment.js';
+import { augment, mix, mixShares, movedBox, type Augmentation } from './augment.js';
+import { BOX_NUMBERS, mostBoxes, type BoxInImage } from './batch-layout.js';
 import { filmAt, type PreparedFilms } from './preprocess.js';
 
 /** What every thread is given once. The films' samples lie in shared memory. */
@@ -8,6 +9,8 @@ export interface BatchWorkerData {
   readonly films: PreparedFilms;
   /** A mask for each film, as large as it. */
   readonly masks?: PreparedFilms;
+  /** The boxes of each film. */
+  readonly boxes?: readonly (readonly BoxInImage[])[];
   readonly augmentation: Augmentation;
   /** Of mix-up; 0: none. */
   readonly mixUp: number;
@@ -21,16 +24,18 @@ export interface BatchTask {
   readonly films: Uint32Array;
 }
 
-const { films, masks, augmentation, mixUp, seed } = workerData as BatchWorkerData;
+const { films, masks, boxes, augmentation, mixUp, seed } = workerData as BatchWorkerData;
+const most = mostBoxes(boxes);
 
 /**
- * The images of a batch, N × H × W × 1, 0–1, and behind them as many masks where films have any. Every film
- * of every epoch draws from a seed of its own.
+ * The images of a batch, N × H × W × 1, 0–1, and behind them as many masks where films have any, and their boxes, moved
+ * as they are. Every film of every epoch draws from a seed of its own.
  */
 export default function makeBatch({ epoch, step, films: chosen }: BatchTask): Float32Array {
   const { width, height } = films;
   const area = width * height;
-  const made = new Float32Array(chosen.length * area * (masks === undefined ? 1 : 2));
+  const pixelsOf = area * (masks === undefined ? 1 : 2);
+  const made = new Float32Array(chosen.length * (pixelsOf + most * BOX_NUMBERS));
   const images = made.subarray(0, chosen.length * area);
   chosen.forEach((film, i) => {
     const pixels = images.subarray(i * area, (i + 1) * area);
@@ -38,7 +43,15 @@ export default function makeBatch({ epoch, step, films: chosen }: BatchTask): Fl
       source: filmAt(masks, film),
       target: made.subarray(images.length + i * area, images.length + (i + 1) * area),
     };
-    augment(filmAt(films, film), width, height, augmentation, seededRandom(seed, epoch, film), pixels, mask);
+    const random = seededRandom(seed, epoch, film);
+    const map = augment(filmAt(films, film), width, height, augmentation, random, pixels, mask);
+    const moved = (boxes?.[film] ?? []).flatMap(({ label, ...box }) => {
+      const to = movedBox(box, width, height, map);
+      return to === undefined ? [] : [to.x, to.y, to.x + to.width, to.y + to.height, label];
+    });
+    const at = chosen.length * pixelsOf + i * most * BOX_NUMBERS;
+    made.subarray(at, at + most * BOX_NUMBERS).fill(NaN);
+    made.set(moved, at);
   });
   if (mixUp > 0) mix(images, mixShares(chosen.length, mixUp, seed, epoch, step));
   return move(made) as Float32Array;

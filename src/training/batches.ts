@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { extname } from 'node:path';
 import { Piscina } from 'piscina';
+import { BOX_NUMBERS, mostBoxes } from './batch-layout.js';
 import type { BatchTask, BatchWorkerData } from './batch-worker.js';
 import type { IntegerSamples } from './preprocess.js';
 
@@ -9,6 +10,8 @@ export interface Batch {
   readonly images: Float32Array;
   /** Empty where the films have none. */
   readonly masks: Float32Array;
+  /** Of each film as many as the film with the most has, {@link BOX_NUMBERS} numbers each; NaN where there is none. */
+  readonly boxes: Float32Array;
 }
 
 /** Batches made ahead of the one that is being trained on. */
@@ -21,12 +24,14 @@ const AHEAD = 3;
 export class Batches {
   readonly #threads: Piscina<BatchTask, Float32Array>;
   readonly #made: Promise<Float32Array>[] = [];
-  readonly #masked: boolean;
+  /** Numbers of a film: its image, its mask and its boxes. */
+  readonly #parts: readonly [image: number, mask: number, boxes: number];
   #waitedMs = 0;
 
   /** `data.films` and `data.masks` are copied into memory that the threads share. */
   constructor(data: BatchWorkerData, threads = Math.max(1, availableParallelism() - 1)) {
-    this.#masked = data.masks !== undefined;
+    const area = data.films.width * data.films.height;
+    this.#parts = [area, data.masks === undefined ? 0 : area, mostBoxes(data.boxes) * BOX_NUMBERS];
     const films = { ...data.films, data: shared(data.films.data) };
     const masks = data.masks && { ...data.masks, data: shared(data.masks.data) };
     this.#threads = new Piscina({
@@ -51,8 +56,14 @@ export class Batches {
         const made = await batch;
         this.#waitedMs += performance.now() - asked;
         order();
-        const half = this.#masked ? made.length / 2 : made.length;
-        yield { images: made.subarray(0, half), masks: made.subarray(half) };
+        const [image, mask, boxes] = this.#parts;
+        const films = made.length / (image + mask + boxes);
+        const behind = films * (image + mask);
+        yield {
+          images: made.subarray(0, films * image),
+          masks: made.subarray(films * image, behind),
+          boxes: made.subarray(behind),
+        };
       }
     } finally {
       // The trainer has stopped within an epoch: what was made ahead is dropped.

@@ -50,7 +50,7 @@ export async function calibrateBundle(
   services: ModelServices,
 ): Promise<Calibrated> {
   const { dir, bundle, dataset, out, falsePositiveRate = FALSE_POSITIVE_RATE } = request;
-  if (bundle.kind === 'segmenter' || bundle.multiLabel === true) {
+  if (bundle.kind === 'segmenter' || bundle.kind === 'detector' || bundle.multiLabel === true) {
     throw new RxrayError('TRAINING_DATA', `"${bundle.name}" has no threshold of normal films`);
   }
   const { films: asked, unreadable: unopened } = chosen(dataset, request.split ?? 'all');

@@ -140,6 +140,7 @@ function purposeOf({ kind, input, labels, training }: Omit<Bundle, 'files'>): st
   const films = `${input.width}×${input.height} films`;
   if (kind === 'classifier') return `A classifier of ${films}: ${labels.join(', ')}.`;
   if (kind === 'segmenter') return `A U-Net for ${films}: it answers with a mask of one structure.`;
+  if (kind === 'detector') return `A RetinaNet for ${films}: it finds boxes of ${labels.join(', ')}.`;
   if (kind === 'anogan') {
     return `An AnoGAN for ${films}: it was shown normal ones only and scores how far a film is from them.`;
   }

@@ -4,10 +4,11 @@ import { dirname, join, resolve } from 'node:path';
 import { parse } from 'csv-parse/sync';
 import { messageOf, RxrayError } from '../core/errors.js';
 import { isClutter } from '../core/no-image.js';
+import { readBoxes } from './boxes-manifest.js';
 import type { Film, Split } from './film.js';
 import { nearDuplicates, type Pair } from './near-duplicates.js';
 import { named, type Preparation, type Unreadable } from './preprocess.js';
-import { readText, tidy } from './text-file.js';
+import { delimiterOf, readText, tidy } from './text-file.js';
 import { drawSplit, leaksInto, straddling } from './splits.js';
 
 export interface Dataset {
@@ -48,6 +49,8 @@ export interface DatasetOptions {
    * `details.mask`, as an absolute path.
    */
   readonly masked?: boolean;
+  /** The data are films with boxes: see {@link readBoxes}. A film's class is then the labels of its boxes. */
+  readonly boxed?: boolean;
   /** All films of the folder, also of those in it, are of this class. */
   readonly allOf?: string;
   /** Share of the films that becomes `val` where the data name no split. Default 0.12. */
@@ -66,6 +69,7 @@ interface Row {
   readonly class: string;
   readonly split: Split | undefined;
   readonly patient: string;
+  readonly boxes?: NonNullable<Film['boxes']>;
   readonly details?: Readonly<Record<string, string>>;
 }
 
@@ -99,8 +103,13 @@ export async function readDataset(path: string, options: DatasetOptions = {}): P
   const info = await stat(path).catch((cause: unknown) => {
     throw broken(`expected a manifest (CSV) or a folder of classes, but ${path} cannot be read`, cause);
   });
+  if (options.boxed === true && info.isDirectory()) {
+    throw broken(`expected a manifest of boxes (CSV, or COCO's JSON), but ${path} is a folder`);
+  }
   const read = !info.isDirectory()
-    ? await readManifest(path, options)
+    ? options.boxed === true
+      ? { rows: await boxedRows(path, options), marked: 0, leftOut: [] }
+      : await readManifest(path, options)
     : options.masked === true
       ? await readMaskedFolder(path)
       : options.allOf === undefined
@@ -214,12 +223,31 @@ async function readManifest(
   return { rows, marked: found.length - originals.length, leftOut: [] };
 }
 
-/** What separates the cells: the one that the header has most of. German Excel writes semicolons. */
-function delimiterOf(text: string): string {
-  const [header = ''] = text.replace(/"[^"]*"/g, '').split(/[\r\n]/);
-  const counted = [',', ';', '\t'].map((delimiter) => ({ delimiter, count: header.split(delimiter).length }));
-  return counted.reduce((best, each) => (each.count > best.count ? each : best)).delimiter;
+/** Films with boxes. Their class is what they show, so that a split that is drawn has some of all. */
+async function boxedRows(path: string, { directory, columns }: DatasetOptions): Promise<Row[]> {
+  const root = resolve(directory ?? dirname(path));
+  return (await readBoxes(path, columns)).map(({ name, boxes, split, patient, details }) => {
+    const part = split === undefined ? undefined : splitNamed(split);
+    if (split !== undefined && part === undefined) {
+      throw broken(`${path}: the split of ${name} is "${split}", expected ${Object.keys(SPLITS).join(', ')}`);
+    }
+    const labels = [...new Set(boxes.map(({ label }) => label))].sort();
+    return {
+      ...{
+        path: resolve(root, name),
+        name,
+        class: labels.join(' + ') || NO_BOX,
+        split: part,
+        boxes,
+        details,
+      },
+      patient: patient ?? name,
+    };
+  });
 }
+
+/** The class of films without a box. */
+const NO_BOX = 'none';
 
 async function readFolder(root: string): Promise<Read> {
   const leftOut: string[] = [];

@@ -1,3 +1,5 @@
+import type { Box } from '../imaging/image.js';
+
 export type Split = 'train' | 'val' | 'test';
 
 /** One labelled film. */
@@ -12,6 +14,8 @@ export interface Film {
   readonly patient: string;
   /** Of the file's bytes, in hexadecimal. */
   readonly sha256: string;
+  /** Where something is on the film, in its pixels; only of data with boxes. */
+  readonly boxes?: readonly (Box & { readonly label: string })[];
   /** What else the manifest says of it, by column: source, view, age, … */
   readonly details?: Readonly<Record<string, string>>;
 }

@@ -13,27 +13,32 @@ export interface InitialWeights {
 }
 
 /**
- * The weights of a bundle as a start for a network of the same shape (`like`): every parameter of `like` must
- * be there in the same size, but those that `fresh` accepts, which keep their random values. Throws
+ * The weights of a bundle, of one of `kinds`, as a start for a network of the same shape (`like`): every parameter of
+ * `like` must be there in the same size, but those that `fresh` accepts, which keep their random values. Throws
  * `TRAINING_DATA` where the bundle holds another network.
  */
 export async function initialWeights(
   dir: string,
-  kind: Bundle['kind'],
+  kinds: Bundle['kind'] | readonly Bundle['kind'][],
   like: HostTensors,
-  fresh: (name: string) => boolean = () => false,
+  fresh: (name: string, kind: Bundle['kind']) => boolean = () => false,
 ): Promise<InitialWeights> {
   const refuse = (reason: string): never => {
     throw new RxrayError('TRAINING_DATA', `--init ${dir}: ${reason}`);
   };
   const bundle = await readBundle(dir);
-  if (bundle.kind !== kind) refuse(`it holds a bundle of kind "${bundle.kind}", expected "${kind}"`);
+  const { kind } = bundle;
+  const accepted = [kinds].flat() as readonly Bundle['kind'][];
+  if (!accepted.includes(kind))
+    refuse(
+      `it holds a bundle of kind "${kind}", expected ${accepted.map((each) => `"${each}"`).join(' or ')}`,
+    );
   const stored = readInitializers(await readBundleFile(dir, bundle, 'model'));
   const parameters: Record<string, HostTensors[string]> = {};
   for (const [name, tensor] of Object.entries(like)) {
     const found = stored[name];
     if (found !== undefined && isDeepStrictEqual([...found.dims], [...tensor.dims])) parameters[name] = found;
-    else if (fresh(name)) parameters[name] = tensor;
+    else if (fresh(name, kind)) parameters[name] = tensor;
     else
       refuse(
         `its network has no parameter ${name} of ${tensor.dims.join('×')}: give the same --width and layers`,

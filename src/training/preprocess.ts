@@ -5,13 +5,14 @@ import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { from, lastValueFrom, mergeMap } from 'rxjs';
 import { RxrayError, messageOf } from '../core/errors.js';
-import { frameId, imageOf, type Frame, type Image } from '../core/frame.js';
+import { frameId, imageOf, type Frame, type Image, type View } from '../core/frame.js';
 import type { Log } from '../core/plugin.js';
 import type { PluginRegistry } from '../core/plugins/registry.js';
 import { WorkerPool } from '../core/workers/pool.js';
 import type { StageSpec } from '../core/workers/protocol.js';
 import type { HostTensor } from '../engine/index.js';
 import { blankLike } from '../imaging/image.js';
+import { viewOf } from '../imaging/view.js';
 import type { Bundle, PreprocessingStep } from '../models/bundle.js';
 import { inputTensor } from '../models/input-tensor.js';
 import type { Film } from './film.js';
@@ -29,7 +30,12 @@ export interface PreparedFilms {
   readonly height: number;
   readonly channels: number;
   readonly data: IntegerSamples;
+  /** Which part of its film each shows: {@link VIEW_NUMBERS} numbers a film, read by {@link viewAt}. */
+  readonly views?: Float32Array;
 }
+
+/** x, y, width and height of the view, width and height of the film. */
+const VIEW_NUMBERS = 6;
 
 /** A film that could not be read, or that a stage failed on. */
 export interface Unreadable<F> {
@@ -77,7 +83,7 @@ export interface PreprocessOptions {
 }
 
 /** Bumped when the same chain and files would give other pixels or another file. */
-const CACHE_VERSION = 2;
+const CACHE_VERSION = 3;
 
 /**
  * The chain with every default filled in, which is what a bundle records: so it stays what it was when
@@ -148,18 +154,19 @@ export async function prepareFilms<F extends Omit<Film, 'split'>>(
   }, []);
   const pool = shared ?? new WorkerPool(log, threads);
   let all: PreparedFilms | undefined;
+  const views = new Float32Array(films.length * VIEW_NUMBERS);
   let done = 0;
   const reasons = new Map<F, string>();
   const prepare = async (film: F, i: number): Promise<void> => {
     signal?.throwIfAborted();
-    const image = await run(film, specs, pool).catch((cause: unknown) => {
+    const made = await run(film, specs, pool).catch((cause: unknown) => {
       reasons.set(film, messageOf(cause));
       return undefined;
     });
     done += 1;
     onProgress?.(done, films.length);
-    if (image === undefined) return;
-    const { width, height, channels, data } = image;
+    if (made === undefined) return;
+    const { width, height, channels, data } = made.image;
     const samples = width * height * channels;
     const kept = samplesOf(data);
     all ??= { width, height, channels, data: blankLike(kept, films.length * samples) };
@@ -171,6 +178,8 @@ export async function prepareFilms<F extends Omit<Film, 'split'>>(
     }
     if (kept instanceof Uint16Array) all = { ...all, data: widened(all.data) };
     all.data.set(all.data instanceof Uint16Array ? widened(kept) : kept, i * samples);
+    const { x, y, film: whole, ...part } = made.view;
+    views.set([x, y, part.width, part.height, whole.width, whole.height], i * VIEW_NUMBERS);
   };
   try {
     // Two films a thread: one is worked on while the other is handed over.
@@ -184,11 +193,15 @@ export async function prepareFilms<F extends Omit<Film, 'split'>>(
         films.length === 0 ? 'there are no films' : `no film gets through: ${named(unreadable)}`,
       );
     }
+    all = { ...all, views };
     // A film may fail for a reason that has gone next time: what is left without it is not kept.
     if (unreadable.length > 0) return { ...without(all, films, reasons), unreadable };
     await mkdir(cacheDir, { recursive: true });
     await writeTensorFile(cached, {
-      tensors: { films: { data: all.data, dims: [films.length, all.height, all.width, all.channels] } },
+      tensors: {
+        films: { data: all.data, dims: [films.length, all.height, all.width, all.channels] },
+        views: { data: views, dims: [films.length, VIEW_NUMBERS] },
+      },
       metadata: { chain: JSON.stringify(steps) },
     });
     return { prepared: all, films, unreadable };
@@ -213,9 +226,16 @@ function without<F>(
 ): Pick<Preparation<F>, 'prepared' | 'films'> {
   const samples = all.width * all.height * all.channels;
   const left = films.flatMap((film, i) => (failed.has(film) ? [] : [i]));
-  left.forEach((i, at) => all.data.copyWithin(at * samples, i * samples, (i + 1) * samples));
+  left.forEach((i, at) => {
+    all.data.copyWithin(at * samples, i * samples, (i + 1) * samples);
+    all.views?.copyWithin(at * VIEW_NUMBERS, i * VIEW_NUMBERS, (i + 1) * VIEW_NUMBERS);
+  });
   return {
-    prepared: { ...all, data: all.data.subarray(0, left.length * samples) },
+    prepared: {
+      ...all,
+      data: all.data.subarray(0, left.length * samples),
+      ...(all.views !== undefined && { views: all.views.subarray(0, left.length * VIEW_NUMBERS) }),
+    },
     films: films.filter((film) => !failed.has(film)),
   };
 }
@@ -232,6 +252,13 @@ export function filmAt({ data, width, height, channels }: PreparedFilms, i: numb
   return data.subarray(i * samples, (i + 1) * samples);
 }
 
+/** Which part of its film the prepared film `i` shows. */
+export function viewAt({ views, width, height }: PreparedFilms, i: number): View {
+  const [x = 0, y = 0, w = width, h = height, filmWidth = width, filmHeight = height] =
+    views?.subarray(i * VIEW_NUMBERS, (i + 1) * VIEW_NUMBERS) ?? [];
+  return { x, y, width: w, height: h, film: { width: filmWidth, height: filmHeight } };
+}
+
 /** Films as a network's input: the very tensor that serving makes of them. */
 export function imagesOf(films: PreparedFilms, index: Uint32Array, input: Bundle['input']): HostTensor {
   return inputTensor(
@@ -245,7 +272,11 @@ export function unscaledInput({ width, height }: PreparedFilms): Bundle['input']
   return { width, height, channels: 1, layout: 'NHWC', mean: [0], std: [1] };
 }
 
-async function run(film: Omit<Film, 'split'>, specs: readonly StageSpec[], pool: WorkerPool): Promise<Image> {
+async function run(
+  film: Omit<Film, 'split'>,
+  specs: readonly StageSpec[],
+  pool: WorkerPool,
+): Promise<{ readonly image: Image; readonly view: View }> {
   const { size, mtimeMs } = await stat(film.path);
   const file = await pool.read({ path: film.path, name: film.name, size, mtimeMs }, Infinity);
   if (file?.sha256 !== film.sha256) throw new Error('the file has changed since it was hashed');
@@ -265,7 +296,8 @@ async function run(film: Omit<Film, 'split'>, specs: readonly StageSpec[], pool:
     results: {},
   };
   for (const spec of specs) frame = await pool.process(spec, frame);
-  return imageOf(frame);
+  const image = imageOf(frame);
+  return { image, view: viewOf(image, frame.view) };
 }
 
 function samplesOf(data: Image['data']): IntegerSamples {
@@ -282,18 +314,21 @@ function sha256(data: Uint8Array | string): string {
   return createHash('sha256').update(data).digest('hex');
 }
 
-function shape({ width, height, channels }: Omit<PreparedFilms, 'data'>): string {
+function shape({ width, height, channels }: Omit<PreparedFilms, 'data' | 'views'>): string {
   return `${width}×${height}×${channels}`;
 }
 
 /** A missing or damaged cache file is no error: the films are prepared again. */
 async function fromCache(path: string, films: number): Promise<PreparedFilms | undefined> {
   try {
-    const { data, dims } = (await readTensorFile(path)).tensors.films ?? {};
+    const { tensors } = await readTensorFile(path);
+    const { data, dims } = tensors.films ?? {};
+    const views = tensors.views?.data;
     const [n, height, width, channels] = dims ?? [];
     if (!(data instanceof Uint8Array || data instanceof Uint16Array) || n !== films) return undefined;
     if (width === undefined || height === undefined || channels === undefined) return undefined;
-    return { width, height, channels, data };
+    if (!(views instanceof Float32Array)) return undefined;
+    return { width, height, channels, data, views };
   } catch {
     return undefined;
   }

@@ -32,3 +32,10 @@ function encodingOf(bytes: Uint8Array): 'utf-8' | 'utf-16le' | 'utf-16be' {
 export function tidy(name: string): string {
   return name.normalize('NFC').trim();
 }
+
+/** What separates a table's cells: the one that the header has most of. German Excel writes semicolons. */
+export function delimiterOf(text: string): string {
+  const [header = ''] = text.replace(/"[^"]*"/g, '').split(/[\r\n]/);
+  const counted = [',', ';', '\t'].map((delimiter) => ({ delimiter, count: header.split(delimiter).length }));
+  return counted.reduce((best, each) => (each.count > best.count ? each : best)).delimiter;
+}

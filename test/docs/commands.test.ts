@@ -15,6 +15,7 @@ import { head } from '../../src/cli/head.js';
 import { importCommand } from '../../src/cli/import.js';
 import { lint } from '../../src/cli/lint.js';
 import { newCommand } from '../../src/cli/new.js';
+import { phantoms } from '../../src/cli/phantoms.js';
 import { plugins } from '../../src/cli/plugins.js';
 import { report } from '../../src/cli/report.js';
 import { reviews } from '../../src/cli/reviews.js';
@@ -31,7 +32,7 @@ import { work } from '../../src/cli/work.js';
 import { phantomFilm } from '../../src/imaging/phantom.js';
 
 const COMMANDS = [deadletter, importCommand, doctor, evaluate, graph, lint, newCommand, plugins, run, sample];
-COMMANDS.push(calibrate, report, reviews, shadow, start, tap, test, top, train, verify, head, work);
+COMMANDS.push(calibrate, phantoms, report, reviews, shadow, start, tap, test, top, train, verify, head, work);
 
 /** Run as it stands there. */
 const asShown = 'as shown';
@@ -48,6 +49,7 @@ const needsShadow = notRun('needs films of a run: test/cli/shadow.test.ts has so
 const byPackageTest = notRun('needs the registry: test/package runs it');
 const needsCluster = notRun('needs NATS servers: test/cluster runs it');
 const minutes = notRun('a benchmark of minutes');
+const detector = notRun('trains for minutes: test/training/detector.test.ts trains and judges a small one');
 const realFilms = notRun('needs a labelled data set: test/training runs it on phantoms');
 const small = reduced('--max-minutes', '1', '--epochs', '1', '--width', '4', '--preprocess', 'small.yaml');
 
@@ -71,6 +73,11 @@ const LIST: Readonly<Record<string, typeof asShown | { more: string[] } | { why:
   'rxray head ward.yaml': needsCluster,
   'rxray work --servers nats://10.0.0.5:4222': needsCluster,
   'rxray train unet --data lungs --out models/lungs': minutes,
+  'rxray train retinanet --data boxes.csv --out models/boxes': detector,
+  'rxray phantoms films': detector,
+  'rxray train retinanet --data films/boxes.csv --out models/boxes': detector,
+  'rxray phantoms others -n 100 --seed 9000': detector,
+  'rxray evaluate models/boxes --data others/boxes.csv': detector,
   'npm run bench:kernels': minutes,
   'npm run bench:peer': minutes,
   'npm run bench:peer -- --quick': minutes,

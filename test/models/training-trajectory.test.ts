@@ -15,14 +15,18 @@ import {
   filled,
   initDcgan,
   initResnet,
+  initRetinanet,
   initUnet,
   normalNoise,
   resnetTrainStep,
+  retinanetTrainStep,
   seededRandom,
   unetTrainStep,
   type ResnetOptions,
   type TrainStep,
 } from '../../src/models/index.js';
+import { anchorsOf } from '../../src/models/anchors.js';
+import { targetsOf } from '../../src/training/detector.js';
 import { expectClose, numbers, relativeError, toHost, toTensors, useCpuBackend } from '../engine/support.js';
 
 /** Steps in ONNX Runtime and, with the same feeds, eagerly on TensorFlow.js' CPU backend. */
@@ -163,6 +167,36 @@ describe('training trajectories', () => {
     }).timeout(60_000);
   }
 
+  for (const boxLoss of ['smooth-l1', 'giou'] as const) {
+    it(`agree with TensorFlow.js over two steps: a tiny RetinaNet, ${boxLoss}`, async () => {
+      const options = {
+        depth: 18,
+        width: 2,
+        inputSize: 64,
+        classes: 2,
+        channels: 4,
+        headLayers: 1,
+        anchorSize: 16,
+      } as const;
+      const random = seededRandom(21);
+      const step = retinanetTrainStep(options, { batchSize: 2, boxLoss, optimizer: { kind: 'sgd' } });
+      const runs = new TwoRuns(engine);
+      await runs.begin(step.initialState(initRetinanet(options, 7)));
+      const boxes = Float32Array.of(
+        ...[4, 6, 24, 30, 1],
+        ...[30, 20, 60, 44, 0],
+        ...[10, 10, 40, 40, 0],
+        ...filledWith(NaN, 5),
+      );
+      for (let index = 0; index < 2; index++) {
+        const images = normalNoise([2, 64, 64, 1], random, { mean: 0.5, std: 0.2 });
+        const targets = targetsOf(boxes, 2, anchorsOf(64, 16), 2, boxLoss);
+        await runs.step(step, { images, ...targets, lr: scalar(1e-3) }, 1e-3);
+      }
+      await runs.expectSameState(5e-3);
+    }).timeout(60_000);
+  }
+
   it('agree with TensorFlow.js over two rounds: a tiny DCGAN whose steps share their state', async () => {
     const random = seededRandom(11);
     const options = { width: 4, zDim: 8 };
@@ -260,6 +294,10 @@ describe('training trajectories', () => {
     expect(after['head/logits/kernel']?.data).not.to.deep.equal(parameters['head/logits/kernel']?.data);
   });
 });
+
+function filledWith(value: number, count: number): number[] {
+  return new Array<number>(count).fill(value);
+}
 
 function replaceKernel(config: tf.KernelConfig): void {
   tf.unregisterKernel(config.kernelName, config.backendName);

@@ -153,6 +153,23 @@ describe('annotate', () => {
     expect(await pixel(png, 32, 32)).to.deep.equal([0, 0, 0]);
   });
 
+  it("maps boxes in the film's pixels to the part of it that the image shows", async () => {
+    const image = grey(0, 40, 40);
+    const view = { x: 100, y: 0, width: 200, height: 200, film: { width: 400, height: 200 } };
+    const result = (film: object): StageResult => ({
+      kind: 'detection',
+      boxes: [{ x: 150, y: 50, width: 100, height: 100, label: 'opacity', score: 0.9 }],
+      film,
+    });
+    const frame = (film: object): Frame => ({ ...withResult(result(film), image), view });
+    const png = await annotate(frame(view.film), options);
+    // From a quarter to three quarters of the picture, 64 pixels wide.
+    const [, green = 0, blue = 0] = await pixel(png, 16, 40);
+    expect(Math.min(green, blue)).to.be.above(100);
+    const other = await annotate(frame({ width: 40, height: 40 }), options);
+    expect(await pixel(other, 16, 40), 'another image, of which no view is known').to.deep.equal([0, 0, 0]);
+  });
+
   it('says below the film what was found, and that this is no medical device', async () => {
     const lines = async (frame: Frame): Promise<number> =>
       ((await sharp(await annotate(frame, options)).metadata()).height - 64 - 20) / 20;

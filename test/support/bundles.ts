@@ -6,11 +6,13 @@ import {
   exportAnogan,
   exportEncoder,
   exportResnet,
+  exportRetinanet,
   exportUnet,
   filled,
   initDcgan,
   initEncoder,
   initResnet,
+  initRetinanet,
   initUnet,
   normalNoise,
   seededRandom,
@@ -127,6 +129,43 @@ export async function toySegmenter(dir: string, below?: number, other: Partial<B
     ...other,
   });
   await writeBundle(dir, bundle, { model: exportUnet(parameters, options).bytes }, 'toy');
+}
+
+/**
+ * A RetinaNet of 32×32 films that finds an "opacity" with a score of 0.9 at every place, whatever it is shown. The first of
+ * equal boxes, and so the only one with `maxDetections: 1`, is x 0, y 0, width 10, height 10.
+ */
+export async function toyDetector(dir: string, other: Partial<Bundle> = {}): Promise<void> {
+  const options = {
+    depth: 18,
+    width: 2,
+    inputSize: 32,
+    classes: 2,
+    channels: 4,
+    headLayers: 1,
+    anchorSize: 16,
+  } as const;
+  const parameters = initRetinanet(options, 1);
+  const logit = (p: number): number => Math.log(p / (1 - p));
+  for (const name of ['head/classes/logits/kernel', 'head/boxes/deltas/kernel']) {
+    parameters[name] = filled(parameters[name]?.dims ?? [], 0);
+  }
+  const bias = filled([9 * 2], logit(0.001));
+  // The square of the middle size, 20 pixels, of the second label.
+  bias.data[4 * 2 + 1] = logit(0.9);
+  parameters['head/classes/logits/bias'] = bias;
+  const bundle = bundleOf({
+    kind: 'detector',
+    input: { width: 32, height: 32, channels: 1, layout: 'NHWC', mean: [0], std: [1] },
+    architecture: { name: 'retinanet', ...options },
+    preprocessing: [
+      { use: 'decode', with: {} },
+      { use: 'resize', with: { width: 32, height: 32 } },
+    ],
+    labels: ['mass', 'opacity'],
+    ...other,
+  });
+  await writeBundle(dir, bundle, { model: exportRetinanet(parameters, options) }, 'toy');
 }
 
 /** Weights with which a U-Net passes the image through unchanged and answers 100 · (below − grey). */

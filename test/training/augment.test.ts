@@ -4,6 +4,7 @@ import {
   augment,
   mix,
   mixShares,
+  movedBox,
   CHEST_AUGMENTATION,
   NO_AUGMENTATION,
   type Augmentation,
@@ -41,6 +42,42 @@ function centre(image: Float32Array): { x: number; y: number; mass: number } {
 }
 
 describe('augmentation', () => {
+  it('moves boxes with what is in them', () => {
+    const data = new Uint8Array(64 * 64);
+    // A disc of radius 9 around (26, 30): the box's ellipse.
+    data.forEach((_, i) => {
+      data[i] = Math.hypot((i % 64) + 0.5 - 26, Math.floor(i / 64) + 0.5 - 30) < 9 ? 255 : 0;
+    });
+    const settings = {
+      ...NO_AUGMENTATION,
+      rotate: 20,
+      shear: 10,
+      shift: 0.1,
+      zoom: 0.4,
+      aspect: 0.4,
+      flip: 0.5,
+    };
+    for (let seed = 1; seed <= 20; seed++) {
+      const target = new Float32Array(64 * 64);
+      const map = augment(data, 64, 64, settings, seededRandom(seed), target);
+      const box = movedBox({ x: 17, y: 21, width: 18, height: 18 }, 64, 64, map);
+      const lit = [...target.keys()].filter((i) => (target[i] ?? 0) > 0.5);
+      const [xs, ys] = [lit.map((i) => i % 64), lit.map((i) => Math.floor(i / 64))];
+      expect(box?.x).to.be.closeTo(Math.min(...xs), 1);
+      expect(box?.y).to.be.closeTo(Math.min(...ys), 1);
+      expect((box?.x ?? 0) + (box?.width ?? 0)).to.be.closeTo(Math.max(...xs) + 1, 1);
+      expect((box?.y ?? 0) + (box?.height ?? 0)).to.be.closeTo(Math.max(...ys) + 1, 1);
+    }
+  });
+
+  it('cuts boxes at the edge, and drops those of which little is left', () => {
+    const right = (dx: number) => ({ xx: 1, xy: 0, yx: 0, yy: 1, dx: -dx, dy: 0 });
+    const box = { x: 50, y: 10, width: 10, height: 10 };
+    expect(movedBox(box, 64, 64, right(0))).to.deep.equal(box);
+    expect(movedBox(box, 64, 64, right(9))).to.deep.equal({ x: 59, y: 10, width: 5, height: 10 });
+    expect(movedBox(box, 64, 64, right(11))).to.equal(undefined);
+  });
+
   it('varies a 16-bit film as an 8-bit one', () => {
     const deep = Uint16Array.from(film(), (sample) => sample * 257);
     expect(run(CHEST_AUGMENTATION, 3, deep)).to.deep.equal(run(CHEST_AUGMENTATION, 3));

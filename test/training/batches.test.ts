@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { augment, CHEST_AUGMENTATION } from '../../src/training/augment.js';
+import { augment, CHEST_AUGMENTATION, NO_AUGMENTATION } from '../../src/training/augment.js';
 import { Batches } from '../../src/training/batches.js';
 import { seededRandom } from '../../src/models/random.js';
 
@@ -32,6 +32,20 @@ describe('batches', () => {
       step++;
     }
     expect(step).to.equal(tasks.length);
+    await batches.dispose();
+  });
+
+  it('carry the boxes of their films', async () => {
+    const box = { x: 2, y: 3, width: 4, height: 5, label: 1 };
+    const boxes = [[box, { ...box, x: 8, label: 0 }], [], [box], [], [], []];
+    const batches = new Batches({ ...settings, augmentation: NO_AUGMENTATION, boxes }, 1);
+    const made = [];
+    for await (const batch of batches.of(tasks.slice(0, 2))) made.push([...batch.boxes]);
+    const none = new Array<number>(5).fill(NaN);
+    expect(made).to.deep.equal([
+      [2, 3, 6, 8, 1, 8, 3, 12, 8, 0, ...none, ...none],
+      [...none, ...none, 2, 3, 6, 8, 1, ...none],
+    ]);
     await batches.dispose();
   });
 

@@ -56,7 +56,7 @@ export interface Stop {
 
 /** Reads the data, lets `make` train on them, and reports. */
 export async function run(
-  options: DataOptions & Partial<CommonOptions> & { readonly masked?: boolean },
+  options: DataOptions & Partial<CommonOptions> & { readonly masked?: boolean; readonly boxed?: boolean },
   usual: PreprocessingStep[] | (() => Promise<PreprocessingStep[]>),
   make: (recipe: Recipe, engine: Engine, stop: Stop, report: Report) => Promise<Made>,
 ): Promise<void> {
@@ -80,6 +80,7 @@ export async function run(
       seed: options.seed,
       columns: columnsOf(options.columns),
       masked: options.masked === true,
+      boxed: options.boxed === true,
       ...(options.directory !== undefined && { directory: options.directory }),
       thumbnails: async (films) => {
         const steps = await resolveChain(THUMBNAIL_CHAIN, registry, process.cwd());

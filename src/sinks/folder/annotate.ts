@@ -6,6 +6,7 @@ import { printable } from '../../core/printable.js';
 import { verdictOf } from '../../core/verdict.js';
 import { heatColour } from '../../imaging/heat.js';
 import { fullScale } from '../../imaging/image.js';
+import { fromFilm, viewOf } from '../../imaging/view.js';
 
 export interface AnnotateOptions {
   /** Longer side of the film in the picture, in pixels. */
@@ -14,17 +15,21 @@ export interface AnnotateOptions {
   readonly map: boolean;
 }
 
-/** What a detector says: boxes in pixels of the frame's image. */
-const boxes = z.array(
-  z.object({
-    x: z.number(),
-    y: z.number(),
-    width: z.number().min(0),
-    height: z.number().min(0),
-    label: z.string().optional(),
-  }),
-);
-type Boxes = z.output<typeof boxes>;
+/** What a detector says: boxes in pixels of the frame's image, or of the whole film where `film` has its size. */
+const detected = z.object({
+  boxes: z.array(
+    z.object({
+      x: z.number(),
+      y: z.number(),
+      width: z.number().min(0),
+      height: z.number().min(0),
+      label: z.string().optional(),
+      score: z.number().optional(),
+    }),
+  ),
+  film: z.object({ width: z.number(), height: z.number() }).optional(),
+});
+type Boxes = z.output<typeof detected>['boxes'];
 
 const FONT = `font-family="Inter, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif"`;
 const LINE = 20;
@@ -52,9 +57,7 @@ export async function annotate(frame: Frame, { size, map }: AnnotateOptions): Pr
   const overlay = map
     ? results.map(([, result]) => mapOf(result)).find((each) => each !== undefined)
     : undefined;
-  const found = results.flatMap(
-    ([, result]) => boxes.safeParse((result as { boxes?: unknown }).boxes).data ?? [],
-  );
+  const found = results.flatMap(([, result]) => boxesOnImage(result, frame));
   const lines = [
     ...verdictLine(frame),
     ...results.flatMap(([id, result]) => lineOf(id, result)),
@@ -105,12 +108,27 @@ function lineOf(id: string, result: Frame['results'][string]): string[] {
     const findings = positives?.map((name) => percent(name, probabilities[name] ?? 0)).join(', ');
     return [`${id}: ${findings === undefined ? percent(label, probability) : findings || 'no finding'}`];
   }
+  if (result.kind === 'detection') {
+    const { boxes = [] } = detected.safeParse(result).data ?? {};
+    const named = boxes.map(({ label = '', score }) => `${label} ${((score ?? 0) * 100).toFixed(0)} %`);
+    return [`${id}: ${named.join(', ') || 'nothing found'}`];
+  }
   if (result.kind === 'anomaly') {
     const { anomalyScore, percentile } = result as Anomaly;
     const rank = percentile === null ? '' : `, percentile ${percentile.toFixed(0)}`;
     return [`${id}: ${anomalyScore.toFixed(3)}${rank}`];
   }
   return [];
+}
+
+/** A result's boxes in pixels of the frame's image; none where it is not known which part of the film the image shows. */
+function boxesOnImage(result: Frame['results'][string], frame: Frame): Boxes {
+  const { boxes = [], film } = detected.safeParse(result).data ?? {};
+  if (film === undefined) return boxes;
+  const image = imageOf(frame);
+  const view = viewOf(image, frame.view);
+  if (film.width !== view.film.width || film.height !== view.film.height) return [];
+  return boxes.map((box) => ({ ...box, ...fromFilm(box, image, view) }));
 }
 
 /** The map of an anomaly stage: where the film differs from normal ones. */
@@ -147,9 +165,10 @@ function eightBit({ data }: Image): Uint8Array {
   return Uint8Array.from(data, (value) => Math.round((value - lowest) * factor));
 }
 
-function boxOf({ x, y, width, height, label }: Boxes[number], scale: number): string {
+function boxOf({ x, y, width, height, label, score }: Boxes[number], scale: number): string {
   const [left, top] = [x * scale, y * scale];
-  const text = label === undefined ? '' : escapeXml(label);
+  const sure = score === undefined ? '' : ` ${(100 * score).toFixed(0)} %`;
+  const text = label === undefined ? '' : escapeXml(label + sure);
   return (
     `<rect x="${left}" y="${top}" width="${width * scale}" height="${height * scale}" fill="none" stroke="#39d0ff" stroke-width="2"/>` +
     `<text x="${left + 4}" y="${top + 16}" font-size="14" fill="#39d0ff">${text}</text>`

@@ -43,7 +43,7 @@ export async function openModel(
       'this command cannot run a segmenter: judge it with `rxray evaluate`',
     );
   }
-  const { plugin } = await registry.load('stage', kind === 'classifier' ? 'resnet' : kind, dir);
+  const { plugin } = await registry.load('stage', stageOf(kind), dir);
   const parsed = plugin.options.safeParse({ bundle: dir, ...settings });
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
@@ -81,6 +81,16 @@ export async function openModel(
       await stage.dispose?.();
     },
   };
+}
+
+/** The stage that serves bundles of a kind. */
+export function stageOf(kind: Bundle['kind']): string {
+  const stages: Partial<Record<Bundle['kind'], string>> = {
+    classifier: 'resnet',
+    segmenter: 'unet',
+    detector: 'retinanet',
+  };
+  return stages[kind] ?? kind;
 }
 
 /** Only the pixels matter to a model. */

@@ -5,7 +5,7 @@ import { extname, join, resolve } from 'node:path';
 import { parsePipeline } from '../../core/config/load.js';
 import { createProcessContainer } from '../../core/container.js';
 import { messageOf, RxrayError } from '../../core/errors.js';
-import type { Anomaly, Classification, StageResult } from '../../core/frame.js';
+import type { Anomaly, Classification, Detection, StageResult } from '../../core/frame.js';
 import type { Log } from '../../core/plugin.js';
 import type { PluginRegistry } from '../../core/plugins/registry.js';
 import { startPipeline } from '../../core/run.js';
@@ -22,7 +22,7 @@ import {
   type UnreadableByName,
 } from '../preprocess.js';
 import { PlainRuntime, RecordingEngine, type Recorder } from './recording-runtime.js';
-import { openModel } from './score.js';
+import { openModel, stageOf } from './score.js';
 
 /** How a film may reach a model. */
 type Way = 'evaluation' | 'run' | 'onnxruntime';
@@ -198,7 +198,7 @@ export async function serve(
       ...bundle.preprocessing.map((step, i) => ({ id: `step${i}`, ...step })),
       {
         id: 'model',
-        use: bundle.kind === 'classifier' ? 'resnet' : bundle.kind,
+        use: stageOf(bundle.kind),
         with: { bundle: dir, ...settings },
         batch: { size: 1 },
       },
@@ -232,6 +232,11 @@ export async function serve(
 
 function scoresOf(result: StageResult): number[] {
   if (result.kind === 'classification') return Object.values((result as Classification).probabilities);
+  // Without places: in a graph they are in pixels of the film, elsewhere in pixels of the network's image.
+  if (result.kind === 'detection') {
+    const { score, boxes } = result as Detection;
+    return [score ?? NaN, boxes.length, ...boxes.map((box) => box.score)];
+  }
   return [(result as Anomaly).anomalyScore];
 }
 

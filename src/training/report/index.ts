@@ -1,3 +1,4 @@
+export { writeDetectionReport } from './detection.js';
 export { explain } from '../evaluation/explain.js';
 export { writeSegmentationReport } from './segmentation.js';
 export { filmsToExplain } from './films.js';
