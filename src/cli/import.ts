@@ -14,6 +14,7 @@ import {
   type OnnxInput,
 } from '../training/import-classifier.js';
 import { NOT_STATED, UNKNOWN } from '../training/card.js';
+import { importDetector, openOnnxDetector, type OnnxDetector } from '../training/import-detector.js';
 import { readLabels, usualHealthyLabels } from '../training/labels.js';
 import { requireBundlePlace } from '../training/write-bundle.js';
 import { builtInRegistry } from '../host/builtins.js';
@@ -53,6 +54,7 @@ const EXAMPLES = `
 Examples:
   $ rxray import resnet18.onnx --out models/mine --labels normal,opacity --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
   $ rxray import xrv.onnx --out models/xrv --labels labels.txt --activation sigmoid --range=-1024,1024 --film film.png
+  $ rxray import retinanet.onnx --out models/boxes --labels background,opacity      torchvision's boxes, scores, labels
   $ rxray import model.onnx --out models/mine          asks for missing options, in a terminal
 
 The model is run on one film (--film, or a phantom): check that its result is plausible. It runs in a
@@ -62,7 +64,7 @@ Exit codes: 0 fine, 2 wrong usage or a model that does not match the options, 3 
 export function importCommand(program: Command): void {
   program
     .command('import')
-    .argument('<model>', 'an ONNX classifier: an export of torchvision, timm, torchxrayvision, …')
+    .argument('<model>', 'an ONNX classifier or detector: an export of torchvision, timm, torchxrayvision, …')
     .requiredOption('--out <dir>', "the bundle's folder")
     .option('--labels <names|file>', 'its classes in order: a,b,c; a file with one class per line; or JSON')
     .addOption(
@@ -111,15 +113,13 @@ async function importModel(model: string, flags: Flags): Promise<number> {
   try {
     const out = resolve(flags.out);
     await requireBundlePlace(out);
+    const detector = await openOnnxDetector(model, engine);
+    if (detector !== undefined) return await importBoxes(detector, flags, out, engine);
     const opened = await openOnnxClassifier(model, engine);
     const known = await complete(flags, opened.images);
     if (known === undefined) return EXIT.usage;
     const { width, height } = known;
-    const usual: PreprocessingStep[] = [
-      { use: 'decode', with: {} },
-      { use: 'resize', with: { width, height, interpolation: known.interpolation } },
-    ];
-    const chain = flags.preprocess === undefined ? usual : await chainFile(flags.preprocess);
+    const chain = await chainOf(flags, width, height, known.interpolation);
     const { license, source, film } = flags;
     const { labels } = known;
     const settings = {
@@ -153,6 +153,53 @@ async function importModel(model: string, flags: Flags): Promise<number> {
   } finally {
     await engine.dispose();
   }
+}
+
+/** The same for a model that answers with boxes. */
+async function importBoxes(
+  detector: OnnxDetector,
+  flags: Flags,
+  out: string,
+  engine: Engine,
+): Promise<number> {
+  const known = await complete({ activation: 'none', ...flags }, detector.images);
+  if (known === undefined) return EXIT.usage;
+  const { width, height, labels } = known;
+  const { license, source, film } = flags;
+  const settings = {
+    ...known,
+    ...{ license, source, name: basename(out) },
+    chain: await chainOf(flags, width, height, known.interpolation),
+    thresholds: thresholdsOf(flags.thresholds, labels),
+  };
+  const services = { registry: builtInRegistry(), engine, log: createLog(), rxray: version };
+  const { result } = await importDetector(detector, settings, out, film, services);
+  if (flags.json) {
+    console.log(JSON.stringify({ bundle: out, labels, answer: result.boxes }));
+    return EXIT.fine;
+  }
+  const found = result.boxes.map(({ label, score, x, y, width: w, height: h }) => {
+    return `${label} ${(100 * score).toFixed(1)} % at ${x}, ${y}, ${w} × ${h}`;
+  });
+  console.log(`${out}: a detector of ${labels.join(', ')} (the first label has the number 0).`);
+  console.log(
+    `For ${film ?? 'a phantom film'}, at ${width}×${height} pixels, it gives: ${found.join('; ') || 'no box'}. Is that plausible?`,
+  );
+  console.log('Not a medical device.');
+  return EXIT.fine;
+}
+
+async function chainOf(
+  { preprocess }: Pick<Flags, 'preprocess'>,
+  width: number,
+  height: number,
+  interpolation: Interpolation,
+): Promise<readonly PreprocessingStep[]> {
+  if (preprocess !== undefined) return chainFile(preprocess);
+  return [
+    { use: 'decode', with: {} },
+    { use: 'resize', with: { width, height, interpolation } },
+  ];
 }
 
 /** Adds what the file contains, then the user's answers; undefined if something is still missing. */

@@ -84,7 +84,7 @@ export interface ImportSettings {
   readonly source: string;
 }
 
-interface ImportServices {
+export interface ImportServices {
   readonly registry: PluginRegistry;
   readonly engine: Engine;
   readonly log: Log;
@@ -132,8 +132,8 @@ export async function openOnnxClassifier(path: string, engine: Engine): Promise<
   }
 }
 
-/** The model as one file, with the weights that lie beside it. */
-async function readModel(path: string): Promise<Pick<OnnxClassifier, 'bytes' | 'origin'>> {
+/** The model as one file, with the weights that lie beside it. Throws `IMPORT_REFUSED`. */
+export async function readModel(path: string): Promise<Pick<OnnxClassifier, 'bytes' | 'origin'>> {
   const bytes = await readRegularFile(path);
   const origin: Record<string, string> = { [basename(path)]: sha256(bytes) };
   const files = new Map<string, Uint8Array>();
@@ -177,25 +177,7 @@ export async function importClassifier(
   const input = inputOf(settings, model.images.bytes);
   const temporary = await mkdtemp(join(tmpdir(), 'rxray-import-'));
   try {
-    const path = film === undefined ? await savePhantom(temporary) : resolve(film);
-    const steps = await resolveChain(settings.chain, registry, process.cwd());
-    const chain = steps.map(({ use, with: options }) => ({ use, with: options }));
-    const sha256 = createHash('sha256')
-      .update(await readFile(path))
-      .digest('hex');
-    const { prepared } = await prepareFilms([{ path, name: 'film', class: '', patient: '', sha256 }], steps, {
-      cacheDir: temporary,
-      baseDir: process.cwd(),
-      log,
-      rxray,
-      threads: 1,
-    });
-    if (prepared.channels !== 1) throw refused('the stages must end in grey images: they fill all channels');
-    if (prepared.width !== input.width || prepared.height !== input.height) {
-      throw refused(
-        `the stages make images of ${prepared.width}×${prepared.height}, the model takes ${input.width}×${input.height}`,
-      );
-    }
+    const { prepared, chain } = await prepareTrial(settings.chain, input, film, temporary, services);
     const fitted = await fitClassifier(model, prepared, input, settings, engine);
     const { bytes, output, activation, multiLabel, decided } = fitted;
     const described: Omit<Bundle, 'files'> = {
@@ -231,6 +213,36 @@ export async function importClassifier(
   } finally {
     await rm(temporary, { recursive: true });
   }
+}
+
+/** A film (or our phantom) through the stages before the model. Throws `IMPORT_REFUSED` where they do not fit its input. */
+export async function prepareTrial(
+  wanted: readonly PreprocessingStep[],
+  input: Bundle['input'],
+  film: string | undefined,
+  temporary: string,
+  { registry, log, rxray }: Omit<ImportServices, 'engine'>,
+): Promise<{ readonly prepared: PreparedFilms; readonly chain: PreprocessingStep[] }> {
+  const path = film === undefined ? await savePhantom(temporary) : resolve(film);
+  const steps = await resolveChain(wanted, registry, process.cwd());
+  const chain = steps.map(({ use, with: options }) => ({ use, with: options }));
+  const sha256 = createHash('sha256')
+    .update(await readFile(path))
+    .digest('hex');
+  const { prepared } = await prepareFilms([{ path, name: 'film', class: '', patient: '', sha256 }], steps, {
+    cacheDir: temporary,
+    baseDir: process.cwd(),
+    log,
+    rxray,
+    threads: 1,
+  });
+  if (prepared.channels !== 1) throw refused('the stages must end in grey images: they fill all channels');
+  if (prepared.width !== input.width || prepared.height !== input.height) {
+    throw refused(
+      `the stages make images of ${prepared.width}×${prepared.height}, the model takes ${input.width}×${input.height}`,
+    );
+  }
+  return { prepared, chain };
 }
 
 /**
@@ -495,6 +507,6 @@ function listed(values: readonly ValueInfo[]): string {
   return values.map(({ name, dtype, dims }) => `${name} ${dtype} [${dims.join(', ')}]`).join('; ');
 }
 
-function refused(message: string, cause?: unknown): RxrayError {
+export function refused(message: string, cause?: unknown): RxrayError {
   return new RxrayError('IMPORT_REFUSED', message, { cause });
 }
