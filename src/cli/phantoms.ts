@@ -5,14 +5,14 @@ import sharp from 'sharp';
 import { phantomFilm } from '../imaging/phantom.js';
 import { seededRandom } from '../models/random.js';
 import { EXIT } from './exit.js';
-import { positive, whole } from './train/options.js';
+import { positive, whole } from './numbers.js';
 
 const EXAMPLES = `
 Examples:
   $ rxray phantoms films                                 400 films with up to three opacities, and films/boxes.csv
   $ rxray phantoms films -n 50 --seed 9000 --size 512    others: each film has a seed of its own, from --seed on
 
-The films show nobody: they are drawn. Not a medical device.`;
+The films are synthetic: they show no patient. Not a medical device.`;
 
 interface Flags {
   readonly count: number;

@@ -2,15 +2,8 @@ import { resolve } from 'node:path';
 import { Option, type Command } from 'commander';
 import { BOX_LOSSES, type BoxLoss } from '../../models/retinanet.js';
 import { DETECTION_AUGMENTATION } from '../../training/augment.js';
-import {
-  augmentationOf,
-  common,
-  number,
-  oneOf,
-  positive,
-  wholeNumber,
-  type CommonOptions,
-} from './options.js';
+import { number, positive, whole } from '../numbers.js';
+import { augmentationOf, common, oneOf, type CommonOptions } from './options.js';
 import { run } from './run.js';
 
 interface Options extends CommonOptions {
@@ -60,9 +53,9 @@ export function trainRetinanet(train: Command): void {
         .choices(['cosine', 'step', 'constant'])
         .default('cosine'),
     )
-    .option('--warm-up <epochs>', 'epochs in which the learning rate rises to its peak', wholeNumber, 1)
+    .option('--warm-up <epochs>', 'epochs in which the learning rate rises to its peak', whole, 1)
     .option('--weight-decay <number>', 'of the weights', number, 1e-4)
-    .option('--patience <epochs>', 'stop after so many epochs without a better validation', positive, 15)
+    .option('--patience <epochs>', 'stop after this many epochs without a better validation', positive, 15)
     .option(
       '--init <bundle>',
       'start from the weights of another RetinaNet, or from a classifier for the ResNet: same depth and width',
