@@ -28,7 +28,7 @@ const BAD: Record<string, { bytes: () => Promise<Uint8Array>; code: string; says
     code: 'FRAME_NOT_AN_IMAGE',
     says: /is none of PNG, JPEG/,
   },
-  'notes.txt': {
+  'notes.png': {
     bytes: async () => Buffer.from('The films of last week are on the other drive.'),
     code: 'FRAME_NOT_AN_IMAGE',
     says: /is none of PNG, JPEG/,
