@@ -5,14 +5,14 @@ import { fromPlainError } from '../core/workers/protocol.js';
 import type { Assignment, Beat, Result } from './protocol.js';
 
 export interface DispatcherOptions {
-  /** A worker that has been silent for longer loses its films. */
+  /** A worker that sends nothing for longer loses its films. */
   readonly leaseMs: number;
-  /** A film fails when so many workers have died while it was the only one they had, or did not see its file. */
+  /** A film fails after this many workers died while it was their only film, or did not find its file. */
   readonly attempts: number;
-  /** Hands films to a worker. May be lost on the way. */
+  /** Sends films to a worker. The message may be lost. */
   readonly assign: (worker: string, seq: number, films: readonly Assignment[]) => void;
   readonly log: Log;
-  /** Milliseconds on a clock that never goes back. */
+  /** Milliseconds of a monotonic clock. */
   readonly now?: () => number;
 }
 
@@ -23,19 +23,19 @@ interface Task {
   readonly resolve: (findings: Findings) => void;
   readonly reject: (error: Error) => void;
   attempt: number;
-  /** How many workers have died while it was the only film they had. */
+  /** Number of workers that died while it was their only film. */
   deaths: number;
-  /** How many workers did not find its file. */
+  /** Number of workers that did not find its file. */
   unseen: number;
-  /** The worker that fell silent while it had the film: until it is heard again, the film runs alone. */
+  /** The worker that stopped responding while it had the film: until it responds again, the film is processed alone. */
   suspect: string | undefined;
   worker: Worker | undefined;
-  /** Of the message that it was handed over in, and when. */
+  /** The number and time of the message that assigned it. */
   seq: number;
   sentAt: number;
 }
 
-/** A worker that has been heard of within its lease. */
+/** A worker with a valid lease. */
 interface Worker {
   readonly id: string;
   readonly tasks: Set<Task>;
@@ -46,21 +46,20 @@ interface Worker {
   busySeconds: number;
   heardAt: number;
   seq: number;
-  /** It has one film that is suspected of ending workers, and gets no other. */
+  /** It has a film that is suspected of crashing workers, and gets no other. */
   isAlone: boolean;
 }
 
 /**
- * Which worker has which film, and until when. A film is with one worker at a time; each time that it is handed over it
- * has another attempt number, and what comes back for an earlier one is dropped.
- *
- * A worker that falls silent loses its films. One of them may have ended it, so each runs alone next, on a worker that has
- * no other; only a film that ends workers when it is alone fails. A worker that is heard again was not dead, and clears
- * its films. Nothing is suspected when all workers fall silent together: then it was the network.
+ * Assigns films to workers, with leases. A film is with one worker at a time; each assignment has a new attempt number,
+ * and results of earlier attempts are dropped. A worker that stops responding loses its films. One of them may have
+ * crashed it, so each is next processed alone, on a worker without other films; only a film that crashes workers when
+ * it is alone fails. If the worker responds again, its films are no longer suspected. If all workers stop responding
+ * together, no film is suspected: the cause is the network.
  */
 export class Dispatcher {
   readonly #now: () => number;
-  /** Each ends the films of one graph. */
+  /** Functions that end the films of a graph. */
   readonly #signals = new WeakSet<AbortSignal>();
   readonly #tasks = new Map<string, Task>();
   readonly #workers = new Map<string, Worker>();
@@ -74,7 +73,7 @@ export class Dispatcher {
     this.#now = options.now ?? (() => performance.now());
   }
 
-  /** Films that wait for a worker, films that workers have, and the workers. */
+  /** Numbers of waiting films, assigned films, and workers. */
   get load(): { waiting: number; working: number; workers: number } {
     const waiting = this.#waiting.size + this.#suspects.size;
     return { waiting, working: this.#tasks.size - waiting, workers: this.#workers.size };
@@ -85,7 +84,7 @@ export class Dispatcher {
     return [...this.#workers.values()];
   }
 
-  /** From now on films are for workers that have this graph. */
+  /** From now on films are assigned to workers with this graph. */
   use(graph: string): void {
     this.#graph = graph;
     this.#plan();
@@ -120,7 +119,7 @@ export class Dispatcher {
     });
   }
 
-  /** A worker says what it has. */
+  /** A worker reports its films. */
   beat({ worker: id, graph, seq, holding, ...said }: Beat): void {
     const { room, name, through, busySeconds } = said;
     const now = { graph, room, name, through, busySeconds, heardAt: this.#now() };
@@ -134,14 +133,14 @@ export class Dispatcher {
     const held = new Map(holding);
     for (const task of worker.tasks) {
       const isHeld = held.get(task.film.frame.id) === task.attempt;
-      // The message, or the answer to it, was lost.
+      // The message, or its confirmation, was lost.
       const isLost = task.seq <= seq || this.#now() - task.sentAt > this.options.leaseMs;
       if (!isHeld && isLost) this.#takeBack(task);
     }
     this.#plan();
   }
 
-  /** A worker is done with a film. */
+  /** A worker has finished a film. */
   result(worker: string, graph: string, { id, attempt, outcome }: Result): void {
     const task = this.#tasks.get(id);
     if (task?.worker?.id !== worker || task.attempt !== attempt || graph !== this.#graph) return;
@@ -153,7 +152,7 @@ export class Dispatcher {
         return;
       }
       this.#forget(task);
-      const message = 'the workers do not find the file, or another one in its place';
+      const message = 'the workers do not find the file, or find another one in its place';
       task.reject(new RxrayError('FRAME_UNREADABLE', message));
       return;
     }
@@ -163,7 +162,7 @@ export class Dispatcher {
     this.#plan();
   }
 
-  /** A worker gives films back: it ends, and they are not to blame. */
+  /** A worker returns films because it ends: the films are not suspected. */
   handBack(worker: string, ids: readonly string[]): void {
     for (const id of ids) {
       const task = this.#tasks.get(id);
@@ -180,7 +179,7 @@ export class Dispatcher {
     this.#plan();
   }
 
-  /** To be called several times in a lease: ends those that are over. */
+  /** Ends expired leases; call it several times per lease. */
   tick(): void {
     if (!this.#isConnected) return;
     const { leaseMs, log } = this.options;
@@ -190,7 +189,7 @@ export class Dispatcher {
       this.#workers.delete(worker.id);
       log.warn(
         { worker: worker.id, films: worker.tasks.size },
-        'a worker has fallen silent: others get its films',
+        'a worker has stopped responding: its films go to other workers',
       );
       for (const task of worker.tasks) {
         if (isNetwork) this.#takeBack(task);
@@ -200,13 +199,13 @@ export class Dispatcher {
     if (silent.length > 0) this.#plan();
   }
 
-  /** The head has lost, or regained, its connection: while it hears nobody, no lease ends. */
+  /** The head has lost or regained its connection: without one, no lease expires. */
   connected(isConnected: boolean): void {
     this.#isConnected = isConnected;
     if (isConnected) for (const worker of this.#workers.values()) worker.heardAt = this.#now();
   }
 
-  /** The worker had the film when it fell silent. */
+  /** The worker stopped responding while it had the film. */
   #suspect(task: Task, worker: Worker): void {
     if (worker.isAlone) task.deaths += 1;
     this.#takeBack(task);
@@ -221,7 +220,7 @@ export class Dispatcher {
     this.#suspects.add(task);
   }
 
-  /** A worker that was silent is heard again: its films have not ended it. */
+  /** A worker responds again: its films have not crashed it. */
   #clear(worker: string): void {
     for (const task of this.#suspects) {
       if (task.suspect !== worker) continue;
@@ -236,7 +235,7 @@ export class Dispatcher {
     this.#waiting.add(task);
   }
 
-  /** The film is with no worker any more. */
+  /** The film is no longer assigned. */
   #takeBack(task: Task): void {
     if (task.worker === undefined) return;
     task.worker.tasks.delete(task);
@@ -253,7 +252,7 @@ export class Dispatcher {
     this.#tasks.delete(task.film.frame.id);
   }
 
-  /** Hands films over at the end of the turn. */
+  /** Assigns films at the end of this turn of the event loop. */
   #plan(): void {
     if (this.#isPlanned) return;
     this.#isPlanned = true;
@@ -267,7 +266,8 @@ export class Dispatcher {
     const able = [...this.#workers.values()].filter(
       ({ graph, room, isAlone }) => graph === this.#graph && room > 0 && !isAlone,
     );
-    // Workers with the fewest films are emptied for films that run alone; half of them at most, or the only one.
+    // Workers with the fewest films are reserved for films that must be processed alone: at most half of them, or the
+    // only one.
     able.sort((a, b) => a.tasks.size - b.tasks.size);
     const reserved = Math.min(this.#suspects.size, Math.ceil(able.length / 2));
     const suspects = this.#suspects.values();
@@ -281,7 +281,7 @@ export class Dispatcher {
     const waiting = this.#waiting.values();
     for (const worker of able.slice(reserved)) {
       const tasks: Task[] = [];
-      // Enough for a batch, and no worker takes what others could begin at once.
+      // Enough films for a batch, without taking those that idle workers could start.
       const share = Math.max(16, Math.ceil(this.#waiting.size / able.length));
       while (tasks.length < Math.min(worker.room - worker.tasks.size, share)) {
         const { value: task } = waiting.next();

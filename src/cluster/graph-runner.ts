@@ -16,11 +16,11 @@ import { WorkerPool } from '../core/workers/pool.js';
 import { toPlainError, type PlainError } from '../core/workers/protocol.js';
 import type { Assignment, Result } from './protocol.js';
 
-/** How often a file is looked for that is not there: network disks show new files late. */
+/** How often a missing file is looked for: network file systems may show new files late. */
 const LOOKS = 4;
 const LOOK_MS = 250;
 
-/** The stages of a graph, with what a worker has in place of sources and sinks. */
+/** Runs the stages of a graph on a worker, without sources and sinks. */
 export class GraphRunner {
   readonly monitor = new Monitor();
   readonly #abort = new AbortController();
@@ -56,7 +56,7 @@ export class GraphRunner {
     }
   }
 
-  /** How many films it takes at once: enough for the largest batch to fill while another is at work. */
+  /** Maximum number of films at a time: enough to fill the largest batch while another is processed. */
   get room(): number {
     const batches = this.pipeline.stages.map(
       ({ batch, concurrency = 1 }) => (batch?.size ?? 16) * (concurrency + 1),
@@ -64,7 +64,7 @@ export class GraphRunner {
     return Math.max(4 * this.pool.threads, ...batches);
   }
 
-  /** Takes a film through the stages. Never rejects. */
+  /** Processes a film. Never rejects. */
   async process({ frame, candidate }: Assignment): Promise<Result['outcome']> {
     let encoded: Uint8Array;
     try {
@@ -141,12 +141,12 @@ function findingsOf(frame: Frame): Findings[string] {
   return { meta, results };
 }
 
-/** Without the cause, which may be anything. */
+/** Without the cause, which may not be serialisable. */
 function plain({ code, message, component }: Failure): PlainError {
   return { code, message, component };
 }
 
-/** A sink that has everything at once: the head's sinks deliver. */
+/** A sink that confirms everything at once: the head's sinks deliver. */
 function collector(): Outlet {
   let end = (): void => undefined;
   const ended = new Promise<void>((resolve) => (end = resolve));

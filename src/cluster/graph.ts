@@ -8,7 +8,7 @@ import { RxrayError } from '../core/errors.js';
 import type { PluginRegistry } from '../core/plugins/registry.js';
 import type { Graph } from './protocol.js';
 
-/** What a worker needs of a graph, and the hashes of the files that its stages are made of: plugins and bundles. */
+/** The part of a graph that a worker needs, and the hashes of its files: plugins and bundles. */
 export async function describeGraph(pipeline: Pipeline): Promise<Graph> {
   const { file, baseDir, name, limits, duplicates, shutdownTimeoutMs, hash } = pipeline;
   const description: Graph['pipeline'] = {
@@ -28,7 +28,7 @@ export async function describeGraph(pipeline: Pipeline): Promise<Graph> {
 }
 
 /**
- * The graph as a pipeline of this machine, with its plugins. Throws CONFIG_CREATE when plugins or bundles are not the
+ * The graph as a pipeline of this machine, with its plugins. Throws CONFIG_CREATE if plugins or bundles differ from the
  * head's.
  */
 export async function pipelineOf(
@@ -54,7 +54,7 @@ export async function pipelineOf(
   const names = new Set([...Object.keys(files), ...Object.keys(graph.files)]);
   const other = [...names].filter((name) => files[name] !== graph.files[name]);
   if (other.length > 0) {
-    throw new RxrayError('CONFIG_CREATE', `not the same as at the head: ${other.slice(0, 5).join(', ')}`);
+    throw new RxrayError('CONFIG_CREATE', `different from the head's: ${other.slice(0, 5).join(', ')}`);
   }
   return {
     ...rest,
@@ -65,7 +65,7 @@ export async function pipelineOf(
   };
 }
 
-/** Plugins that are files, and every file or folder that a setting names. */
+/** Plugin files, and all files and folders named in settings. */
 async function filesOf(stages: readonly StageNode[], baseDir: string): Promise<Record<string, string>> {
   const paths = new Set<string>();
   for (const { use, url, settings } of stages) {

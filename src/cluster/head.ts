@@ -11,10 +11,10 @@ import { describeGraph } from './graph.js';
 import { openBus, type Bus } from './nats.js';
 import { subjects, type Beacon, type Graph, type ToHead, type ToWorker } from './protocol.js';
 
-/** Under which key the journal remembers its id, and how many heads it has had. */
+/** The journal's keys for its id and for the number of starts of heads. */
 const NOTE = 'cluster';
 
-/** How many beacons, beats and looks at leases there are in a lease. */
+/** Number of beacons, heartbeats and lease checks per lease. */
 export const BEATS = 5;
 
 /**
@@ -37,13 +37,13 @@ export function checkHead({ sinks, cluster }: Pipeline): Cluster {
   }
   const pixels = sinks.find(({ plugin }) => plugin.pixels === true);
   if (pixels !== undefined) {
-    const message = `the sink \`${pixels.id}\` needs pixels, which do not travel from workers to a head: leave it out`;
+    const message = `the sink \`${pixels.id}\` needs pixels, which workers do not send to the head: remove it`;
     throw new RxrayError('CONFIG_REFUSED', message);
   }
   return cluster;
 }
 
-/** Opens the way to the workers of a journal. */
+/** Connects to the workers of a journal. */
 export async function openHead(cluster: Cluster, journal: Journal, log: Log): Promise<ClusterHead> {
   const noted = JSON.parse((await journal.noted(NOTE)) ?? '{}') as { id?: string; epoch?: number };
   const identity = { id: noted.id ?? randomUUID(), epoch: (noted.epoch ?? 0) + 1 };
@@ -54,8 +54,8 @@ export async function openHead(cluster: Cluster, journal: Journal, log: Log): Pr
 }
 
 /**
- * The head's side: hands films to workers and takes what they found out. It only carries: what is settled, the journal
- * says. Films that were with workers when it ends are offered again by the next head, under a higher epoch.
+ * The head's side: assigns films to workers and receives their results. It stores nothing: the journal records what is
+ * settled. If the head ends, the next head assigns the unfinished films again, with a higher epoch.
  */
 export class ClusterHead implements Remote {
   readonly frames: number;
@@ -68,7 +68,7 @@ export class ClusterHead implements Remote {
   #graph: Graph | undefined;
   #wanted: Pipeline | undefined;
   #timer: NodeJS.Timeout | undefined;
-  /** Films that workers are through with, since the start. */
+  /** Films that workers have finished since the start. */
   #through = 0;
   readonly #startedAt = performance.now();
 
@@ -103,7 +103,7 @@ export class ClusterHead implements Remote {
     }, this.cluster.leaseMs / BEATS);
   }
 
-  /** Workers, films that wait and that they have, films that they are through with, and for how long (s). */
+  /** Numbers of workers, waiting, assigned and finished films, and the duration in seconds. */
   get load(): Dispatcher['load'] & { through: number; seconds: number } {
     const seconds = (performance.now() - this.#startedAt) / 1000;
     return { ...this.#dispatcher.load, through: this.#through, seconds };
@@ -129,7 +129,7 @@ export class ClusterHead implements Remote {
   }
 
   use(pipeline: Pipeline): void {
-    // Until its hash is known, no worker has it: none may do a film of the new graph with the old one.
+    // Until the hash is known, no worker has the new graph: none may process its films with the old one.
     this.#graph = undefined;
     this.#dispatcher.use('');
     this.#wanted = pipeline;
@@ -199,7 +199,10 @@ export class ClusterHead implements Remote {
     }
   }
 
-  /** Of two heads on one journal (its folder was copied, or moved while a head was cut off), the later one goes on. */
+  /**
+   * Of two heads on one journal (its folder was copied, or moved while a head was disconnected), the later one
+   * continues.
+   */
   #heardHead({ epoch, head }: Beacon): void {
     if (head === this.#id || epoch < this.epoch || (epoch === this.epoch && head < this.#id)) return;
     const message = `another head runs this journal (its start number ${String(epoch)}, ours ${String(this.epoch)})`;

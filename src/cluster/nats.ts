@@ -7,18 +7,21 @@ import { decode, encode, type Beacon, type ToHead, type ToWorker } from './proto
 
 export const NATS_INSTALL = 'npm install @nats-io/transport-node@3.3.1';
 
-/** A connection to the NATS servers, which is kept up for ever. */
+/** A connection to the NATS servers that reconnects without limit. */
 export interface Bus {
-  /** The most bytes of a message. */
+  /** Maximum size of a message in bytes. */
   readonly maxBytes: number;
   publish(subject: string, message: Beacon | ToHead | ToWorker): void;
-  /** Returns what ends it. */
+  /** Returns a function that ends it. */
   subscribe(subject: string, heard: (message: unknown) => void): () => void;
-  /** Sends what is left, and closes. */
+  /** Sends pending messages, and closes. */
   close(): Promise<void>;
 }
 
-/** Connects, however long that takes; `onConnected` hears of losses and returns. Throws CONFIG_CREATE. */
+/**
+ * Connects, without a time limit; `onConnected` is called when the connection is lost or regained. Throws
+ * CONFIG_CREATE.
+ */
 export async function openBus(
   { servers, credentials }: Cluster['with'],
   name: string,
@@ -85,7 +88,7 @@ export async function openBus(
           try {
             decoded = decode(message.data);
           } catch (thrown) {
-            log.warn({ subject }, `a message that is none of ours: ${messageOf(thrown)}`);
+            log.warn({ subject }, `an unknown message: ${messageOf(thrown)}`);
             return;
           }
           heard(decoded);
@@ -97,7 +100,7 @@ export async function openBus(
     },
     close: async () => {
       if (connection.isClosed()) return;
-      // Without a server there is nobody to send to.
+      // Without a connection nothing can be sent.
       await Promise.race([connection.drain().catch(() => undefined), timeout(CLOSE_MS)]);
       await connection.close();
     },

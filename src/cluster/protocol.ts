@@ -3,10 +3,10 @@ import type { Pipeline } from '../core/config/pipeline.js';
 import type { Findings, Reference } from '../core/graph/remote.js';
 import type { PlainError } from '../core/workers/protocol.js';
 
-/** The version of these messages. Heads and workers that speak another do not hear each other. */
+/** The version of these messages. Heads and workers of different versions use different subjects. */
 const VERSION = 2;
 
-/** Subjects of one journal: what heads say to all, what workers say to the head, what the head says to one worker. */
+/** The subjects of one journal: heads to all, workers to the head, the head to one worker. */
 export const subjects = {
   beacons: `rxray${String(VERSION)}.*.beacon`,
   beacon: (journal: string) => `rxray${String(VERSION)}.${journal}.beacon`,
@@ -14,12 +14,12 @@ export const subjects = {
   worker: (journal: string, worker: string) => `rxray${String(VERSION)}.${journal}.worker.${worker}`,
 } as const;
 
-/** Said by a head, several times in a lease. */
+/** Sent by a head, several times per lease. */
 export interface Beacon {
   readonly journal: string;
-  /** Counts the starts of heads on this journal: the highest is the one that counts. */
+  /** Number of starts of heads on this journal: the head with the highest one is valid. */
   readonly epoch: number;
-  /** Tells heads with one epoch apart. */
+  /** Distinguishes heads with the same epoch. */
   readonly head: string;
   /** The pipeline's name. */
   readonly name: string;
@@ -28,9 +28,9 @@ export interface Beacon {
   readonly leaseMs: number;
 }
 
-/** A graph as a worker needs it. */
+/** The part of a graph that a worker needs. */
 export interface Graph {
-  /** Over everything else that stands here. */
+  /** Over all other fields. */
   readonly hash: string;
   /** Settings as parsed; plugins are loaded by the worker. */
   readonly pipeline: Pick<
@@ -43,7 +43,7 @@ export interface Graph {
     readonly stages: readonly StageDescription[];
     readonly sinks: readonly { readonly id: string; readonly from: readonly string[] }[];
   };
-  /** The files that stages are made of, by their absolute paths: SHA-256. */
+  /** SHA-256 of the files of stages, by absolute path. */
   readonly files: Readonly<Record<string, string>>;
 }
 
@@ -51,7 +51,7 @@ export type StageDescription = Omit<Pipeline['stages'][number], 'plugin' | 'url'
   readonly version: string | undefined;
 };
 
-/** A film with the number of the attempt: what comes back for another attempt is dropped. */
+/** A film with its attempt number: results of other attempts are dropped. */
 export interface Assignment extends Reference {
   readonly attempt: number;
 }
@@ -62,22 +62,22 @@ export interface Result {
   readonly outcome:
     | { readonly kind: 'made'; readonly findings: Findings }
     | { readonly kind: 'failed'; readonly error: PlainError }
-    /** The film is not there, for this worker: another one may see it. */
+    /** This worker does not find the film; another one may. */
     | { readonly kind: 'unseen' };
 }
 
-/** What a worker says of itself, several times in a lease: everything, so that no message must arrive. */
+/** A worker's complete state, sent several times per lease, so that lost messages do no harm. */
 export interface Beat {
   readonly kind: 'beat';
   readonly worker: string;
   readonly epoch: number;
   /** Null while it has none. */
   readonly graph: string | null;
-  /** The highest number of an `assign` that it has got. */
+  /** The highest number of a received `assign`. */
   readonly seq: number;
-  /** The films that it has, with their attempts: at work, or with a result that the head has not confirmed. */
+  /** Its films and their attempts: in progress, or with a result that the head has not confirmed. */
   readonly holding: readonly (readonly [id: string, attempt: number])[];
-  /** How many films it may have. 0: it is about to end. */
+  /** Maximum number of films. 0: it is about to end. */
   readonly room: number;
   /** Its machine and process, for people. */
   readonly name: string;
@@ -96,7 +96,7 @@ export type ToHead =
       readonly graph: string;
       readonly results: readonly Result[];
     }
-  /** It will not do these: they are nobody's fault. */
+  /** Films that it returns without suspicion. */
   | {
       readonly kind: 'handBack';
       readonly worker: string;
@@ -114,7 +114,7 @@ export type ToWorker =
       readonly seq: number;
       readonly films: readonly Assignment[];
     }
-  /** The head has these results. */
+  /** The head confirms these results. */
   | {
       readonly kind: 'confirm';
       readonly epoch: number;

@@ -16,28 +16,30 @@ import { subjects, type Beacon, type Result, type ToHead, type ToWorker } from '
 import { GraphRunner } from './graph-runner.js';
 
 export interface WorkOptions {
-  /** Only for the pipeline of this name. Default: the first head that is heard. */
+  /** Only for the pipeline of this name. Default: the first head that is found. */
   readonly pipeline?: string | undefined;
-  /** How long films at work may take to finish on {@link ClusterWorker.stop}; the others are handed back. */
+  /**
+   * How long films in progress may take to finish on {@link ClusterWorker.stop}; the others are returned to the head.
+   */
   readonly shutdownTimeoutMs: number;
   readonly registry: PluginRegistry;
 }
 
 /** The machine and the process, for people. */
 const NAME = `${hostname()}:${String(process.pid)}`;
-/** What a message has besides the result, at most. */
+/** Maximum size of a message without the result. */
 const ENVELOPE = 1024;
 
 /** A film that the worker has. */
 interface Holding {
   attempt: number;
-  /** Once it is through, until the head confirms it. */
+  /** From its end until the head confirms it. */
   result?: Result;
 }
 
 /**
- * The worker's side: runs the stages of whatever graph the head has, on the films that it is handed, and keeps nothing.
- * It follows one journal, and of its heads the one that started last.
+ * The worker's side: runs the stages of the head's graph on assigned films, and stores nothing. It serves one journal,
+ * and the last started of its heads.
  */
 export class ClusterWorker {
   readonly id = randomUUID();
@@ -51,7 +53,7 @@ export class ClusterWorker {
   /** The hash of the runner's graph; null without one. */
   #graph: string | null = null;
   #isChanging = false;
-  /** A graph that could not be taken: it is not tried again. */
+  /** A graph that failed to load: it is not tried again. */
   #refused: string | undefined;
   #seq = 0;
   /** Films that it is through with. */
@@ -80,7 +82,7 @@ export class ClusterWorker {
     this.#bus.subscribe(subjects.beacons, (beacon) => this.#heardHead(beacon as Beacon));
   }
 
-  /** Takes no more films, finishes those at work, hands back what is not done in time. */
+  /** Takes no more films, finishes those in progress, and returns those that take too long. */
   stop(): void {
     if (this.#stopping) return;
     this.#stopping = true;
@@ -118,13 +120,13 @@ export class ClusterWorker {
     if (pipeline !== undefined && beacon.name !== pipeline) return;
     const before = this.#head;
     if (before === undefined) {
-      this.#log.info({ journal: beacon.journal, pipeline: beacon.name }, 'a head is there');
+      this.#log.info({ journal: beacon.journal, pipeline: beacon.name }, 'found a head');
       this.#bus?.subscribe(subjects.worker(beacon.journal, this.id), (message) =>
         this.#heard(message as ToWorker),
       );
     } else if (beacon.journal !== before.journal || beacon.epoch < before.epoch) return;
     this.#head = beacon;
-    // What an earlier head had handed over is offered by this one again.
+    // This head assigns the films of an earlier head again.
     if (before !== undefined && before.epoch !== beacon.epoch) this.#holding.clear();
     if (before?.leaseMs !== beacon.leaseMs) this.#beatEvery(beacon.leaseMs / BEATS);
     this.#followGraph();
@@ -141,7 +143,7 @@ export class ClusterWorker {
     return (this.#busyMs + (this.#atWork === 0 ? 0 : performance.now() - this.#sinceMs)) / 1000;
   }
 
-  /** Everything that the head must know, and results that it has not confirmed. */
+  /** Its complete state, and results that the head has not confirmed. */
   #beat(): void {
     const results = [...this.#holding.values()].flatMap(({ result }) =>
       result === undefined ? [] : [result],
@@ -159,7 +161,7 @@ export class ClusterWorker {
     this.#followGraph();
   }
 
-  /** Asks for the head's graph when it has another one, and the films of the present one are through. */
+  /** Requests the head's graph if it has another one, after the films of the present one have finished. */
   #followGraph(): void {
     const wanted = this.#head?.graph;
     if (wanted === this.#graph || wanted === this.#refused || this.#isChanging || this.#stopping) return;
@@ -212,7 +214,7 @@ export class ClusterWorker {
     const { attempt } = film;
     const known = this.#holding.get(id);
     if (known !== undefined) {
-      // The head has taken it back, and hands it over once more.
+      // The head has withdrawn the film, and assigns it again.
       known.attempt = Math.max(known.attempt, attempt);
       if (known.result !== undefined) known.result = { ...known.result, attempt: known.attempt };
       return;
@@ -232,12 +234,12 @@ export class ClusterWorker {
     });
   }
 
-  /** What does not fit a message fails the film. */
+  /** A film whose results do not fit into a message fails. */
   #sendable(outcome: Result['outcome']): Result['outcome'] {
     const bytes = serialize(outcome).byteLength;
     const most = (this.#bus?.maxBytes ?? 0) - ENVELOPE;
     if (bytes <= most) return outcome;
-    const message = `metadata and results have ${String(bytes)} bytes, the NATS servers take ${String(most)}`;
+    const message = `metadata and results have ${String(bytes)} bytes, the NATS servers accept ${String(most)}`;
     return { kind: 'failed', error: { code: 'FRAME_STAGE', message } };
   }
 

@@ -3,13 +3,12 @@ import { lstatSync, mkdirSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
-/** What fits into `sockaddr_un` everywhere, with its end. */
+/** The path length that `sockaddr_un` allows on all systems, with the terminating byte. */
 const MAX_PATH = 103;
 
 /**
- * Where the process that runs the graph of this state folder listens. Mostly `control.sock` in the folder
- * itself; where that path is too long for a socket, one in a folder of the same user under the system's
- * temporary folder; on Windows a named pipe.
+ * The local address of the process that runs the graph of this state folder: `control.sock` in the folder; if that path
+ * is too long for a socket, a socket in the user's folder under the system's temporary folder; on Windows a named pipe.
  */
 export function controlAddress(stateDir: string): string {
   const name = createHash('sha256').update(stateDir).digest('hex').slice(0, 16);
@@ -19,7 +18,7 @@ export function controlAddress(stateDir: string): string {
   return join(tmpdir(), `rxray-${statSync(stateDir).uid}`, `${name}.sock`);
 }
 
-/** Makes the folder of the address where it is not the state folder. Throws when it is somebody else's. */
+/** Creates the folder of the address if it is not the state folder. Throws if it belongs to another user. */
 export function prepareAddress(address: string, stateDir: string): void {
   const dir = dirname(address);
   if (process.platform === 'win32' || dir === stateDir) return;

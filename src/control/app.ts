@@ -33,41 +33,41 @@ import { driftOf, modelsOf } from './models.js';
 import { Pictures, toPng, type Picture } from './pictures.js';
 import { rowOf, SORTS, WORKLIST_ROWS, type WorklistFilm, type Worklist } from './worklist.js';
 
-/** What became of a reload: the graph runs on as it was unless it was `taken`. */
+/** The result of a reload: unless `taken`, the graph continues unchanged. */
 export interface Reloaded {
   readonly taken: boolean;
-  /** For people: the problems of the file, one after the other. */
+  /** A message for the user, such as the problems of the file. */
   readonly message: string;
 }
 
-/** What the running process offers to those who look at it. */
+/** What the interface needs of the running process. */
 export interface Controlled {
   readonly version: string;
   readonly monitor: Monitor;
   readonly worklist: Worklist;
   /** The running graph; undefined while it starts. */
   readonly run: () => PipelineRun | undefined;
-  /** Whether it takes no more films, because somebody has ended it. */
+  /** Whether it is stopping and takes no more films. */
   readonly stopping: () => boolean;
-  /** Puts what the pipeline file says now into the graph's place. */
+  /** Reloads the pipeline file. */
   readonly reload: () => Promise<Reloaded>;
-  /** What runs networks; asked for when somebody looks. */
+  /** The engine, created on first use. */
   readonly engine: () => Promise<Engine>;
   /** The folder of the built page. */
   readonly pageDir: string;
 }
 
-/** Live numbers and heartbeats come this often. */
+/** Interval of live numbers and heartbeats. */
 const BEAT_MS = 1000;
-/** Frames that may wait for a slow looker-on before a tap leaves some out. */
+/** Frames that may wait for a slow client before a tap drops some. */
 const TAP_QUEUE = 16;
-/** Bytes of their pixels, of all lookers-on together. */
+/** Bytes of their pixels, for all clients together. */
 const TAP_BYTES = 64 * 1024 ** 2;
 /** Events that may wait for a slow reader before it is dropped. */
 const EVENT_QUEUE = 1000;
 /** Event streams that may be open, of all servers together. */
 export const MAX_STREAMS = 50;
-/** Answers with pixels at the same time, and how long one of them may take. */
+/** Maximum number of concurrent responses with pixels, and their time limit. */
 const MAX_SENDING = 4;
 const SEND_MS = 60_000;
 const MAX_BODY = 64 * 1024;
@@ -94,15 +94,15 @@ const chosenSchema = z.union([
   z.strictObject({ all: z.literal(true) }),
 ]);
 
-/** The process's HTTP interface: `docs/http-api.md` describes it. One for all ways in. */
+/** The process's HTTP interface, for the socket and the page: see `docs/http-api.md`. */
 export class ControlApp {
   readonly #live: LiveGraph;
   readonly #pictures: Pictures;
-  /** Answers with pixels that are under way, and what lets the next ones go. */
+  /** Responses with pixels in progress, and the waiting ones. */
   #sending = 0;
   readonly #queue: (() => void)[] = [];
   #streaming = 0;
-  /** Bytes of frames that are on their way to those who look at a tap. */
+  /** Bytes of frames that are being sent to clients of taps. */
   #tapped = 0;
   #metrics: Registry | undefined;
   #cam: GradCam | undefined;
@@ -117,12 +117,12 @@ export class ControlApp {
         if (graph === undefined) throw new Refused(503, 'STARTING', 'the graph is not running yet');
         return this.#remake(graph, film);
       },
-      // Made anew by each reload, also when only a bundle or a plugin has changed, which the hash does not see.
+      // A new value for each reload, also if only a bundle or a plugin has changed, which the hash does not cover.
       () => monitor.pipeline,
     );
   }
 
-  /** The routes, for those who come by this entrance. */
+  /** The routes for requests through this entrance. */
   routes(entrance: Entrance): Hono {
     const app = new Hono();
     app.use(headers, guard(entrance), shortBody);
@@ -136,7 +136,7 @@ export class ControlApp {
       }
       return c.json(problem('FAILED', messageOf(error)), 500);
     });
-    app.notFound((c) => c.json(problem('NOT_FOUND', 'there is nothing of that name'), 404));
+    app.notFound((c) => c.json(problem('NOT_FOUND', 'there is no such address'), 404));
     app.use('/api/*', async (c, next) => {
       await next();
       c.header('cache-control', c.res.headers.get('cache-control') ?? 'no-store');
@@ -151,7 +151,7 @@ export class ControlApp {
     this.#failures(app);
     this.#models(app);
     const { pageDir } = this.controlled;
-    // Absent where the program runs from its sources and the page has not been built.
+    // Absent if the program runs from its sources and the page has not been built.
     if (existsSync(pageDir)) app.use('/*', serveStatic({ root: pageDir }));
     return app;
   }
@@ -170,7 +170,7 @@ export class ControlApp {
       if (state !== 'running') return c.json({ status: state }, 503);
       const { troubles, isStalled } = monitor;
       if (troubles.length === 0) return c.json({ status: state });
-      // What a message says is for those with a token.
+      // Messages are shown only to clients with a token.
       const named = troubles.map(({ entry, kind, since }) => ({ entry, kind, since }));
       return isStalled
         ? c.json({ status: 'stalled', troubles: named }, 503)
@@ -226,7 +226,7 @@ export class ControlApp {
       const { answer, class: given, by } = decisionSchema.parse(await c.req.json());
       const { id, file, path, sha256, results } = await this.#film(c);
       if (answer === 'wrong' && given === undefined) {
-        throw new Refused(400, 'CLASS', 'expected `class`: what the film is where the models are wrong');
+        throw new Refused(400, 'CLASS', "expected `class`: the film's class where the models are wrong");
       }
       const label = given ?? (answer === 'right' ? labelOf(results) : null);
       const at = new Date().toISOString();
@@ -255,7 +255,7 @@ export class ControlApp {
         review: shownOf(reviews.get(film.id)),
         notice: NOTICE,
         graphIsPresent: present,
-        /** What can be shown of it: {@link Pictures}. */
+        /** The pictures of it: see {@link Pictures}. */
         stages: pipeline?.stages.map(({ id }) => id) ?? [],
         models: models.map((model) => ({
           stage: model.stage,
@@ -277,7 +277,7 @@ export class ControlApp {
     app.get('/api/films/:id/stages/:stage/pixels', async (c) => {
       await this.#oneOfFew(c);
       const image = await this.#pictures.pixels(await this.#film(c), c.req.param('stage'));
-      if (image === null) throw new Refused(404, 'NO_PICTURE', 'the film does not come by there');
+      if (image === null) throw new Refused(404, 'NO_PICTURE', 'the film does not reach that stage');
       const { width, height, channels, data } = image;
       const bytes = Uint8Array.from(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
       return c.body(bytes, 200, {
@@ -293,13 +293,16 @@ export class ControlApp {
     );
   }
 
-  /** Resolves when few enough answers with pixels are under way; this one is, until its connection has it or is closed. */
+  /**
+   * Resolves when a response with pixels may start. It counts as in progress until it is sent or its connection is
+   * closed.
+   */
   async #oneOfFew(c: Context): Promise<void> {
     const { outgoing } = c.env as { outgoing?: ServerResponse };
     if (outgoing === undefined) return;
     if (this.#sending < MAX_SENDING) this.#sending += 1;
     else await new Promise<void>((resolve) => this.#queue.push(resolve));
-    // Whoever does not read keeps others waiting, and memory.
+    // A client that does not read blocks others and holds memory.
     const timer = setTimeout(() => outgoing.destroy(), SEND_MS);
     const done = (): void => {
       clearTimeout(timer);
@@ -342,7 +345,7 @@ export class ControlApp {
     app.get('/api/events', (c) =>
       this.#stream(c, async (stream) => {
         let waiting = 0;
-        // One who does not read is dropped; the page connects again.
+        // A client that does not read is disconnected; the page connects again.
         const tell = (event: string, data: unknown): void => {
           if (waiting >= EVENT_QUEUE) {
             drop(c, stream);
@@ -475,7 +478,7 @@ export class ControlApp {
     });
   }
 
-  /** From the file itself, or where that has gone from the copy that the dead letter keeps. */
+  /** From the file itself; if it is gone, from the copy in the dead letter. */
   async #remake(graph: PipelineRun, film: WorklistFilm): Promise<Remade> {
     const origin = originOf(film);
     try {
@@ -526,13 +529,13 @@ export class ControlApp {
       notice: NOTICE,
       limits: pipeline?.limits ?? null,
       threads: monitor.threads,
-      /** The folders that are watched, as the pipeline file names them. */
+      /** The watched folders, as written in the pipeline file. */
       folders: pipeline?.sources.flatMap(({ settings }) => folderOf(settings)) ?? [],
     };
   }
 }
 
-/** What was asked for cannot be had. */
+/** The error of a request that cannot be fulfilled. */
 class Refused extends Error {
   constructor(
     readonly status: 400 | 401 | 404 | 409 | 503,
@@ -543,7 +546,7 @@ class Refused extends Error {
   }
 }
 
-/** Questions are short, and say how long they are. */
+/** Requests must be short and state their length. */
 const shortBody: MiddlewareHandler = async (c, next) => {
   const length = Number(c.req.header('content-length') ?? 0);
   if (length <= MAX_BODY && c.req.header('transfer-encoding') === undefined) return next();
@@ -557,7 +560,7 @@ function problem(code: string, message: string): { error: { code: string; messag
   return { error: { code, message } };
 }
 
-/** Closes the connection of one who does not read. */
+/** Closes the connection of a client that does not read. */
 function drop(c: Context, stream: SSEStreamingApi): void {
   stream.abort();
   (c.env as { outgoing?: ServerResponse }).outgoing?.destroy();
@@ -567,9 +570,9 @@ function say(stream: SSEStreamingApi, event: string, data: unknown): Promise<voi
   return stream.writeSSE({ event, data: JSON.stringify(data) });
 }
 
-/** A film's bytes never change under its id, but a new graph makes other pictures of it: browsers ask each time. */
+/** A film's bytes never change under its id, but a new graph makes other pictures of it: browsers must revalidate. */
 function send(c: Context, picture: Picture | null): Response {
-  if (picture === null) throw new Refused(404, 'NO_PICTURE', 'there is no picture of the film there');
+  if (picture === null) throw new Refused(404, 'NO_PICTURE', 'there is no picture of the film at that stage');
   const etag = `"${createHash('sha256').update(picture.data).digest('hex').slice(0, 32)}"`;
   const fields = { etag, 'cache-control': 'private, no-cache' };
   if (c.req.header('if-none-match') === etag) return c.body(null, 304, fields);
@@ -581,14 +584,14 @@ function folderOf(settings: unknown): string[] {
   return typeof path === 'string' ? [path] : [];
 }
 
-/** A decision, without the place where the film lies. */
+/** A decision, without the film's path. */
 function shownOf(review: Review | undefined): Pick<Review, 'answer' | 'class' | 'by' | 'at'> | null {
   if (review === undefined) return null;
   const { answer, class: label, by, at } = review;
   return { answer, class: label, by, at };
 }
 
-/** The class that the film's first classifier gave; `abnormal` or `healthy` where there is none but a verdict. */
+/** The class from the film's first classifier; without one, `abnormal` or `healthy` by the verdict. */
 function labelOf(results: WorklistFilm['results']): string | null {
   for (const result of Object.values(results)) {
     const { label, positives } = (result ?? {}) as { label?: unknown; positives?: unknown };
@@ -598,7 +601,7 @@ function labelOf(results: WorklistFilm['results']): string | null {
   return abnormal === null ? null : abnormal ? 'abnormal' : 'healthy';
 }
 
-/** A film in the dead letter, without the places where its files lie. */
+/** A dead-letter entry, without paths. */
 function failureOf({ kept, path: _path, ...entry }: DeadLetterEntry): object {
   return { ...entry, kept: kept !== null };
 }

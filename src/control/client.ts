@@ -10,16 +10,16 @@ export interface ControlEvent {
   readonly data: unknown;
 }
 
-/** Talks to the process that runs the graph of a state folder, over its local socket. */
+/** A client of the process that runs the graph of a state folder, over its local socket. */
 export class ControlClient {
   readonly #address: string;
 
-  /** Throws CONTROL_NOT_RUNNING at the first question when nobody listens there. */
+  /** The first request throws CONTROL_NOT_RUNNING if no process is running. */
   constructor(private readonly stateDir: string) {
     this.#address = controlAddress(stateDir);
   }
 
-  /** The answer, parsed. An answer that is no success throws CONTROL_REFUSED with what it says. */
+  /** The parsed response. An error response throws CONTROL_REFUSED with its message. */
   async json(
     path: string,
     { method = 'GET', body }: { method?: string; body?: unknown } = {},
@@ -38,7 +38,7 @@ export class ControlClient {
         else if (line === '') event = 'message';
       }
     } catch (error) {
-      // The process has ended, and its streams with it; or nobody wants to hear more.
+      // The process has ended, or the stream was aborted.
       const { code, name } = error as NodeJS.ErrnoException;
       if (code !== 'ECONNRESET' && name !== 'AbortError') throw error;
     } finally {

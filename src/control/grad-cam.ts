@@ -7,18 +7,18 @@ import { inputTensor } from '../models/input-tensor.js';
 import type { ResnetOptions } from '../models/resnet.js';
 import type { Model } from './models.js';
 
-/** Whether its network is one of rxray's own, which has a gradient. */
+/** Whether its network was trained by rxray, so that gradients are available. */
 export function hasGradCam({ bundle }: Model): boolean {
   return bundle.kind === 'classifier' && bundle.architecture['name'] === 'resnet';
 }
 
-/** Draws where in a film a classifier sees a label (Selvaraju et al. 2017, Jiang et al. 2021). Networks are kept until the end. */
+/** Grad-CAM maps of classifiers (Selvaraju et al. 2017, Jiang et al. 2021). Networks are kept until disposal. */
 export class GradCam {
   readonly #sessions = new Map<string, Promise<EngineSession>>();
 
   constructor(private readonly engine: Engine) {}
 
-  /** The map, 8 bit, black where nothing speaks for `label`; small: a 16th of the image that the model saw. */
+  /** The map, 8 bit, black where there is no evidence for `label`; its sides are 1/16 of the model's input. */
   async draw(model: Model, image: Image, label: string): Promise<Image> {
     const { bundle, folder } = model;
     const index = bundle.labels.indexOf(label);

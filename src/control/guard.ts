@@ -7,23 +7,22 @@ import { secureHeaders } from 'hono/secure-headers';
 /** How requests reach the process. */
 export interface Entrance {
   /**
-   * `socket`: the local socket, which only the same user can open; `loopback`: this machine's browsers,
-   * so that the name they asked for must be this machine's, too (a web page elsewhere can let its own name
-   * point here: DNS rebinding); `network`: whoever has the token.
+   * `socket`: the local socket, which only the same user can open. `loopback`: browsers of this machine; the host name
+   * must be this machine's too, against DNS rebinding. `network`: clients with the token.
    */
   readonly kind: 'socket' | 'loopback' | 'network';
   readonly token?: string | undefined;
 }
 
-/** Goes with the token's hash, so that it can be told from another site's cookie of that name. */
+/** Hashed with the token, so that another site's cookie of that name is not accepted. */
 export const COOKIE = 'rxray_token';
 
 const LOOPBACK = new Set(['localhost', '127.0.0.1', '[::1]', '::1']);
 
-/** What is asked without a token: it says nothing of films. */
+/** Routes without a token: they contain nothing about films. */
 const OPEN = new Set(['/healthz', '/readyz', '/api/session']);
 
-/** Everything comes from the program itself, nothing is loaded from elsewhere, nobody frames it. */
+/** All resources come from this program; no other site may frame the page. */
 export const headers: MiddlewareHandler = secureHeaders({
   contentSecurityPolicy: {
     defaultSrc: ["'none'"],
@@ -38,11 +37,11 @@ export const headers: MiddlewareHandler = secureHeaders({
     frameAncestors: ["'none'"],
   },
   referrerPolicy: 'no-referrer',
-  // It is plain HTTP: a proxy that adds TLS says so itself.
+  // Plain HTTP: a proxy that adds TLS sets its own header.
   strictTransportSecurity: false,
 });
 
-/** Lets in whoever may ask: checks host, origin and token. */
+/** Checks host, origin and token of requests. */
 export function guard({ kind, token }: Entrance): MiddlewareHandler {
   return async (c, next) => {
     if (kind === 'socket') return next();
@@ -68,12 +67,12 @@ export function guard({ kind, token }: Entrance): MiddlewareHandler {
   };
 }
 
-/** Whether it is the token, in a time that does not tell how much of it is. */
+/** Compares with the token in constant time. */
 export function isToken(given: string, token: string): boolean {
   return timingSafeEqual(sha256(given), sha256(token));
 }
 
-/** What the cookie holds in place of the token itself. */
+/** The cookie's value, which replaces the token. */
 export function cookieOf(token: string): string {
   return sha256(`cookie ${token}`).toString('hex');
 }
@@ -82,7 +81,7 @@ function isCookie(given: string, token: string): boolean {
   return timingSafeEqual(sha256(given), sha256(cookieOf(token)));
 }
 
-/** The page itself, its own requests, or a program; never a page of somebody else. */
+/** Whether the request comes from the page itself or from a program, not from another site. */
 function sameOrigin(origin: string | undefined, host: string | undefined, site: string | undefined): boolean {
   if (site !== undefined && !['same-origin', 'none'].includes(site)) return false;
   if (origin === undefined) return true;
@@ -93,7 +92,7 @@ function hostname(header = ''): string {
   return header.replace(/:\d+$/, '').toLowerCase();
 }
 
-/** Whether a server that is bound to this address is reached from this machine alone. */
+/** Whether a server bound to this address can only be reached from this machine. */
 export function isLoopback(address: string): boolean {
   if (address === 'localhost' || address === '::1') return true;
   return isIP(address) === 4 && address.startsWith('127.');

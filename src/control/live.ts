@@ -6,12 +6,12 @@ import type { Load, Monitor } from '../core/monitor/monitor.js';
 import type { RemoteStatus } from '../core/monitor/remote-status.js';
 import type { Kind } from '../core/plugin.js';
 
-/** Rates are those of so many seconds. */
+/** Rates are averages over this many seconds. */
 const WINDOW_S = 5;
-/** Below this share of its time at work nothing is said to limit the graph: it waits for films. */
+/** If no entry is busy for at least this share of its time, the graph is idle: it waits for films. */
 const LIMITING = 0.5;
 
-/** An entry of the graph, as it runs. */
+/** A source, stage or sink of the running graph. */
 export interface LiveNode {
   readonly id: string;
   readonly kind: Kind;
@@ -19,7 +19,7 @@ export interface LiveNode {
   readonly use: string;
   /** Ids, in the order of `from:`. */
   readonly from: readonly string[];
-  /** The condition on which frames enter, as written. */
+  /** The condition of `when:`, as written. */
   readonly when: string | null;
   /** Since the start. */
   readonly framesIn: number;
@@ -29,22 +29,22 @@ export interface LiveNode {
   /** Now. */
   readonly queue: number;
   readonly inFlight: number;
-  /** Of a sink: films that wait for it in the journal, because it takes none or slowly. */
+  /** For a sink: films parked in the journal. */
   readonly parked: number;
   /** Over the last seconds. */
   readonly framesPerSecond: number;
   readonly bytesPerSecond: number;
-  /** The mean duration of a call; null when there was none. */
+  /** The mean duration of a call; null without calls. */
   readonly ms: number | null;
-  /** Frames per call; null when there was none. */
+  /** Frames per call; null without calls. */
   readonly batch: number | null;
-  /** The share of its time that it was at work, 0–1; null for what cannot be measured (sources, operators). */
+  /** The share of time that it was busy, 0–1; null where that cannot be measured (sources, operators). */
   readonly busy: number | null;
-  /** Why it does not do its work now, and since when (ISO 8601); null when all is well. */
+  /** Why it does not work at present, and since when (ISO 8601); null if there is no problem. */
   readonly trouble: { readonly since: string; readonly message: string } | null;
 }
 
-/** What the graph does, over the last seconds. */
+/** The activity of the graph over the last seconds. */
 export interface Live {
   readonly at: string;
   readonly uptimeSeconds: number;
@@ -55,7 +55,7 @@ export interface Live {
   readonly load: Load;
   /** The workers on other machines; null when stages run in this process. */
   readonly cluster: RemoteStatus | null;
-  /** The id of the entry that sets the pace; null while the graph waits for films. */
+  /** The id of the bottleneck; null while the graph waits for films. */
   readonly limiting: string | null;
   readonly nodes: readonly LiveNode[];
 }
@@ -76,7 +76,7 @@ interface Moment {
   readonly samples: ReadonlyMap<string, Sample>;
 }
 
-/** Rates of a running graph, by comparing its counters over time; it looks once a second while somebody asks. */
+/** Rates of a running graph, from differences of its counters. Sampled once per second while there are requests. */
 export class LiveGraph {
   #moments: Moment[] = [];
   #asked = 0;
@@ -84,7 +84,7 @@ export class LiveGraph {
 
   constructor(private readonly monitor: Monitor) {}
 
-  /** What happened in the last seconds; the first question after a pause takes one second. */
+  /** The activity of the last seconds; the first request after a pause takes one second. */
   async look(): Promise<Live> {
     this.#asked = performance.now();
     if (this.#timer === undefined) {
@@ -183,8 +183,8 @@ export class LiveGraph {
 }
 
 /**
- * The entry that is at work all the time. Stages in worker threads share those: when the threads have no
- * time left, the one that takes most of it sets the pace.
+ * The bottleneck: the entry that is always busy. Stages in worker threads share the threads: when those are fully used,
+ * it is the stage that uses most of their time.
  */
 function limiting(nodes: readonly LiveNode[], { meters }: Monitor): string | null {
   const inWorkers = nodes.filter(({ id }) => (meters.get(id)?.workSeconds ?? 0) > 0);

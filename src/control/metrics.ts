@@ -5,7 +5,7 @@ import type { Monitor } from '../core/monitor/monitor.js';
 import type { RemoteStatus } from '../core/monitor/remote-status.js';
 import type { Kind } from '../core/plugin.js';
 
-/** What is counted per entry: `rxray_stage_frames_total{stage="decode"}`, and the same for sources and sinks. */
+/** The metrics per entry: `rxray_stage_frames_total{stage="decode"}`, and the same for sources and sinks. */
 const COUNTED: Readonly<
   Record<string, { help: string; of: (meter: Meter) => number; kinds: readonly Kind[] }>
 > = {
@@ -21,17 +21,17 @@ const COUNTED: Readonly<
 };
 const NOW: typeof COUNTED = {
   queue_length: { help: 'Frames that wait', of: (m) => m.queue, kinds: ['stage', 'sink'] },
-  in_flight: { help: 'Frames in hand', of: (m) => m.inFlight, kinds: ['stage', 'sink'] },
+  in_flight: { help: 'Frames in progress', of: (m) => m.inFlight, kinds: ['stage', 'sink'] },
 };
 const SPREAD: Readonly<Record<string, { help: string; of: (meter: Meter) => Histogram }>> = {
   duration_seconds: {
-    help: 'Duration of a call, waiting for a device included; in worker threads the work alone',
+    help: 'Duration of a call, including waits for a device; in worker threads only the work',
     of: (m) => m.durations,
   },
   batch_size: { help: 'Frames per call', of: (m) => m.batches },
 };
 
-/** What Prometheus scrapes. The counters are read when it does, and the process's own from the first time on. */
+/** The metrics for Prometheus. Counters are read at each scrape; metrics of the process begin with the first scrape. */
 export function createRegistry(monitor: Monitor, version: string): Registry {
   const registers = [new Registry()] as [Registry];
   const [registry] = registers;
@@ -50,7 +50,7 @@ export function createRegistry(monitor: Monitor, version: string): Registry {
   });
   new Counter({
     name: 'rxray_films_total',
-    help: 'Films that settled, or were left alone because the journal has settled them',
+    help: 'Films that settled, or were skipped because they are settled',
     labelNames: ['outcome'],
     registers,
     collect() {
@@ -70,7 +70,7 @@ export function createRegistry(monitor: Monitor, version: string): Registry {
       value: () => monitor.load().frames,
     },
     rxray_frames_in_flight_bytes: {
-      help: 'What they hold in memory, at most',
+      help: 'Upper bound of their memory',
       value: () => monitor.load().bytes,
     },
     rxray_last_film_timestamp_seconds: {
@@ -125,7 +125,7 @@ export function createRegistry(monitor: Monitor, version: string): Registry {
   });
   new Gauge({
     name: 'rxray_sink_parked_films',
-    help: 'Films that wait for the sink in the journal',
+    help: 'Films parked in the journal for the sink',
     labelNames: ['sink'],
     registers,
     async collect() {
@@ -136,7 +136,7 @@ export function createRegistry(monitor: Monitor, version: string): Registry {
   });
   new Gauge({
     name: 'rxray_trouble_timestamp_seconds',
-    help: 'Since when an entry has not done its work; absent while all is well',
+    help: 'Since when an entry has not worked; absent if there is no problem',
     labelNames: ['entry', 'kind'],
     registers,
     collect() {
@@ -185,7 +185,7 @@ export function createRegistry(monitor: Monitor, version: string): Registry {
   return registry;
 }
 
-/** A metric that has been counted elsewhere: prom-client's own histograms can only be observed into. */
+/** A histogram with existing counts, which prom-client's own histograms do not support. */
 function histogram(
   name: string,
   help: string,

@@ -10,12 +10,12 @@ export interface Model {
   /** The stage that uses it. */
   readonly stage: string;
   readonly use: string;
-  /** Absolute; stays inside the process. */
+  /** Absolute; never sent to clients. */
   readonly dir: string;
   /** The name of the bundle's folder. */
   readonly folder: string;
   readonly bundle: Bundle;
-  /** Scores of normal films, made by the method that the stage uses. */
+  /** Scores of normal films by the stage's method. */
   readonly reference?: Reference;
   /** Its README.md, Markdown; empty when it has none. */
   readonly card: string;
@@ -41,33 +41,33 @@ export async function modelsOf(pipeline: Pipeline): Promise<Model[]> {
 
 // ── drift ─────────────────────────────────────────────────────────────────────────────────────────
 
-/** As many of the last films are compared. */
+/** Number of recent films that are compared. */
 const RECENT = 1000;
-/** With fewer the index says more of chance than of the films. */
+/** With fewer films the index is mostly noise. */
 const ENOUGH = 100;
 const BINS = 20;
-/** A share of nothing would make the index infinite. */
+/** A share of zero would make the index infinite. */
 const LEAST_SHARE = 1e-4;
 
-/** How the last films differ from those that a model was measured on. */
+/** How recent films differ from those that a model was evaluated on. */
 export interface Drift {
   readonly stage: string;
   readonly model: string;
   /** `anomalyScore` against the reference scores, or `label` against the classes of the training films. */
   readonly of: 'anomalyScore' | 'label';
-  /** How many films were compared. */
+  /** Number of compared films. */
   readonly films: number;
   /** The population stability index: the sum of (p − q) · ln(p ÷ q) over deciles, or labels. */
   readonly psi: number | null;
   /** By the usual rule of thumb: below 0.1 `stable`, below 0.25 `moderate`, else `shifted`. */
   readonly level: 'too few films' | 'stable' | 'moderate' | 'shifted';
-  /** For a chart: what the bins are (lower edges of equal width, or labels), and both shares. */
+  /** For a chart: the bins (lower edges of equal width, or labels), and both shares. */
   readonly bins: readonly (number | string)[];
   readonly reference: readonly number[];
   readonly recent: readonly number[];
 }
 
-/** One per model that has something to compare with. `films`: oldest first. */
+/** One per model with a reference. `films`: oldest first. */
 export function driftOf(models: readonly Model[], films: readonly WorklistFilm[]): Drift[] {
   return models.flatMap((model): Drift[] => {
     const results = films
@@ -145,7 +145,7 @@ export function populationStabilityIndex(expected: readonly number[], actual: re
   }, 0);
 }
 
-/** How many values lie in each bin, the first of them below `edges[0]`. */
+/** The number of values in each bin; the first bin is below `edges[0]`. */
 function countIn(edges: readonly number[], values: readonly number[]): number[] {
   const counts = Array<number>(edges.length + 1).fill(0);
   for (const value of values) {

@@ -3,9 +3,9 @@ import { isImage, type Frame, type Image } from '../core/frame.js';
 import type { Remade } from '../core/run/remake.js';
 import type { WorklistFilm } from './worklist.js';
 
-/** Encoded pictures that are kept, in bytes. */
+/** Size of the cache of encoded pictures, in bytes. */
 const CACHE_BYTES = 64 * 1024 ** 2;
-/** Films whose stages are kept for the next picture of the same film, and for how long after the last. */
+/** Number of films whose stage outputs are kept for further pictures, and how long after the last one. */
 const KEPT_FILMS = 3;
 const KEEP_MS = 30_000;
 /** The longer side of a thumbnail. */
@@ -17,25 +17,22 @@ export interface Picture {
   readonly data: Uint8Array<ArrayBuffer>;
 }
 
-/**
- * Pictures of films that have long gone through: the stages run again on the kept file when somebody looks,
- * and what was made is kept in bounded memory.
- */
+/** Pictures of processed films: on request, the stages run again on the file. Pictures are kept in bounded memory. */
 export class Pictures {
   readonly #pictures = new Map<string, Picture>();
   #bytes = 0;
   readonly #films = new Map<string, Promise<Remade>>();
   #timer: NodeJS.Timeout | undefined;
-  /** What made the pictures that are kept. */
+  /** The graph that made the kept pictures. */
   #graph: unknown;
 
-  /** `graph` is another value once another graph runs: no picture of the one before is shown then. */
+  /** `graph` changes when another graph runs: pictures of earlier graphs are not shown. */
   constructor(
     private readonly remake: (film: WorklistFilm) => Promise<Remade>,
     private readonly graph: () => unknown,
   ) {}
 
-  /** The film as the first stage that has pixels sees it, small. Null when none has. */
+  /** A thumbnail of the output of the first stage with pixels. Null if no stage has pixels. */
   thumbnail(film: WorklistFilm, stages: readonly string[]): Promise<Picture | null> {
     return this.#cached(`${film.id} ${film.sha256} thumbnail`, async () => {
       const at = await this.#stagesOf(film);
@@ -52,7 +49,7 @@ export class Pictures {
     });
   }
 
-  /** What a stage made of the film, 8 bit for the screen. Null when the film does not come by there. */
+  /** The output of a stage, 8 bit for the screen. Null if the film does not reach the stage. */
   stage(film: WorklistFilm, stage: string): Promise<Picture | null> {
     return this.#png(film, stage, 'image', ({ image }) => image);
   }
@@ -65,7 +62,7 @@ export class Pictures {
     });
   }
 
-  /** What `draw` makes of the image that a stage let through; kept under `what`. */
+  /** The picture that `draw` makes of a stage's output, cached under `what`. */
   drawn(
     film: WorklistFilm,
     stage: string,
@@ -80,7 +77,7 @@ export class Pictures {
     });
   }
 
-  /** The pixels of a stage as they are, in all their bits. */
+  /** The pixels of a stage's output, at full bit depth. */
   async pixels(film: WorklistFilm, stage: string): Promise<Image | null> {
     this.#lookAfter();
     return (await (await this.#stagesOf(film))(stage))?.image ?? null;
@@ -137,7 +134,7 @@ export class Pictures {
     return made;
   }
 
-  /** The browser asks for all pictures of a film at once: the stages run once for them all. */
+  /** Browsers request all pictures of a film at once: the stages run once for all of them. */
   #stagesOf(film: WorklistFilm): Promise<Remade> {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#films.clear(), KEEP_MS).unref();

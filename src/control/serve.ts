@@ -15,9 +15,9 @@ export interface Listen {
   readonly port: number;
 }
 
-/** Connections at the same time, of each server: one that is beyond that is closed at once. */
+/** Maximum number of connections per server; more are closed at once. */
 const MAX_CONNECTIONS = 100;
-/** Connections on which nothing is asked for are closed. */
+/** Idle connections are closed after this time. */
 const TIMEOUTS = {
   headersTimeout: 10_000,
   requestTimeout: 60_000,
@@ -25,19 +25,19 @@ const TIMEOUTS = {
   connectionsCheckingInterval: 5_000,
 };
 
-/** The token that the user has set. Throws CONTROL_ADDRESS when it is blank: whoever sends none would have it. */
+/** The token that the user has set. Throws CONTROL_ADDRESS if it is blank: requests without a token would match it. */
 function givenToken(): string | undefined {
   const token = process.env['RXRAY_TOKEN'];
   if (token?.trim() === '') {
     throw new RxrayError(
       'CONTROL_ADDRESS',
-      'RXRAY_TOKEN is set and empty: set it to a secret (`openssl rand -base64 24`), or unset it to have one made',
+      'RXRAY_TOKEN is empty: set it to a secret (`openssl rand -base64 24`), or unset it to have one generated',
     );
   }
   return token?.trim();
 }
 
-/** Serves the interface of one process on its socket and, when asked, as the page. Loaded at the first request. */
+/** Serves the interface of one process on its socket and, with `--page`, as the page. Loaded at the first request. */
 export class ControlServer {
   readonly #servers: Server[] = [];
   #app: Promise<ControlApp> | undefined;
@@ -49,9 +49,8 @@ export class ControlServer {
   ) {}
 
   /**
-   * Listens on the socket of the state folder, for the same user's programs. To be called by the process that
-   * holds the folder's journal: what an earlier one has left there is replaced. Where that is impossible the
-   * graph runs without.
+   * Listens on the socket of the state folder, for the same user's programs. Call it in the process that holds the
+   * folder's journal: the socket of an earlier process is replaced. If that fails, the graph runs without a socket.
    */
   async listenOnSocket(stateDir: string): Promise<void> {
     const address = controlAddress(stateDir);
@@ -60,7 +59,7 @@ export class ControlServer {
       const pipe = process.platform === 'win32';
       if (!pipe) rmSync(address, { force: true });
       const server = this.#serve({ kind: 'socket' });
-      // Nobody else can open it, from its first moment on.
+      // Created with a mask, so that no other user can ever open it.
       const umask = process.umask(0o177);
       server.listen(address);
       process.umask(umask);
@@ -104,14 +103,14 @@ export class ControlServer {
     await (await this.#app)?.close();
   }
 
-  /** The routes are loaded when somebody asks for the first time: a start must not wait for them. */
+  /** The routes are loaded at the first request, so that the start does not wait for them. */
   #serve(entrance: Entrance): Server {
     let listener: Promise<RequestListener> | undefined;
     const server = createServer(TIMEOUTS, (incoming, outgoing) => {
       listener ??= this.#listener(entrance);
       void listener.then((listen) => listen(incoming, outgoing));
     });
-    // Whoever only looks must not keep the process, nor take its file handles.
+    // Clients must not keep the process alive, nor use up its file handles.
     server.unref();
     server.maxConnections = MAX_CONNECTIONS;
     this.#servers.push(server);

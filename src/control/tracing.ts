@@ -4,8 +4,8 @@ import type { Monitor } from '../core/monitor/monitor.js';
 import type { Settled } from '../core/flow/settled.js';
 
 /**
- * One OpenTelemetry trace per film, when it has settled: a span for its way through the graph and one in it
- * for each call of a stage or sink. Without an SDK in the process this does nothing.
+ * One OpenTelemetry trace per settled film: a span for the whole film, and in it one for each call of a stage or sink.
+ * Without an SDK in the process this does nothing.
  */
 export function traceFilms(monitor: Monitor, version: string): Subscription {
   return monitor.settled$.subscribe((film) => traceFilm(film, version));

@@ -11,7 +11,7 @@ import type { Settled } from '../core/flow/settled.js';
 import type { Review } from '../core/reviews.js';
 import { verdictOf, type Verdict } from '../core/verdict.js';
 
-/** A film of the worklist: what became of it, without its pixels. */
+/** A row of the worklist: a film's outcome and results, without pixels. */
 export interface Row {
   readonly id: string;
   readonly source: string;
@@ -24,24 +24,24 @@ export interface Row {
   /** By stage id. */
   readonly results: Readonly<Record<string, unknown>>;
   readonly failure: { readonly code: string; readonly stage: string | null; readonly message: string } | null;
-  /** Whether it is suspicious, and which stage says so. */
+  /** Whether it is suspicious, and by which stage. */
   readonly verdict: Verdict;
 }
 
-/** A row with what only its own page shows. Where the file lies stays inside the process. */
+/** A row with the details for the film's own page. The file's path is never sent to clients. */
 export interface WorklistFilm extends Row {
   readonly path: string;
   readonly size: number;
   readonly mtimeMs: number;
   readonly sha256: string;
-  /** The hash of the graph that did it. */
+  /** The hash of the graph that processed it. */
   readonly graph: string;
   readonly timings: readonly Span[];
   /** The images in its results: residual maps, reconstructions. */
   readonly images: readonly { readonly stage: string; readonly field: string }[];
 }
 
-/** `review`: those most worth a person's look first. */
+/** `review`: films most worth reviewing first. */
 export const SORTS = ['newest', 'oldest', 'suspicious', 'file', 'review'] as const;
 export type Sort = (typeof SORTS)[number];
 
@@ -54,21 +54,21 @@ export interface Query {
   readonly label?: string | undefined;
   /** `true`: only films that a stage calls abnormal. */
   readonly suspicious?: boolean | undefined;
-  /** Part of the file's name or the beginning of an id, in any case of letters. */
+  /** Part of the file's name or the start of an id; case is ignored. */
   readonly text?: string | undefined;
   readonly offset: number;
   readonly limit: number;
 }
 
-/** The most films that it shows. */
+/** Maximum number of films. */
 export const WORKLIST_ROWS = 10_000;
-/** A row has about one kilobyte, so that the newer file alone soon holds enough of them. */
+/** A row has about one kilobyte, so that one file soon holds enough rows. */
 const FILE_BYTES = 16 * 1024 ** 2;
 
 /**
- * The last films with their results, for people to look at. Written as JSON lines beside the journal, as
- * the films settle, and read only when somebody asks: it survives a restart, and after a crash may lack
- * the last moments. What was delivered is the journal's and the sinks' business.
+ * The last films with their results, for the page. Written as JSON lines beside the journal when films settle, and read
+ * on the first request. It survives a restart; after a crash the last rows may be missing. Deliveries do not depend on
+ * it.
  */
 export class Worklist {
   readonly #path: string;
@@ -76,7 +76,7 @@ export class Worklist {
   #out: WriteStream | undefined;
   #written = 0;
   #turning: Promise<void> | undefined;
-  /** By id, oldest first; undefined until somebody asks. */
+  /** By id, oldest first; undefined before the first request. */
   #films: Promise<Map<string, WorklistFilm>> | undefined;
   readonly #subscription: Subscription;
 
@@ -90,7 +90,7 @@ export class Worklist {
     this.#subscription = monitor.settled$.subscribe((settled) => this.#add(filmOf(settled)));
   }
 
-  /** The rows that fit, and how many there are in all. */
+  /** The matching rows of the page, and the number of all matching rows. */
   async find(
     query: Query,
     reviews: ReadonlyMap<string, Review> = new Map(),
@@ -143,7 +143,7 @@ export class Worklist {
     out.on('error', (error) =>
       this.log.warn({}, `the worklist ${this.#path} cannot be written: ${error.message}`),
     );
-    // What an earlier process has left counts, too.
+    // Includes the rows of earlier processes.
     void stat(this.#path).then(
       ({ size }) => (this.#written += size),
       () => undefined,
@@ -151,11 +151,11 @@ export class Worklist {
     return out;
   }
 
-  /** The file is full: it becomes the older one, and the one before that goes. */
+  /** The file is full: it becomes the older file, and the previous older file is deleted. */
   #turnOver(): void {
     const full = this.#out;
     this.#written = 0;
-    // Whoever holds the file open goes on writing into it under its new name.
+    // An open handle continues to write to the renamed file.
     this.#turning = rename(this.#path, this.#older).then(
       () => {
         this.#out = undefined;
@@ -188,7 +188,7 @@ export class Worklist {
   }
 }
 
-/** Puts the film last; a film that was processed again is there once. */
+/** Adds the film at the end; a film that was processed again occurs once. */
 function keep(films: Map<string, WorklistFilm>, film: WorklistFilm): void {
   films.delete(film.id);
   films.set(film.id, film);
@@ -196,11 +196,11 @@ function keep(films: Map<string, WorklistFilm>, film: WorklistFilm): void {
   if (films.size > WORKLIST_ROWS && oldest !== undefined) films.delete(oldest);
 }
 
-/** A crash may have torn the last line. */
+/** After a crash the last line may be incomplete. */
 function parsed(line: string): WorklistFilm | null {
   try {
     const film = JSON.parse(line) as WorklistFilm;
-    // Lines of earlier versions have none.
+    // Lines of earlier versions have no verdict.
     return { ...film, verdict: (film as Partial<WorklistFilm>).verdict ?? verdictOf(film.results) };
   } catch {
     return null;
@@ -253,8 +253,8 @@ function rankOf({ verdict }: Row): number {
 }
 
 /**
- * How much a person's look at the film is worth, 0–3, and −1 once somebody has looked: models disagree (1), the verdict is near
- * the threshold (up to 1), an anomaly stage has seen few films like it (up to 1).
+ * How much a film is worth reviewing, 0–3, or −1 if it has been reviewed: models disagree (1), the verdict is near the
+ * threshold (up to 1), an anomaly stage finds it unusual (up to 1).
  */
 function worthOf({ id, verdict, results, outcome }: Row, reviews: ReadonlyMap<string, Review>): number {
   if (reviews.has(id) || outcome !== 'done') return -1;

@@ -3,7 +3,7 @@ import { CPU, createProcessContainer } from '../core/container.js';
 import type { Log } from '../core/plugin.js';
 import { Engine } from '../engine/engine.js';
 
-/** The composition root: what all graphs of this process share. `unbindAllAsync` ends it. */
+/** The composition root: services shared by all graphs of this process. `unbindAllAsync` closes it. */
 export function createHost(log: Log): Container {
   const container = createProcessContainer(log);
   container
@@ -11,7 +11,7 @@ export function createHost(log: Log): Container {
     .toDynamicValue(
       () =>
         new Engine({
-          // Worker threads want the cores, too.
+          // Worker threads need cores too.
           spinning: false,
           threads: () => container.get(CPU).threads,
           log: {

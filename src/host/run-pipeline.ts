@@ -9,19 +9,19 @@ import type { Settled } from '../core/flow/settled.js';
 import { startPipeline } from '../core/run.js';
 
 export interface RunPipelineOptions {
-  /** What relative paths in the YAML are relative to. Default: the working directory. */
+  /** Base folder of relative paths in the YAML. Default: the working directory. */
   readonly baseDir?: string;
-  /** End when everything that is there has been processed. Default: go on watching. */
+  /** End when all present files have been processed. Default: keep watching. */
   readonly once?: boolean;
-  /** Process again what the journal says is settled. */
+  /** Process films again that are done. */
   readonly again?: boolean;
   /** The variables that `${NAME}` stands for. Default: the environment of the process. */
   readonly env?: Readonly<Record<string, string | undefined>>;
-  /** Where log lines go. Default: nowhere. */
+  /** The logger. Default: none. */
   readonly log?: Log;
 }
 
-/** The pipeline's text has errors: all of them, with line and column, are in `issues`. */
+/** The pipeline has errors: `issues` has all of them, with line and column. */
 export class PipelineError extends Error {
   constructor(readonly issues: readonly Issue[]) {
     super(
@@ -34,12 +34,10 @@ export class PipelineError extends Error {
 }
 
 /**
- * Runs a pipeline from its YAML text, inside a program of one's own: every film as it settles.
- *
- * Nothing happens before the subscription. Unsubscribing takes no more films in, lets those in flight
- * reach their sinks, and closes everything. Completes when the run has ended (with `once`, after one
- * full scan). Errors with {@link PipelineError} for what is wrong with the text, `CreateError` where a
- * plugin refuses its settings, and an `RxrayError` where there is no place to write.
+ * Runs a pipeline from its YAML text inside your own program; emits films as they settle. Starts with the subscription.
+ * Unsubscribing stops admission, lets films in flight reach their sinks, and closes everything. Completes when the run
+ * has ended (with `once`, after one full scan). Errors with {@link PipelineError} for errors in the text, `CreateError`
+ * if a plugin refuses its settings, and an `RxrayError` if files cannot be written.
  */
 export function runPipeline(yaml: string, options: RunPipelineOptions = {}): Observable<Settled> {
   const { baseDir = '.', once = false, again = false, env = process.env, log = silent } = options;
@@ -51,7 +49,7 @@ export function runPipeline(yaml: string, options: RunPipelineOptions = {}): Obs
       const { pipeline, issues } = await parsePipeline(yaml, { file, registry: builtInRegistry(), env });
       if (pipeline === undefined) throw new PipelineError(issues);
       const graph = await startPipeline(pipeline, host, { once, again });
-      // The run's own end says how it went.
+      // Errors are reported by the end of the run.
       graph.settled$.subscribe({
         next: (film) => {
           subscriber.next(film);

@@ -35,7 +35,7 @@ const options = z.strictObject({
     .enum(ANOGAN_METHODS)
     .default('search')
     .describe(
-      '`search` looks for the closest image from random starts; `encoder` takes the one that an encoder names, in one pass; `refine` searches from there. The last two need a bundle with an encoder.',
+      '`search` searches the closest image from random starts; `encoder` takes the image that the encoder finds, in one pass; `refine` searches from there. The last two need a bundle with an encoder.',
     ),
   steps: z
     .int()
@@ -43,7 +43,7 @@ const options = z.strictObject({
     .max(10_000)
     .optional()
     .describe(
-      'Γ, the gradient steps of a search; the time grows with it. Default: as the reference scores were made (else 100, or 5 to refine).',
+      'Γ, the number of gradient steps of a search. Default: that of the reference scores (else 100, or 5 for `refine`).',
     ),
   lambda: z
     .number()
@@ -51,20 +51,20 @@ const options = z.strictObject({
     .max(1)
     .optional()
     .describe(
-      'λ in A = (1 − λ) · residual + λ · discrimination. Default: as the reference scores were made (else 0.1).',
+      'λ in A = (1 − λ) · residual + λ · discrimination. Default: that of the reference scores (else 0.1).',
     ),
   learningRate: z
     .number()
     .positive()
     .optional()
-    .describe("Adam's, of the search. Default: as the reference scores were made (else 0.05)."),
+    .describe('Learning rate of the search (Adam). Default: that of the reference scores (else 0.05).'),
   restarts: z
     .int()
     .min(1)
     .max(64)
     .optional()
     .describe(
-      'Searches from different starts, of which the best counts; the time grows with it. Default: as the reference scores were made (else 1).',
+      'Number of searches from different starts; the best one counts. Default: that of the reference scores (else 1).',
     ),
   tolerance: z
     .number()
@@ -72,7 +72,7 @@ const options = z.strictObject({
     .max(1)
     .optional()
     .describe(
-      'A search ends early when ten steps have lowered its score by less than this share; 0 takes all steps. Default: as the reference scores were made (else 0).',
+      'A search stops when ten steps have lowered its score by less than this share; 0: never. Default: that of the reference scores (else 0).',
     ),
 });
 
@@ -93,7 +93,7 @@ const MATTERS = {
 
 export default defineStage({
   name: 'anogan',
-  summary: 'Scores how far an image is from the normal ones, by searching a generator for its closest image.',
+  summary: 'Scores how far an image is from normal ones, by searching the closest image of a generator.',
   options,
   examples: [
     { title: 'Chest films', with: { bundle: './models/chest-anogan' } },
@@ -162,7 +162,7 @@ export default defineStage({
   },
 });
 
-/** Settings of the search, and in what they differ from those that the reference scores were made with. */
+/** Settings of the search, and their differences from those of the reference scores. */
 function searchOf(
   wanted: { readonly method: AnoganMethod } & { [K in keyof SearchSettings]?: SearchSettings[K] | undefined },
   bundle: Bundle,

@@ -16,7 +16,7 @@ const options = z.strictObject({
     .min(1)
     .max(64)
     .default(8)
-    .describe('Tiles along each axis. More tiles bring out smaller structures, and noise.'),
+    .describe('Tiles along each axis. More tiles emphasise smaller structures, and noise.'),
 });
 
 export default defineStage({

@@ -10,30 +10,30 @@ const options = z
   .strictObject({
     x: z.number().min(0).default(0).describe('Left edge, in `unit`s from the left.'),
     y: z.number().min(0).default(0).describe('Top edge, in `unit`s from the top.'),
-    width: z.number().positive().optional().describe('Width, in `unit`s; without it, up to the right edge.'),
-    height: z.number().positive().optional().describe('Height, in `unit`s; without it, down to the bottom.'),
+    width: z.number().positive().optional().describe('Width, in `unit`s. Default: up to the right edge.'),
+    height: z.number().positive().optional().describe('Height, in `unit`s. Default: down to the bottom.'),
     to: z
       .string()
       .optional()
       .describe(
-        'Instead of x, y, width and height: the id of a `unet` stage, whose lungs are cut out. A film without plausible lungs passes uncut, and `results.<id>.cropped` is false.',
+        'Instead of x, y, width and height: the id of a `unet` stage; the image is cropped to its lungs. A film without plausible lungs is not cropped, and `results.<id>.cropped` is false.',
       ),
     margin: z
       .number()
       .min(0)
       .max(1)
       .default(0.08)
-      .describe('With `to`: how much is left around the lungs, as a share of their box, on every side.'),
+      .describe('With `to`: margin around the lungs on every side, as a share of their box.'),
     square: z
       .boolean()
       .default(true)
       .describe(
-        'With `to`: a square, so that a resize keeps the proportions. What lies outside of the film is black.',
+        'With `to`: crop to a square, so that a resize keeps the proportions. Pixels outside the film are black.',
       ),
     unit: z
       .enum(['pixels', 'fraction'])
       .default('pixels')
-      .describe('`fraction` counts in parts of the whole image: 0.1 is a tenth of its width or height.'),
+      .describe('`fraction` is a share of the image: 0.1 is a tenth of its width or height.'),
   })
   .refine(
     ({ unit, x, y, width = 0, height = 0 }) => unit === 'pixels' || (x + width <= 1 && y + height <= 1),
@@ -48,10 +48,10 @@ export type CropOptions = z.output<typeof options>;
 
 export default defineStage({
   name: 'crop',
-  summary: 'Cuts out a part of every image.',
+  summary: 'Crops every image.',
   options,
   examples: [
-    { title: 'A fixed part', with: { x: 100, y: 50, width: 800, height: 900 } },
+    { title: 'A fixed region', with: { x: 100, y: 50, width: 800, height: 900 } },
     {
       title: 'A tenth off every side',
       with: { x: 0.1, y: 0.1, width: 0.8, height: 0.8, unit: 'fraction' },
@@ -100,7 +100,7 @@ export function lungBox(
   };
 }
 
-/** The pixels inside `box`, black where it reaches beyond the image; they must meet. */
+/** The pixels inside `box`, black outside the image; the two must overlap. */
 export function cutOut(image: Image, box: Box): Image {
   const left = Math.max(0, box.x);
   const top = Math.max(0, box.y);
@@ -115,7 +115,7 @@ export function cutOut(image: Image, box: Box): Image {
   return padTo(part, { ...box, x: left - box.x, y: top - box.y }, 0);
 }
 
-/** The part of the image that the options name; throws when it does not lie inside. */
+/** The region of the image given by the options; throws if it is not inside the image. */
 export function cropPart(image: Image, settings: Parameters<typeof partOf>[1]): Image {
   return cropTo(image, partOf(image, settings));
 }

@@ -18,27 +18,27 @@ const options = z.strictObject({
     .enum(['grey', 'keep'])
     .default('grey')
     .describe(
-      '`grey` turns colour into grey (Rec. 601 luma, as OpenCV): films are grey, whatever they are stored as. `keep` leaves colour images with three channels.',
+      '`grey` converts colour to grey (Rec. 601 luma, as OpenCV). `keep` leaves colour images with three channels.',
     ),
   maxPixels: z
     .int()
     .positive()
     .default(100_000_000)
-    .describe('Largest image, width × height. Read from the header, before any memory is taken.'),
+    .describe('Largest image, width × height. Checked in the header, before memory is allocated.'),
   maxBytes: z
     .int()
     .positive()
     .default(512 * 1024 * 1024)
-    .describe('Largest file in bytes; deflated DICOM files count unpacked.'),
+    .describe('Largest file in bytes; for deflated DICOM files, the inflated size.'),
   voi: z
     .union([
       z.enum(['auto', 'none']),
       z.strictObject({
-        center: z.number().describe('Middle of the window, in the values of the modality.'),
+        center: z.number().describe('Center of the window, in values of the modality.'),
         width: z.number().positive().describe('Width of the window.'),
       }),
       z.strictObject({
-        index: z.int().nonnegative().describe('Number of the VOI LUT or window in the file, from 0.'),
+        index: z.int().nonnegative().describe('Index of the VOI LUT or window in the file, from 0.'),
       }),
     ])
     .default('auto')
@@ -48,32 +48,34 @@ const options = z.strictObject({
   frames: z
     .union([z.enum(['first', 'middle']), z.int().positive()])
     .default('first')
-    .describe('Which frame of a DICOM file with several is taken; numbers count from 1.'),
+    .describe('The frame of a multi-frame DICOM file; numbers count from 1.'),
   attributes: z
     .array(attribute)
     .default([...USUAL])
-    .describe('Which DICOM attributes ride on the frame as `meta.dicom`, by keyword.'),
+    .describe('DICOM attributes that are passed on as `meta.dicom`, by keyword.'),
   deidentify: z
     .union([
       z.enum(['basic', 'none']),
       z.strictObject({
-        keep: z.array(attribute).describe('Attributes that ride along although they may identify a patient.'),
+        keep: z
+          .array(attribute)
+          .describe('Attributes that are passed on although they may identify a patient.'),
       }),
     ])
     .default('basic')
     .describe(
-      'What of `attributes` may ride along. `basic`: nothing that the basic profile of DICOM PS3.15 removes; UIDs are ' +
-        'mapped to others by a keyed hash, whose key is in the state folder. `none`: all of it as it is. `{ keep: [...] }`: ' +
+      'Restricts `attributes`. `basic`: nothing that the basic profile of DICOM PS3.15 removes; UIDs are ' +
+        'mapped to others by a keyed hash, whose key is in the state folder. `none`: all of them unchanged. `{ keep: [...] }`: ' +
         'as `basic`, except for these.',
     ),
 });
 export type DecodeOptions = z.output<typeof options>;
-/** What only some formats need may be left out. */
+/** Options for some formats only. */
 export type DecodeSettings = Pick<DecodeOptions, 'color'> & DicomOptions;
 
 export default defineStage({
   name: 'decode',
-  summary: 'Turns files into pixels: PNG, JPEG, TIFF, WebP, GIF, BMP and DICOM, told apart by content.',
+  summary: 'Decodes PNG, JPEG, TIFF, WebP, GIF, BMP and DICOM files; the format is found from the content.',
   options,
   examples: [
     { title: 'As it is', with: {} },
@@ -89,7 +91,7 @@ export default defineStage({
         if (encoded === undefined) {
           if (frame.image !== undefined)
             throw new Error('the image is decoded already: one `decode` is enough');
-          throw new Error('there is no file to decode: `decode` stands right after a source');
+          throw new Error('there is no file to decode: put `decode` directly after a source');
         }
         const { image, meta } = await decode(encoded, wanted);
         return { ...frame, image, meta: { ...frame.meta, ...meta } };
@@ -99,13 +101,12 @@ export default defineStage({
 });
 
 /**
- * The first image in a file. 8-bit files give `Uint8Array`, deeper ones `Uint16Array`; orientation is
- * applied; transparency becomes black; of DICOM, the window is applied and MONOCHROME1 inverted, so that
- * bone is always bright.
+ * The first image in a file. 8-bit files give `Uint8Array`, deeper ones `Uint16Array`; orientation is applied;
+ * transparency becomes black; for DICOM, the window is applied and MONOCHROME1 inverted, so that bone is always bright.
  *
- * Throws {@link RxrayError} FRAME_EMPTY, FRAME_NOT_AN_IMAGE, FRAME_DAMAGED, FRAME_TOO_LARGE or
- * FRAME_UNSUPPORTED. `meta`: `format, width, height, bits, pages?, warnings?`, and for DICOM `modality?,
- * photometricInterpretation, transferSyntax, viewPosition?, pixelSpacing?, burnedInAnnotation?, dicom?`.
+ * Throws {@link RxrayError} FRAME_EMPTY, FRAME_NOT_AN_IMAGE, FRAME_DAMAGED, FRAME_TOO_LARGE or FRAME_UNSUPPORTED.
+ * `meta`: `format, width, height, bits, pages?, warnings?`, and for DICOM `modality?, photometricInterpretation,
+ * transferSyntax, viewPosition?, pixelSpacing?, burnedInAnnotation?, dicom?`.
  */
 export async function decode(encoded: Uint8Array, settings: DecodeSettings): Promise<Decoded> {
   if (encoded.byteLength === 0) throw new RxrayError('FRAME_EMPTY', 'the file is empty');
@@ -115,7 +116,7 @@ export async function decode(encoded: Uint8Array, settings: DecodeSettings): Pro
       `the file has ${encoded.byteLength} bytes, more than the ${settings.maxBytes} that \`maxBytes\` allows`,
     );
   }
-  // A view, also of a shared buffer: nothing is copied.
+  // A view without a copy, also of a shared buffer.
   const bytes = Buffer.from(encoded.buffer, encoded.byteOffset, encoded.byteLength);
   const decoded = await decoderOf(bytes)(bytes, settings);
   const image = settings.color === 'grey' ? toGrey(decoded.image) : decoded.image;
@@ -127,10 +128,10 @@ export async function decode(encoded: Uint8Array, settings: DecodeSettings): Pro
   };
 }
 
-/** At most this share of the pixels of a film has one grey level; a collimated film on black has less. */
+/** Maximum share of pixels with the same grey level; a collimated film on black has less. */
 const FLAT = 0.99;
 
-/** Whether more than {@link FLAT} of the samples have one level, judged by up to 4096 of them first. */
+/** Whether more than {@link FLAT} of the samples have the same level; a sample of up to 4096 is checked first. */
 function isFlat({ data }: Image): boolean {
   const share = (step: number): number => {
     let level: number | undefined;
@@ -148,7 +149,7 @@ function isFlat({ data }: Image): boolean {
   return share(step) > FLAT - 0.01 && share(1) > FLAT;
 }
 
-/** By the file's first bytes: names lie. */
+/** By the file's first bytes, not by its name. */
 function decoderOf(bytes: Buffer): (bytes: Buffer, settings: DecodeSettings) => Promise<Decoded> {
   const starts = (at: number, text: string) => bytes.toString('latin1', at, at + text.length) === text;
   if (starts(128, 'DICM')) return decodeDicom;

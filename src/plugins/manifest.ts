@@ -13,14 +13,14 @@ const options = z.strictObject({
   path: z
     .string()
     .min(1)
-    .describe('The list: a CSV file, one film a line, relative to the pipeline file. May end in `.gz`.'),
+    .describe('The list: a CSV file, one film per line, relative to the pipeline file. May end in `.gz`.'),
   columns: z
     .array(z.string().min(1))
     .min(1)
     .optional()
     .describe(
       'The columns, in order, of a list without a header. Used are `path`, or `bucket` and `key` (URL-encoded, as ' +
-        'S3 Inventory writes them), and, where they are there, `size` and `lastModified`.',
+        'S3 Inventory writes them), and optionally `size` and `lastModified`.',
     ),
   headers: z
     .record(z.string(), z.string())
@@ -30,20 +30,23 @@ const options = z.strictObject({
     .strictObject({
       endpoint: z.url().optional().describe("The server's address. Default: Amazon's."),
       region: z.string().min(1).optional().describe('Default: `AWS_REGION`.'),
-      pathStyle: z.boolean().default(false).describe('The bucket is in the path: most servers need it.'),
+      pathStyle: z
+        .boolean()
+        .default(false)
+        .describe('Puts the bucket into the path, which most servers need.'),
     })
     .prefault({})
-    .describe('Where `s3:` films are. Credentials come from where the AWS client finds them.'),
-  attempts: z.int().min(1).max(20).default(5).describe('How often a film is requested before it fails.'),
+    .describe('The server of `s3:` films. The AWS client finds the credentials in its usual places.'),
+  attempts: z.int().min(1).max(20).default(5).describe('Maximum number of requests for a film.'),
 });
 export type ManifestOptions = z.output<typeof options>;
 
-/** Lines that are looked at together. */
+/** Lines that are checked together. */
 const AT_ONCE = 64;
 
 export default defineSource({
   name: 'manifest',
-  summary: 'Takes the films that a CSV file lists: local files, https: and s3: addresses. For backfills.',
+  summary: 'Takes the films listed in a CSV file: local files, https: and s3: addresses. For backfills.',
   options,
   examples: [
     { title: 'A list with a column `path`', with: { path: './films.csv' } },
@@ -72,7 +75,7 @@ async function manifestSource(settings: ManifestOptions, services: SourceService
   const columns = settings.columns ?? (await headerOf(file));
   const rowOf = rowReader(columns, file);
   const folder = join(stateDir, `fetched-${id}`);
-  // A crash may have left some.
+  // Files left by a crash.
   await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true });
   const fetcher = new FilmFetcher(folder, settings, signal);
@@ -107,7 +110,7 @@ async function manifestSource(settings: ManifestOptions, services: SourceService
   };
 }
 
-/** The film that a row names. One that is not there is offered with its error, so that it stands in the dead letter. */
+/** The film of a row. A missing one is offered with its error, so that it gets into the dead letter. */
 async function candidateOf({ path: name, size = 0, mtimeMs = 0 }: Row, base: string): Promise<Candidate> {
   if (/^(https?|s3):/.test(name)) return { path: name, name, size, mtimeMs };
   const path = name.startsWith('file:') ? fileURLToPath(name) : resolve(base, name);

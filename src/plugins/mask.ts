@@ -5,16 +5,17 @@ import { resize } from '../imaging/kernels.js';
 import { lungsOf } from './shared/lungs.js';
 
 const options = z.strictObject({
-  with: z.string().describe('The id of a `unet` stage, whose mask is laid over the film.'),
+  with: z.string().describe('The id of the `unet` stage with the mask.'),
   keep: z
     .enum(['inside', 'outside'])
     .default('inside')
-    .describe('What stays: the lungs, or everything else. The rest becomes black.'),
+    .describe('What is kept: the lungs, or everything else. The rest becomes black.'),
 });
 
 export default defineStage({
   name: 'mask',
-  summary: 'Blackens everything but the lungs, or the lungs. A film without plausible lungs passes as it is.',
+  summary:
+    'Blackens everything except the lungs, or the lungs. A film without plausible lungs is not changed.',
   options,
   examples: [{ title: 'Lungs alone', with: { with: 'lungs' } }],
   retainsNothing: true,
@@ -31,7 +32,7 @@ export default defineStage({
   }),
 });
 
-/** The image with black where the mask, stretched over it, is not above half (`inside`), or is (`outside`). */
+/** The image, black where the mask, stretched to its size, is at most half (`inside`) or above half (`outside`). */
 export function maskWith(image: Image, mask: Image, keep: 'inside' | 'outside'): Image {
   const { width, height, channels } = image;
   const over = resize(mask, width, height, 'linear').data;

@@ -23,7 +23,7 @@ export type NormalizeOptions = z.output<typeof options>;
 
 export default defineStage({
   name: 'normalize',
-  summary: 'Turns samples into floating point of a known range.',
+  summary: 'Converts samples to floating point of a known range.',
   options,
   examples: [
     { title: 'To the range −1 to 1', with: { mean: 0.5, std: 0.5 } },

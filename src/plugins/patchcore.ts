@@ -24,7 +24,7 @@ const options = z.strictObject(modelOptions);
 
 export default defineStage({
   name: 'patchcore',
-  summary: 'Scores how far the patches of an image are from those of normal images, and shows where.',
+  summary: 'Scores how far the patches of an image are from those of normal images, with a map.',
   options,
   examples: [{ title: 'Chest films', with: { bundle: './models/chest-patchcore' } }],
   runsIn: 'main',
@@ -43,7 +43,7 @@ export default defineStage({
         : openOnnx(bytes, engine, id, settings.device);
     const { network, memory } = await orDamaged(dir, 'model', id, async () => {
       const { memory: patches } = readInitializers(bytes);
-      if (patches === undefined) throw new Error('it holds no "memory"');
+      if (patches === undefined) throw new Error('it has no "memory"');
       return { network: await RebuiltOnce.open(open, log, id), memory: patches };
     });
     return {
@@ -107,7 +107,7 @@ function anomaly({ anomalyScore, rawSum, map }: PatchScore, { input, reference }
   };
 }
 
-/** The distances d over the film, 8 bit, 255 · d ÷ (d + threshold): mid grey is as far as the threshold of the whole film. */
+/** The distances d over the film, 8 bit, 255 · d ÷ (d + threshold): mid grey is the threshold of the whole film. */
 function pictureOf(map: Float32Array, { width, height }: Bundle['input'], threshold: number): Image {
   const side = Math.sqrt(map.length);
   const grey = Uint8ClampedArray.from(map, (distance) => (255 * distance) / (distance + (threshold || 1)));

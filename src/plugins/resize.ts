@@ -16,7 +16,7 @@ const options = z.strictObject({
     .enum(['stretch', 'contain', 'cover'])
     .default('stretch')
     .describe(
-      '`stretch` ignores the proportions; `contain` keeps them and pads; `cover` keeps them and cuts off what is too much, evenly.',
+      '`stretch` ignores the proportions; `contain` keeps them and pads; `cover` keeps them and crops evenly.',
     ),
   background: z
     .number()
@@ -28,14 +28,14 @@ const options = z.strictObject({
     .enum(INTERPOLATIONS)
     .default('area')
     .describe(
-      "OpenCV's: `area` averages, best for shrinking; `linear`, `cubic` and `lanczos4` alias when they shrink much; `nearest` invents no grey level. Pillow's, for models from torchvision or timm: `pil-bilinear`, `pil-bicubic`.",
+      "OpenCV's: `area` averages, best for shrinking; `linear`, `cubic` and `lanczos4` alias when they shrink much; `nearest` creates no new grey levels. Pillow's, for models from torchvision or timm: `pil-bilinear`, `pil-bicubic`.",
     ),
 });
 export type ResizeOptions = z.output<typeof options>;
 
 export default defineStage({
   name: 'resize',
-  summary: 'Brings every image to one size, as OpenCV or Pillow does.',
+  summary: 'Resizes every image to one size, as OpenCV or Pillow does.',
   options,
   examples: [
     { title: 'For a model', with: { width: 224, height: 224 } },
@@ -94,7 +94,7 @@ export function fitTo(image: Image, { width, height, fit, background, interpolat
     const canvas = { x: (width - w) >> 1, y: (height - h) >> 1, width, height };
     return padTo(resize(image, w, h, interpolation), canvas, background * fullScale(image.data));
   }
-  // The part that shows is cut out first: whole pixels, and none is computed to be thrown away.
+  // Crops first, to whole pixels, so that no unused pixels are computed.
   return resize(cropTo(image, partOf(image, { width, height, fit })), width, height, interpolation);
 }
 

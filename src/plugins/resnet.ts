@@ -20,11 +20,7 @@ import { RebuiltOnce } from './shared/rebuilt-once.js';
 
 const options = z.strictObject({
   ...modelOptions,
-  topK: z
-    .int()
-    .min(1)
-    .default(5)
-    .describe('How many labels `topK` lists, most probable first; at most as many as there are.'),
+  topK: z.int().min(1).default(5).describe('Number of labels in `topK`, most probable first.'),
 });
 
 export default defineStage({
@@ -67,7 +63,7 @@ export default defineStage({
   },
 });
 
-/** What tabular sinks write of a bundle's results. */
+/** The columns of a bundle's results. */
 function columnsOf({ multiLabel, labels }: Pick<Bundle, 'multiLabel' | 'labels'>): Column[] {
   const answer = multiLabel ? ['positives'] : ['label', 'probability'];
   return [
@@ -77,7 +73,7 @@ function columnsOf({ multiLabel, labels }: Pick<Bundle, 'multiLabel' | 'labels'>
 }
 
 interface Classifier {
-  /** Images as the bundle's input says → `probabilities`, or `logits`, or one output of any name. */
+  /** Images in the format of the bundle's input → `probabilities`, or `logits`, or one output of any name. */
   run(images: HostTensor): Promise<HostTensors>;
   dispose(): Promise<void>;
 }
@@ -101,7 +97,7 @@ async function openOnnx(
   };
 }
 
-/** For a network that was exported for a batch of one, as PyTorch does unless it is told otherwise. */
+/** For a network exported for a batch of one, which is PyTorch's default. */
 async function oneByOne(
   { data, dims }: HostTensor,
   run: (image: HostTensor) => Promise<HostTensors>,
@@ -127,11 +123,11 @@ async function openTensorflow({ architecture }: Bundle, bytes: Uint8Array): Prom
   return { run: (images) => network.classify(images), dispose: () => network.dispose() };
 }
 
-/** What a bundle says of the meaning of its numbers. */
+/** The bundle's description of its output. */
 export type Meaning = Pick<Bundle, 'labels'> &
   Partial<Pick<Bundle, 'multiLabel' | 'thresholds'>> & {
     readonly healthy?: readonly string[];
-    /** The film is abnormal where 1 − P(healthy) is above it; 0.5 unless given. */
+    /** The film is abnormal if 1 − P(healthy) is above it. Default: 0.5. */
     readonly threshold?: number | undefined;
   };
 
@@ -156,7 +152,7 @@ export function classify(probabilities: readonly number[], meaning: Meaning, top
 
 type Labelled = readonly { readonly label: string; readonly probability: number }[];
 
-/** One label a film: abnormal where the probability that it is not healthy is above the threshold. */
+/** One label per film: abnormal if the probability of not being healthy is above the threshold. */
 function judgeHealth(all: Labelled, { healthy = [], threshold = DEFAULT_THRESHOLD }: Meaning): Judgement {
   const known = all.filter(({ label }) => healthy.includes(label));
   if (known.length === 0) return UNJUDGED;
@@ -165,7 +161,7 @@ function judgeHealth(all: Labelled, { healthy = [], threshold = DEFAULT_THRESHOL
   return { abnormal: score > threshold, suspicion: suspicionAt(score, threshold), score, threshold };
 }
 
-/** Findings that may be present together: the one furthest above its threshold decides. */
+/** Findings that may occur together: the one furthest above its threshold decides. */
 function judgeFindings(all: Labelled, { healthy = [], thresholds = {} }: Meaning): Judgement {
   const [worst] = all
     .filter(({ label }) => !healthy.includes(label))
@@ -181,10 +177,9 @@ const DEFAULT_THRESHOLD = 0.5;
 const UNJUDGED: Judgement = { abnormal: null, suspicion: null, score: null, threshold: null };
 
 /**
- * Probabilities per film, calibrated where the bundle says how.
- *
- * Throws `BUNDLE_DAMAGED` when the answer has not one number for each label, and `FRAME_STAGE` when it has not one row for
- * each film, or a number that is not finite: the host then asks again with fewer films, until the one at fault is alone.
+ * Probabilities per film, calibrated if the bundle has a calibration. Throws `BUNDLE_DAMAGED` if the output has not one
+ * number per label, and `FRAME_STAGE` if it has not one row per film, or a number that is not finite: the host then
+ * retries with fewer films, until the faulty one is alone.
  */
 function probabilitiesOf(outputs: HostTensors, films: number, bundle: Bundle, component: string): number[][] {
   const { name, labels, calibration, multiLabel } = bundle;
@@ -201,7 +196,7 @@ function probabilitiesOf(outputs: HostTensors, films: number, bundle: Bundle, co
   }
   const { data } = tensor;
   if (rows !== films) {
-    throw noAnswer(component, `the network of "${name}" returned ${rows} answers for ${films} films`);
+    throw noAnswer(component, `the network of "${name}" returned ${rows} rows for ${films} films`);
   }
   const activation = activationOf(bundle, given !== undefined);
   return Array.from({ length: films }, (_, i) => {
@@ -209,11 +204,8 @@ function probabilitiesOf(outputs: HostTensors, films: number, bundle: Bundle, co
     const probabilities = ACTIVATE[activation](row);
     const bad = probabilities.find((p) => !(p >= -ROUNDING && p <= 1 + ROUNDING));
     if (bad !== undefined) {
-      const what = Number.isFinite(bad) ? 'which is no probability' : 'which is not a number';
-      throw noAnswer(
-        component,
-        `the network of "${name}" has no answer to this film: it gave ${bad}, ${what}`,
-      );
+      const what = Number.isFinite(bad) ? 'which is not a probability' : 'which is not a number';
+      throw noAnswer(component, `the network of "${name}" failed on this film: it returned ${bad}, ${what}`);
     }
     return calibration === undefined || multiLabel
       ? probabilities
@@ -221,7 +213,7 @@ function probabilitiesOf(outputs: HostTensors, films: number, bundle: Bundle, co
   });
 }
 
-/** How far beyond 0 and 1 a probability may be by rounding. */
+/** Tolerance for probabilities beyond 0 and 1 by rounding. */
 const ROUNDING = 1e-3;
 
 function activationOf({ activation, architecture }: Bundle, namedProbabilities: boolean): Activation {

@@ -20,7 +20,7 @@ const options = z.strictObject({
     .min(0)
     .max(1)
     .default(0.5)
-    .describe('A pixel belongs to the lungs where its probability is above this.'),
+    .describe('A pixel belongs to the lungs if its probability is above this.'),
   runtime: modelOptions.runtime,
 });
 
@@ -28,7 +28,7 @@ const COLUMNS = ['areaFraction', 'plausible', 'reason'].map((name) => ({ name, p
 
 export default defineStage({
   name: 'unet',
-  summary: 'Finds the lungs with a trained U-Net, and says whether what it found can be two lungs.',
+  summary: 'Segments the lungs with a trained U-Net, and checks whether the result can be two lungs.',
   options,
   examples: [{ title: 'Chest films', with: { bundle: './models/chest-lungs' } }],
   keepsPixels: true,
@@ -74,27 +74,27 @@ async function openTensorflow({ architecture }: Bundle, bytes: Uint8Array): Prom
   return { run: (images) => network.segment(images), dispose: () => network.dispose() };
 }
 
-/** One lung, in pixels of the film that the stage was given. */
+/** One lung, in pixels of the stage's input. */
 export interface FoundLung {
   readonly areaFraction: number;
   readonly box: { readonly x: number; readonly y: number; readonly width: number; readonly height: number };
   readonly centroid: { readonly x: number; readonly y: number };
 }
 
-/** What the stage says of a film. Left and right are the image's, as a viewer shows it. */
+/** The result of the stage. Left and right are those of the image, as a viewer shows it. */
 export interface Segmentation {
   readonly kind: 'segmentation';
   /** Share of the film that is lung. */
   readonly areaFraction: number;
   readonly left: FoundLung | null;
   readonly right: FoundLung | null;
-  /** Whether these may be two lungs, by their sizes and places. */
+  /** Whether these may be two lungs, by sizes and positions. */
   readonly plausible: boolean;
-  /** Why not; empty where they are. */
+  /** The reasons against it; empty if plausible. */
   readonly reason: string;
-  /** Size of the film that the stage was given. */
+  /** Size of the stage's input. */
   readonly film: { readonly width: number; readonly height: number };
-  /** 255 where there is lung, else 0; of the network's size, to be stretched over the film. */
+  /** 255 for lung, else 0; of the network's size, to be stretched to the film's. */
   readonly mask: Image;
   /** The same as COCO's run-length encoding, of the mask's size. */
   readonly rle: CocoRle;
@@ -135,8 +135,8 @@ export function segmentation(
 }
 
 /**
- * The steps of the bundle's preprocessing that come after `decode`, on a copy: the film itself goes on as it is.
- * A film that has the network's size already is taken as it is. Throws `BUNDLE_DAMAGED` for steps other than `clahe` and `resize`.
+ * The steps of the bundle's preprocessing after `decode`, applied to a copy; the film itself is not changed. A film of
+ * the network's size is used unchanged. Throws `BUNDLE_DAMAGED` for steps other than `clahe` and `resize`.
  */
 function preparationOf(
   { name, input, preprocessing }: Bundle,
@@ -159,7 +159,7 @@ function preparationOf(
       }
       throw new RxrayError(
         'BUNDLE_DAMAGED',
-        `"${name}" in ${dir} was trained after the stage \`${use}\`; this stage can repeat \`clahe\` and \`resize\` only`,
+        `"${name}" in ${dir} was trained after the stage \`${use}\`; this stage supports only \`clahe\` and \`resize\``,
         { component },
       );
     });

@@ -21,13 +21,13 @@ const options = z
     include: globs
       .default(EVERY_FILE)
       .describe(
-        'Globs of the files to take, relative to the folder; what a file is, `decode` finds out. By default every file, ' +
+        'Globs of the files to take, relative to the folder. `decode` recognises formats by content. By default every file, ' +
           'except what is known to be no image by its name (`Thumbs.db`, `DICOMDIR`, `.txt`, `.csv`, …): that is left alone and counted.',
       ),
     exclude: globs
       .default(['**/*.{part,partial,filepart,tmp,crdownload}'])
-      .describe('Globs of the files to leave alone. Names that begin with a dot are always left alone.'),
-    recursive: z.boolean().default(true).describe('Take files in subfolders, too.'),
+      .describe('Globs of the files to ignore. Names that begin with a dot are always ignored.'),
+    recursive: z.boolean().default(true).describe('Also take files in subfolders.'),
     settleMs: z
       .int()
       .min(0)
@@ -40,7 +40,7 @@ const options = z
       .max(MAX_TIMER_MS)
       .default(5000)
       .describe(
-        'How often the whole folder is read, which finds what the operating system did not announce.',
+        'Interval of scans of the whole folder, which find files that the operating system did not announce.',
       ),
     giveUpAfterMs: z
       .int()
@@ -48,21 +48,23 @@ const options = z
       .max(MAX_TIMER_MS)
       .default(60_000)
       .describe(
-        'With --once: how many milliseconds to wait for files that do not come to rest. They are named then, and the run ends with code 1.',
+        'With --once: how many milliseconds to wait for files that keep changing. They are then reported, and the exit code is 1.',
       ),
     polling: z
       .boolean()
       .default(false)
-      .describe('Announcements by polling the folders, for network drives that send none. Costs CPU.'),
+      .describe('Poll the folders for changes, for network drives without notifications. Uses more CPU.'),
     onDone: z
       .enum(['keep', 'move', 'delete'])
       .default('keep')
-      .describe('What becomes of a file that is done. A failed one stays, and the dead letter has a copy.'),
+      .describe(
+        'What happens to the file of a done film. A failed one stays, and the dead letter has a copy.',
+      ),
     moveTo: z
       .string()
       .min(1)
       .optional()
-      .describe('Where `onDone: move` puts files, subfolders kept; no file there is ever overwritten.'),
+      .describe('The folder for `onDone: move`. Subfolders are kept; existing files are never overwritten.'),
   })
   .refine(
     ({ onDone, moveTo }) => (onDone === 'move') === (moveTo !== undefined),
@@ -72,12 +74,12 @@ export type WatchOptions = z.output<typeof options>;
 
 export default defineSource({
   name: 'watch',
-  summary: 'Takes every file that lies in a folder or arrives in it.',
+  summary: 'Takes all files of a folder, present and future ones.',
   options,
   examples: [
     { title: 'A folder', with: { path: './inbox' } },
     {
-      title: 'PNG and DICOM files of a network drive, moved away when done',
+      title: 'PNG and DICOM files of a network drive, moved when done',
       with: {
         path: '/mnt/films',
         include: ['**/*.{png,dcm}'],
@@ -173,45 +175,43 @@ export default defineSource({
   },
 });
 
-/** A file as it was last seen. */
+/** The last seen state of a file. */
 interface Sighting {
   readonly candidate: Candidate;
-  /** When it was first seen as it is (monotonic, ms). */
+  /** When this state was first seen (monotonic, ms). */
   readonly since: number;
   /** The scan that last found it. */
   scan: number;
 }
 
-/** How long a film may take on its way to the archive until the run goes on without it: a share may not answer. */
+/** Time limit for moving a film to the archive: a network share may not respond. */
 const SETTLE_UP_TO_MS = 60_000;
-/** How long the folder may be read until the log says so. */
+/** A scan that takes longer is logged. */
 const SLOW_SCAN_MS = 60_000;
 
-/** In a run that ends: how long files may be written to until the log says that they are waited for. */
+/** With `once`: after this time, waiting for incomplete files is logged. */
 const TELL_AFTER_MS = 5000;
 const WAITING = 'waiting';
 
-/** Files looked at together: enough to keep the disk busy, few enough to keep the thread free. */
+/** Files checked together: enough to keep the disk busy, few enough not to block the thread. */
 const AT_ONCE = 32;
 
 /**
- * Offers every file that is complete, once per size, modification time, inode and change time. What the operating system
- * announces is a hint, quick but unreliable; the scan is the truth.
- *
- * With `once`, ends after a scan that finds nothing unsettled; otherwise when it is stopped. All handles
- * are closed by then.
+ * Offers every complete file, once per size, modification time, inode and change time. Notifications of the operating
+ * system are fast but unreliable hints; scans find everything. With `once`, ends after a scan without unsettled files;
+ * otherwise when it is stopped. All handles are then closed.
  */
 class FolderWatch {
   /** Every file in the folder, by name. */
   readonly #seen = new Map<string, Sighting>();
-  /** Those not yet at rest, the longest unchanged first. */
+  /** Files that may still change, the longest unchanged first. */
   readonly #restless = new Map<string, Sighting>();
   /** Paths that were announced. */
   #hints = new Set<string>();
   #watcher: FSWatcher | undefined;
-  /** Which folder the watcher watches: one made again has the same path. */
+  /** Identity of the watched folder: a new folder may have the same path. */
   #watched = '';
-  /** The folder without links on the way. */
+  /** The folder with links resolved. */
   #realRoot = '';
   #scan = 0;
   #stopped = false;
@@ -250,7 +250,7 @@ class FolderWatch {
         if (once && this.#restless.size === 0) return;
         const waited = performance.now() - started;
         if (once && waited >= giveUpAfterMs) {
-          for (const name of this.#restless.keys()) this.#unread(name, 'the file has not come to rest');
+          for (const name of this.#restless.keys()) this.#unread(name, 'the file keeps changing');
           return;
         }
         if (once && waited >= TELL_AFTER_MS) this.#tellOfWaiting();
@@ -270,11 +270,11 @@ class FolderWatch {
     this.#wake();
   }
 
-  /** It was offered and could not be read as it was. */
+  /** It was offered, and changed before it was read. */
   lookAgain(path: string, name: string): void {
     // The host has waited for it.
     if (this.services.once)
-      this.#unread(name, 'the file was gone, or kept changing, before it could be read');
+      this.#unread(name, 'the file was removed, or kept changing, before it could be read');
     this.#forget(name);
     this.#hints.add(path);
     this.#wake();
@@ -289,7 +289,7 @@ class FolderWatch {
   async #lookAtAll(): Promise<void> {
     this.#scan += 1;
     const slow = setTimeout(() => {
-      const message = 'reading the folder has taken a minute so far: does its disk or share answer?';
+      const message = 'reading the folder has taken a minute so far: check its disk or network share';
       this.#warn('', message, '');
       this.#tellOutage(message);
     }, SLOW_SCAN_MS).unref();
@@ -310,7 +310,7 @@ class FolderWatch {
     for (const [name, { scan }] of this.#seen) if (scan < this.#scan) this.#forget(name);
   }
 
-  /** What was announced, and what should be at rest by now. */
+  /** Announced files, and files that should be complete by now. */
   async #lookAtSome(): Promise<void> {
     const paths = this.#hints;
     this.#hints = new Set();
@@ -338,13 +338,13 @@ class FolderWatch {
     await look();
   }
 
-  /** The file at `path`, if it has come to rest since the last look. */
+  /** The file at `path`, if it has not changed since the last check. */
   async #lookAtOne(path: string): Promise<Candidate | undefined> {
     const name = this.#nameOf(path);
     const info = await lstat(path).catch(() => undefined);
     if (info?.isDirectory() === true) {
       this.#forget(name);
-      // Announced, so it is new, and nobody announces what was in it already.
+      // A new folder: files that were already in it are not announced.
       if (this.#enters(path)) await this.#lookAt(this.#walk(path));
       return undefined;
     }
@@ -387,7 +387,7 @@ class FolderWatch {
     );
   }
 
-  /** Tells of what cannot be taken, once for each name. What stands in a name is for the user, not for the log. */
+  /** Reports a file or folder that cannot be taken, once per name. Names are shown to the user, not logged. */
   #unread(name: string, reason: string, cause?: unknown): void {
     const shown = name === '' ? '.' : name;
     if (this.#unreadNames.has(shown)) return;
@@ -400,7 +400,7 @@ class FolderWatch {
     this.services.unread(shown, told);
   }
 
-  /** Remembers how the file looks, and returns it if it has looked so for long enough. */
+  /** Records the state of the file, and returns it if it has not changed for long enough. */
   #note(candidate: Candidate): Candidate | undefined {
     const { name, mtimeMs } = candidate;
     const { settleMs } = this.settings;
@@ -415,7 +415,7 @@ class FolderWatch {
     const sighting = { candidate, since: now, scan: this.#scan };
     this.#seen.set(name, sighting);
     this.#restless.delete(name);
-    // Nobody is writing what was there before the start. Later arrivals may bring an old time with them.
+    // Old files that were present at the start are complete. Later files may arrive with an old mtime.
     if (this.#scan === 1 && Date.now() - mtimeMs > settleMs) return candidate;
     this.#restless.set(name, sighting);
     return undefined;
@@ -447,7 +447,7 @@ class FolderWatch {
     }
   }
 
-  /** Whether the folder is there; if so, listens to it. */
+  /** Whether the folder exists; if so, watches it. */
   async #watchRoot(): Promise<boolean> {
     const info = await stat(this.root).catch(() => undefined);
     this.#realRoot = await realpath(this.root).catch(() => this.root);
@@ -463,7 +463,7 @@ class FolderWatch {
     return identity !== '';
   }
 
-  /** Watches folders alone: one handle for each, and they tell of their files. */
+  /** Watches only folders: one handle per folder announces all of its files. */
   #listen(): FSWatcher {
     const watcher = chokidar.watch(this.root, {
       ignoreInitial: true,
@@ -477,7 +477,7 @@ class FolderWatch {
     };
     watcher.on('raw', (_event, path, details) => {
       const { watchedPath } = details as { watchedPath?: string };
-      // Polling tells which folder has changed, listening which file (if any) in the folder it watches.
+      // Polling reports the changed folder, watching the changed file (if any) in the watched folder.
       if (watchedPath === undefined) hint(path);
       else hint(path ? join(watchedPath, path) : watchedPath);
     });
@@ -506,13 +506,13 @@ class FolderWatch {
 
   // ── time ────────────────────────────────────────────────────────────────────────────────────────
 
-  /** When the longest unchanged of the restless files may be at rest. */
+  /** When the next file may be complete. */
   #firstDue(): number {
     for (const { since } of this.#restless.values()) return since + this.settings.settleMs;
     return Infinity;
   }
 
-  /** Until the time is over, or something is announced. */
+  /** Waits until a time, or a notification. */
   #sleep(ms: number): Promise<void> {
     if (this.#hints.size > 0 || this.#stopped) return Promise.resolve();
     return new Promise((resolve) => {
@@ -524,7 +524,7 @@ class FolderWatch {
     });
   }
 
-  /** Warns once for each path. What `detail` says may name it: that is for the debug level alone. */
+  /** Warns once per path. `detail` may contain the path, and is logged only at level debug. */
   #warn(path: string, message: string, detail: unknown): void {
     if (this.#warned.has(path)) return;
     this.#warned.add(path);
@@ -535,18 +535,18 @@ class FolderWatch {
   }
 }
 
-/** What an error of the watcher means: nothing is lost, it only takes longer. */
+/** The message for an error of the watcher. No film is lost; finding new films takes longer. */
 function unheard(error: unknown, scanMs: number): string {
   const limit = {
     ENOSPC:
       'the limit on watched folders is reached; raise fs.inotify.max_user_watches, or watch fewer folders',
     EMFILE: 'too many files are open; raise `ulimit -n` or fs.inotify.max_user_instances',
   }[codeOf(error) ?? ''];
-  const instead = `new films are found by scanning alone, every ${scanMs} ms`;
+  const instead = `new films are only found by scans, every ${scanMs} ms`;
   return limit === undefined ? instead : `${limit}. Until then ${instead}`;
 }
 
-/** Size and time alone are not enough: a film that is unpacked, restored or renamed over another may have both. */
+/** Size and mtime are not enough: a film that is unpacked, restored or renamed over another may have the same. */
 function isUnchanged(before: Candidate, now: Candidate): boolean {
   return (
     before.size === now.size &&
@@ -556,14 +556,14 @@ function isUnchanged(before: Candidate, now: Candidate): boolean {
   );
 }
 
-/** Whether there is a file at `path` whose name Node cannot say, because its bytes are not UTF-8. */
+/** Whether `path` has bytes that are not UTF-8, which Node cannot represent. */
 async function isMisnamed(path: string): Promise<boolean> {
   if (!basename(path).includes('\ufffd')) return false;
   const names = await readdir(dirname(path), { encoding: 'buffer' }).catch(() => []);
   return names.some((bytes) => bytes.toString() === basename(path) && !isUtf8(bytes));
 }
 
-/** Rejects with ETIMEDOUT when the work takes longer; it goes on all the same. */
+/** Rejects with ETIMEDOUT if the work takes longer; the work is not stopped. */
 async function within(ms: number, work: Promise<void>): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
@@ -582,8 +582,8 @@ function isHidden(name: string): boolean {
 }
 
 /**
- * The file at `path`, or what a link there leads to: with an error where that is outside the folder. Nothing where
- * there is none, or a folder, whose files are found where they lie.
+ * The file at `path`, or the target of a link there, with an error if that is outside the folder. Undefined if there is
+ * no file, or a folder, whose files are found by themselves.
  */
 async function candidateOf(
   realRoot: string,
@@ -610,14 +610,14 @@ async function candidateOf(
 }
 
 /**
- * Where the walk through `root` would meet the folder `moveTo`, whatever links lead there; as it is when
- * it lies elsewhere. Throws CONFIG_CREATE when the two are one.
+ * The path of `moveTo` as a scan of `root` would find it, with links resolved; unchanged if it is elsewhere. Throws
+ * CONFIG_CREATE if both are the same folder.
  */
 async function archiveOf(root: string, moveTo: string | undefined): Promise<string | undefined> {
   if (moveTo === undefined) return undefined;
   const inside = relative(await realPathOf(root), await realPathOf(moveTo));
   if (inside === '') {
-    throw new RxrayError('CONFIG_CREATE', `\`moveTo\` must not be the folder that is watched, ${root}`);
+    throw new RxrayError('CONFIG_CREATE', `\`moveTo\` must not be the watched folder, ${root}`);
   }
   return inside.split(sep)[0] === '..' || isAbsolute(inside) ? moveTo : join(root, inside);
 }

@@ -19,33 +19,33 @@ export const rotation = z
       .int()
       .min(1)
       .optional()
-      .describe('Begin a new file before it grows beyond so many bytes; one row is never parted.'),
-    every: z.enum(['day']).optional().describe('Begin a new file with the first row of a day (UTC).'),
+      .describe('Start a new file before it grows beyond this many bytes. Rows are never split.'),
+    every: z.enum(['day']).optional().describe('Start a new file with the first row of a day (UTC).'),
   })
   .refine(({ bytes, every }) => bytes !== undefined || every !== undefined, 'expected `bytes` or `every`')
   .optional()
-  .describe('Begin new files; the old ones are kept as `results.<time>.csv`, or `results.<day>.csv`.');
+  .describe('Start new files; old ones are kept as `results.<time>.csv`, or `results.<day>.csv`.');
 export type Rotation = NonNullable<z.output<typeof rotation>>;
 
-/** The file, and an earlier one that was put aside. */
+/** The file, and an earlier one that was renamed. */
 export function filesOf(path: string): readonly string[] {
   const { dir, name, ext } = parsePath(path);
   return [path, join(dir, `${name}.${timestamp()}${ext}`)];
 }
 
-/** A row as it stands in the file, with its line end, and the frame that it tells of. */
+/** A row of the file, with its line end, and its frame. */
 export interface Row {
   readonly id: string;
   readonly text: string;
 }
 
-/** What the rows look like. */
+/** The format of the rows. */
 export interface RowFormat {
-  /** Distinguishes the files in the state folder, and the steps on the channel of durable actions. */
+  /** The name in the state folder and in durable actions. */
   readonly name: 'csv' | 'jsonl';
-  /** What stands before the first row. */
+  /** The text before the first row. */
   readonly header: string;
-  /** Whether {@link scan} finds the ids; else they are kept beside the committed length. */
+  /** Whether {@link scan} finds the ids; otherwise they are stored with the committed length. */
   readonly holdsIds: boolean;
   /** Reads a file from its beginning and tells the ids in it. Throws what is wrong with it, {@link OtherColumns} for one. */
   scan(bytes: AsyncIterable<Buffer>, found: (id: string) => void): Promise<void>;
@@ -58,16 +58,16 @@ export class OtherColumns extends Error {}
 
 export interface CommittedFileOptions {
   readonly path: string;
-  /** Where the committed length is kept. */
+  /** The folder for the committed length. */
   readonly stateDir: string;
   readonly format: RowFormat;
   readonly rotate?: Rotation | undefined;
-  /** Keep what is there under another name, and begin anew. */
+  /** Keep an existing file under another name, and start a new one. */
   readonly setAside: boolean;
   readonly log: Log;
 }
 
-/** How far the file is committed. */
+/** The committed state of the file. */
 interface Commit {
   /** In bytes. */
   readonly length: number;
@@ -75,9 +75,9 @@ interface Commit {
   readonly crc: number;
   /** The day of the last row: `2026-01-31`. */
   readonly day: string;
-  /** Counts the commits: of two journals, the one with the higher number is the later one. */
+  /** Number of the commit: of two journals, the one with the higher number is later. */
   readonly seq?: number;
-  /** The ids in the rows, where the rows do not hold them. */
+  /** The ids of the rows, if the rows do not contain them. */
   readonly ids?: readonly string[];
   /** The ids in the file before this one: their frames may not have been confirmed before the rotation. */
   readonly known?: readonly string[];
@@ -85,21 +85,17 @@ interface Commit {
   readonly rotating?: true;
 }
 
-/** The journal of commits is written anew when it has grown by this much. */
+/** The journal of commits is compacted when it has grown by this much. */
 const COMPACT_AFTER = 1 << 20;
 
 /**
- * A file of rows that holds every row exactly once, whatever happens in between.
- *
- * A group of rows is appended and synced, then the new length is appended to a small journal in the
- * state folder and synced, and only then do the rows count. When it is opened, what lies behind the last
- * committed byte is the torn rest of a group that was never confirmed: it is cut off, and kept in the
- * state folder. Cutting at the last line end instead would go wrong inside quoted fields.
- *
- * A copy of that journal is kept beside the file. It is not synced, so it is never ahead of the one in the state
- * folder, unless that was restored from a backup: then the copy says which rows were confirmed since.
- *
- * A file that another program has changed, while it was open or before, is kept under another name, and a new one is begun.
+ * A file of rows with each row exactly once, also after crashes. A group of rows is appended and synced, then the new
+ * length is appended to a small journal in the state folder and synced; only then are the rows confirmed. When the file
+ * is opened, bytes after the committed length are an incomplete group that was never confirmed: they are cut off, and
+ * kept in the state folder. (Cutting at the last line end would be wrong inside quoted fields.) A copy of the journal
+ * is kept beside the file. It is not synced, so it is never ahead of the one in the state folder, unless that was
+ * restored from a backup: then the copy has the rows that were confirmed since. A file that another program has changed
+ * is kept under another name, and a new one is started.
  */
 export class CommittedFile {
   readonly #options: CommittedFileOptions;
@@ -108,7 +104,7 @@ export class CommittedFile {
   readonly #commits: CommitLog;
   readonly #copy: CommitLog;
   #rows: DurableFile;
-  /** How the file looked after the last group. */
+  /** The file's state after the last group. */
   #left: Stats | undefined;
   #crc: number;
   #day: string;
@@ -141,25 +137,28 @@ export class CommittedFile {
     try {
       await mkdir(dirname(options.path), { recursive: true });
       await mkdir(stateDir, { recursive: true });
-      // One file has one lock and one journal, by whatever link.
+      // One lock and one journal per file, whatever links lead to it.
       const path = await realPathOf(options.path);
       lock = await lockFile(join(dirname(path), `.${basename(path)}.lock`));
       if (lock === undefined) {
         throw unwritable(
           options.path,
-          'another rxray, or another sink of this graph, is writing it: give each a path of its own',
+          'another rxray, or another sink of this graph, is writing it: give each its own path',
         );
       }
       const journal = join(stateDir, `${format.name}-${sha256(path).slice(0, 16)}.jsonl`);
       if (setAside && (await sizeOf(path)) > 0) {
         const kept = await archive(path, timestamp());
         await rm(journal, { force: true });
-        log.info({ path, kept }, 'what is processed again begins a new file; the old one is kept');
+        log.info(
+          { path, kept },
+          'results of films that are processed again go into a new file; the old one is kept',
+        );
       }
       const copy = new CommitLog(join(dirname(path), `.${basename(path)}.commits`), false);
       const found = await recover(path, journal, copy.path, options);
       const rows = await durably(`${format.name}.cut`, () => DurableFile.open(path, found.length));
-      // Whoever made the file may have failed to sync its folder.
+      // The file's folder may not have been synced when the file was created.
       await syncFolder(dirname(path));
       const file = new CommittedFile(options, path, lock, new CommitLog(journal), copy, rows, found);
       await file.#compact();
@@ -175,7 +174,7 @@ export class CommittedFile {
     return this.#ids.has(id) || this.#known.has(id);
   }
 
-  /** Resolves when the rows are on the disk and counted. When it rejects, none of them is. */
+  /** Resolves when the rows are on the disk and committed. If it rejects, none of them is. */
   async append(rows: readonly Row[]): Promise<void> {
     const bytes = Buffer.from(rows.map((row) => row.text).join(''));
     await this.#lookAfter();
@@ -192,7 +191,7 @@ export class CommittedFile {
       await this.#copied(() => this.#copy.append(commit));
     } catch (error) {
       this.#rows.cut(before);
-      // Its line may have come to the disk all the same: the journal is begun anew before these rows are overwritten.
+      // Its line may still have reached the disk: the journal is rewritten before these rows are overwritten.
       await this.#commits.close();
       throw error;
     }
@@ -209,13 +208,13 @@ export class CommittedFile {
     await this.#lock.release();
   }
 
-  /** Others may have moved the file away, replaced it or written into it since the last group. */
+  /** Other programs may have moved, replaced or changed the file since the last group. */
   async #lookAfter(): Promise<void> {
     const { log } = this.#options;
     const [own, there] = await Promise.all([this.#rows.stat(), statOf(this.#path)]);
     if (there === undefined || (there.size === 0 && this.#rows.length > 0)) {
       const what = there === undefined ? 'moved away or deleted' : 'emptied';
-      log.warn({ path: this.#path }, `the file has been ${what}: a new one is begun`);
+      log.warn({ path: this.#path }, `the file has been ${what}: a new one is started`);
       await this.#begin();
       return;
     }
@@ -225,7 +224,7 @@ export class CommittedFile {
       const kept = await archive(this.#path, timestamp());
       log.warn(
         { path: this.#path, kept },
-        'another program has changed the file: it is kept, a new one is begun',
+        'another program has changed the file: it is kept, and a new one is started',
       );
       this.#known = new Set([...this.#known, ...this.#ids]);
       await this.#begin();
@@ -241,7 +240,7 @@ export class CommittedFile {
     this.#rows = await DurableFile.open(this.#path, length);
   }
 
-  /** Whether what is at the path begins with all that was committed. */
+  /** Whether the file at the path begins with all committed bytes. */
   async #holdsCommitted(size: number): Promise<boolean> {
     const { length } = this.#rows;
     return size >= length && (await crcOf(this.#path, length)) === this.#crc;
@@ -250,7 +249,7 @@ export class CommittedFile {
   #isFull(more: number): boolean {
     const { rotate, format } = this.#options;
     if (rotate === undefined || this.#rows.length <= Buffer.byteLength(format.header)) return false;
-    // A clock that was set back is no new day.
+    // A clock that was set back does not start a new day.
     if (rotate.every === 'day' && today() > this.#day) return true;
     return rotate.bytes !== undefined && this.#rows.length + more > rotate.bytes;
   }
@@ -288,7 +287,7 @@ export class CommittedFile {
     await this.#copied(() => this.#copy.compact(commit));
   }
 
-  /** The copy only ever adds to what the state folder says: without it the file is still right. */
+  /** The copy only adds to the journal in the state folder: without it the file is still correct. */
   async #copied(act: () => Promise<void>): Promise<void> {
     await act().catch(() => this.#copy.close());
   }
@@ -298,18 +297,18 @@ export class CommittedFile {
   }
 }
 
-/** The commits, one JSON line each; the last whole line counts. */
+/** The commits, one JSON line each; the last complete line counts. */
 class CommitLog {
   #file: DurableFile | undefined;
   #compactAt = 0;
 
-  /** Without `sync`, a commit is in the file when it resolves, and not yet on the disk. */
+  /** Without `sync`, a commit is in the file when it resolves, but perhaps not on the disk. */
   constructor(
     readonly path: string,
     readonly sync = true,
   ) {}
 
-  /** Whether {@link compact} has to come before the next commit: it is long, or compacting it failed. */
+  /** Whether {@link compact} must run before the next commit: the journal is long, or the last compaction failed. */
   get due(): boolean {
     return this.#file === undefined || this.#file.length > this.#compactAt;
   }
@@ -318,7 +317,7 @@ class CommitLog {
     await this.#file?.append(lineOf(commit), this.sync);
   }
 
-  /** Starts anew with everything that has been committed so far, in one line. */
+  /** Rewrites the journal as one line with everything committed so far. */
   async compact(whole: Commit): Promise<void> {
     await this.close();
     const line = lineOf(whole);
@@ -345,7 +344,7 @@ interface Found {
   readonly known: Set<string>;
 }
 
-/** Brings the file to its last committed state, or creates it with its header. */
+/** Restores the last committed state of the file, or creates it with its header. */
 async function recover(
   path: string,
   journal: string,
@@ -356,15 +355,15 @@ async function recover(
   const start = Buffer.byteLength(header);
   const size = await sizeOf(path);
   const recorded = await lastCommit(journal);
-  // A rotation that was cut short leaves no file, or one without rows.
+  // An interrupted rotation leaves no file, or one without rows.
   const rotated = recorded?.rotating === true && size <= start && size < recorded.length;
   if (size === 0 || rotated) {
     if (!rotated) {
       if (recorded !== undefined && recorded.length > start) {
-        log.warn({ path }, 'the file has been moved away or deleted: a new one is begun');
+        log.warn({ path }, 'the file has been moved or deleted: a new one is started');
       }
-      // A journal without its file is of a file that was moved away. It goes first: a crash in between
-      // leaves a file without a journal, which is taken as it is.
+      // A journal without its file belongs to a file that was moved. It is removed first: after a crash in between
+      // there is a file without a journal, which is accepted unchanged.
       await rm(journal, { force: true });
       await syncFolder(dirname(journal));
     }
@@ -394,15 +393,16 @@ async function recover(
     return replaceOther(path, journal, commit, size, { format, log });
   }
   if (fault !== undefined)
-    throw unwritable(path, `${messageOf(fault)}. Name another path, or move it away`, fault);
-  if (!endsRow) throw unwritable(path, 'it ends in the middle of a row. Name another path, or move it away');
+    throw unwritable(path, `${messageOf(fault)}. Choose another path, or move the file`, fault);
+  if (!endsRow)
+    throw unwritable(path, 'it ends in the middle of a row. Choose another path, or move the file');
   if (size > length) await keepTail(path, length, journal, log);
   for (const id of commit?.ids ?? []) ids.add(id);
   const { day = today(), seq = 0 } = commit ?? {};
   return { length, crc, day, seq, ids, known: new Set(commit?.known) };
 }
 
-/** Keeps a file that another program has changed as it is, under another name, and begins a new one, which knows its ids. */
+/** Keeps a file that another program has changed under another name, and starts a new one, which keeps its ids. */
 async function replaceChanged(
   path: string,
   journal: string,
@@ -412,13 +412,13 @@ async function replaceChanged(
 ): Promise<Found> {
   const found = await readCommitted(path, await sizeOf(path), format);
   const ids = [...found.ids];
-  // The last row may be torn.
+  // The last row may be incomplete.
   if (!found.endsRow) ids.pop();
   const { kept, ...begun } = await replaceBy(format, path, journal, commit, ids);
   const what =
     missing === false
       ? 'another program has changed the file'
-      : `the file has ${missing}, so rows are missing (\`run --again\` writes all films anew)`;
+      : `the file has ${missing}, so rows are missing (\`run --again\` writes all films again)`;
   log.warn({ path, kept }, `${what}: it is kept under another name, and new rows go into a new file`);
   return begun;
 }
@@ -460,7 +460,7 @@ async function replaceBy(
 ): Promise<Found & { readonly kept: string }> {
   const known = new Set([...ids, ...(commit.ids ?? []), ...(commit.known ?? [])]);
   const seq = (commit.seq ?? 0) + 1;
-  // A crash from here on leaves a rotation that was cut short.
+  // A crash after this point leaves an interrupted rotation.
   await replaceFile(journal, lineOf({ ...commit, seq, known: [...known], rotating: true }));
   const kept = await archive(path, timestamp());
   await durably(`${name}.create`, () => replaceFile(path, Buffer.from(header)));
@@ -470,7 +470,9 @@ async function replaceBy(
   };
 }
 
-/** Keeps what lies behind the committed rows, before it is cut off: a torn group, or what somebody appended. */
+/**
+ * Keeps the bytes after the committed rows before they are cut off: an incomplete group, or rows appended by others.
+ */
 async function keepTail(path: string, length: number, journal: string, log: Log): Promise<void> {
   const kept = `${journal.slice(0, -'.jsonl'.length)}.${timestamp()}.torn`;
   await pipeline(
@@ -480,11 +482,11 @@ async function keepTail(path: string, length: number, journal: string, log: Log)
   await syncFolder(dirname(kept));
   log.warn(
     { path, kept },
-    'the file ended in rows that rxray never confirmed: they are cut off and kept in the state folder; films among them are written again',
+    'the file ended with rows that rxray never confirmed: they are cut off and kept in the state folder; their films are written again',
   );
 }
 
-/** What the copy of the journal beside the file says was committed after `commit`, if the file holds it. */
+/** The commits after `commit` in the journal's copy beside the file, if the file has their rows. */
 async function laterCommit(
   path: string,
   size: number,
@@ -493,12 +495,12 @@ async function laterCommit(
 ): Promise<Commit | undefined> {
   const later = await lastCommit(copy).catch(() => undefined);
   if (later === undefined || (later.seq ?? 0) <= (commit?.seq ?? 0) || later.length > size) return undefined;
-  // Without a journal the user may want the file as it is, with rows of others.
+  // Without a journal, a file with rows of others is accepted unchanged.
   if (commit === undefined && later.length < size) return undefined;
   return (await crcOf(path, later.length)) === later.crc ? later : undefined;
 }
 
-/** Whether nothing has happened to a file since. */
+/** Whether the file is unchanged since then. */
 function isAsLeft(now: Stats, left: Stats | undefined): boolean {
   return now.size === left?.size && now.mtimeMs === left.mtimeMs && now.ctimeMs === left.ctimeMs;
 }
@@ -513,7 +515,7 @@ async function crcOf(path: string, length: number): Promise<number> {
   return crc;
 }
 
-/** Reads the first `length` bytes: their CRC, the ids in them, whether they end with a row, what is wrong with them. */
+/** Reads the first `length` bytes: their CRC, ids, whether they end with a complete row, and errors. */
 async function readCommitted(
   path: string,
   length: number,
@@ -533,7 +535,7 @@ async function readCommitted(
   try {
     await format.scan(bytes(), (id) => ids.add(id));
   } catch (fault) {
-    // It was not read to the end.
+    // The file was not read to its end.
     return { crc: await crcOf(path, length), ids, endsRow: false, fault };
   }
   return { crc, ids, endsRow: last === undefined || last === 0x0a };
@@ -544,13 +546,13 @@ async function lastCommit(journal: string): Promise<Commit | undefined> {
     if (isCode(error, 'ENOENT')) return '';
     throw error;
   });
-  // The text after the last line end is a torn line: it was never confirmed.
+  // Text after the last line end is an incomplete line that was never confirmed.
   const lines = text.split('\n').slice(0, -1);
   let commits: Commit[];
   try {
     commits = lines.map((line) => JSON.parse(line) as Commit);
   } catch (cause) {
-    throw new Error(`${journal} is damaged: delete it to go on with the file as it is`, { cause });
+    throw new Error(`${journal} is damaged: delete it to continue with the file unchanged`, { cause });
   }
   const last = commits.at(-1);
   return (

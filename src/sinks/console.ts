@@ -15,20 +15,20 @@ const options = z.strictObject({
     .enum(['auto', 'text', 'json'])
     .default('auto')
     .describe(
-      '`text`: a line for people; `json`: one JSON object a line; `auto`: text on a terminal, JSON in a pipe.',
+      '`text`: a line of text; `json`: one JSON object per line; `auto`: text on a terminal, JSON in a pipe.',
     ),
 });
 type ConsoleOptions = z.output<typeof options>;
 
-/** Where it prints to: `process.stdout`, or a stream of a test. */
+/** The output: `process.stdout`, or a stream of a test. */
 export type Output = NodeJS.WritableStream & { readonly isTTY?: boolean; hasColors?(): boolean };
 
 export default defineSink({
   name: 'console',
-  summary: 'Prints one line per film: for people on a terminal, as JSON in a pipe.',
+  summary: 'Prints one line per film: text on a terminal, JSON in a pipe.',
   options,
   examples: [
-    { title: 'As the occasion demands', with: {} },
+    { title: 'Text or JSON, as needed', with: {} },
     { title: 'Always JSON lines', with: { format: 'json' } },
   ],
   maxBatch: 64,
@@ -43,7 +43,7 @@ export function consoleSink(settings: ConsoleOptions, services: SinkServices, ou
   let readerGone = false;
   let disposed = false;
 
-  // Without a listener, a reader that goes away (`| head`) would end the program.
+  // Without a listener, a closed pipe (`| head`) would end the program.
   const ignore = (): void => undefined;
   output.on('error', ignore);
 
@@ -85,7 +85,7 @@ type Colours = ReturnType<typeof pc.createColors>;
 const MIN_NAME_WIDTH = 24;
 const MAX_NAME_WIDTH = 36;
 
-/** Writes lines whose columns stand below each other as far as one can know before the next film. */
+/** Writes lines with aligned columns, as far as their widths are known. */
 function lineWriter(colours: Colours): (frame: Frame) => string {
   const widths = [MIN_NAME_WIDTH];
   const aligned = (cell: string, column: number): string => {
@@ -116,7 +116,7 @@ function lineWriter(colours: Colours): (frame: Frame) => string {
   };
 }
 
-/** ⚑ for an abnormal film, ✓ for one that no model calls abnormal, · where none can say. */
+/** ⚑ for an abnormal film, ✓ for one that no model calls abnormal, · if unknown. */
 function markOf({ abnormal }: Verdict, { red, green, dim }: Colours): string {
   if (abnormal === null) return dim('·');
   return abnormal ? red('⚑') : green('✓');
@@ -131,12 +131,12 @@ function suspicionText({ abnormal, suspicion, abnormalStages }: Verdict, colours
   return [`${dim('suspicion')} ${number}${stages}`];
 }
 
-/** The stage's id where there are several of its kind, else the word for the kind. */
+/** The stage's id if there are several of its kind, else the word for the kind. */
 function titled(all: readonly unknown[], id: string, word: string, { dim }: Colours): string {
   return dim(all.length > 1 ? `${id} ` : word);
 }
 
-/** `normal     93 %  (bacterial 5 · viral 2)`, or of findings that may be present together `Effusion 91 %, Mass 64 %` */
+/** `normal 93 % (bacterial 5 · viral 2)`, or for findings that may occur together `Effusion 91 %, Mass 64 %` */
 function classText(result: Classification, colours: Colours): string {
   const { bold, dim } = colours;
   const { label, probability, probabilities, positives } = result;
@@ -179,14 +179,14 @@ function scoreText({ anomalyScore, percentile, abnormal }: Anomaly, colours: Col
   return `${score}  ${colour(`P ${String(Math.floor(percentile)).padStart(3)}`)}`;
 }
 
-/** Whole percent, which never says 0 or 100 of what is neither. */
+/** Whole percent; 0 and 100 only for exact values. */
 function percent(probability: number): string {
   if (probability > 0 && probability < 0.005) return '<1';
   if (probability < 1 && probability >= 0.995) return '>99';
   return String(Math.round(probability * 100));
 }
 
-/** Shortens the middle: the end of a name is what tells films apart. */
+/** Shortens the middle: films often differ at the end of their names. */
 function fitted(text: string, width: number): string {
   if (stringWidth(text) <= width) return text;
   const characters = [...new Intl.Segmenter().segment(text)].map(({ segment }) => segment);

@@ -22,7 +22,7 @@ import { rowSink } from './row-sink.js';
 const column = z.union([
   z.string().min(1),
   z.strictObject({
-    name: z.string().min(1).describe('What stands in the header.'),
+    name: z.string().min(1).describe('Name in the header.'),
     value: z
       .string()
       .min(1)
@@ -32,7 +32,7 @@ const column = z.union([
 
 const options = z
   .strictObject({
-    path: z.string().min(1).describe('The file. Its folder is made when it is missing.'),
+    path: z.string().min(1).describe('The file. A missing folder is created.'),
     columns: z
       .array(column)
       .min(1)
@@ -46,20 +46,20 @@ const options = z
       .string()
       .regex(/^[^"'\r\n]$/, 'Expected one character, neither a quote nor a line end')
       .optional()
-      .describe("What stands between two cells. Default: `,`, or `;` with `decimal: ','`."),
+      .describe("Separator of cells. Default: `,`, or `;` with `decimal: ','`."),
     decimal: z
       .enum(['.', ','])
       .default('.')
-      .describe('What stands before the decimals of a number. German and French Excel expect `,`.'),
+      .describe('Decimal separator. German and French Excel expect `,`.'),
     bom: z
       .boolean()
       .default(false)
-      .describe('Begin with a byte order mark, so that Excel reads names with accents right.'),
+      .describe('Write a byte order mark, so that Excel reads accents correctly.'),
     rotate: rotation,
   })
   .refine(({ delimiter, decimal }) => delimiter !== decimal, {
     path: ['delimiter'],
-    message: 'must not be the same as `decimal`, or numbers would fall apart',
+    message: 'must not be the same as `decimal`',
   });
 type CsvOptions = z.output<typeof options>;
 
@@ -68,7 +68,7 @@ export default defineSink({
   summary: 'Writes one row per film into a CSV file (RFC 4180), each exactly once.',
   options,
   examples: [
-    { title: 'Everything that the stages found', with: { path: './out/results.csv' } },
+    { title: 'All results', with: { path: './out/results.csv' } },
     {
       title: 'Chosen columns, for a German Excel',
       with: {
@@ -84,7 +84,7 @@ export default defineSink({
       },
     },
   ],
-  // A group costs two syncs however long it is.
+  // A group costs two syncs, whatever its length.
   maxBatch: 256,
   output: 'path',
   writes: ({ path }) => filesOf(path),
@@ -111,7 +111,7 @@ function lintColumn(
     return message === undefined ? [] : [{ severity: 'error', code: 'CONFIG_EXPRESSION', option, message }];
   }
   if (stages === undefined || Object.hasOwn(BUILT_IN, entry) || pathColumn(entry) !== undefined) return [];
-  // What a plugin of the user offers is known when the graph is made.
+  // Columns of a user's plugin are known when the graph is created.
   const isOpen = stages.some(({ stage, columns }) => columns === undefined && entry.startsWith(`${stage}.`));
   const offered = stages.flatMap(({ stage, columns = [] }) => columns.map(({ name }) => `${stage}.${name}`));
   if (isOpen || offered.includes(entry)) return [];
@@ -127,7 +127,7 @@ function unknownColumn(name: string, offered: readonly string[]): string {
 async function csvSink(settings: CsvOptions, services: SinkServices): Promise<SinkInstance> {
   const columns = columnsOf(settings, services);
   const names = columns.map(({ name }) => name);
-  // csv-stringify quotes the record delimiter alone, but a lone CR or LF ends a record for many readers.
+  // csv-stringify quotes only the record delimiter, but a single CR or LF ends a record for many readers.
   const { decimal, delimiter = decimal === ',' ? ';' : ',' } = settings;
   const format = { delimiter, record_delimiter: '\r\n', quoted_match: /[\r\n]/ };
   const file = await CommittedFile.open({
@@ -218,7 +218,7 @@ const BUILT_IN: Readonly<Record<string, CsvColumn['value']>> = {
   suspicious: (frame) => verdictOf(frame.results).abnormal,
   suspicion: (frame) => rounded(verdictOf(frame.results).suspicion),
 };
-/** Written by default only where a stage judges the films. */
+/** Written by default only if a stage judges the films. */
 const OF_THE_VERDICT = ['suspicious', 'suspicion'];
 
 function columnsOf(settings: CsvOptions, services: SinkServices): CsvColumn[] {
@@ -248,12 +248,12 @@ function pathColumn(text: string): CsvColumn['value'] | undefined {
   return (frame) => valueAt(frame[root], path);
 }
 
-/** Fractions of a stage's column to four significant digits: what people read. `results.…` has them all. */
+/** Fractions with four significant digits. `results.…` has all digits. */
 function rounded(value: unknown): unknown {
   return typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value;
 }
 
-/** Numbers in their shortest form that reads back as the same number; what is missing is empty. */
+/** Numbers in their shortest exact form; missing values are empty. */
 function cell(value: unknown): string | number {
   if (value === undefined || value === null) return '';
   if (typeof value === 'string' || typeof value === 'number') return value;

@@ -22,14 +22,17 @@ const options = z.strictObject({
     .describe(
       'The root of the DICOMweb service, to which `/studies` is added: `http://127.0.0.1:8042/dicom-web`.',
     ),
-  headers: z.record(z.string(), z.string()).default({}).describe('More headers, such as `Authorization`.'),
+  headers: z
+    .record(z.string(), z.string())
+    .default({})
+    .describe('Additional headers, such as `Authorization`.'),
   ...objectOptions,
   answerTimeoutMs: z
     .int()
     .positive()
     .max(MAX_TIMER_MS)
     .default(20_000)
-    .describe('How long one attempt may take.'),
+    .describe('Time limit for one attempt.'),
 });
 type DicomwebOptions = z.output<typeof options>;
 
@@ -76,7 +79,7 @@ async function dicomwebSink(settings: DicomwebOptions, services: SinkServices): 
   for (const [name, value] of Object.entries(settings.headers)) headers.set(name, value);
 
   const refused = (reason: string): RxrayError =>
-    new RxrayError('FRAME_SINK', `${url.origin} did not take the report: ${reason}`, { component });
+    new RxrayError('FRAME_SINK', `${url.origin} did not accept the report: ${reason}`, { component });
 
   async function send(frame: Frame): Promise<void> {
     const objects = await objectsOf(frame);

@@ -2,13 +2,13 @@ import { constants, type Stats } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 
 /**
- * A file that grows by whole, synced groups. What a failed group left behind is cut off before the next
- * one is written, so that nothing but whole groups ever lies before {@link length}.
+ * A file that grows by complete, synced groups. The rest of a failed group is cut off before the next one is written,
+ * so that only complete groups are before {@link length}.
  */
 export class DurableFile {
   readonly #handle: FileHandle;
   #length: number;
-  /** Whether something may lie behind the last whole group. */
+  /** Whether there may be bytes after the last complete group. */
   #torn = false;
 
   private constructor(handle: FileHandle, length: number) {
@@ -16,7 +16,7 @@ export class DurableFile {
     this.#length = length;
   }
 
-  /** Opens or creates `path` and cuts off what lies behind the first `length` bytes. */
+  /** Opens or creates `path` and truncates it to `length` bytes. */
   static async open(path: string, length: number): Promise<DurableFile> {
     const handle = await open(path, constants.O_RDWR | constants.O_CREAT, 0o666);
     await handle.truncate(length);
@@ -28,17 +28,17 @@ export class DurableFile {
     return this.#length;
   }
 
-  /** Whether a group failed, so that something may lie behind the last whole one. */
+  /** Whether a group failed, so that there may be bytes after the last complete one. */
   get torn(): boolean {
     return this.#torn;
   }
 
-  /** The file as it is now, whatever stands at its path. */
+  /** The state of the open file, whatever is at its path now. */
   stat(): Promise<Stats> {
     return this.#handle.stat();
   }
 
-  /** Resolves when the bytes are on the disk (without `sync`: in the file); when it rejects, none of them count. */
+  /** Resolves when the bytes are on the disk (without `sync`: in the file). If it rejects, none of them count. */
   async append(bytes: Uint8Array, sync = true): Promise<void> {
     if (this.#torn) await this.#handle.truncate(this.#length);
     this.#torn = true;
@@ -57,7 +57,7 @@ export class DurableFile {
     this.#length += written;
   }
 
-  /** Takes back everything after the first `length` bytes. */
+  /** Removes everything after the first `length` bytes. */
   cut(length: number): void {
     this.#length = length;
     this.#torn = true;

@@ -1,14 +1,14 @@
 import { rm } from 'node:fs/promises';
 
-/** Held while a file is being written; let go with the process, however that ends. */
+/** A lock on a file; released when the process ends, even by a crash. */
 export interface FileLock {
   release(): Promise<void>;
 }
 
 /**
- * Takes the machine-wide lock at `path`, or returns undefined when another process or another part of
- * this one holds it. SQLite does the locking (an exclusive transaction on an empty database): unlike a
- * file with a process id in it, that cannot be left behind by a crash.
+ * Takes the machine-wide lock at `path`, or returns undefined when another process or another part of this one holds
+ * it. It is an exclusive SQLite transaction on an empty database: unlike a file with a process id, it cannot remain
+ * after a crash.
  */
 export async function lockFile(path: string): Promise<FileLock | undefined> {
   const { default: Database } = await import('libsql');
@@ -22,7 +22,7 @@ export async function lockFile(path: string): Promise<FileLock | undefined> {
   }
   return {
     async release() {
-      // Removed while still locked: whoever opened it before finds it locked, whoever comes later makes a new one.
+      // Removed while still locked: a process that opened it before finds it locked, a later one creates a new file.
       await rm(path, { force: true });
       database.close();
     },

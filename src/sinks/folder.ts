@@ -16,26 +16,26 @@ const options = z.strictObject({
   path: z
     .string()
     .min(1)
-    .describe('The folder. It is made when it is missing; nothing is written outside it.'),
+    .describe('The folder; it is created if it is missing. Nothing is written outside it.'),
   name: z
     .string()
     .default('{id}')
     .describe(
-      'What the files are called, without ending: text with `{id}` (always), `{stem}` and `{folder}` (name and ' +
+      'Name of the files, without extension: text with `{id}` (required), `{stem}` and `{folder}` (name and ' +
         'subfolder of the film), `{source}`, `{day}` (UTC) and `/` for subfolders. Names of films may be names of patients.',
     ),
   picture: z
     .boolean()
     .default(true)
     .describe('Write `<name>.png`: the film with its label, its scores, its boxes and its anomaly map.'),
-  json: z.boolean().default(true).describe('Write `<name>.json`: everything that the stages found.'),
+  json: z.boolean().default(true).describe('Write `<name>.json`: all results.'),
   map: z.boolean().default(true).describe('Lay the anomaly map over the picture.'),
   size: z.int().min(64).max(8192).default(768).describe('Longer side of the film in the picture, in pixels.'),
   includeFile: z
     .boolean()
     .default(true)
     .describe(
-      'Write the file name into the JSON. People put names of patients into it: `false` leaves it out.',
+      "Write the file name into the JSON. File names may contain patients' names: `false` leaves them out.",
     ),
 });
 type FolderOptions = z.output<typeof options>;
@@ -47,7 +47,7 @@ export default defineSink({
   examples: [
     { title: 'By frame id', with: { path: './out/films' } },
     {
-      title: 'A folder a day, with the names of the films',
+      title: 'One folder per day, with the names of the films',
       with: { path: './out/films', name: '{day}/{stem}-{id}' },
     },
   ],
@@ -90,10 +90,10 @@ async function folderSink(settings: FolderOptions, services: SinkServices): Prom
       throw unwritable(cause);
     });
 
-  /** The path of the frame's files, without ending; its folder is there. Throws when that would lie outside. */
+  /** The path of the frame's files, without extension; creates its folder. Throws if the path would be outside. */
   async function placeOf(frame: Frame): Promise<string> {
     const place = join(root, nameOf(settings.name, frame));
-    // Links inside the folder may lead out of it. What is not there yet lies where its parent lies.
+    // Links inside the folder may lead out of it. A new file is where its parent folder is.
     for (let dir = root, rest = dirname(place).slice(root.length).split(sep).filter(Boolean); ;) {
       const real = await realpath(dir);
       if (real !== root && !real.startsWith(root + sep)) {
@@ -132,7 +132,7 @@ async function folderSink(settings: FolderOptions, services: SinkServices): Prom
       }
       for (const dir of folders) await durably('folder.sync', () => syncFolder(dir));
     } catch (error) {
-      // A name that the file system does not take is a matter of this film alone.
+      // A name that the file system does not accept fails only this film.
       if (error instanceof RxrayError || isCode(error, 'ENAMETOOLONG')) throw error;
       throw writeError(settings.path, component, error);
     }
@@ -153,7 +153,7 @@ function faultOf(template: string): string | undefined {
   return undefined;
 }
 
-/** The template with what is known of the frame, each part of the path such that every file system takes it. */
+/** The template filled for the frame, with parts that every file system accepts. */
 export function nameOf(template: string, frame: Frame): string {
   return template
     .replaceAll(/\{(\w+)\}/g, (_, name: string) => PLACEHOLDERS[name]?.(frame) ?? '')
@@ -168,7 +168,7 @@ export function nameOf(template: string, frame: Frame): string {
     .join(sep);
 }
 
-/** As much of a film's name as leaves room for the id and an ending: names have 255 bytes at most. */
+/** Shortens a film's name to leave room for the id and an extension: names have at most 255 bytes. */
 function shortened(text: string): string {
   let short = '';
   for (const character of text) {

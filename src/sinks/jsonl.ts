@@ -7,27 +7,27 @@ import { rowSink } from './row-sink.js';
 import { plain } from './plain.js';
 
 const options = z.strictObject({
-  path: z.string().min(1).describe('The file. Its folder is made when it is missing.'),
+  path: z.string().min(1).describe('The file. A missing folder is created.'),
   includeFile: z
     .boolean()
     .default(true)
-    .describe('Write the file name. People put names of patients into it: `false` leaves it out.'),
+    .describe("Write the file name. File names may contain patients' names: `false` leaves them out."),
   rotate: rotation,
 });
 type JsonlOptions = z.output<typeof options>;
 
 export default defineSink({
   name: 'jsonl',
-  summary: 'Writes one JSON object a line per film into a file, each exactly once.',
+  summary: 'Writes one JSON object per film and line into a file, each exactly once.',
   options,
   examples: [
-    { title: 'Everything that the stages found', with: { path: './out/results.jsonl' } },
+    { title: 'All results', with: { path: './out/results.jsonl' } },
     {
-      title: 'A file a day, without file names',
+      title: 'One file per day, without file names',
       with: { path: './out/results.jsonl', includeFile: false, rotate: { every: 'day' } },
     },
   ],
-  // A group costs two syncs however long it is.
+  // A group costs two syncs, whatever its length.
   maxBatch: 256,
   output: 'path',
   writes: ({ path }) => filesOf(path),

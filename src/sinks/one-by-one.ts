@@ -1,7 +1,7 @@
 import type { Frame } from '../core/frame.js';
 import type { SinkInstance } from '../core/plugin.js';
 
-/** A sink that does one `write` after the other, and closes when the last is through. */
+/** A sink that runs one `write` after the other, and closes after the last. */
 export function oneByOne(
   name: string,
   write: (frames: readonly Frame[]) => Promise<void>,

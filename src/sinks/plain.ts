@@ -4,12 +4,12 @@ import { verdictOf, type Verdict } from '../core/verdict.js';
 
 export { withoutImages };
 
-/** Whether a stage of the graph judges films: its columns say so. */
+/** Whether a stage of the graph judges films, by its columns. */
 export function isJudged(columns: SinkServices['columns']): boolean {
   return columns.some(({ column }) => column.onRequest !== true && column.path.join('.') === 'abnormal');
 }
 
-/** What leaves the program of a frame: plain data, without pixels. */
+/** The part of a frame that leaves the program: plain data, without pixels. */
 export interface Plain {
   readonly id: string;
   readonly file?: string;

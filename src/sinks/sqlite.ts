@@ -11,17 +11,17 @@ import { isJudged, plain } from './plain.js';
 import { writeError } from './trouble.js';
 
 const options = z.strictObject({
-  path: z.string().min(1).describe('The database. It and its folder are made when they are missing.'),
+  path: z.string().min(1).describe('The database. A missing file or folder is created.'),
   table: z
     .string()
     .regex(/^[A-Za-z_]\w*$/, 'expected letters, digits and _, not beginning with a digit')
     .refine((name) => !/^sqlite_/i.test(name), 'names that begin with sqlite_ belong to SQLite')
     .default('films')
-    .describe('The table. It is made when it is missing, and gets the columns that it lacks.'),
+    .describe('The table. It is created if it is missing; missing columns are added.'),
   includeFile: z
     .boolean()
     .default(true)
-    .describe('Write the file name. People put names of patients into it: `false` leaves it out.'),
+    .describe("Write the file name. File names may contain patients' names: `false` leaves them out."),
 });
 type SqliteOptions = z.output<typeof options>;
 
@@ -30,10 +30,10 @@ export default defineSink({
   summary: 'Keeps one row per film in a SQLite table: results as JSON, and labels and scores in columns.',
   options,
   examples: [
-    { title: 'Everything that the stages found', with: { path: './out/results.db' } },
-    { title: 'A table of its own', with: { path: './out/results.db', table: 'ward3', includeFile: false } },
+    { title: 'All results', with: { path: './out/results.db' } },
+    { title: 'Another table', with: { path: './out/results.db', table: 'ward3', includeFile: false } },
   ],
-  // A group costs one sync however long it is.
+  // A group costs one sync, whatever its length.
   maxBatch: 256,
   ignoresCase: true,
   output: 'path',
@@ -41,7 +41,7 @@ export default defineSink({
   create: (settings, services) => sqliteSink(settings, services),
 });
 
-/** What is used of `libsql/promise`, whose own types are `any`. It runs `exec` off this thread. */
+/** The part of `libsql/promise` that is used, whose own types are `any`. It runs `exec` on another thread. */
 interface Database {
   exec(sql: string): Promise<void>;
   prepare(sql: string): Promise<Statement>;
@@ -55,13 +55,13 @@ interface Statement {
 interface Connection {
   readonly database: Database;
   readonly upsert: Statement;
-  /** Which file it is: one made again has the same path, and may have the same inode. */
+  /** Identity of the file: a new file has the same path, and may have the same inode. */
   readonly identity: string;
 }
 
 const FIXED = ['id', 'file', 'receivedAt', 'completedAt', 'meta', 'results'];
 
-/** How long SQLite waits for another program that has locked the database, in ms. */
+/** How long SQLite waits for a lock of another program, in ms. */
 const BUSY_MS = 10_000;
 
 export async function sqliteSink(
@@ -107,10 +107,10 @@ export async function sqliteSink(
     services.log.warn({ path }, 'another program has locked the database: films wait until it is free');
   }
 
-  /** SQLite goes on writing into a database that was deleted. */
+  /** SQLite continues to write to a deleted database. */
   async function present(): Promise<Connection> {
     if (connection !== undefined && (await identityOf(file)) !== connection.identity) {
-      services.log.warn({ path }, 'the database has been moved away or deleted: a new one is begun');
+      services.log.warn({ path }, 'the database has been moved or deleted: a new one is started');
       connection.database.close();
       connection = undefined;
     }
@@ -137,7 +137,7 @@ export async function sqliteSink(
         for (const row of rows) await upsert.run(row);
         await durably('sqlite.commit', () => db.exec('COMMIT'));
       } catch (error) {
-        // Where SQLite has rolled back by itself there is nothing left to do.
+        // SQLite may have rolled back by itself.
         await db.exec('ROLLBACK').catch(() => undefined);
         throw error;
       }
@@ -155,13 +155,13 @@ function isLocked(cause: unknown): boolean {
   return cause instanceof Error && 'code' in cause && /^SQLITE_(?:BUSY|LOCKED)/.test(String(cause.code));
 }
 
-/** Empty when there is none. */
+/** Empty if there is none. */
 async function identityOf(file: string): Promise<string> {
   const info = await stat(file).catch(() => undefined);
   return info === undefined ? '' : [info.dev, info.ino, info.birthtimeMs].join();
 }
 
-/** SQLite does not tell apart upper and lower case in names. */
+/** SQLite ignores upper and lower case in names. */
 function checkNames(names: readonly string[], component: string): void {
   const first = new Map<string, string>();
   for (const name of names) {
@@ -178,8 +178,7 @@ async function open(path: string, busyMs: number): Promise<Database> {
   await mkdir(dirname(path), { recursive: true });
   const { default: Promised } = await import('libsql/promise');
   const database = new Promised(path, {}) as unknown as Database;
-  // A program that writes or reads beside it is waited for. No WAL: a database that somebody moves away would leave its
-  // last rows in a file that stays behind.
+  // Waits for locks of other programs. No WAL: if the database is moved, its last rows would remain in another file.
   try {
     await database.exec(
       `PRAGMA busy_timeout = ${busyMs}; PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL`,
@@ -191,16 +190,18 @@ async function open(path: string, busyMs: number): Promise<Database> {
   }
 }
 
-/** Columns have no declared type, so that numbers stay numbers and text stays text. */
+/** Columns have no declared type, so that values are not converted. */
 async function makeTable(database: Database, table: string, names: readonly string[]): Promise<void> {
   const columns = names.map((name) => (name === 'id' ? 'id TEXT PRIMARY KEY NOT NULL' : quoted(name)));
   await database.exec(`CREATE TABLE IF NOT EXISTS ${quoted(table)} (${columns.join(', ')})`);
   const info = await database.prepare(`SELECT name, pk FROM pragma_table_info('${table}')`);
   const found = (await info.all()) as { name: string; pk: number }[];
   if (!found.some(({ name, pk }) => name === 'id' && pk === 1)) {
-    throw new Error(`the table "${table}" is not rxray's: expected a primary key \`id\`. Name another table`);
+    throw new Error(
+      `the table "${table}" is not rxray's: expected a primary key \`id\`. Choose another table`,
+    );
   }
-  // SQLite does not tell apart upper and lower case in names.
+  // SQLite ignores upper and lower case in names.
   const present = new Set(found.map(({ name }) => name.toLowerCase()));
   for (const name of names) {
     if (present.has(name.toLowerCase())) continue;

@@ -1,9 +1,6 @@
 import { messageOf, RxrayError, Unavailable } from '../core/errors.js';
 
-/**
- * What the system says of a place that could be written to before and may be again: it is full, locked, busy, not
- * mounted, not reachable.
- */
+/** System errors of a file that may become writable again: disk full, locked, busy, not mounted, not reachable. */
 const PASSING: ReadonlySet<string> = new Set([
   ...[
     'EACCES',
@@ -24,8 +21,8 @@ const PASSING: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * What a sink rejects with that could not write to `path`: {@link Unavailable} for an outage that may pass, in which
- * films wait, OUTPUT_UNWRITABLE for the rest, which ends the run.
+ * The error of a sink that could not write to `path`: {@link Unavailable} for a temporary outage, in which films wait;
+ * otherwise OUTPUT_UNWRITABLE, which ends the run.
  */
 export function writeError(path: string, component: string, cause: unknown): Error {
   if (cause instanceof RxrayError || cause instanceof Unavailable) return cause;
@@ -36,7 +33,9 @@ export function writeError(path: string, component: string, cause: unknown): Err
   });
 }
 
-/** Whether the trouble may pass by itself. Extended codes of SQLite (`SQLITE_BUSY_SNAPSHOT`) are those of their kind. */
+/**
+ * Whether the error may be temporary. Extended codes of SQLite (`SQLITE_BUSY_SNAPSHOT`) count as their primary code.
+ */
 function isPassing(cause: unknown): boolean {
   if (!(cause instanceof Error) || !('code' in cause)) return false;
   const code = String(cause.code);

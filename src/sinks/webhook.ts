@@ -18,34 +18,35 @@ import { plain, withoutImages } from './plain.js';
 const options = z.strictObject({
   url: z
     .url({ protocol: /^https?$/ })
-    .describe('Where to POST to. Redirects are refused: name the final address.'),
+    .describe('The address for POST requests. Redirects are refused: give the final address.'),
   secret: z
     .string()
     .default('')
     .describe(
-      'Signs every request as Standard Webhooks lay down. Base64 of the key, with or without `whsec_` in front: ' +
+      'Signs every request by the Standard Webhooks specification. Base64 of the key, with or without `whsec_` in front: ' +
         '`openssl rand -base64 32` makes one. Empty: no signature.',
     ),
-  headers: z.record(z.string(), z.string()).default({}).describe('More headers, such as `Authorization`.'),
-  timeoutMs: z.int().positive().max(MAX_TIMER_MS).default(10_000).describe('How long one attempt may take.'),
+  headers: z
+    .record(z.string(), z.string())
+    .default({})
+    .describe('Additional headers, such as `Authorization`.'),
+  timeoutMs: z.int().positive().max(MAX_TIMER_MS).default(10_000).describe('Time limit for one attempt.'),
   includeFile: z
     .boolean()
     .default(false)
-    .describe(
-      'Send the file name, too. It is left out by default, because people put names of patients into it.',
-    ),
+    .describe("Also send the file name. Default: no, because file names may contain patients' names."),
   fields: z
     .record(z.string(), z.string())
     .optional()
     .describe(
-      'Send these beside the `id` and nothing else: name → expression (CEL) over `file`, `id`, `origin`, `meta`, `results`, `verdict`.',
+      'Send only these beside the `id`: name → expression (CEL) over `file`, `id`, `origin`, `meta`, `results`, `verdict`.',
     ),
 });
 type WebhookOptions = z.output<typeof options>;
 
 export default defineSink({
   name: 'webhook',
-  summary: 'POSTs the results of every film to a web server, as signed JSON.',
+  summary: 'Sends the results of every film to a web server as signed JSON.',
   options,
   examples: [
     {
@@ -93,13 +94,13 @@ function webhookSink(settings: WebhookOptions, services: SinkServices): SinkInst
     const { status } = response;
     const answer = refusalOf(response);
     if (status >= 300 && status < 400)
-      throw failed(`${answer}. Redirects are refused: name the final address`);
+      throw failed(`${answer}. Redirects are refused: give the final address`);
     throw failed(`${answer}, expected 2xx`);
   }
 
-  /** Names the host alone: path and query of a webhook are often its password. */
+  /** Names only the host: path and query of a webhook may be secret. */
   const failed = (reason: string): RxrayError =>
-    new RxrayError('FRAME_SINK', `${url.origin} did not take the film: ${reason}`, {
+    new RxrayError('FRAME_SINK', `${url.origin} did not accept the film: ${reason}`, {
       component: services.id,
     });
 
@@ -113,17 +114,14 @@ function webhookSink(settings: WebhookOptions, services: SinkServices): SinkInst
 }
 
 /**
- * Stable over attempts and restarts. What the user deliberately has processed again is a message of its own: a
- * receiver that remembers ids would drop it otherwise.
+ * Stable over attempts and restarts. A film that the user has processed again gets another id: otherwise a receiver
+ * that remembers ids would drop it.
  */
 function messageId({ id, repeat }: Frame): string {
   return repeat === undefined ? id : `${id}.${repeat}`;
 }
 
-/**
- * What cannot work. The libraries' own messages are not passed on: nothing of a secret may reach a screen
- * or a log.
- */
+/** Errors of the settings. The libraries' messages are not used: they may contain secrets. */
 function* faultsOf({ url, secret, headers, fields = {} }: WebhookOptions): Generator<LintMessage> {
   yield* addressFaults(url);
   if (secret !== '' && !works(() => new Webhook(secret))) {
@@ -147,7 +145,7 @@ function works(make: () => unknown): boolean {
   }
 }
 
-/** What is sent of a frame: without the file name unless it was asked for, and never with pixels. */
+/** The request's content: without pixels, and without the file name unless requested. */
 function payloadOf(settings: WebhookOptions, services: SinkServices): (frame: Frame) => unknown {
   if (settings.fields !== undefined) {
     const fields = Object.entries(settings.fields).map(

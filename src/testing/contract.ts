@@ -10,19 +10,19 @@ import {
 } from '../core/plugin.js';
 import { testServices, type TestServices, type TestServicesOptions } from './services.js';
 
-/** The two functions of a test runner that a contract suite needs: mocha, vitest, jest and node:test have them. */
+/** The two functions of a test runner that a contract suite needs, as in mocha, vitest, jest and node:test. */
 export interface TestRunner {
   readonly describe: (title: string, body: () => void) => unknown;
   readonly it: (title: string, body: () => Promise<void>) => unknown;
 }
 
-/** The runner's own globals; suites take another one as their last argument. */
+/** The runner's globals; suites accept others as their last argument. */
 export const globalRunner: TestRunner = {
   describe: (title, body) => (globalThis as unknown as TestRunner).describe(title, body),
   it: (title, body) => (globalThis as unknown as TestRunner).it(title, body),
 };
 
-/** What every contract suite must be told of a plugin. */
+/** What every contract suite needs to know of a plugin. */
 export interface Harness<K extends Kind> {
   readonly plugin: PluginOf<K>;
   /** The contents of `with:`. */
@@ -35,7 +35,7 @@ export interface Harness<K extends Kind> {
   dispose?(): Promise<void> | void;
 }
 
-/** Makes what one test works on: called once per test, so that tests cannot disturb each other. */
+/** Creates a harness; called once per test, so that tests are independent. */
 export type Factory<H> = () => H | Promise<H>;
 
 interface Instances {
@@ -44,7 +44,7 @@ interface Instances {
   readonly sink: SinkInstance;
 }
 
-/** One test's harness with services, and the instances that it opened: all closed at its end. */
+/** A test's harness with services and instances, which are closed at its end. */
 export interface Bench<K extends Kind, H extends Harness<K>> {
   readonly harness: H;
   readonly services: TestServices;
@@ -54,7 +54,7 @@ export interface Bench<K extends Kind, H extends Harness<K>> {
   ) => Promise<Instances[K]>;
 }
 
-/** A plugin of any kind, seen from where its settings and services are known to fit. */
+/** A plugin of any kind, with unchecked settings and services. */
 interface Creatable<I> {
   readonly options: z.ZodObject;
   create(settings: unknown, services: TestServices): I | Promise<I>;
@@ -88,7 +88,7 @@ export function onBench<K extends Kind, H extends Harness<K>>(
   };
 }
 
-/** The part of the contract that all three kinds share: the definition and its settings. */
+/** The common part of the contract: the definition and its settings. */
 export function definitionContract<K extends Kind, H extends Harness<K>>(
   kind: K,
   factory: Factory<H>,

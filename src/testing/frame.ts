@@ -16,13 +16,13 @@ export interface FrameOptions {
   readonly type?: 'uint8' | 'uint16' | 'float32';
   /** Other seeds give other pixels. Default 0. */
   readonly seed?: number;
-  /** Pixels of your own, or null for a frame that nobody has decoded. */
+  /** Your own pixels, or null for a frame that has not been decoded. */
   readonly image?: Image | null;
   readonly meta?: Readonly<Record<string, unknown>>;
   readonly results?: Readonly<Record<string, StageResult>>;
 }
 
-/** A frame as a decoding stage leaves it: a soft gradient with some texture, the same for the same options. */
+/** A decoded frame: a soft gradient with some texture, the same for the same options. */
 export function makeFrame(options: FrameOptions = {}): Frame {
   const { name = 'film.png', source = 'inbox', seed = 0 } = options;
   const image = options.image === undefined ? gradient(options, seed) : options.image;

@@ -9,11 +9,11 @@ import { valueAt } from '../core/value-at.js';
 import type { Frame } from '../core/frame.js';
 import type { TestedFilm } from './graph.js';
 
-/** What a value of a frame should be: the value itself, a number with a tolerance, or a range. */
+/** The expected value: the value itself, a number with a tolerance, or a range. */
 const expectation = z.union([
   z.strictObject({
-    value: z.number().describe('The number it should be …'),
-    within: z.number().nonnegative().describe('… give or take this much.'),
+    value: z.number().describe('The expected number.'),
+    within: z.number().nonnegative().describe('The tolerance.'),
   }),
   z
     .strictObject({
@@ -33,44 +33,41 @@ const mock = z.union([
   z.strictObject({ error: z.string().describe('The stage fails with this message.') }),
   z
     .looseObject({ kind: z.string().default('mock') })
-    .describe('The result that the stage adds, without being run.'),
+    .describe('The result that is added instead of running the stage.'),
 ]);
 
 const caseSchema = z.strictObject({
-  name: z.string().optional().describe('What is being shown. Default: the film.'),
+  name: z.string().optional().describe("The test's name. Default: the film."),
   film: z.string().describe('The file, relative to this one.'),
-  as: z
-    .string()
-    .optional()
-    .describe('The path inside the source, as the graph sees it. Default: the name of the file.'),
-  mock: z.record(z.string(), mock).default({}).describe('Stages that are not to run, by id.'),
+  as: z.string().optional().describe("The path inside the source. Default: the file's name."),
+  mock: z.record(z.string(), mock).default({}).describe('Stages that are replaced by mocks, by id.'),
   expect: z
     .record(z.string(), expectation)
     .default({})
     .describe('Values by their path in the frame: `results.classes.label: normal`.'),
   that: z.array(condition).default([]).describe('CEL expressions that must be true.'),
-  sinks: z.array(z.string()).optional().describe('The ids of the sinks that get it: these and no others.'),
+  sinks: z.array(z.string()).optional().describe('The ids of exactly those sinks that must get it.'),
   fails: z
     .strictObject({
       code: z.string().optional().describe('The error code.'),
-      stage: z.string().optional().describe('The id of the entry in which it fails.'),
+      stage: z.string().optional().describe('The id of the stage or sink that must fail.'),
       message: z.string().optional().describe('A part of the message.'),
     })
     .optional()
-    .describe('The film must go to the dead letter, for this reason.'),
+    .describe('The film must fail for this reason.'),
 });
 
 /** A file of tests for a graph. */
 const graphSpecSchema = z.strictObject({
   pipeline: z.string().default('pipeline.yaml').describe('The pipeline file, relative to this one.'),
   env: z.record(z.string(), z.string()).default({}).describe('Environment variables for the pipeline.'),
-  tests: z.array(caseSchema).min(1).describe('One entry a film.'),
+  tests: z.array(caseSchema).min(1).describe('One entry per film.'),
 });
 
 export type GraphSpec = z.output<typeof graphSpecSchema>;
 export type GraphCase = GraphSpec['tests'][number];
 
-/** Reads a file of tests from its text; `spec` is absent when there are errors. */
+/** Reads a file of tests from its text; `spec` is absent if there are errors. */
 export function parseGraphSpec(
   text: string,
   env: Readonly<Record<string, string | undefined>>,
@@ -82,11 +79,11 @@ export function parseGraphSpec(
   return { issues: [...yaml.issues, ...schemaIssues(yaml, [], graphSpecSchema, parsed.error)] };
 }
 
-/** Everything in which a film came out otherwise than its test says: one line each, none when all is well. */
+/** The differences between a film's result and its test, one line each. */
 export function faultsOf(expected: GraphCase, film: TestedFilm): string[] {
   const { failure, frame, sinks } = film;
   if (expected.fails !== undefined) {
-    if (failure === undefined) return ['should fail, but came through'];
+    if (failure === undefined) return ['should fail, but succeeded'];
     const { code, stage, message } = expected.fails;
     return [
       ...differs('code', code, failure.code),
@@ -101,7 +98,7 @@ export function faultsOf(expected: GraphCase, film: TestedFilm): string[] {
   }
   const faults = expected.sinks === undefined ? [] : sinkFaults(expected.sinks, sinks);
   const asks = Object.keys(expected.expect).length + expected.that.length > 0;
-  if (frame === null) return asks ? [...faults, 'reached no sink: there is nothing to look at'] : faults;
+  if (frame === null) return asks ? [...faults, 'reached no sink: there are no results to check'] : faults;
   for (const [path, wanted] of Object.entries(expected.expect)) {
     faults.push(...valueFaults(path, wanted, valueAt(frame, path.split('.'))));
   }

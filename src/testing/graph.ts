@@ -10,28 +10,28 @@ import type { Failure } from '../core/flow/ticket.js';
 import { defineSink, defineSource, defineStage, type Candidate } from '../core/plugin.js';
 import { startPipeline } from '../core/run.js';
 
-/** A film to put through a graph. */
+/** A film to process. */
 export interface FilmToTest {
   /** The file, relative to the working directory. */
   readonly path: string;
-  /** The path inside the source, as the graph sees it. Default: the file's name. */
+  /** The path inside the source. Default: the file's name. */
   readonly name?: string;
 }
 
-/** What a mocked stage does with every frame: adds a result under its id, or fails with a message. */
+/** A mocked stage: adds a result under its id to every frame, or fails with a message. */
 export type Mock = { readonly result: StageResult } | { readonly error: string };
 
 export interface GraphTestOptions {
-  /** Stages that are not to run, by id; other ids are ignored. */
+  /** Mocked stages, by id; other ids are ignored. */
   readonly mocks?: Readonly<Record<string, Mock>>;
-  /** What holds the services that the stages ask for (the engine, for example). */
+  /** The container with services that stages need (the engine, for example). */
   readonly host: Container;
 }
 
-/** What became of a film. */
+/** The result of a film. */
 export interface TestedFilm {
   readonly name: string;
-  /** The frame as the last sink saw it; null when none did. */
+  /** The frame as delivered to the last sink; null if to none. */
   readonly frame: Frame | null;
   /** The ids of the sinks that got it, in the graph's order. */
   readonly sinks: readonly string[];
@@ -41,9 +41,9 @@ export interface TestedFilm {
 const noOptions = z.strictObject({});
 
 /**
- * Runs films through a graph, without its sources and sinks: nothing is watched, written or sent, and
- * its journal lies in a temporary folder. Routes (`when`) count: `sinks` says who would have got a film.
- * Resolves with the films in the order given. Rejects with `CreateError` where a plugin refuses.
+ * Processes films by a graph without its sources and sinks: nothing is watched, written or sent, and the journal is in
+ * a temporary folder. Conditions (`when`) apply: `sinks` names the sinks that would have got a film. Resolves with the
+ * films in the given order. Rejects with `CreateError` if a plugin refuses its settings.
  */
 export async function runFilms(
   pipeline: Pipeline,
@@ -81,7 +81,7 @@ export async function runFilms(
     await run.finished;
     return films.map((film) => {
       const tested = settled.get(nameOf(film));
-      if (tested === undefined) throw new Error(`${film.path} never came out of the graph`);
+      if (tested === undefined) throw new Error(`the graph did not emit ${film.path}`);
       return tested;
     });
   } finally {
@@ -128,7 +128,7 @@ function mocked(node: StageNode, mock: Mock): StageNode {
 function recording(node: SinkNode, onFrame: (frame: Frame) => void): SinkNode {
   const plugin = defineSink({
     name: 'recording',
-    summary: 'Remembers who came.',
+    summary: 'Records the frames.',
     options: noOptions,
     create: () => ({
       write: (frames) => {

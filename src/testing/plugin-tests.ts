@@ -1,6 +1,6 @@
 /**
- * Runs one module of tests by node:test, as `rxray test FILE.ts` asks for: the module may import `rxray`,
- * `rxray/testing`, `zod` and `rxjs` without having them installed.
+ * Runs one module of tests with node:test, for `rxray test FILE.ts`. The module may import `rxray`, `rxray/testing`,
+ * `zod` and `rxjs` without installing them.
  *
  * @module
  */
@@ -11,6 +11,6 @@ import { importForeign } from '../core/plugins/load.js';
 import * as testing from '../testing.js';
 
 const [, , file = ''] = process.argv;
-// The contract suites take the runner's globals, as other runners have them.
+// The contract suites use the runner's globals, as with other runners.
 Object.assign(globalThis, { describe, it });
 await importForeign(pathToFileURL(resolve(file)).href, { 'rxray/testing': testing });

@@ -6,18 +6,18 @@ import { PipelineError } from '../host/run-pipeline.js';
 import { runFilms, type FilmToTest, type Mock, type TestedFilm } from './graph.js';
 
 export interface RunGraphOptions {
-  /** What relative paths in the YAML are relative to. Default: the working directory. */
+  /** Base folder of relative paths in the YAML. Default: the working directory. */
   readonly baseDir?: string;
   /** The variables that `${NAME}` stands for. Default: the environment of the process. */
   readonly env?: Readonly<Record<string, string | undefined>>;
-  /** Stages that are not to run, by id: each adds a result of yours, or fails. */
+  /** Mocked stages, by id: each adds a given result, or fails. */
   readonly mocks?: Readonly<Record<string, Mock>>;
 }
 
 /**
- * Runs films through a graph from its YAML text, without its sources and sinks: nothing is watched, written
- * or sent. Resolves with what became of each, in the order given. Rejects with `PipelineError` for what is
- * wrong with the text, and with `CreateError` where a plugin refuses its settings.
+ * Processes films by a graph from its YAML text, without its sources and sinks: nothing is watched, written or sent.
+ * Resolves with the results in the given order. Rejects with `PipelineError` for errors in the text, and with
+ * `CreateError` if a plugin refuses its settings.
  */
 export async function runGraph(
   yaml: string,

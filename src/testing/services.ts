@@ -4,13 +4,13 @@ import { join, resolve } from 'node:path';
 import { compileExpression } from '../core/expression.js';
 import type { SinkServices, SourceServices } from '../core/plugin.js';
 
-/** Everything that the host hands to any kind of plugin, and what a test wants besides. */
+/** The services for plugins of any kind, and helpers for tests. */
 export interface TestServices extends SourceServices, SinkServices {
   /** Every line that the plugin logged, as JSON. */
   readonly logged: readonly string[];
-  /** Aborts `signal`, as when the graph is torn down. */
+  /** Aborts `signal`, as when the graph is closed. */
   abort(): void;
-  /** Removes the temporary folder, which else goes when the process ends. */
+  /** Removes the temporary folder; otherwise it is removed when the process ends. */
   cleanup(): void;
 }
 
@@ -37,7 +37,9 @@ function remove(folder: string): void {
   rmSync(folder, { recursive: true, force: true });
 }
 
-/** Services as in a run, in a temporary folder of their own. Add what the stage `needs`: `{ ...testServices(), engine }`. */
+/**
+ * Services as in a run, with their own temporary folder. Add what the stage `needs`: `{ ...testServices(), engine }`.
+ */
 export function testServices(options: TestServicesOptions = {}): TestServices {
   const folder = temporaryFolder();
   const { baseDir = folder } = options;

@@ -6,9 +6,8 @@ import { makeFrame } from './frame.js';
 
 export interface SinkHarness extends Harness<'sink'> {
   /**
-   * What has arrived, in order, by frame: read from the file, the server, … and never from the sink
-   * itself. A receiver that recognises a repeated id (an idempotency key) counts it once. `file` where
-   * the sink delivers the name.
+   * The delivered frames in order, read from the file, the server, …, not from the sink itself. A receiver that
+   * recognises repeated ids (idempotency keys) counts them once. `file` if the sink delivers the name.
    */
   delivered(): Promise<readonly { readonly id: string; readonly file?: string }[]>;
   /** Gives the suite's frames what the sink needs of them beyond results, such as the film's file at `origin.path`. */
@@ -17,7 +16,7 @@ export interface SinkHarness extends Harness<'sink'> {
   readonly keepsRecord?: boolean;
 }
 
-/** Names as people, scanners and attackers give them. */
+/** Unusual and hostile file names. */
 const NAMES = [
   'plain.png',
   'ward 3/Müller, Jörg.png',
@@ -62,7 +61,7 @@ export function sinkContract(name: string, factory: Factory<SinkHarness>, runner
     );
 
     it(
-      'takes an empty group',
+      'accepts an empty group',
       bench(async ({ harness, open }) => {
         const sink = await open();
         await sink.write([]);
@@ -71,7 +70,7 @@ export function sinkContract(name: string, factory: Factory<SinkHarness>, runner
     );
 
     it(
-      'delivers every name as it is',
+      'delivers every name unchanged',
       bench(async ({ harness, open }) => {
         const frames = await completed(
           harness,
@@ -122,7 +121,7 @@ export function sinkContract(name: string, factory: Factory<SinkHarness>, runner
     );
 
     it(
-      'leaves the frame as it was',
+      'does not change the frame',
       bench(async ({ harness, open }) => {
         const [frame] = (await completed(harness, films(1))) as [Frame];
         const before = structuredClone(frame);

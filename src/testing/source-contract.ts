@@ -5,15 +5,15 @@ import type { Candidate } from '../core/plugin.js';
 import { definitionContract, type Factory, globalRunner, type Harness, onBench } from './contract.js';
 
 export interface SourceHarness extends Harness<'source'> {
-  /** The source ends by itself, whether it runs once or not: nothing is offered that comes later. */
+  /** The source ends by itself, also without `once`: files that come later are not offered. */
   readonly finite?: boolean;
-  /** Puts a whole file where the source looks, in one go (for a folder: written elsewhere, then renamed in). */
+  /** Puts a complete file into the source atomically (for a folder: written elsewhere, then renamed). */
   put(name: string, bytes: Uint8Array): Promise<void>;
   /** How the source offers what was put, where it is not by that name and size: a receiver names what it gets itself. */
   offered?(name: string): Pick<Candidate, 'name' | 'size'>;
   /**
-   * For sources of files that others write: begins a file in place, of which more follows. The suite
-   * appends a piece every 20 ms, so `with` must ask for more rest than that.
+   * For sources whose files are written by others: starts a file in place. The suite appends a piece every 20 ms, so
+   * `with` must require a longer time at rest.
    */
   begin?(name: string): Promise<{ append(bytes: Uint8Array): Promise<void>; close(): Promise<void> }>;
 }
@@ -23,8 +23,8 @@ const PIECES = 25;
 const PATIENCE_MS = 10_000;
 
 /**
- * What every source must do: offer everything that is there, come to an end when it runs once, offer
- * what comes later, stop when nobody listens any more, and never offer half a file.
+ * What every source must do: offer all present files, complete with `once`, offer files that come later, stop when
+ * unsubscribed, and never offer an incomplete file.
  */
 export function sourceContract(name: string, factory: Factory<SourceHarness>, runner = globalRunner): void {
   const { describe, it } = runner;
@@ -34,7 +34,7 @@ export function sourceContract(name: string, factory: Factory<SourceHarness>, ru
     definitionContract('source', factory, runner);
 
     it(
-      'offers everything that is there, then completes, when it runs once',
+      'offers all present files, then completes, with once',
       bench(async ({ harness, open }) => {
         await harness.put('b.png', Buffer.from('second'));
         await harness.put('a.png', Buffer.from('first one'));
@@ -56,7 +56,7 @@ export function sourceContract(name: string, factory: Factory<SourceHarness>, ru
     );
 
     it(
-      'completes at once when there is nothing and it runs once',
+      'completes at once without files, with once',
       bench(async ({ open }) => {
         const source = await open(undefined, { once: true });
         assert.deepEqual(
@@ -67,7 +67,7 @@ export function sourceContract(name: string, factory: Factory<SourceHarness>, ru
     );
 
     it(
-      'offers what comes while it runs',
+      'offers files that come while it runs',
       bench(async ({ harness, open }) => {
         if (harness.finite === true) return;
         await harness.put('early.png', PIECE);
@@ -89,7 +89,7 @@ export function sourceContract(name: string, factory: Factory<SourceHarness>, ru
     );
 
     it(
-      'offers nothing any more once nobody listens',
+      'offers nothing after it was unsubscribed',
       bench(async ({ harness, open }) => {
         await harness.put('before.png', PIECE);
         const source = await open();
@@ -107,7 +107,7 @@ export function sourceContract(name: string, factory: Factory<SourceHarness>, ru
           });
         });
         await harness.put('after.png', PIECE);
-        // by the time that a second one has found it, the first would have, too
+        // when a second source has found it, the first would have found it too
         const second = await open(undefined, { once: true });
         const found = await lastValueFrom(second.candidates$.pipe(timeout(PATIENCE_MS), toArray()), {
           defaultValue: [],
@@ -119,7 +119,7 @@ export function sourceContract(name: string, factory: Factory<SourceHarness>, ru
     );
 
     it(
-      'never offers half a file',
+      'never offers an incomplete file',
       bench(async ({ harness, open }) => {
         if (harness.begin === undefined) return;
         const source = await open();

@@ -6,17 +6,17 @@ import { definitionContract, type Factory, globalRunner, type Harness, onBench }
 import { makeFrame } from './frame.js';
 
 export interface StageHarness extends Harness<'stage'> {
-  /** The frame number `index` that the stage can work on; they may differ in anything. Default: grey, 8 bit, 8 × 6. */
+  /** A valid frame, by number. Frames may differ in any way. Default: grey, 8 bit, 8 × 6. */
   frame?(index: number): Frame;
-  /** A frame that it must fail on, or null when there is none. Default: one without pixels. */
+  /** A frame that the stage must fail on; null if there is none. Default: one without pixels. */
   faulty?(): Frame | null;
-  /** How far numbers of a batch may lie from those of single frames, relative to them. Default 0. */
+  /** Relative tolerance between numbers of a batch and of single frames. Default 0. */
   readonly tolerance?: number;
 }
 
 /**
- * What every stage must do: leave its input alone, keep what others found out, give the same result for
- * the same frame whatever came before and beside it, and fail on no frame but the one at fault.
+ * What every stage must do: not change its input, keep the results of others, give the same result for the same frame
+ * whatever came before or with it, and fail only on faulty frames.
  */
 export function stageContract(name: string, factory: Factory<StageHarness>, runner = globalRunner): void {
   const { describe, it } = runner;
@@ -54,7 +54,7 @@ export function stageContract(name: string, factory: Factory<StageHarness>, runn
     );
 
     it(
-      'keeps the image as it is, if its definition says so',
+      'keeps the image unchanged if it declares keepsPixels',
       bench(async ({ harness, open }) => {
         if (harness.plugin.keepsPixels !== true) return;
         const frame = frameOf(harness, 0);
@@ -104,7 +104,7 @@ export function stageContract(name: string, factory: Factory<StageHarness>, runn
     );
 
     it(
-      'fails on a faulty frame alone, and goes on',
+      'fails only on a faulty frame, and continues',
       bench(async ({ harness, open }) => {
         const faulty =
           harness.faulty === undefined ? makeFrame({ name: 'bare.png', image: null }) : harness.faulty();
@@ -125,15 +125,15 @@ const frameOf = (harness: StageHarness, index: number): Frame =>
   harness.frame?.(index) ?? makeFrame({ name: `film-${index}.png`, seed: index });
 
 /**
- * Runs frames through a stage of any form as the host does: together where the form allows it, one by
- * one when that fails. What a frame failed with stands in its place.
+ * Processes frames with a stage of any form as the host does: together if possible, one by one after a failure. A
+ * failed frame is replaced by its error.
  */
 export async function runStage(stage: StageInstance, frames: readonly Frame[]): Promise<(Frame | Error)[]> {
   if (!('process' in stage) && frames.length > 1) {
     try {
       return inOrder(frames, await through(stage, frames));
     } catch {
-      // one of them is at fault: which one, each alone will tell
+      // one of them is faulty: find it one by one
     }
   }
   const outcomes: (Frame | Error)[] = [];
@@ -153,7 +153,7 @@ async function through(stage: StageInstance, frames: readonly Frame[]): Promise<
   return lastValueFrom(from(frames).pipe(stage.operator, toArray()), { defaultValue: [] });
 }
 
-/** Each frame's result, found by its id: every frame comes out exactly once. */
+/** The results by the frames' ids; throws unless every frame comes out exactly once. */
 function inOrder(frames: readonly Frame[], results: readonly Frame[]): Frame[] {
   assert.equal(results.length, frames.length, 'expected every frame to come out exactly once');
   return frames.map(({ id }) => {
@@ -165,7 +165,8 @@ function inOrder(frames: readonly Frame[], results: readonly Frame[]): Frame[] {
 
 async function one(stage: StageInstance, frame: Frame): Promise<Frame> {
   const [outcome] = await runStage(stage, [frame]);
-  if (outcome === undefined || outcome instanceof Error) throw outcome ?? new Error('the stage gave nothing');
+  if (outcome === undefined || outcome instanceof Error)
+    throw outcome ?? new Error('the stage returned nothing');
   return outcome;
 }
 

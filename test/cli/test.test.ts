@@ -96,7 +96,7 @@ describe('rxray test', () => {
     \`results.anomaly.percentile < 1\` is false
     \`meta.absent == 1\` failed: .*
 ✗ films/good.png
-    should fail, but came through
+    should fail, but succeeded
 ✗ films/bad.png
     failed in decode: .* \\(FRAME_NOT_AN_IMAGE\\)
 0 passed, 3 failed`,

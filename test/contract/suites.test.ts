@@ -90,7 +90,7 @@ describe('the contract suites catch', () => {
   });
 
   it('a stage that passes what it cannot work on', async () => {
-    expect(await stage((frame) => frame)).to.deep.equal(['fails on a faulty frame alone, and goes on']);
+    expect(await stage((frame) => frame)).to.deep.equal(['fails only on a faulty frame, and continues']);
   });
 
   it('a stage that takes any settings, or describes none', async () => {
@@ -201,7 +201,7 @@ describe('the contract suites catch', () => {
   });
 
   it('a source that offers half a file', async () => {
-    expect(await source({ settleMs: 0 })).to.deep.equal(['never offers half a file']);
+    expect(await source({ settleMs: 0 })).to.deep.equal(['never offers an incomplete file']);
   });
 });
 

@@ -359,7 +359,7 @@ describe('decode: bad files', () => {
   it('says what is wrong with the header of a PNG', async () => {
     const bytes = Buffer.from(blackPng(8, 8));
     bytes[24] = 3;
-    expect(await failure(bytes)).to.match(/^FRAME_DAMAGED the PNG file .*3 bits a sample/);
+    expect(await failure(bytes)).to.match(/^FRAME_DAMAGED the PNG file .*3 bits per sample/);
   });
 
   it('refuses floating-point TIFF', async () => {
@@ -381,7 +381,7 @@ describe('decode: bad files', () => {
     }
     expect(messages).to.have.length(2);
     expect(messages[0]).to.contain('one `decode` is enough');
-    expect(messages[1]).to.contain('right after a source');
+    expect(messages[1]).to.contain('directly after a source');
   });
 });
 

@@ -154,7 +154,7 @@ describe('resnet', () => {
       const stage = await open({ bundle: 'min-max' });
       const error = await refused(stage.processBatch([film(0), blank(1)]));
       expect(error).to.include({ code: 'FRAME_STAGE', component: 'model' });
-      expect(error.message).to.include('has no answer to this film: it gave NaN');
+      expect(error.message).to.include('failed on this film: it returned NaN');
       expect(resultOf((await stage.processBatch([film(0)]))[0]).probability).to.be.within(0, 1);
     });
 
@@ -168,7 +168,7 @@ describe('resnet', () => {
       await writeBundle(join(dir, 'mixing'), bundle(['a'], { input }), { model: bytes }, '');
       const stage = await open({ bundle: 'mixing' });
       expect((await refused(stage.processBatch([film(0), film(1)]))).message).to.include(
-        '1 answers for 2 films',
+        '1 rows for 2 films',
       );
       await stage.processBatch([film(0)]);
     });
@@ -178,7 +178,7 @@ describe('resnet', () => {
       const about = bundle(['a', 'b'], { activation: 'none' });
       await writeBundle(join(dir, 'wide'), about, { model: bytes }, '');
       const stage = await open({ bundle: 'wide' });
-      expect((await refused(stage.processBatch([film(0)]))).message).to.include('which is no probability');
+      expect((await refused(stage.processBatch([film(0)]))).message).to.include('which is not a probability');
     });
   });
 
@@ -356,7 +356,7 @@ sinks: [{ use: console }]`;
       expect(messages.map(({ severity, message }) => `${severity}: ${message}`)).to.have.members([
         'warning: other preprocessing than in training: decode.color is "keep" here and was "grey" for "toy"',
         'warning: other preprocessing than in training: "toy" was trained without `crop` (or with it in another order)',
-        'warning: other preprocessing than in training: "toy" was trained after `clahe`, which is missing here (or stands in another order)',
+        'warning: other preprocessing than in training: "toy" was trained after `clahe`, which is missing here (or is in another order)',
       ]);
     });
 
@@ -370,7 +370,7 @@ sinks: [{ use: console }]`;
       );
       const [error, ...warnings] = await lint(preceding);
       expect(error).to.include({ severity: 'error', code: 'BUNDLE_SHAPE' });
-      expect(error?.message).to.include('images arrive here as 64×32, but "toy" was trained on 32×32');
+      expect(error?.message).to.include('images have 64×32 pixels here, but "toy" was trained on 32×32');
       expect(warnings).to.have.length(1);
     });
 

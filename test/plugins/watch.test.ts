@@ -345,7 +345,7 @@ describe('watch', () => {
     await sleep(50);
     expect(await names({ giveUpAfterMs: 300 })).to.deep.equal(['a.png']);
     clearInterval(growing);
-    expect(services.logged.join()).to.contain('"name":"growing","reason":"the file has not come to rest"');
+    expect(services.logged.join()).to.contain('"name":"growing","reason":"the file keeps changing"');
   });
 
   it('takes thousands of files that are renamed into it at once, each once, while the thread is held up', async function () {
@@ -404,7 +404,7 @@ describe('watch', () => {
     const { names, logged } = JSON.parse(stdout || `"${stderr}"`) as { names: string[]; logged: string[] };
     expect(names).to.deep.equal(['a/1.png', 'b/2.png', 'c/3.png', 'c/4.png']);
     expect(logged.filter((line) => line.includes('"warn"')).join()).to.match(
-      /limit on watched folders.*max_user_watches.*scanning alone, every 100 ms/,
+      /limit on watched folders.*max_user_watches.*only found by scans, every 100 ms/,
     );
   });
 

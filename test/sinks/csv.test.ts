@@ -512,7 +512,7 @@ describe('the csv sink', () => {
       await sink.write([film('b.png')]);
       await sink.dispose?.();
       expect(await names()).to.deep.equal(['b.png']);
-      expect(logged).to.deep.equal(['the file has been moved away or deleted: a new one is begun']);
+      expect(logged).to.deep.equal(['the file has been moved or deleted: a new one is started']);
       await (await open()).dispose?.();
       expect(await names()).to.deep.equal(['b.png']);
     });

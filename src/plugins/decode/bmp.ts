@@ -18,7 +18,7 @@ interface Header {
   readonly height: number;
   readonly bits: number;
   readonly compression: number;
-  /** Rows are stored from the top. */
+  /** Whether rows are stored from the top. */
   readonly topDown: boolean;
   /** Where the pixels begin. */
   readonly offset: number;
@@ -30,8 +30,8 @@ interface Header {
 
 /**
  * BMP of 1 to 32 bit with the header of any Windows or of OS/2, also run-length coded and with bit fields. Channels of
- * more or fewer than 8 bits are spread over 0–255. Alpha counts where the header has a mask for it, and is put onto black;
- * the fourth byte of other 32-bit files is ignored. Pixels that run-length coding passes over have colour 0.
+ * more or fewer than 8 bits are spread over 0–255. Alpha is used if the header has a mask for it, with black as
+ * background; the fourth byte of other 32-bit files is ignored. Pixels skipped by run-length coding have colour 0.
  */
 export async function decodeBmp(bytes: Buffer, limits: Limits): Promise<Decoded> {
   const header = readHeader(bytes, limits);
@@ -40,7 +40,7 @@ export async function decodeBmp(bytes: Buffer, limits: Limits): Promise<Decoded>
   const indices = runs ? unpackRuns(bytes, header) : bits <= 8 ? readIndices(bytes, header) : undefined;
   const data = indices === undefined ? readColours(bytes, header) : lookUp(indices, header.palette);
   const meta = { format: 'bmp', width, height, bits };
-  // BMP has no grey: it has palettes, and colours that happen to be equal.
+  // BMP has no grey format, only palettes and colours that may be equal.
   const grey = data.every((value, i) => i % 3 === 0 || value === data[i - 1]);
   if (!grey) return { image: { width, height, channels: 3, data }, meta };
   const levels = Uint8Array.from({ length: width * height }, (_, i) => data[i * 3] ?? 0);
@@ -52,7 +52,7 @@ function readHeader(bytes: Buffer, limits: Limits): Header {
   const size = bytes.readUInt32LE(14);
   const core = size === CORE;
   if (!HEADERS.includes(size)) {
-    throw new RxrayError('FRAME_NOT_AN_IMAGE', 'the file begins like a BMP file, but is none');
+    throw new RxrayError('FRAME_NOT_AN_IMAGE', 'the file begins like a BMP file, but is not one');
   }
   if (bytes.length < 14 + size)
     throw damaged('BMP', `it ends inside its header, after ${bytes.length} bytes`);
@@ -102,12 +102,12 @@ function checkCoding(bits: number, compression: number, os2: boolean): void {
       `has the compression ${compression} (${names[compression - 3] ?? 'not known here'})`,
     );
   }
-  if (!depths[PLAIN]?.includes(bits)) throw damaged('BMP', `it has ${bits} bits a pixel`);
+  if (!depths[PLAIN]?.includes(bits)) throw damaged('BMP', `it has ${bits} bits per pixel`);
   if (!known.includes(bits))
-    throw damaged('BMP', `it has ${bits} bits a pixel with the compression ${compression}`);
+    throw damaged('BMP', `it has ${bits} bits per pixel with the compression ${compression}`);
 }
 
-/** As many colours as the header says and the bits can tell apart, none of them inside the pixels. */
+/** The number of palette colours: by the header, limited by the bits per pixel and by the space before the pixels. */
 function readPalette(
   bytes: Buffer,
   { at, offset, bits, size }: { at: number; offset: number; bits: number; size: number },
@@ -123,7 +123,7 @@ function readPalette(
   return palette;
 }
 
-/** Bytes of a row, which ends at a multiple of four; throws when not all rows are there. */
+/** Bytes per row, a multiple of four. Throws if rows are missing. */
 function rowBytes(bytes: Buffer, { width, height, bits, offset }: Header): number {
   const row = Math.ceil((width * bits) / 32) * 4;
   // The padding of the last row may be missing.
@@ -134,7 +134,7 @@ function rowBytes(bytes: Buffer, { width, height, bits, offset }: Header): numbe
   return row;
 }
 
-/** Where row `y` of the picture is among the stored rows. */
+/** The stored row of row `y` of the picture. */
 function storedRow({ height, topDown }: Header, y: number): number {
   return topDown ? y : height - 1 - y;
 }
@@ -155,7 +155,7 @@ function readIndices(bytes: Buffer, header: Header): Uint8Array {
   return indices;
 }
 
-/** Run lengths of 8-bit or 4-bit indices. Throws when the data end before the picture does. */
+/** Run lengths of 8-bit or 4-bit indices. Throws if the data end before the picture. */
 function unpackRuns(bytes: Buffer, header: Header): Uint8Array {
   const { width, height, offset, compression } = header;
   const nibbles = compression === RLE4;
@@ -165,13 +165,13 @@ function unpackRuns(bytes: Buffer, header: Header): Uint8Array {
   const put = (byte: number, i: number): void => {
     const index = nibbles ? (byte >> (i % 2 === 0 ? 4 : 0)) & 15 : byte;
     if (y >= height) throw damaged('BMP', 'its runs go on after the last row');
-    // Some writers fill up rows to whole bytes.
+    // Some writers pad rows to whole bytes.
     if (x < width) indices[storedRow(header, y) * width + x] = index;
     x++;
   };
   for (let at = offset; ;) {
     if (at + 2 > bytes.length) {
-      // Without the mark at its end, the picture is whole only when its last row is.
+      // Without an end marker, the picture is complete only if its last row is.
       if (y >= height || (y === height - 1 && x >= width)) return indices;
       throw damaged('BMP', `its runs end in row ${y + 1} of ${height}`);
     }
@@ -226,7 +226,7 @@ function readColours(bytes: Buffer, header: Header): Uint8Array {
       if (weights !== undefined) weights[y * width + x] = alpha?.(pixel) ?? 0;
     }
   }
-  // Writers that leave alpha at 0 everywhere mean no alpha.
+  // Alpha of 0 everywhere means no alpha.
   if (weights?.some((weight) => weight > 0) !== true) return data;
   return data.map((value, i) => Math.round((value * (weights[Math.floor(i / 3)] ?? 0)) / 255));
 }

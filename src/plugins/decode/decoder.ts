@@ -1,7 +1,7 @@
 import { RxrayError } from '../../core/errors.js';
 import type { Image } from '../../core/frame.js';
 
-/** What a decoder makes of a file: the pixels, and what it learnt of them (no patient data). */
+/** The result of a decoder: pixels and metadata (no patient data). */
 export interface Decoded {
   readonly image: Image;
   readonly meta: Readonly<Record<string, unknown>>;
@@ -14,7 +14,7 @@ export interface Limits {
   readonly maxBytes: number;
 }
 
-/** Decodes the first image of a file of one kind. Throws RxrayError; its library loads with the first file. */
+/** Decodes the first image of a file of one format. Throws RxrayError. Its library is loaded with the first file. */
 export type Decoder = (bytes: Buffer, limits: Limits) => Promise<Decoded>;
 
 /** Throws FRAME_TOO_LARGE when an image of this size is not allowed. */
@@ -27,12 +27,12 @@ export function checkSize(width: number, height: number, { maxPixels }: Limits):
   }
 }
 
-/** FRAME_DAMAGED: `reason` says what in the file is wrong. `format` by its usual name: `TIFF`. */
+/** FRAME_DAMAGED: `reason` says what is wrong in the file. `format`: the usual name, such as `TIFF`. */
 export function damaged(format: string, reason: string, cause?: unknown): RxrayError {
   return new RxrayError('FRAME_DAMAGED', `the ${format} file is truncated or damaged: ${reason}`, { cause });
 }
 
-/** FRAME_UNSUPPORTED: `feature` is what the file has or uses: `has 64-bit samples`. */
+/** FRAME_UNSUPPORTED: `feature` completes "the file …", such as `has 64-bit samples`. */
 export function unsupported(format: string, feature: string, cause?: unknown): RxrayError {
   return new RxrayError('FRAME_UNSUPPORTED', `the ${format} file ${feature}, which is not supported`, {
     cause,

@@ -14,7 +14,7 @@ import { MODALITIES, VIEW_POSITIONS, withoutPixels } from '../../dicom/terms.js'
 
 export { isDicom } from '../../dicom/parse.js';
 
-/** Which frame of several is decoded; numbers count from 1, as DICOM does. */
+/** The frame to decode; numbers count from 1, as in DICOM. */
 export type FrameChoice = 'first' | 'middle' | number;
 
 export interface DicomOptions extends Limits, Partial<AttributeOptions> {
@@ -25,10 +25,8 @@ export interface DicomOptions extends Limits, Partial<AttributeOptions> {
 }
 
 /**
- * One frame of a DICOM file, as a viewer shows it.
- *
- * Throws {@link RxrayError}; `meta` has no patient data, and `warnings` where something of the file had to be
- * ignored or was set right.
+ * One frame of a DICOM file, as a viewer shows it. Throws {@link RxrayError}. `meta` has no patient data; `warnings`
+ * lists what had to be ignored or corrected.
  */
 export async function decodeDicom(bytes: Buffer, options: DicomOptions): Promise<Decoded> {
   const warnings: string[] = [];
@@ -46,7 +44,7 @@ export async function decodeDicom(bytes: Buffer, options: DicomOptions): Promise
   const viewPosition = dataSet.string(0x00185101);
   if (ratio.length === 2 && ratio[0] !== ratio[1]) warnings.push('its pixels are not square');
   const burned = dataSet.string(0x00280301);
-  if (burned === 'YES') warnings.push('text is burnt into the picture, perhaps the name of a patient');
+  if (burned === 'YES') warnings.push('text is burned into the picture, which may name a patient');
   const { attributes = [], deidentify = 'basic', mapUid } = options;
   const dicom =
     mapUid === undefined || attributes.length === 0
@@ -60,7 +58,7 @@ export async function decodeDicom(bytes: Buffer, options: DicomOptions): Promise
     photometricInterpretation: format.photometric,
     transferSyntax: file.syntax,
     ...(format.frames > 1 && { pages: format.frames, page: frame + 1 }),
-    // Free text may stand in any attribute: what is passed on is one of the standard's own terms.
+    // Any attribute may contain free text: only terms of the standard are passed on.
     ...(modality !== undefined && MODALITIES.has(modality) && { modality }),
     ...(viewPosition !== undefined && VIEW_POSITIONS.has(viewPosition) && { viewPosition }),
     ...(spacing !== undefined && { pixelSpacing: spacing }),
@@ -77,7 +75,7 @@ function render(stored: Stored, { dataSet }: DicomFile, frame: number, voi: Voi,
   return stored.channels === 3 ? renderColour(stored) : renderGrey(stored, dataSet, frame, voi, warnings);
 }
 
-/** Throws where there are no integer pixels: by the kind of object, or because they are missing. */
+/** Throws if there are no integer pixels, by the kind of object, or because they are missing. */
 function checkPixels({ dataSet, sopClass }: DicomFile): void {
   if (dataSet.elements.has(PIXEL_DATA)) return;
   if (dataSet.elements.has(0x7fe00008) || dataSet.elements.has(0x7fe00009)) {
@@ -95,7 +93,7 @@ function frameIndex(choice: FrameChoice, frames: number): number {
   return choice - 1;
 }
 
-/** Millimetres a pixel, rows then columns: of the patient, else of the detector. */
+/** Millimetres per pixel, rows then columns: in the patient, else at the detector. */
 function spacingOf({ dataSet }: DicomFile, frame: number): number[] | undefined {
   const candidates = [
     decimals(groupOf(dataSet, frame, 'measures'), 0x00280030),

@@ -5,17 +5,17 @@ import { decodeJpeg, type JpegScan } from '../../imaging/kernels.js';
 const TABLE_BYTES = 16 + 256;
 
 /**
- * The grey levels of a plain JPEG: baseline, and grey in all its components. Undefined for all others, for those of more
- * than `maxPixels`, and for those that are not wholly in order. Source: ITU-T T.81, B.2.
+ * The grey levels of a plain JPEG: baseline, and grey in all its components. Undefined for all others, for those of
+ * more than `maxPixels`, and for damaged ones. Source: ITU-T T.81, B.2.
  */
 export function decodePlainJpeg(bytes: Buffer, maxPixels: number, color: 'grey' | 'keep'): Image | undefined {
   const scan = readHeader(bytes);
   if (scan === undefined || scan.width * scan.height > maxPixels) return undefined;
-  // Whoever wants colour gets three channels, be they alike.
+  // With `keep`, three equal channels are kept.
   return scan.coloured && color === 'keep' ? undefined : decodeJpeg(scan);
 }
 
-/** What stands before the entropy-coded data, if it is nothing but what a plain JPEG has. */
+/** The segments before the entropy-coded data, if they are those of a plain JPEG. */
 function readHeader(bytes: Buffer): JpegScan | undefined {
   const quantisers = new Map<number, Uint16Array>();
   const codes = new Map<number, Buffer>();
@@ -27,7 +27,7 @@ function readHeader(bytes: Buffer): JpegScan | undefined {
     const segment = bytes.subarray(at + 4, end);
     if (end > bytes.length) return undefined;
     switch (marker) {
-      // JFIF 1 and comments. Others may hold an orientation, or say what the components mean.
+      // JFIF 1 and comments. Others may contain an orientation, or the meaning of components.
       case 0xffe0:
         if (segment.length < 14 || segment.toString('latin1', 0, 6) !== 'JFIF\0\x01') return undefined;
         break;
@@ -102,11 +102,11 @@ interface Layout {
   readonly tables: readonly number[];
 }
 
-/** How the components (3 bytes each) are laid out in the only scan; undefined where it is not one of the usual ways. */
+/** The layout of the components (3 bytes each) in the only scan; undefined for unusual layouts. */
 function layoutOf(components: Buffer, scan: Buffer): Layout | undefined {
   const count = components.length / 3;
   if (scan[0] !== count || scan.length !== 4 + 2 * count) return undefined;
-  // All coefficients, to their last bit.
+  // All coefficients at full precision.
   if (scan[1 + 2 * count] !== 0 || scan[2 + 2 * count] !== 63 || scan[3 + 2 * count] !== 0) return undefined;
   const tables = Array.from({ length: count }, (_, i) => {
     const selector = scan[2 + 2 * i] ?? 0;
@@ -116,7 +116,7 @@ function layoutOf(components: Buffer, scan: Buffer): Layout | undefined {
   const quantisers = Array.from({ length: count }, (_, i) => components[3 * i + 2] ?? 0);
   const [across, down] = [(components[1] ?? 0) >> 4, (components[1] ?? 0) & 15];
   if (across < 1 || across > 4 || down < 1 || down > 4) return undefined;
-  // A component alone is not interleaved, whatever its factors are.
+  // A single component is not interleaved, whatever its factors are.
   if (count === 1) return { across: 1, down: 1, coloured: false, quantisers, tables: luma };
   const isUsual =
     count === 3 &&

@@ -6,8 +6,8 @@ import { unfilterPng } from '../../imaging/kernels.js';
 const IDLE_CHUNKS = ['pHYs', 'tEXt', 'tIME'];
 
 /**
- * A plain PNG: grey or RGB, 8 or 16 bit, not interlaced, without transparency. Undefined for all others, for those of more
- * than `maxPixels`, and for those that are not wholly in order. `bytes` begin with a valid header. Source: ISO/IEC 15948.
+ * A plain PNG: grey or RGB, 8 or 16 bit, not interlaced, without transparency. Undefined for all others, for those of
+ * more than `maxPixels`, and for damaged ones. `bytes` begin with a valid header. Source: ISO/IEC 15948.
  */
 export function decodePlainPng(bytes: Buffer, maxPixels: number): Image | undefined {
   if (bytes.length < 33) return undefined;
@@ -22,7 +22,7 @@ export function decodePlainPng(bytes: Buffer, maxPixels: number): Image | undefi
   return filtered && unfilterPng(filtered, { width, height, channels, isDeep: depth === 16 });
 }
 
-/** The deflated pixels, from between the header and the end; undefined when there is any doubt about a chunk. */
+/** The deflated pixels; undefined if any chunk is unusual or damaged. */
 function imageData(bytes: Buffer): Buffer | undefined {
   const data: Buffer[] = [];
   for (let at = 8; at + 12 <= bytes.length;) {
@@ -38,7 +38,7 @@ function imageData(bytes: Buffer): Buffer | undefined {
   return undefined;
 }
 
-/** What a zlib stream holds, if that is `size` bytes and nothing is left over. */
+/** The contents of a zlib stream, if they have exactly `size` bytes. */
 function inflated(packed: Buffer, size: number): Buffer | undefined {
   try {
     const options = { info: true, maxOutputLength: size, chunkSize: Math.max(64, size + 1) } as const;

@@ -6,16 +6,15 @@ import { decodePlainJpeg } from './jpeg.js';
 import { decodePlainPng } from './png.js';
 
 export interface RasterOptions extends Limits {
-  /** `grey`: the caller wants the grey levels alone. Default: `keep`. */
+  /** `grey`: return only grey levels. Default: `keep`. */
   readonly color?: 'grey' | 'keep';
 }
 
 /**
- * PNG, JPEG, WebP, GIF, and the TIFF files that {@link decodeTiff} hands on: plain PNG and JPEG by our own kernels,
- * the rest, and whatever is damaged, by libvips. libvips takes over a millisecond to get ready.
- *
- * Grey stays grey and 16 bit stay 16 bit; CMYK, palettes and 1 bit become what they look like; embedded
- * colour profiles are ignored, because the grey levels of a film are data.
+ * PNG, JPEG, WebP, GIF, and the TIFF files that {@link decodeTiff} passes on: plain PNG and JPEG by our own kernels,
+ * the rest, and damaged files, by libvips, which takes over a millisecond to start. Grey stays grey and 16 bit stay 16
+ * bit; CMYK, palettes and 1 bit are converted to displayed colours; embedded colour profiles are ignored, because the
+ * grey levels of a film are data.
  */
 export async function decodeRaster(bytes: Buffer, limits: RasterOptions): Promise<Decoded> {
   checkPngHeader(bytes);
@@ -56,7 +55,7 @@ function decodePlain(bytes: Buffer, { maxPixels, color = 'keep' }: RasterOptions
 
 async function loadSharp(): Promise<(typeof import('sharp'))['default']> {
   const { default: sharp } = await import('sharp');
-  // Frames pass once: a cache only takes memory. The worker threads are the parallelism.
+  // Each frame is decoded once, so a cache is useless. Worker threads provide the parallelism.
   sharp.cache(false);
   sharp.concurrency(1);
   return sharp;
@@ -70,11 +69,11 @@ async function pixels(bytes: Buffer, { space, depth, hasAlpha }: Metadata, limit
     autoOrient: true,
     ignoreIcc: space !== 'cmyk',
     limitInputPixels: limits.maxPixels,
-    // Warnings are the only sign of many damaged JPEGs.
+    // For many damaged JPEGs there is only a warning.
     failOn: 'warning',
   });
   if (hasAlpha) pipeline.flatten({ background: 'black' });
-  // Without a named colour space sharp makes three channels of 8 bit out of everything.
+  // Without a colour space, sharp converts everything to three channels of 8 bit.
   const { data, info } = await pipeline
     .toColourspace(deep ? (grey ? 'grey16' : 'rgb16') : grey ? 'b-w' : 'srgb')
     .raw({ depth: deep ? 'ushort' : 'uchar' })
@@ -85,7 +84,7 @@ async function pixels(bytes: Buffer, { space, depth, hasAlpha }: Metadata, limit
   return { width: info.width, height: info.height, channels: grey ? 1 : 3, data: samples };
 }
 
-/** What libvips says of features that it lacks. */
+/** libvips' messages for unsupported features. */
 const LACKING =
   /unsupported|not (?:yet )?(?:supported|implemented|configured)|no support|not compiled|arithmetic coding|bad .* format/i;
 
@@ -98,14 +97,14 @@ function failure(bytes: Buffer, cause: unknown): RxrayError {
         .replace(/^Input buffer (?:has corrupt header|contains unsupported image format)(?:: )?/, '')
         .trim(),
     );
-  const reason = lines.find((line) => /\w/.test(line)) ?? 'libvips cannot read it and says no more';
+  const reason = lines.find((line) => /\w/.test(line)) ?? 'libvips cannot read it and gives no reason';
   const format = formatOf(bytes);
   return LACKING.test(reason)
     ? unsupported(format, `uses a feature (${reason})`, cause)
     : damaged(format, reason, cause);
 }
 
-/** Bits a sample that PNG allows, by colour type (PNG 3, table 12). */
+/** Allowed bits per sample, by colour type (PNG 3, table 12). */
 const PNG_DEPTHS: Readonly<Record<number, readonly number[]>> = {
   0: [1, 2, 4, 8, 16],
   2: [8, 16],
@@ -114,14 +113,14 @@ const PNG_DEPTHS: Readonly<Record<number, readonly number[]>> = {
   6: [8, 16],
 };
 
-/** Of a bad PNG header libvips does not say what is wrong with it. */
+/** Finds the fault of a bad PNG header, which libvips does not report. */
 function checkPngHeader(bytes: Buffer): void {
   if (bytes[0] !== 0x89 || bytes.length < 29) return;
   if (bytes.toString('latin1', 12, 16) !== 'IHDR') throw damaged('PNG', 'it does not begin with a header');
   const [depth = 0, type = 0, compression, filter, interlace = 0] = bytes.subarray(24, 29);
   if (bytes.readUInt32BE(16) === 0 || bytes.readUInt32BE(20) === 0) throw damaged('PNG', 'it has no pixels');
   if (PNG_DEPTHS[type]?.includes(depth) !== true) {
-    throw damaged('PNG', `it has ${depth} bits a sample with colour type ${type}, which PNG does not have`);
+    throw damaged('PNG', `it has ${depth} bits per sample with colour type ${type}, which PNG does not have`);
   }
   if (compression !== 0 || filter !== 0 || interlace > 1) {
     throw damaged(
@@ -131,7 +130,7 @@ function checkPngHeader(bytes: Buffer): void {
   }
 }
 
-/** The format as its users spell it. */
+/** The usual spelling of the format. */
 function formatOf(bytes: Buffer): string {
   const names: Readonly<Record<number, string>> = { 0x89: 'PNG', 0xff: 'JPEG', 0x52: 'WebP', 0x47: 'GIF' };
   return names[bytes[0] ?? 0] ?? 'TIFF';

@@ -12,7 +12,7 @@ const JPEG = 7;
 /** The compressions that libvips unpacks: CCITT and JPEG. */
 const BY_LIBVIPS = [2, 3, 4, JPEG];
 
-/** Compressions that are refused, by the names that people know them by. */
+/** Unsupported compressions, by their usual names. */
 const NAMES: Readonly<Record<number, string>> = {
   6: 'JPEG of the old style',
   9: 'JBIG',
@@ -38,11 +38,10 @@ const NAMES: Readonly<Record<number, string>> = {
 };
 
 /**
- * The first image of a TIFF or BigTIFF file: grey, palette, RGB and YCbCr of 1 to 16 bits a sample, in strips or
- * tiles, in one plane or several. CCITT, JPEG and CMYK go through libvips.
- *
- * Samples that are no alpha are left out; alpha is put onto black. Every strip and tile has to lie inside the file and
- * unpack to its full size: none is replaced by black. Throws FRAME_DAMAGED, FRAME_UNSUPPORTED, FRAME_TOO_LARGE.
+ * The first image of a TIFF or BigTIFF file: grey, palette, RGB and YCbCr of 1 to 16 bits per sample, in strips or
+ * tiles, in one plane or several. CCITT, JPEG and CMYK are decoded by libvips. Extra samples other than alpha are
+ * ignored; alpha has a black background. Every strip and tile must be inside the file and unpack to its full size: none
+ * is replaced by black. Throws FRAME_DAMAGED, FRAME_UNSUPPORTED, FRAME_TOO_LARGE.
  */
 export async function decodeTiff(bytes: Buffer, limits: Limits): Promise<Decoded> {
   const directory = readDirectory(bytes);
@@ -69,7 +68,7 @@ export async function decodeTiff(bytes: Buffer, limits: Limits): Promise<Decoded
   return { image, meta: { ...meta, width: image.width, height: image.height } };
 }
 
-/** libvips is given only what it is known to read rightly. */
+/** libvips gets only layouts that it is known to decode correctly. */
 function checkForLibvips({ compression, photometric, bits, samples, colours, separate }: Layout): void {
   const facsimile = compression >= 2 && compression <= 4;
   const depths = facsimile ? [1] : compression === JPEG ? [8] : [8, 16];

@@ -13,13 +13,13 @@ import type { ManifestOptions } from '../manifest.js';
 
 export const S3_INSTALL = 'npm install @aws-sdk/client-s3';
 
-/** How long a server may take to answer, and a connection may be silent. */
+/** Time limits for a response, and for an idle connection. */
 const TIMEOUT_MS = 60_000;
 
-/** An answer that no repetition changes. */
+/** A response that is not worth a retry. */
 class Final extends Error {}
 
-/** Brings films from `https:` and `s3:` addresses to files in a folder. */
+/** Downloads films from `https:` and `s3:` addresses to a folder. */
 export class FilmFetcher {
   readonly #retry;
   #s3: Promise<{ client: S3Client; get(bucket: string, key: string): Promise<Readable> }> | undefined;
@@ -38,12 +38,12 @@ export class FilmFetcher {
     );
   }
 
-  /** Throws CONFIG_CREATE when a film at this address cannot be fetched on this machine at all. */
+  /** Throws CONFIG_CREATE if films at such an address cannot be downloaded on this machine. */
   async prepare(address: string): Promise<void> {
     if (address.startsWith('s3:')) await (this.#s3 ??= openS3(this.options.s3));
   }
 
-  /** The film's bytes as a file; nothing for a local film. Throws FRAME_UNREADABLE or FRAME_TOO_LARGE. */
+  /** Downloads the film; undefined for a local film. Throws FRAME_UNREADABLE or FRAME_TOO_LARGE. */
   async fetch({ path: address, size, error }: Candidate, maxBytes: number): Promise<Copy | undefined> {
     if (error !== undefined || !/^(https?|s3):/.test(address)) return undefined;
     if (size > maxBytes) throw tooLarge(maxBytes);
@@ -75,7 +75,7 @@ export class FilmFetcher {
     if (protocol !== 's3:') return get(address, this.options.headers, this.signal);
     this.#s3 ??= openS3(this.options.s3);
     const s3 = await this.#s3;
-    // The key as it is: a URL would read `#` and `?` in it otherwise.
+    // The raw key: a URL would interpret `#` and `?` in it.
     const key = address.slice(`s3://${hostname}/`.length);
     return s3.get(hostname, pathname === '' ? '' : key);
   }
@@ -101,7 +101,7 @@ async function openS3({ endpoint, region, pathStyle }: ManifestOptions['s3']): P
   });
   const client = new S3Client({
     forcePathStyle: pathStyle,
-    // One layer of retries is enough: ours.
+    // No retries by the client: they are made here.
     maxAttempts: 1,
     ...(endpoint !== undefined && { endpoint }),
     ...(region !== undefined && { region }),
@@ -126,7 +126,7 @@ function isPassing(status: number): boolean {
   return status >= 500 || status === 408 || status === 429;
 }
 
-/** Passes bytes on until there are too many. */
+/** Passes bytes on, and throws above the limit. */
 function bounded(maxBytes: number): Transform {
   let left = maxBytes;
   return new Transform({

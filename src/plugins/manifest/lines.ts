@@ -6,33 +6,33 @@ import { parse } from 'csv-parse/sync';
 import { messageOf, RxrayError } from '../../core/errors.js';
 import type { Part } from '../../core/part.js';
 
-/** A line that is longer is none of a list of films. */
+/** Maximum length of a line. */
 const MAX_LINE = 64 * 1024;
 const NEWLINE = 0x0a;
 
 /** One line of the list. */
 export interface Line {
   readonly text: string;
-  /** Where it is: `line 7`, or `byte 4711` where nobody has counted the lines before it. */
+  /** Its position: `line 7`, or `byte 4711` if the lines before it were not read. */
   readonly place: string;
 }
 
 /** The columns that the first line names. */
 export async function headerOf(file: string): Promise<string[]> {
   for await (const { bytes } of split(open(file, 0), file)) return cells(text(bytes));
-  throw new RxrayError('CONFIG_CREATE', `${file} is empty: expected a header, and one film a line`);
+  throw new RxrayError('CONFIG_CREATE', `${file} is empty: expected a header, and one film per line`);
 }
 
-/** The cells of one line (RFC 4180). Throws for quotes that do not match: no cell may hold a line break. */
+/** The cells of one line (RFC 4180). Throws for unmatched quotes: cells must not contain line breaks. */
 export function cells(line: string): string[] {
   const [row = []] = parse(line, { relax_column_count: true });
   return row;
 }
 
 /**
- * The lines of a list that are not blank, or those of one part of it: each line is in exactly one. Of a plain file, a
- * part reads only its own share of the bytes, and takes the lines that begin there; a compressed one has to be read from
- * its beginning, and every `count`th line is taken.
+ * The lines of a list that are not blank, or those of one part: each line is in exactly one part. A part of a plain
+ * file reads only its share of the bytes, and takes the lines that begin there. A compressed file is read from its
+ * beginning, and a part takes every `count`th line.
  */
 export async function* linesOf(
   file: string,
@@ -44,7 +44,7 @@ export async function* linesOf(
   const [begin, end] = isCompressed
     ? [0, Infinity]
     : [Math.floor((size * index) / count), Math.floor((size * (index + 1)) / count)];
-  // One byte before, to see whether a line begins at the very place.
+  // One byte earlier, to see whether a line begins exactly there.
   const start = Math.max(0, begin - 1);
   let number = 0;
   for await (const { bytes, at } of split(open(file, start), file)) {
@@ -67,7 +67,7 @@ function open(file: string, start: number): Readable {
   return bytes.pipe(unpacked);
 }
 
-/** Parts a stream at its line ends; `at`: where the line begins. */
+/** Splits a stream into lines; `at`: the offset of the line. */
 async function* split(stream: Readable, file: string): AsyncGenerator<{ bytes: Buffer; at: number }> {
   let rest: Buffer = Buffer.alloc(0);
   let at = 0;

@@ -18,8 +18,8 @@ const ALIASES: Readonly<Record<string, string>> = {
 };
 
 /**
- * Reads rows with these columns; nothing for a version of an object that is not the present one. Throws CONFIG_CREATE
- * when no column says where a film is; what it returns throws what is wrong with a line.
+ * Returns a reader of rows with these columns. It returns undefined for old versions of objects, and throws for faulty
+ * lines. Throws CONFIG_CREATE if no column has the film's path.
  */
 export function rowReader(columns: readonly string[], file: string): (line: Line) => Row | undefined {
   const places = new Map(

@@ -1,6 +1,6 @@
 import type { Column } from '../../core/plugin.js';
 
-/** What every anomaly stage offers to tabular sinks; the last ones only where somebody names them. */
+/** The columns of every anomaly stage; the last ones only on request. */
 export const ANOMALY_COLUMNS: readonly Column[] = [
   ...['anomalyScore', 'threshold', 'abnormal', 'suspicion', 'percentile'].map((name) => ({
     name,

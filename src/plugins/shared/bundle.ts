@@ -12,13 +12,13 @@ import {
   type PreprocessingStep,
 } from '../../models/bundle.js';
 
-/** The options that every stage with a trained model has. */
+/** The options of every stage with a trained model. */
 export const modelOptions = {
   bundle: z.string().describe('The folder of the trained model, with its bundle.json.'),
   device: z
     .enum(['auto', 'cpu', 'webgpu', 'cuda'])
     .default('auto')
-    .describe('Where ONNX Runtime runs it: `auto` takes the fastest that works.'),
+    .describe('The device of ONNX Runtime: `auto` takes the fastest that works.'),
   runtime: z
     .enum(['onnx', 'tensorflow'])
     .default('onnx')
@@ -50,7 +50,7 @@ export async function openBundleFile(
   });
 }
 
-/** Loads what the bytes hold; whatever is wrong with them is the bundle's fault: `BUNDLE_DAMAGED`. */
+/** Loads a model from bytes; errors are reported as `BUNDLE_DAMAGED`. */
 export async function orDamaged<T>(
   dir: string,
   role: string,
@@ -82,7 +82,7 @@ export function requireSize(frames: readonly Frame[], { name, input }: Bundle, c
   }
 }
 
-/** What is wrong with the bundle itself, and what the graph does to films otherwise than training did. */
+/** Errors of the bundle, and differences between the graph's preprocessing and that of training. */
 export async function lintBundle(
   path: string,
   kind: Bundle['kind'],
@@ -115,10 +115,10 @@ function skew(
   { kind, name, input, preprocessing: recorded }: Bundle,
   baseDir: string,
 ): LintMessage[] {
-  // A stage that only adds results counts where training used its results, as `crop` uses a mask.
+  // A stage that only adds results counts if training used its results, as `crop` uses a mask.
   const trainedOn = new Set(recorded.map(({ use }) => use));
   const graph = preceding.filter(({ use, keepsPixels }) => keepsPixels !== true || trainedOn.has(use));
-  // A segmenter's stage repeats these on a copy of a film that has another size.
+  // The segmenter's stage applies these itself to a copy of a film of another size.
   const repeats = kind === 'segmenter' && !graph.some(({ use }) => use === 'resize');
   const preprocessing = repeats ? recorded.filter(({ use }) => use === 'decode') : recorded;
   const messages: LintMessage[] = [];
@@ -129,7 +129,7 @@ function skew(
       code: 'BUNDLE_SHAPE',
       option: [],
       message:
-        `images arrive here as ${size.width}×${size.height}, but "${name}" was trained on ` +
+        `images have ${size.width}×${size.height} pixels here, but "${name}" was trained on ` +
         `${input.width}×${input.height}`,
     });
   }
@@ -142,9 +142,7 @@ function skew(
   };
   for (const [trained, here] of pairs(preprocessing, graph)) {
     if (here === undefined) {
-      warn(
-        `"${name}" was trained after \`${trained?.use}\`, which is missing here (or stands in another order)`,
-      );
+      warn(`"${name}" was trained after \`${trained?.use}\`, which is missing here (or is in another order)`);
     } else if (trained === undefined) {
       warn(`"${name}" was trained without \`${here.use}\` (or with it in another order)`);
     } else {

@@ -2,8 +2,8 @@ import { imageOf, type Frame } from '../../core/frame.js';
 import type { Segmentation } from '../unet.js';
 
 /**
- * What the `unet` stage `id` found on this frame. Throws where there is no such result, and where the image has been
- * cut or resized since, so that the mask no longer lies over it.
+ * The result of the `unet` stage `id` for this frame. Throws if there is no such result, or if the image has been
+ * cropped or resized since, so that the mask no longer matches.
  */
 export function lungsOf(frame: Frame, id: string): Segmentation {
   const result = frame.results[id];
@@ -19,7 +19,7 @@ export function lungsOf(frame: Frame, id: string): Segmentation {
   if (width !== found.film.width || height !== found.film.height) {
     throw new Error(
       `the lung mask "${id}" was made for ${found.film.width}×${found.film.height} pixels, the image has ${width}×${height}: ` +
-        'put this stage before whatever cuts or resizes the film',
+        'put this stage before stages that crop or resize the film',
     );
   }
   return found;

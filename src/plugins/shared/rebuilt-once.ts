@@ -7,8 +7,9 @@ interface Disposable {
 }
 
 /**
- * Runs a native session, and makes it anew when it fails: once, since what fails again is not the session's fault. An
- * engine that is gone cannot be made anew: that ends the run (RUN_STOPPED) rather than costing every film that comes.
+ * Runs a native session. If it fails, creates a new session and retries once: a second failure is not the session's
+ * fault. An engine that has died cannot be replaced: that ends the run (RUN_STOPPED), instead of failing all further
+ * films.
  */
 export class RebuiltOnce<S extends Disposable> {
   readonly #first: S;
@@ -51,7 +52,7 @@ export class RebuiltOnce<S extends Disposable> {
   }
 
   async #rebuild(error: EngineError): Promise<S> {
-    this.log.warn({ stage: this.stage }, `the model failed and is loaded anew: ${error.message}`);
+    this.log.warn({ stage: this.stage }, `the model failed and is loaded again: ${error.message}`);
     await this.#first.dispose().catch(() => undefined);
     this.session = await this.open();
     return this.session;

@@ -21,27 +21,25 @@ import { pipeline } from 'node:stream/promises';
 import { isCode } from '../../core/files.js';
 import type { Candidate } from '../../core/plugin.js';
 
-/** Folders of another owner are taken for those of a process that crashed when they are older than this. */
+/** Older folders of another process are treated as left by a crash. */
 const ABANDONED_MS = 3_600_000;
 
-/** Folders that this process is using. */
+/** Folders in use by this process. */
 const inUse = new Set<string>();
 
-/** Files that are being moved or deleted are in folders of this name, beside the place that they had. */
+/** Prefix of folders for files that are being moved or deleted, beside their original place. */
 const ASIDE = /^\.rxray-([0-9a-f]{8})-[0-9a-f]{12}$/;
 
-/** Tells the folders of one source of one graph from those of others. */
+/** Identifies the folders of one source of one graph. */
 export function ownerTag(stateDir: string, source: string): string {
   return createHash('sha256').update(`${stateDir}\0${source}`).digest('hex').slice(0, 8);
 }
 
 /**
- * Moves the film at `candidate.path` to `archived`, or deletes it, if its bytes have the hash `sha256`; a file of other
- * bytes stays. Never overwrites a file.
- *
- * A file may take the film's place at any moment, and no check of a path holds until the path is used. So whatever is
- * there is renamed first, into a folder in which nobody else writes, then hashed, and renamed back if it is another
- * film. A crash in between leaves that folder, which {@link restore} empties.
+ * Moves the film at `candidate.path` to `archived`, or deletes it, if its bytes have the hash `sha256`; a file with
+ * other bytes stays. Never overwrites a file. Another file may replace the film at any moment, so a check of the path
+ * is not enough: the file is first renamed into a private folder, then hashed, and renamed back if it is another film.
+ * After a crash {@link restore} empties that folder.
  */
 export async function putAway(
   candidate: Candidate,
@@ -51,7 +49,7 @@ export async function putAway(
   const found = await lstat(path).catch(() => undefined);
   const isLink = found?.isSymbolicLink() === true;
   const target = isLink ? await stat(path).catch(() => undefined) : found;
-  // It is offered again, as the new film that it is.
+  // It is offered again, as a new film.
   if (found === undefined || (target !== undefined && !isSameFile(target, candidate))) return;
 
   const aside = join(dirname(path), `.rxray-${tag}-${randomBytes(6).toString('hex')}`);
@@ -76,7 +74,7 @@ export async function putAway(
   }
 }
 
-/** Whether the film that was at `path` and is now at `taken` may be deleted: it has these bytes, and a copy in the archive. */
+/** Whether the film from `path`, now at `taken`, may be deleted: it has these bytes, and the archive has a copy. */
 async function goesAway(
   taken: string,
   path: string,
@@ -85,18 +83,18 @@ async function goesAway(
 ): Promise<boolean> {
   const info = await lstat(taken);
   const isLink = info.isSymbolicLink();
-  // Relative links are relative to the place that they had.
+  // Relative links are relative to their original place.
   const file = isLink ? await realpath(resolve(dirname(path), await readlink(taken))).catch(() => '') : taken;
-  // The film that the link led to has been put away already.
+  // The link's target has been moved already.
   if (file === '') return true;
   if (!(await stat(file)).isFile() || (await sha256Of(file)) !== sha256) return false;
   if (archived === undefined) return true;
   const copy = await putAside(file, archived);
-  // What a link leads to is not out of the way of others.
+  // The target of a link is not in the private folder.
   return !isLink || (await sha256Of(copy)) === sha256;
 }
 
-/** Whether the folder is one that {@link putAway} makes, and no process is using it. */
+/** Whether the folder was made by {@link putAway} and is not in use. */
 export async function isAbandoned(dir: string, tag: string): Promise<boolean> {
   const owner = ASIDE.exec(basename(dir))?.[1];
   if (owner === undefined || inUse.has(dir)) return false;
@@ -105,7 +103,7 @@ export async function isAbandoned(dir: string, tag: string): Promise<boolean> {
   return info !== undefined && Date.now() - info.mtimeMs > ABANDONED_MS;
 }
 
-/** Puts back what a crash has left in a folder of {@link putAway}. Returns where the files are now. */
+/** Moves back files that a crash has left in a folder of {@link putAway}. Returns their new paths. */
 export async function restore(dir: string): Promise<string[]> {
   const restored: string[] = [];
   for (const name of await readdir(dir)) {
@@ -115,7 +113,7 @@ export async function restore(dir: string): Promise<string[]> {
   return restored;
 }
 
-/** Puts a file back to `path`, or where there is one by now, beside it. Returns where it is. */
+/** Moves a file back to `path`; if there is another file, beside it. Returns the new path. */
 async function putBack(taken: string, path: string): Promise<string> {
   const info = await lstat(taken);
   if (info.isDirectory()) {
@@ -126,7 +124,7 @@ async function putBack(taken: string, path: string): Promise<string> {
   const place = await firstFree(
     path,
     (free) => (target === undefined ? linkOrCopy(taken, free) : symlink(target, free)),
-    // Put there before a crash, which came before it was taken away from here.
+    // Copied before a crash, but not yet removed here.
     (there) => (target === undefined ? areSame(taken, there) : Promise.resolve(false)),
   );
   await unlink(taken);
@@ -134,20 +132,20 @@ async function putBack(taken: string, path: string): Promise<string> {
 }
 
 /**
- * Puts a file at `to` as well, also on another disk; where there is another one of that name, as `name-1`, `name-2`, …
- * Durable when it resolves with the place.
+ * Links or copies a file to `to`, also on another disk; if there is another file, to `name-1`, `name-2`, … Resolves
+ * with the path when it is durable.
  */
 async function putAside(from: string, to: string): Promise<string> {
   await mkdir(dirname(to), { recursive: true });
   return firstFree(
     to,
     (free) => linkOrCopy(from, free),
-    // Put there before a crash, which came before it was taken away from here.
+    // Copied before a crash, but not yet removed here.
     (taken) => areSame(from, taken),
   );
 }
 
-/** The first of `name`, `name-1`, `name-2`, … at which `make` does not find a file, or finds one that `suits`. */
+/** The first of `name`, `name-1`, `name-2`, … that is free for `make`, or has a file that `suits`. */
 async function firstFree(
   path: string,
   make: (free: string) => Promise<void>,
@@ -176,7 +174,7 @@ async function linkOrCopy(from: string, to: string): Promise<void> {
     await copyFile(from, to, constants.COPYFILE_EXCL);
     await sync(to);
   }
-  // Windows keeps the names in a folder without being asked, and cannot be asked.
+  // Windows needs and supports no sync of folders.
   if (process.platform !== 'win32') await sync(dirname(to));
 }
 
@@ -185,7 +183,7 @@ function isSameFile(found: { size: number; mtimeMs: number; ino: number }, candi
   return found.size === size && found.mtimeMs === mtimeMs && found.ino === ino;
 }
 
-/** Whether the two are one file, or have the same bytes. */
+/** Whether the two are the same file, or have the same bytes. */
 async function areSame(one: string, other: string): Promise<boolean> {
   const [a, b] = await Promise.all([stat(one), stat(other)]);
   if (a.dev === b.dev && a.ino === b.ino) return true;
@@ -201,7 +199,7 @@ async function sha256Of(path: string): Promise<string> {
 }
 
 async function sync(path: string): Promise<void> {
-  // Windows flushes only what may be written; elsewhere the copy of a read-only film may not.
+  // Windows flushes only writable files; on other systems the copy of a read-only film is not writable.
   const handle = await open(path, process.platform === 'win32' ? 'r+' : 'r');
   try {
     await handle.sync();

@@ -12,7 +12,7 @@ export interface SourceFilm {
   readonly instance: string;
   readonly study: string;
   readonly series: string;
-  /** 1 unless the film has several frames, of which one was looked at. */
+  /** 1, or the processed frame of a film with several. */
   readonly frames: number;
   /** Text of an attribute, in Unicode; empty where it is missing. */
   text(tag: number): string;
@@ -21,8 +21,8 @@ export interface SourceFilm {
 const MAX_BYTES = 2 ** 31 - 1;
 
 /**
- * The header of the frame's DICOM file. It is read again from where the source keeps it, so that nothing of it has to
- * travel through the graph or wait in the journal.
+ * The header of the frame's DICOM file. It is read again from the file, so that it need not pass through the graph or
+ * the journal.
  *
  * Throws FRAME_SINK when the film is gone, has other bytes by now, or is no DICOM object of a patient's study.
  */
@@ -30,16 +30,12 @@ export async function readSourceFilm({ origin }: Frame, component: string): Prom
   const refused = (reason: string, cause?: unknown): RxrayError =>
     new RxrayError('FRAME_SINK', reason, { component, cause });
   const bytes = await readFile(origin.path).catch((cause: unknown) => {
-    throw refused(
-      'the film is not where it was, so that no patient and study are known for its report',
-      cause,
-    );
+    throw refused("the film's file is gone, so the patient and study for its report are unknown", cause);
   });
   if (createHash('sha256').update(bytes).digest('hex') !== origin.sha256) {
-    throw refused('another film has taken the place of the one that was looked at: it gets no report');
+    throw refused('another film has replaced the processed one: it gets no report');
   }
-  if (!isDicom(bytes))
-    throw refused('the film is no DICOM file: there is no study to which its report could belong');
+  if (!isDicom(bytes)) throw refused('the film is not a DICOM file: there is no study for its report');
   const { dataSet, sopClass = '' } = parse(bytes, { maxBytes: MAX_BYTES }, []);
   const uid = (tag: number): string => dataSet.string(tag) ?? '';
   const film = {
@@ -61,7 +57,7 @@ export async function readSourceFilm({ origin }: Frame, component: string): Prom
 function textOf(dataSet: DataSet): (tag: number) => string {
   return (tag) => {
     const text = inBytes(dataSet.value(tag) ?? Buffer.alloc(0), dataSet.strings(0x00080005), []);
-    // A backslash would make two values of one, and control characters have no place in a short text.
+    // A backslash would separate two values, and control characters are not allowed in a short text.
     return text.replaceAll(/[\\\p{Cc}\ufffd]/gu, ' ').trim();
   };
 }

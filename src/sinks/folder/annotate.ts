@@ -34,13 +34,13 @@ type Boxes = z.output<typeof detected>['boxes'];
 const FONT = `font-family="Inter, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif"`;
 const LINE = 20;
 const MARGIN = 10;
-/** Most of the map's colour that covers the film. */
+/** Maximum opacity of the map. */
 const MAX_OPACITY = 0.65;
 
 /**
- * The frame's image as a PNG for people: the film (8 bit; floating point is stretched from its darkest to
- * its brightest value), the anomaly map in the colours of {@link heatColour} over it, boxes, and below it a line per result,
- * the frame id and the notice that this is no medical device. Maps are stretched over the whole film.
+ * The frame's image as an annotated PNG: the film (8 bit; floating point is stretched from its darkest to its brightest
+ * value), the anomaly map in the colours of {@link heatColour} over it, boxes, and below it a line per result, the
+ * frame id and the notice. Maps are stretched over the whole film.
  */
 export async function annotate(frame: Frame, { size, map }: AnnotateOptions): Promise<Buffer> {
   const { default: sharp } = await import('sharp');
@@ -65,7 +65,7 @@ export async function annotate(frame: Frame, { size, map }: AnnotateOptions): Pr
     NOTICE,
   ];
   const bottom = height + 2 * MARGIN + lines.length * LINE;
-  // Narrower than the text, the film stands at its left.
+  // A film narrower than the text is at its left.
   const right = Math.max(width, 460);
 
   const film = await raw(eightBit(image), image, image.channels).png().toBuffer();
@@ -92,7 +92,7 @@ export async function annotate(frame: Frame, { size, map }: AnnotateOptions): Pr
     .toBuffer();
 }
 
-/** `suspicious: 0.97 by classes`, `not suspicious: 0.12`; nothing where no stage can say. */
+/** `suspicious: 0.97 by classes`, `not suspicious: 0.12`; empty if unknown. */
 function verdictLine({ results }: Frame): string[] {
   const { abnormal, suspicion, abnormalStages } = verdictOf(results);
   if (abnormal === null) return [];

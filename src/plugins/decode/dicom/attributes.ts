@@ -12,7 +12,7 @@ interface Attribute {
   readonly action: Action;
 }
 
-/** The attributes that may ride on a frame, by keyword. Actions X, Z, D and their combinations all leave the value out. */
+/** The attributes that may be passed on, by keyword. Actions X, Z, D and their combinations remove the value. */
 export const ATTRIBUTES = {
   ...group('keep', {
     ImageType: [0x00080008, 'CS'],
@@ -104,7 +104,7 @@ export const ATTRIBUTES = {
 export type AttributeName = keyof typeof ATTRIBUTES;
 export const ATTRIBUTE_NAMES = Object.keys(ATTRIBUTES) as [AttributeName, ...AttributeName[]];
 
-/** What rides on a frame unless the graph says otherwise; of these the basic profile leaves the last three out. */
+/** The default attributes; the basic profile removes the last three. */
 export const USUAL: readonly AttributeName[] = [
   'SOPClassUID',
   'StudyInstanceUID',
@@ -127,21 +127,21 @@ export const USUAL: readonly AttributeName[] = [
   'StudyDate',
 ];
 
-/** `basic`: the basic profile of PS3.15; `none`: everything as it is; `keep`: basic, except for these. */
+/** `basic`: the basic profile of PS3.15; `none`: everything unchanged; `keep`: basic, except for these. */
 export type Deidentify = 'basic' | 'none' | { readonly keep: readonly AttributeName[] };
 
 export interface AttributeOptions {
   readonly attributes: readonly AttributeName[];
   readonly deidentify: Deidentify;
-  /** Maps a UID to another: always the same one for the same UID. */
+  /** Maps a UID to another one, consistently. */
   readonly mapUid: (uid: string) => string;
 }
 
 type Value = string | number;
 
 /**
- * The wanted attributes that are there and may be passed on: text decoded, DS and IS as numbers, several values as a
- * list. Sources: PS3.5, 6.2 (value representations); PS3.15, E.1 (basic profile).
+ * Those of the wanted attributes that are present and may be passed on: text decoded, DS and IS as numbers, several
+ * values as a list. Sources: PS3.5, 6.2 (value representations); PS3.15, E.1 (basic profile).
  */
 export function attributesOf(
   dataSet: DataSet,
@@ -162,7 +162,7 @@ export function attributesOf(
   return found;
 }
 
-/** Free text may stand in any attribute. What is a code must at least look like one. */
+/** Any attribute may contain free text: a code must at least have the form of one. */
 function isTerm(name: string, vr: string, value: Value): boolean {
   if (name === 'Modality') return MODALITIES.has(String(value));
   if (name === 'ViewPosition') return VIEW_POSITIONS.has(String(value));

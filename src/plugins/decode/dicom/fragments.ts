@@ -2,7 +2,7 @@ import type { DataSet, Element } from '../../../dicom/data-set.js';
 import { damaged } from '../../../dicom/failures.js';
 
 interface Fragment {
-  /** Of its item, from the first byte after the offset table (PS3.5, A.4). */
+  /** Offset of its item, from the first byte after the offset table (PS3.5, A.4). */
   readonly offset: number;
   readonly bytes: Buffer;
 }
@@ -86,8 +86,7 @@ function readFragments(
       ? bytes.readUInt32LE(position + 4)
       : bytes.readUInt32BE(position + 4);
     if (tag === 0xfffee0dd) break;
-    if (tag !== 0xfffee000)
-      throw damaged('its compressed pixels have something else where a fragment is expected');
+    if (tag !== 0xfffee000) throw damaged('its compressed pixels have no fragment where one is expected');
     if (position + 8 + length > end) throw damaged('its compressed pixels end in the middle of a fragment');
     items.push(bytes.subarray(position + 8, position + 8 + length));
     offsets.push(position - first);

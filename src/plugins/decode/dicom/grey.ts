@@ -5,7 +5,7 @@ import { decimal, decimals } from '../../../dicom/numbers.js';
 import type { Stored } from './stored.js';
 import { readTable, type Table } from './table.js';
 
-/** Which values of interest are shown: as the file says, all, a window, or one of the file's, counted from 0. */
+/** The window: as in the file, all values, a given window, or one of the file's, counted from 0. */
 export type Voi =
   'auto' | 'none' | { readonly center: number; readonly width: number } | { readonly index: number };
 
@@ -17,11 +17,11 @@ const VOI_LUT = 0x00283010;
 const LUT = { descriptor: 0x00283002, data: 0x00283006 };
 
 /**
- * Stored grey values → what is shown: modality LUT or rescale → VOI LUT, window, or the range of the data →
+ * Stored grey values → displayed values: modality LUT or rescale → VOI LUT, window, or the range of the data →
  * MONOCHROME1 inverted (PS3.3 C.7.6.3.1.2, C.11.1, C.11.2, C.11.6).
  *
- * More than 8 stored bits give 16-bit samples, in which the window spans 0–65535. Without a window, 8-bit
- * and 1-bit images keep their levels, others span from the darkest to the brightest value that is no padding. Padding is black.
+ * More than 8 stored bits give 16-bit samples, in which the window spans 0–65535. Without a window, 8-bit and 1-bit
+ * images keep their levels, others span from the darkest to the brightest value that is no padding. Padding is black.
  */
 export function renderGrey(
   stored: Stored,
@@ -83,7 +83,7 @@ function modalityCurve(
   return (value) => value * slope + intercept;
 }
 
-/** The modality's values → 0–1 (PS3.3 C.11.2), or undefined when the range of the data is to be shown. */
+/** The modality's values → 0–1 (PS3.3 C.11.2); undefined if the range of the data is used. */
 function voiCurve(
   dataSet: DataSet,
   frame: number,
@@ -104,7 +104,7 @@ function voiCurve(
   const curves = [...tables.map(tableCurve), ...windows];
   const index = voi === 'auto' ? 0 : voi.index;
   if (voi !== 'auto' && index >= curves.length) {
-    warnings.push(`the file has no window ${index}, its first counts`);
+    warnings.push(`the file has no window ${index}, its first one was used`);
     return curves[0];
   }
   return curves[index];
@@ -149,7 +149,7 @@ function spread(values: Float64Array): Curve {
   return (value) => (value - low) / (high - low || 1);
 }
 
-/** Whether a stored value is padding (PS3.3, C.7.5.1.1.2); undefined when there is none. */
+/** Whether a stored value is padding (PS3.3, C.7.5.1.1.2); undefined if there is no padding. */
 function paddingOf(dataSet: DataSet, signed: boolean): ((value: number) => boolean) | undefined {
   const number = (tag: number) => {
     const value = dataSet.uint16(tag);

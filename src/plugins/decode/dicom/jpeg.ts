@@ -1,17 +1,17 @@
 import { damaged } from '../../../dicom/failures.js';
 
-/** What the markers of a JPEG or JPEG-LS stream say of its pixels (ITU-T T.81, annex B). */
+/** Properties of the pixels in the markers of a JPEG or JPEG-LS stream (ITU-T T.81, annex B). */
 export interface JpegHeader {
   readonly kind: 'lossy' | 'lossless' | 'jpeg-ls' | 'arithmetic' | 'hierarchical';
   readonly precision: number;
   readonly width: number;
   readonly height: number;
   readonly components: number;
-  /** Colour transform as its markers say: Adobe's before JFIF's, then component ids; undefined: they say nothing. */
+  /** Colour transform by its markers: Adobe's before JFIF's, then component ids; undefined if unknown. */
   readonly coloursAre: 'RGB' | 'YCbCr' | undefined;
 }
 
-/** Throws FRAME_DAMAGED when there is no frame header. */
+/** Throws FRAME_DAMAGED if there is no frame header. */
 export function jpegHeader(stream: Buffer): JpegHeader {
   let adobe: number | undefined;
   let jfif = false;
@@ -39,10 +39,8 @@ export function jpegHeader(stream: Buffer): JpegHeader {
 }
 
 /**
- * The stream without application markers, but for one of Adobe's that says whether colours are YCbCr.
- *
- * What a decoder reads from them does not hold in DICOM (PS3.5, 8.2.1): orientation, colour profiles, JFIF's
- * colour space.
+ * The stream without application markers, except one of Adobe that says whether colours are YCbCr. What decoders read
+ * from them does not apply in DICOM (PS3.5, 8.2.1): orientation, colour profiles, JFIF's colour space.
  */
 export function plainJpeg(stream: Buffer, coloursAre: 'RGB' | 'YCbCr'): Buffer {
   const transform = coloursAre === 'YCbCr' ? 1 : 0;
@@ -61,8 +59,7 @@ export function plainJpeg(stream: Buffer, coloursAre: 'RGB' | 'YCbCr'): Buffer {
 function* segments(stream: Buffer): Generator<{ marker: number; start: number; end: number }> {
   let position = 2;
   while (position + 4 <= stream.length) {
-    if (stream[position] !== 0xff)
-      throw damaged('its JPEG stream has something else where a marker is expected');
+    if (stream[position] !== 0xff) throw damaged('its JPEG stream has no marker where one is expected');
     const marker = stream[position + 1] ?? 0;
     if (marker === 0xff) {
       position++;

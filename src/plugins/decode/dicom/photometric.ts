@@ -4,7 +4,7 @@ import { damaged, unsupported } from '../../../dicom/failures.js';
 import type { Stored } from './stored.js';
 import { readTable } from './table.js';
 
-/** The photometric interpretations that can be shown (PS3.3, C.7.6.3.1.2). */
+/** The supported photometric interpretations (PS3.3, C.7.6.3.1.2). */
 const PHOTOMETRICS = [
   ...['MONOCHROME1', 'MONOCHROME2', 'PALETTE COLOR'],
   ...['RGB', 'YBR_FULL', 'YBR_FULL_422', 'YBR_PARTIAL_422', 'YBR_PARTIAL_420', 'YBR_RCT', 'YBR_ICT'],
@@ -12,7 +12,7 @@ const PHOTOMETRICS = [
 export type Photometric = (typeof PHOTOMETRICS)[number];
 const REFUSED = ['HSV', 'ARGB', 'CMYK', 'XYB'];
 
-/** The header's value where it can be shown and fits the number of samples. Throws FRAME_UNSUPPORTED. */
+/** The header's value, if it is supported and matches the number of samples. Throws FRAME_UNSUPPORTED. */
 export function photometricOf(text: string | undefined, channels: number, warnings: string[]): Photometric {
   if (text === undefined) {
     warnings.push('PhotometricInterpretation is missing');
@@ -23,7 +23,7 @@ export function photometricOf(text: string | undefined, channels: number, warnin
   if (fits) return known;
   const name = known ?? REFUSED.find((refused) => refused === text) ?? 'that is unknown';
   throw unsupported(
-    `has a photometric interpretation ${name} in ${channels} samples a pixel, which is not supported`,
+    `has a photometric interpretation ${name} in ${channels} samples per pixel, which is not supported`,
   );
 }
 

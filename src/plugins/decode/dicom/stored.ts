@@ -23,11 +23,11 @@ export interface Stored {
   readonly stored: number;
   readonly highBit: number;
   readonly signed: boolean;
-  /** How to look at them, after decompression. */
+  /** The photometric interpretation after decompression. */
   readonly photometric: Photometric;
 }
 
-/** What the header says about the pixels (PS3.3, C.7.6.3). */
+/** The header's description of the pixels (PS3.3, C.7.6.3). */
 export interface PixelFormat {
   readonly width: number;
   readonly height: number;
@@ -90,7 +90,7 @@ export function readFormat({ dataSet }: DicomFile, limits: Limits, warnings: str
   const stored = dataSet.uint16(0x00280101) ?? allocated;
   const highBit = dataSet.uint16(0x00280102) ?? stored - 1;
   if (allocated !== 1 && allocated !== 8 && allocated !== 16) {
-    throw unsupported(`allocates ${allocated} bits a sample, which is not supported (1, 8 and 16 are)`);
+    throw unsupported(`allocates ${allocated} bits per sample, which is not supported (1, 8 and 16 are)`);
   }
   if (stored < 1 || stored > allocated || highBit >= allocated || highBit < stored - 1) {
     throw damaged(`it stores ${stored} of ${allocated} bits, the highest being bit ${highBit}`);
@@ -98,7 +98,7 @@ export function readFormat({ dataSet }: DicomFile, limits: Limits, warnings: str
   const photometric = photometricOf(dataSet.string(0x00280004), channels, warnings);
   const frames = Number(dataSet.string(0x00280008) ?? 1);
   if (!Number.isSafeInteger(frames) || frames < 1)
-    warnings.push('NumberOfFrames is no count and was ignored');
+    warnings.push('NumberOfFrames is not a valid number and was ignored');
   return {
     width,
     height,
@@ -149,7 +149,7 @@ function samplesIn(
   return isSubsampled ? Math.ceil(width / 2) * 4 * height : all;
 }
 
-/** Samples of frame `frame` out of `bytes`, byte order and plane order put right. */
+/** Samples of frame `frame` in `bytes`, with byte order and plane order converted. */
 function samplesOf(bytes: Buffer, format: PixelFormat, frame: number, swapped: boolean): Words {
   const { width, height, channels, allocated } = format;
   const count = samplesIn(format, bytes);
@@ -168,7 +168,7 @@ function samplesOf(bytes: Buffer, format: PixelFormat, frame: number, swapped: b
     }
     return { channels, data };
   }
-  // A copy, so that it is aligned and may be swapped; even in length, as words are.
+  // A copy, so that it is aligned and may be swapped; of even length for words.
   const copy = Buffer.alloc(length + (length % 2));
   copy.set(bytes.subarray(start, Math.min(bytes.length, start + copy.length)));
   if (swapped) copy.swap16();
@@ -190,7 +190,7 @@ interface Decompression {
   readonly warnings: string[];
 }
 
-/** One frame by its codec: the stream's own first bytes count where they contradict the transfer syntax. */
+/** One frame by its codec. If the stream's first bytes contradict the transfer syntax, they decide. */
 async function compressed(stream: Buffer, declared: Coding, context: Decompression): Promise<Words> {
   const coding = codingOf(stream, declared);
   if (coding !== declared && !(coding === 'jpeg-2000' && declared === 'htj2k')) {
@@ -237,8 +237,8 @@ function inflateFrame(stream: Buffer, { width, height, channels, allocated }: Pi
 }
 
 /**
- * JPEG: 8-bit lossy streams by libjpeg-turbo, deeper and lossless ones by the codec. Colours are YCbCr or RGB as
- * the stream's own markers say, else as the photometric interpretation does.
+ * JPEG: 8-bit lossy streams by libjpeg-turbo, deeper and lossless ones by the codec. Colours are YCbCr or RGB by the
+ * stream's markers, else by the photometric interpretation.
  */
 async function jpeg(stream: Buffer, context: Decompression): Promise<Words> {
   const header = jpegHeader(stream);
@@ -321,7 +321,7 @@ function checkTiles(stream: Buffer, first: number, tiles: number): void {
   if (seen.size < tiles) throw damaged(`its JPEG 2000 stream has ${seen.size} of ${tiles} tiles`);
 }
 
-/** Streams of no more than the stored bits have them at the bottom of their words; deeper ones have whole words. */
+/** Streams with at most the stored bits have them in the low bits of words; deeper ones use whole words. */
 async function byCodec(
   codec: Codec,
   stream: Buffer,

@@ -3,7 +3,7 @@ import { damaged } from '../../../dicom/failures.js';
 
 /** A lookup table: modality LUT, VOI LUT or a colour of a palette (PS3.3, C.11.1.1, C.11.2.1.1, C.7.6.3.1.5). */
 export interface Table {
-  /** Outside its domain the ends go on. */
+  /** Outside its domain, the first and last values continue. */
   at(value: number): number;
   /** Bits of an entry. */
   readonly bits: number;
@@ -15,15 +15,13 @@ const MAX_BYTES = 2 * 65536 + 2;
 interface Tags {
   readonly descriptor: number;
   readonly data: number;
-  /** Segmented data, of palettes alone. */
+  /** Segmented data, only for palettes. */
   readonly segments?: number;
 }
 
 /**
- * Reads a table; undefined when there is none.
- *
- * `signed`: whether its input may be negative, so that the first value of its domain is. Throws FRAME_DAMAGED
- * when it is shorter than its descriptor says.
+ * Reads a table; undefined if there is none. `signed`: whether its input, and so the first value of its domain, may be
+ * negative. Throws FRAME_DAMAGED if it is shorter than its descriptor says.
  */
 export function readTable(
   dataSet: DataSet,
@@ -39,7 +37,7 @@ export function readTable(
   if (count === undefined || first === undefined || declared === undefined || bytes === undefined)
     return undefined;
   if (bytes.length > MAX_BYTES) throw damaged('a lookup table has more entries than one can have');
-  // 0 stands for 65536, which 16 bits cannot hold.
+  // 0 means 65536, which 16 bits cannot hold.
   const length = count === 0 ? 65536 : count;
   let entries: ArrayLike<number>;
   if (segments !== undefined) {
@@ -59,7 +57,7 @@ export function readTable(
   return { bits, at: (value) => entries[Math.min(length - 1, Math.max(0, Math.round(value) - start))] ?? 0 };
 }
 
-/** The bits that a descriptor declares, where the entries agree with it. */
+/** The bits that a descriptor declares, if the entries match. */
 function bitsOf(declared: number, highest: number, warnings: string[]): number {
   if (declared >= 1 && declared <= 16 && highest < 2 ** declared) return declared;
   warnings.push('a lookup table declares another number of bits than its entries have');

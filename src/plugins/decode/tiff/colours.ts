@@ -5,8 +5,8 @@ import { PHOTOMETRIC, type Layout } from './layout.js';
 import type { Samples } from './samples.js';
 
 /**
- * Stored samples → what they look like: grey (WhiteIsZero inverted) or RGB, of 8 bits where at most 8 are stored, else
- * of 16, spread over the whole range; alpha onto black.
+ * Stored samples → displayed samples: grey (WhiteIsZero inverted) or RGB, of 8 bits if at most 8 are stored, else of
+ * 16, scaled to the full range; alpha has a black background.
  */
 export function toPicture(samples: Samples, layout: Layout, directory: Directory): Image {
   const { width, height, photometric, bits } = layout;
@@ -20,7 +20,9 @@ export function toPicture(samples: Samples, layout: Layout, directory: Directory
   return { width, height, channels: colours, data: shown };
 }
 
-/** Samples of any depth → the full range of 8 or 16 bits, inverted if need be (but for `alphas` samples at a pixel's end). */
+/**
+ * Samples of any depth → the full range of 8 or 16 bits, inverted if needed (except `alphas` samples at a pixel's end).
+ */
 function spread(data: Uint8Array | Uint16Array, bits: number, invert: boolean, alphas: number): void {
   const most = 2 ** bits - 1;
   const white = bits > 8 ? 65535 : 255;
@@ -71,7 +73,7 @@ function toRgb(data: Uint8Array | Uint16Array, channels: number, directory: Dire
   }
 }
 
-/** Takes alpha out: colours times alpha, or as they are where they are multiplied already. */
+/** Removes alpha: multiplies colours by alpha unless they are premultiplied. */
 function ontoBlack(
   data: Uint8Array | Uint16Array,
   channels: number,

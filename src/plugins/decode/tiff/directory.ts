@@ -32,7 +32,7 @@ export const TAG = {
   InterColorProfile: 34675,
 } as const;
 export type Tag = keyof typeof TAG;
-/** A LONG. It is not among the fields that decoding needs. */
+/** A LONG. Decoding does not need it. */
 const NEW_SUBFILE_TYPE = 254;
 
 /** Bytes of one value, by field type. Fields of other types are skipped, as the specification asks for. */
@@ -46,16 +46,19 @@ interface Field {
   readonly count: number;
   /** Where the values are. */
   readonly at: number;
-  /** The field itself, as it stands in the directory. */
+  /** The field's bytes in the directory. */
   readonly entry: Buffer;
 }
 
-/** The first image file directory of a TIFF or BigTIFF file that is no thumbnail and no mask, in either byte order. */
+/**
+ * The first image file directory of a TIFF or BigTIFF file, of either byte order, that is neither a thumbnail nor a
+ * mask.
+ */
 export interface Directory {
   readonly littleEndian: boolean;
   /** How many images the file has. */
   readonly pages: number;
-  /** The values of a field with numbers, or undefined where there is none. Throws when they lie outside the file. */
+  /** The values of a numeric field; undefined if there is none. Throws if they are outside the file. */
   numbers(tag: Tag): readonly number[] | undefined;
   /** The first value of a field. */
   number(tag: Tag): number | undefined;
@@ -63,7 +66,7 @@ export interface Directory {
   reduced(): Buffer;
 }
 
-/** Throws FRAME_DAMAGED where the structure does not hold. Source: TIFF 6.0, section 2; BigTIFF by libtiff. */
+/** Throws FRAME_DAMAGED if the structure is invalid. Source: TIFF 6.0, section 2; BigTIFF by libtiff. */
 export function readDirectory(bytes: Buffer): Directory {
   const littleEndian = bytes[0] === 0x49;
   const big = bytes[littleEndian ? 2 : 3] === 43;
@@ -103,7 +106,7 @@ export function readDirectory(bytes: Buffer): Directory {
     const entry = bytes.subarray(at, at + entrySize);
     const valuesAt = inline ? at + 4 + word : uint(at + 4 + word, word);
     const tag = uint(at, 2);
-    // Of a field that stands there twice, the first counts, as in libtiff.
+    // Of duplicate fields the first counts, as in libtiff.
     if (type in SIZES && !fields.has(tag)) fields.set(tag, { type, count: values, at: valuesAt, entry });
   }
 
@@ -146,13 +149,13 @@ export function readDirectory(bytes: Buffer): Directory {
   };
 }
 
-/** Where the directories are, in order; the chain ends where it is broken or comes back to itself. */
+/** Offsets of the directories, in order; the chain ends where it is broken or has a loop. */
 function chain(first: number, next: (start: number) => number): number[] {
   const starts = new Set([first]);
   try {
     for (let start = next(first); start !== 0 && !starts.has(start); start = next(start)) starts.add(start);
   } catch {
-    // The images before are whole.
+    // The images before are complete.
   }
   return [...starts];
 }

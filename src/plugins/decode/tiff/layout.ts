@@ -1,10 +1,10 @@
 import { damaged, unsupported } from '../decoder.js';
 import type { Directory, Tag } from './directory.js';
 
-/** Values of PhotometricInterpretation that can be decoded. */
+/** Supported values of PhotometricInterpretation. */
 export const PHOTOMETRIC = { WhiteIsZero: 0, BlackIsZero: 1, RGB: 2, Palette: 3, CMYK: 5, YCbCr: 6 } as const;
 
-/** The names of those that cannot. */
+/** Names of unsupported values. */
 const OTHERS: Readonly<Record<number, string>> = {
   4: 'transparency mask',
   8: 'CIE L*a*b*',
@@ -31,7 +31,7 @@ export interface Segment {
   readonly length: number;
   readonly x: number;
   readonly y: number;
-  /** The plane, where samples are stored apart. */
+  /** The plane, for planar storage. */
   readonly plane: number;
 }
 
@@ -42,13 +42,13 @@ export interface Layout {
   readonly bits: number;
   readonly compression: number;
   readonly photometric: number;
-  /** Samples a pixel in the file. */
+  /** Samples per pixel in the file. */
   readonly samples: number;
-  /** Of these, the first ones that are colours: 1 (grey or palette), 3 or 4. */
+  /** The number of colour samples at the start of each pixel: 1 (grey or palette), 3 or 4. */
   readonly colours: number;
-  /** The sample that is alpha, and whether the colours are multiplied by it already. */
+  /** The index of the alpha sample, and whether colours are premultiplied. */
   readonly alpha: { readonly sample: number; readonly associated: boolean } | undefined;
-  /** Whether every sample has planes of its own. */
+  /** Whether storage is planar. */
   readonly separate: boolean;
   /** Samples are differences from their left neighbours. */
   readonly differences: boolean;
@@ -64,8 +64,8 @@ export interface Layout {
 }
 
 /**
- * Reads and checks how the pixels are stored in a file of `size` bytes. Throws FRAME_DAMAGED where that cannot be, and
- * FRAME_UNSUPPORTED for kinds of pixels that are not decoded.
+ * Reads and checks the layout of the pixels in a file of `size` bytes. Throws FRAME_DAMAGED if it is invalid, and
+ * FRAME_UNSUPPORTED if it is not supported.
  */
 export function readLayout(directory: Directory, size: number): Layout {
   const { number, numbers, littleEndian } = directory;
@@ -91,7 +91,7 @@ export function readLayout(directory: Directory, size: number): Layout {
   if (photometric === undefined) throw damaged('TIFF', 'PhotometricInterpretation is missing');
   const colours = coloursOf(photometric);
   if (samples < colours) {
-    throw damaged('TIFF', `it has ${samples} samples a pixel, ${colours} are needed for its colours`);
+    throw damaged('TIFF', `it has ${samples} samples per pixel, ${colours} are needed for its colours`);
   }
   // JPEG, 7, knows its own.
   const [across = 2, down = 2] = numbers('YCbCrSubSampling') ?? [];
@@ -148,12 +148,12 @@ function coloursOf(photometric: number): number {
   }
 }
 
-/** LZW and Deflate, which a predictor can come before. */
+/** LZW and Deflate, which may use a predictor. */
 function predicted(compression: number): boolean {
   return [5, 8, 32946].includes(compression);
 }
 
-/** The one value of a field that has one for every sample. */
+/** The common value of a field with one value per sample. */
 function commonValue(values: readonly number[], what: string): number {
   const [first = 1] = values;
   if (values.some((value) => value !== first)) {
@@ -162,7 +162,7 @@ function commonValue(values: readonly number[], what: string): number {
   return first;
 }
 
-/** Where the strips or tiles are. Every one that the image needs has to lie inside the file. */
+/** The positions of strips or tiles. All that the image needs must be inside the file. */
 function readSegments(
   { number, numbers }: Directory,
   {
@@ -202,7 +202,7 @@ function readSegments(
     const rows = tiled ? segmentHeight : Math.min(segmentHeight, height - y);
     const row = Math.ceil((segmentWidth * (separate ? 1 : samples) * bits) / 8);
     const offset = offsets[i] ?? 0;
-    // Without counts, pixels that are not compressed are as long as they have to be, and a single strip goes to the end.
+    // Without counts, uncompressed strips have their full length, and a single strip extends to the end of the file.
     const length = lengths === undefined ? (plain ? row * rows : size - offset) : (lengths[i] ?? 0);
     if (offset === 0 || length <= 0) throw damaged('TIFF', `${name} is missing`);
     if (offset + length > size) {

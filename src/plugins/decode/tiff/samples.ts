@@ -4,16 +4,16 @@ import type { Layout } from './layout.js';
 import type { Unpack } from './unpack.js';
 
 /**
- * The samples of an image that it is shown by, interleaved: its colours, then alpha where it has any. Each is as it is
- * stored, 0 to 2^bits − 1.
+ * The displayed samples of an image, interleaved: colours, then alpha if there is any. Values as stored, 0 to 2^bits −
+ * 1.
  */
 export interface Samples {
   readonly data: Uint8Array | Uint16Array;
-  /** Samples a pixel. */
+  /** Samples per pixel. */
   readonly channels: number;
 }
 
-/** Unpacks every strip or tile. Throws FRAME_DAMAGED where one does not unpack to its full size. */
+/** Unpacks every strip or tile. Throws FRAME_DAMAGED if one does not unpack to its full size. */
 export function readSamples(file: Buffer, layout: Layout, unpack: Unpack, limits: Limits): Samples {
   const { width, height, bits, samples, colours, alpha, separate, tiled, segmentWidth, segmentHeight } =
     layout;

@@ -1,8 +1,8 @@
 import { inflateSync } from 'node:zlib';
 
 /**
- * Decompresses one strip or tile to at most `full` bytes, of which at least `needed` must be there. Throws an Error
- * that says what is wrong with the data.
+ * Decompresses one strip or tile to at least `needed` and at most `full` bytes. Throws an Error that says what is wrong
+ * with the data.
  */
 export type Unpack = (packed: Buffer, needed: number, full: number) => Buffer;
 
@@ -50,7 +50,7 @@ function unpackBits(packed: Buffer, needed: number, full: number): Buffer {
   return whole(out.subarray(0, at), needed);
 }
 
-/** The codes of TIFF's LZW that are no strings, and the first that is one. */
+/** The special codes of TIFF's LZW, and the first code of a string. */
 const CLEAR = 256;
 const END = 257;
 const FIRST = 258;
@@ -59,7 +59,7 @@ const FIRST = 258;
  * LZW (TIFF 6.0, section 13), and the variant of before 1987 with its bits in reverse order and codes that widen one
  * entry later.
  *
- * A string of the table is a place in the output: each is the one before it plus the character that follows it there.
+ * Strings of the table are positions in the output: each is the previous string plus the next character there.
  */
 export function unpackLzw(packed: Buffer, needed: number, full: number): Buffer {
   const old = packed[0] === 0 && ((packed[1] ?? 0) & 1) === 1;
@@ -100,7 +100,7 @@ export function unpackLzw(packed: Buffer, needed: number, full: number): Buffer 
       length = 1;
       out[at] = code;
     } else {
-      if (code >= next || length === 0) throw new Error(`its LZW code ${code} stands for nothing`);
+      if (code >= next || length === 0) throw new Error(`its LZW code ${code} is undefined`);
       length = lengths[code] ?? 0;
       const source = places[code] ?? 0;
       const end = Math.min(length, full - at);
