@@ -212,7 +212,7 @@ export function frameBytes(frame: Frame): number {
 }
 
 /** Bytes of its pixels alone. */
-export function imageBytes({ image }: Frame): number {
+export function imageBytes({ image }: Pick<Frame, 'image'>): number {
   return image?.data.byteLength ?? 0;
 }
 

@@ -19,15 +19,30 @@ export function inputTensor(images: readonly Pixels[], input: Bundle['input']): 
   const { width, height, channels, layout } = input;
   const area = width * height;
   const data = new Float32Array(images.length * area * channels);
+  const table = new Float32Array(256);
   const [pixelStep, channelStep] = layout === 'NHWC' ? [channels, 1] : [1, area];
   images.forEach((image, n) => {
     const scale = scaleOf(image.data);
     for (let c = 0; c < channels; c++) {
       const mean = input.mean[c] ?? input.mean[0] ?? 0;
       const std = input.std[c] ?? input.std[0] ?? 1;
-      const sample = sampler(image, c, channels);
+      const value = (sample: number): number => (sample * scale - mean) / std;
       let at = n * area * channels + c * channelStep;
-      for (let p = 0; p < area; p++, at += pixelStep) data[at] = (sample(p) * scale - mean) / std;
+      if (image.channels !== 1 && image.channels !== channels) {
+        const sample = luma(image);
+        for (let p = 0; p < area; p++, at += pixelStep) data[at] = value(sample(p));
+        continue;
+      }
+      const { data: samples, channels: step } = image;
+      const end = area * step;
+      const first = step === 1 ? 0 : c;
+      if (samples instanceof Uint8Array) {
+        // Of 256 grey levels each is computed once.
+        for (let level = 0; level < 256; level++) table[level] = value(level);
+        for (let i = first; i < end; i += step, at += pixelStep) data[at] = table[samples[i] ?? 0] ?? 0;
+      } else {
+        for (let i = first; i < end; i += step, at += pixelStep) data[at] = value(samples[i] ?? 0);
+      }
     }
   });
   const dims =
@@ -35,9 +50,8 @@ export function inputTensor(images: readonly Pixels[], input: Bundle['input']): 
   return { data, dims };
 }
 
-function sampler({ data, channels }: Pixels, channel: number, wanted: number): (pixel: number) => number {
-  if (channels === 1) return (p) => data[p] ?? 0;
-  if (wanted === channels) return (p) => data[p * channels + channel] ?? 0;
+/** Rec. 601. */
+function luma({ data }: Pixels): (pixel: number) => number {
   return (p) => 0.299 * (data[p * 3] ?? 0) + 0.587 * (data[p * 3 + 1] ?? 0) + 0.114 * (data[p * 3 + 2] ?? 0);
 }
 

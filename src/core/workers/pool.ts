@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
+import { EventEmitter } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { extname } from 'node:path';
+import { serialize } from 'node:v8';
 import { BroadcastChannel } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { RxrayError } from '../errors.js';
@@ -15,6 +17,7 @@ import {
   type CreateReply,
   type ChannelMessage,
   type TaskResult,
+  type PackedSpec,
   type ProcessReply,
   type ReadReply,
   type Reply,
@@ -65,6 +68,8 @@ interface Ahead extends Done {
 /** A task, and who waits for its result. */
 interface Job {
   readonly task: Task;
+  /** Which stage it is for. */
+  readonly stage: StageSpec | undefined;
   readonly resolve: (result: TaskResult<Reply>) => void;
   readonly reject: (broken: unknown) => void;
 }
@@ -73,7 +78,8 @@ interface Job {
 interface Underway {
   readonly jobs: readonly Job[];
   readonly notes: Float64Array;
-  readonly end: AbortController;
+  /** Ends the thread on `abort`; an AbortController for every message costs more. */
+  readonly end: EventEmitter;
   /** The job whose stage took too long. */
   late?: Job;
   /** Whether the stage was disposed of meanwhile: nobody waits for its frames any more. */
@@ -97,6 +103,11 @@ export class WorkerPool {
   #quick: Job[] = [];
   /** How long a thread takes to read a small file, and for a frame, by the stage: moving averages in milliseconds. */
   readonly #pace = new WeakMap<object, number>();
+  readonly #packed = new WeakMap<StageSpec, PackedSpec>();
+  /** Of what has been packed. */
+  #count = 0;
+  /** Notes of threads that have answered, for the next. */
+  readonly #notes: Float64Array[] = [];
   readonly #underway = new Set<Underway>();
   readonly #watch: NodeJS.Timeout;
   readonly #ahead = new WeakMap<Frame, Ahead>();
@@ -164,16 +175,17 @@ export class WorkerPool {
     if (step === undefined) throw new Error('a worker thread gave no answer');
     const { result, ms } = step;
     if (!result.ok) throw fromPlainError(result.error);
-    const { frame: made, sameImage, bytes } = result.value;
-    const out = {
+    const { made, sameFile, sameImage, bytes } = result.value;
+    const { id, origin, meta, results } = frame;
+    const out: Frame = {
+      ...{ id, origin, meta, results },
       ...made,
-      // The thread has another view of the same memory.
-      ...(made.encoded !== undefined && frame.encoded !== undefined && { encoded: frame.encoded }),
+      ...(sameFile && frame.encoded !== undefined && { encoded: frame.encoded }),
       ...(sameImage && frame.image !== undefined && { image: frame.image }),
     };
     if (!sameImage) countShared(imageBytes(made));
     const aheadBytes = later.reduce(
-      (sum, { result: its }) => sum + (its.ok ? imageBytes(its.value.frame) : 0),
+      (sum, { result: its }) => sum + (its.ok ? imageBytes(its.value.made) : 0),
       0,
     );
     this.#works.set(out, { started, ms, bytes, aheadBytes });
@@ -200,8 +212,9 @@ export class WorkerPool {
     let steps: ProcessReply;
     try {
       steps = await this.#run<ProcessReply>(
-        { kind: 'process', stage, frame },
+        { kind: 'process', stage: this.#packedOf(stage), frame },
         mayBeQuick && this.#isQuick(stage),
+        stage,
       );
     } catch (broken) {
       // Which stage was it that the thread broke down in?
@@ -222,9 +235,21 @@ export class WorkerPool {
     this.#pace.set(work, pace + (ms - pace) / 8);
   }
 
-  async #run<T extends Reply>(task: Task, quick = false): Promise<T> {
+  #packedOf(stage: StageSpec): PackedSpec {
+    let packed = this.#packed.get(stage);
+    if (packed === undefined) {
+      const plain = serialize(stage);
+      const bytes = new Uint8Array(new SharedArrayBuffer(plain.length));
+      bytes.set(plain);
+      packed = { number: (this.#count += 1), bytes };
+      this.#packed.set(stage, packed);
+    }
+    return packed;
+  }
+
+  async #run<T extends Reply>(task: Task, quick = false, stage?: StageSpec): Promise<T> {
     const result = await new Promise<TaskResult<Reply>>((resolve, reject) => {
-      const job = { task, resolve, reject };
+      const job = { task, stage, resolve, reject };
       if (!quick) void this.#send([job]);
       else if (this.#quick.push(job) === 1) setImmediate(() => this.#sendQuick());
     });
@@ -241,13 +266,14 @@ export class WorkerPool {
 
   async #send(jobs: readonly Job[]): Promise<void> {
     let results: readonly TaskResult<Reply>[];
-    const notes = new Float64Array(new SharedArrayBuffer(3 * Float64Array.BYTES_PER_ELEMENT));
-    const underway: Underway = { jobs, notes, end: new AbortController() };
+    const notes =
+      this.#notes.pop() ?? new Float64Array(new SharedArrayBuffer(3 * Float64Array.BYTES_PER_ELEMENT));
+    const underway: Underway = { jobs, notes, end: new EventEmitter() };
     this.#underway.add(underway);
     try {
       const batch: TaskBatch = { tasks: jobs.map(({ task }) => task), notes };
       results = (await this.#piscina.run(batch, {
-        signal: underway.end.signal,
+        signal: underway.end,
       })) as readonly TaskResult<Reply>[];
     } catch (broken) {
       const { late } = underway;
@@ -264,6 +290,7 @@ export class WorkerPool {
     } finally {
       this.#underway.delete(underway);
     }
+    this.#notes.push(notes.fill(0));
     jobs.forEach(({ resolve, reject }, i) => {
       const result = results[i];
       if (result === undefined) reject(new Error('a worker thread gave no answer'));
@@ -290,7 +317,7 @@ export class WorkerPool {
   #end({ end, notes }: Underway): void {
     // What no thread has begun yet ends none.
     if ((notes[NOTES.since] ?? 0) > 0) this.#ready -= 1;
-    end.abort();
+    end.emit('abort');
   }
 
   /** Aborts the signal of the stage in all threads. */
@@ -341,8 +368,8 @@ function presentOf({ jobs, notes }: Underway): { job?: Job; stage?: StageSpec | 
 }
 
 /** The stage that the thread is at, by its notes. */
-function stageOf({ task }: Job, notes: Float64Array): StageSpec | undefined {
-  let stage = task.kind === 'process' ? task.stage : undefined;
+function stageOf(job: Job, notes: Float64Array): StageSpec | undefined {
+  let { stage } = job;
   for (let i = notes[NOTES.stage] ?? 0; i > 0; i -= 1) stage = stage?.next;
   return stage;
 }

@@ -8,7 +8,7 @@ import { countShared } from './shared-memory.js';
 export type Task =
   | { readonly kind: 'read'; readonly candidate: Candidate; readonly maxBytes: number }
   | { readonly kind: 'create'; readonly stage: StageSpec }
-  | { readonly kind: 'process'; readonly stage: StageSpec; readonly frame: Frame };
+  | { readonly kind: 'process'; readonly stage: PackedSpec; readonly frame: Frame };
 
 /** Several tasks for one thread, and where it notes what it is at: see {@link NOTES}. */
 export interface TaskBatch {
@@ -54,6 +54,14 @@ export interface StageSpec {
   readonly next?: StageSpec | undefined;
 }
 
+/** A {@link StageSpec} as it goes along with every frame: a thread unpacks it once. */
+export interface PackedSpec {
+  /** Unique per pool. */
+  readonly number: number;
+  /** By `v8.serialize`, in shared memory. */
+  readonly bytes: Uint8Array;
+}
+
 /** The bytes of a file, in shared memory, and how long that took; null when the file changed while it was read. */
 export type ReadReply = {
   readonly encoded: Uint8Array;
@@ -75,9 +83,16 @@ export interface Step {
   /** How long the thread worked, in milliseconds. */
   readonly ms: number;
 }
-/** The new frame; without its pixels, where the next stage has had them and is through. */
+/** What the stage made of its frame. */
 export interface StageOutput {
-  readonly frame: Frame;
+  /**
+   * The new frame without what the pool has already: `id`, `origin`, `encoded`, and `meta` and `results` where they are as
+   * before. Without its pixels, where the next stage has had them and is through.
+   */
+  readonly made: Omit<Frame, 'id' | 'origin' | 'encoded' | 'meta' | 'results'> &
+    Partial<Pick<Frame, 'meta' | 'results'>>;
+  /** It has the encoded file still. */
+  readonly sameFile: boolean;
   /** Its pixels are those that the thread was given, which are not sent back. */
   readonly sameImage: boolean;
   /** What it held, pixels included. */

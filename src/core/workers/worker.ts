@@ -11,11 +11,12 @@ import {
 } from 'node:fs';
 import { resolve, sep } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
+import { deserialize } from 'node:v8';
 import { BroadcastChannel } from 'node:worker_threads';
 import { workerData } from 'piscina';
 import { RxrayError, messageOf } from '../errors.js';
 import { isCode } from '../files.js';
-import { checkMade, frameBytes, type Frame } from '../frame.js';
+import { checkMade, frameBytes, type Frame, type Image } from '../frame.js';
 import { reusingImageMemory } from '../image-memory.js';
 import type { Candidate, FrameStage, Log, Services } from '../plugin.js';
 import { loadPluginModule } from '../plugins/load.js';
@@ -25,6 +26,7 @@ import {
   shareImage,
   toPlainError,
   type TaskBatch,
+  type PackedSpec,
   type StageOutput,
   type ChannelMessage,
   type TaskResult,
@@ -75,7 +77,7 @@ async function perform(task: Task, notes: Float64Array): Promise<TaskResult<Repl
       case 'create':
         return { ok: true, value: { columns: (await instanceOf(task.stage)).columns ?? [] } };
       case 'process':
-        return { ok: true, value: await processInMemory(task.stage, task.frame, notes) };
+        return { ok: true, value: await processInMemory(unpacked(task.stage), task.frame, notes) };
     }
   } catch (thrown) {
     return { ok: false, error: toPlainError(thrown) };
@@ -181,19 +183,39 @@ async function process(first: StageSpec, frame: Frame, notes: Float64Array): Pro
     }
   }
   const steps = done.map(({ made, ms }, i): Step => {
-    const value = packed(made, frame, i === done.length - 1);
+    const value = outputOf(made, done[i - 1]?.made ?? frame, frame.image, i === done.length - 1);
     return { result: { ok: true, value }, ms };
   });
   return [...steps, ...failed];
 }
 
-/** Pixels that the next stage has had are of no use to anybody else: those of the last one alone are sent. */
-function packed(made: Frame, given: Frame, isLast: boolean): StageOutput {
-  const bytes = frameBytes(made);
-  const { image, ...rest } = made;
-  if (image === undefined) return { frame: rest, sameImage: false, bytes };
-  if (image === given.image) return { frame: rest, sameImage: true, bytes };
-  return { frame: isLast ? { ...rest, image: shareImage(image) } : rest, sameImage: false, bytes };
+/**
+ * What is to be said of a frame that a stage `made` of `before`; the pool has the image `given`. Pixels that the next stage
+ * has had are of no use to anybody else: those of the last one alone are sent.
+ */
+function outputOf(made: Frame, before: Frame, given: Image | undefined, isLast: boolean): StageOutput {
+  const { id: _id, origin: _origin, encoded, image, meta, results, ...rest } = made;
+  const sameImage = image !== undefined && image === given;
+  return {
+    made: {
+      ...rest,
+      ...(meta !== before.meta && { meta }),
+      ...(results !== before.results && { results }),
+      ...(image !== undefined && !sameImage && isLast && { image: shareImage(image) }),
+    },
+    sameFile: encoded !== undefined,
+    sameImage,
+    bytes: frameBytes(made),
+  };
+}
+
+/** By {@link PackedSpec.number}. */
+const specs = new Map<number, StageSpec>();
+
+function unpacked({ number, bytes }: PackedSpec): StageSpec {
+  let spec = specs.get(number);
+  if (spec === undefined) specs.set(number, (spec = deserialize(Buffer.from(bytes)) as StageSpec));
+  return spec;
 }
 
 function instanceOf(spec: StageSpec): Promise<FrameStage> {
@@ -249,6 +271,7 @@ function workerLog(stage: string): Log {
 async function dispose(key: string): Promise<void> {
   const instance = instances.get(key);
   instances.delete(key);
+  for (const [number, spec] of specs) if (spec.key === key) specs.delete(number);
   instance?.disposal.abort();
   await instance?.stage.then((stage) => stage.dispose?.()).catch(() => undefined);
   channel.postMessage({ kind: 'disposed', key } satisfies ChannelMessage);
