@@ -5,6 +5,7 @@ import { messageOf, RxrayError } from '../core/errors.js';
 import type { Detection } from '../core/frame.js';
 import type { Engine, ValueInfo } from '../engine/index.js';
 import type { Bundle } from '../models/bundle.js';
+import { licenceOf, UNKNOWN } from './card.js';
 import { openModel } from './evaluation/score.js';
 import {
   inputOf,
@@ -122,7 +123,7 @@ export async function importDetector(
       ...(settings.thresholds !== undefined && { thresholds: settings.thresholds }),
       check: await phantomCheck({ registry, baseDir: process.cwd(), log, rxray }, chain, input),
       metrics: {},
-      data: { name: 'unknown', license: 'unknown', source: settings.source, fingerprint: '', counts: {} },
+      data: { name: UNKNOWN, license: UNKNOWN, source: settings.source, fingerprint: '', counts: {} },
       training: {},
     };
     // The stage that serves it has the last word, before an earlier bundle is replaced.
@@ -148,7 +149,7 @@ function cardOf({ name, labels, license, data, input }: Omit<Bundle, 'files'>): 
     '',
     '**Not a medical device.** It must not be used to diagnose or treat anybody.',
     '',
-    `Source: ${data.source} Weights: ${license}. What it was trained on, and how well it does, is not known here: \`rxray evaluate\` judges it on films of your own.`,
+    `Source: ${data.source} Weights: ${licenceOf(license)}. What it was trained on, and how well it does, is not known here: \`rxray evaluate\` judges it on films of your own.`,
     '',
   ].join('\n');
 }

@@ -85,6 +85,15 @@ describe('the console sink', () => {
       .and.include('no finding  (Effusion 91 · Mass 64');
   });
 
+  it('counts the boxes of a detector', async () => {
+    const screen = new Screen(true);
+    const boxes = { kind: 'detection', count: 2, abnormal: true, suspicion: 0.9 };
+    await open(screen).write([makeFrame({ name: 'a.png', results: { boxes } })]);
+    expect(screen.text)
+      .to.contain('⚑ a.png')
+      .and.match(/suspicion 0\.90 \(boxes\) +found 2\n/);
+  });
+
   it('never rounds a probability to certainty', async () => {
     const screen = new Screen(true);
     await open(screen).write([film('a.png', { normal: 0.9991, viral: 0.0009 }, null)]);
