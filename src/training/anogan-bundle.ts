@@ -27,7 +27,7 @@ import { checkpointDir, common, wrongSize, type Made, type Recipe } from './reci
 import { readTrainedGan } from './trained-gan.js';
 
 export interface AnoganBundleSettings extends AnoganSettings {
-  /** A bundle whose generator and discriminator are taken as they are: the encoder and all scores are made anew. */
+  /** A bundle whose generator and discriminator are kept: only the encoder and all scores are made again. */
   readonly generator?: string;
   /** Stores the weights in half precision; the arithmetic stays in single. */
   readonly half?: boolean;
@@ -43,7 +43,7 @@ export async function makeAnogan(
   encoderHooks: Pick<TrainingHooks<EncoderEpoch>, 'onStep' | 'onEpoch'> = {},
 ): Promise<Made> {
   const given = source === undefined ? undefined : await readTrainedGan(source);
-  // The reference must be of films that the generator has not seen: they were drawn by its seed.
+  // The reference films must be unseen by the generator: its seed selected them.
   const held = { ...settings, ...(given && { seed: given.seed }) };
   const { chain, data } = await prepareNormals(recipe, normal, held, hooks.signal);
   const { films: prepared, val } = data;
@@ -63,7 +63,7 @@ export async function makeAnogan(
       checkpointDir: join(checkpointDir(recipe), 'encoder'),
     }));
   if (encoder?.interrupted === true) return undefined;
-  // Out of time before the first epoch: no encoder is better than an untrained one.
+  // Stopped before the first epoch: an untrained encoder would be useless.
   const encoded = encoder !== undefined && encoder.history.length > 0;
   const networks = encoded ? encoder.parameters : outcome.parameters;
   const parameters = settings.principalAxes === false ? networks : turnLatentSpace(networks);
@@ -146,7 +146,7 @@ function scoringOf({
   };
 }
 
-/** How a method scores: the encoder's reconstruction is taken as it is, or is the start of a short search. */
+/** How a method scores: by the encoder's reconstruction, or by a short search from there. */
 function settingsOf(
   method: AnoganMethod,
   { search, refineSteps, encoderLambda }: AnoganSettings,

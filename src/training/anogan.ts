@@ -43,7 +43,7 @@ export interface AnoganSettings {
   readonly gan?: 'dcgan' | 'wgan-gp';
   /** Adam's, of both networks; its beta1 is 0.5 (Radford et al. 2016). */
   readonly learningRate: number;
-  /** What the discriminator is told of real films: 0.9 is one-sided label smoothing (Salimans et al. 2016). */
+  /** The discriminator's label of real films: 0.9 is one-sided label smoothing (Salimans et al. 2016). */
   readonly realLabel: number;
   readonly seed: number;
   readonly augmentation: Augmentation;
@@ -52,17 +52,17 @@ export interface AnoganSettings {
   /** Steps from the encoder's start, for the method `refine`. */
   readonly refineSteps: number;
   /**
-   * The latent space is turned into the principal axes of the generator's first layer, unless false. A search along them is
-   * several times as fast, but a short one may tell films apart less well.
+   * The latent space is turned into the principal axes of the generator's first layer, unless false. A search along
+   * them is several times as fast, but a short one may separate films less well.
    */
   readonly principalAxes?: boolean;
   /** λ of the methods `encoder` and `refine`. */
   readonly encoderLambda: number;
   /** The encoder that is trained in front of the finished generator; without it there is the search alone. */
   readonly encoder?: EncoderSettings;
-  /** A quick validation after so many epochs; the best of them becomes the bundle. */
+  /** Interval of quick validations in epochs; the best epoch becomes the bundle. */
   readonly evaluateEvery: number;
-  /** Stops at the quick validation that is so many epochs after the best one. Default 60. */
+  /** Stops at a quick validation this many epochs after the best one. Default 60. */
   readonly patience?: number;
 }
 
@@ -71,7 +71,7 @@ export interface AnoganEpoch {
   readonly epoch: number;
   readonly discriminatorLoss: number;
   readonly generatorLoss: number;
-  /** Means of what the discriminator says of real and of generated films: probabilities, or a critic's scores. */
+  /** Mean outputs of the discriminator for real and for generated films: probabilities, or a critic's scores. */
   readonly real: number;
   readonly fake: number;
   /** Of a quick search on some validation films; null in most epochs, and without abnormal films in all. */
@@ -97,7 +97,7 @@ const STEPS_PER_AVERAGE = 4;
 const AVERAGE_DECAY = 0.98;
 const QUICK_FILMS = 280;
 const QUICK_STEPS = 20;
-/** Seeds of different purposes must not meet. */
+/** Distinct numbers, so that seeds of different purposes differ. */
 const NOISE = 0x6e6f;
 const MIX = 0x6d69;
 /** Steps of the critic for one of the generator, and the weight of its penalty, as in the paper. */
@@ -105,9 +105,8 @@ const CRITIC_STEPS = 5;
 const GRADIENT_PENALTY = 10;
 
 /**
- * Trains a DCGAN (Radford et al. 2016) on normal films and returns the weights (the generator's averaged)
- * of the epoch that told normal from abnormal validation films best; of the last epoch where one of these
- * two kinds is missing.
+ * Trains a DCGAN (Radford et al. 2016) on normal films and returns the weights (the generator's averaged) of the epoch
+ * that separated normal and abnormal validation films best; of the last epoch if one of these two kinds is missing.
  */
 export async function trainAnogan(
   engine: Engine,
@@ -120,7 +119,7 @@ export async function trainAnogan(
   const steps = Math.floor(normals.length / batchSize);
   const zDim = 100;
   const { architecture, discriminator, generator, generatorEvery, says } = ganOf(settings, zDim);
-  // Neither the search nor the encoder changes these weights: a finished training may go on from there.
+  // Neither the search nor the encoder affects these weights: a finished training can be resumed with other ones.
   const {
     search: _search,
     refineSteps: _steps,
@@ -235,7 +234,7 @@ interface Gan {
   readonly generator: TrainStep;
   /** Steps of the discriminator for one of the generator. */
   readonly generatorEvery: number;
-  /** The discriminator's outputs with its opinion of real and of generated films. */
+  /** Names of the discriminator's outputs for real and for generated films. */
   readonly says: { readonly real: string; readonly fake: string };
 }
 
@@ -281,7 +280,7 @@ export async function scoreFilms(
   const scores: AnomalyScore[] = [];
   const AT_ONCE = 32;
   for (let from = 0; from < index.length; from += AT_ONCE) {
-    // A search starts where the pixels' hash says: only the very same tensor gives the score of serving.
+    // The start of a search depends on the pixels' hash: only an identical tensor gives the score of serving.
     const images = imagesOf(films, index.subarray(from, from + AT_ONCE), ANOGAN_INPUT);
     scores.push(...(await scoreAnomalies(networks, images, architecture.zDim ?? 100, settings)));
     onProgress?.(scores.length, index.length);
@@ -290,7 +289,7 @@ export async function scoreFilms(
   return scores;
 }
 
-/** What the card and the bundle say: normal against abnormal over the validation films, where there are both. */
+/** The figures of card and bundle: normal against abnormal over the validation films, if there are both. */
 export function anoganMetrics(
   scores: readonly AnomalyScore[],
   abnormal: readonly boolean[],

@@ -4,7 +4,7 @@ import { clahe } from '../imaging/kernels.js';
 import type { Box } from '../imaging/image.js';
 import type { IntegerSamples } from './preprocess.js';
 
-/** How films are varied in training. Each is a range drawn from uniformly, and 0 switches it off. */
+/** The augmentation in training. Each value is the bound of a uniform distribution; 0 switches it off. */
 export interface Augmentation {
   /** Degrees, either way. */
   readonly rotate: number;
@@ -15,8 +15,8 @@ export interface Augmentation {
   /** Either way: 0.15 scales by 1/1.15 … 1.15. */
   readonly zoom: number;
   /**
-   * Stretches width against height, either way: 0.2 changes their ratio by 1/1.2 … 1.2. Where films are
-   * squashed to a square and the classes differ in the shape of their originals, this hides that cue.
+   * Stretches width against height, either way: 0.2 changes their ratio by 1/1.2 … 1.2. It hides the shape of the
+   * originals, which may differ between classes, if films are scaled to a square.
    */
   readonly aspect: number;
   /** Probability of a mirror image. It moves the heart to the other side: 0 by default. */
@@ -37,11 +37,11 @@ export interface Augmentation {
   readonly blur: number;
   /** Probability that CLAHE is applied, with a clip limit of 1 … 4 and 8 tiles a side. */
   readonly clahe: number;
-  /** Probability that whatever the warp brings in from outside the film is black, and not the edge repeated. */
+  /** Probability that pixels from outside the film are black instead of the repeated edge. */
   readonly border: number;
 }
 
-/** The switches as a person writes them, with the limits beyond which a film is no film any more. */
+/** The settings as written by users, with sensible limits. */
 export const augmentationSchema = z.strictObject({
   rotate: z.number().min(0).max(180),
   shear: z.number().min(0).max(45),
@@ -78,7 +78,7 @@ export const NO_AUGMENTATION: Augmentation = {
   border: 0,
 };
 
-/** For classifiers of chest films: strong in what tells nothing about the lung. */
+/** For classifiers of chest films: strong in properties that are unrelated to the lung. */
 export const CHEST_AUGMENTATION: Augmentation = {
   ...NO_AUGMENTATION,
   rotate: 12,
@@ -93,7 +93,7 @@ export const CHEST_AUGMENTATION: Augmentation = {
   noise: 0.03,
 };
 
-/** As the project that rxray grew from had it, in Keras: every training film at a fifth of its brightness. */
+/** As in the project that rxray grew from (Keras): every training film at a fifth of its brightness. */
 export const ORIGINAL_AUGMENTATION: Augmentation = {
   ...NO_AUGMENTATION,
   rotate: 20,
@@ -103,7 +103,7 @@ export const ORIGINAL_AUGMENTATION: Augmentation = {
   brightnessRange: [0.2, 0.2],
 };
 
-/** For generators, which learn to make whatever they are shown: gentle, and nothing cut out. */
+/** For generators, which reproduce what they are trained on: gentle, without cut-out. */
 export const GENTLE_AUGMENTATION: Augmentation = {
   ...NO_AUGMENTATION,
   rotate: 4,
@@ -130,7 +130,7 @@ export const DETECTION_AUGMENTATION: Augmentation = {
   noise: 0.03,
 };
 
-/** For networks that find a structure: every way in which a film may be turned, cut and exposed. */
+/** For segmentation: rotation, crop and exposure in many ways. */
 export const SEGMENTATION_AUGMENTATION: Augmentation = {
   ...NO_AUGMENTATION,
   rotate: 15,
@@ -148,7 +148,9 @@ export const SEGMENTATION_AUGMENTATION: Augmentation = {
   border: 0.5,
 };
 
-/** For classifiers of films that come from elsewhere: `chest`, and what scanners and viewers do to contrast and detail. */
+/**
+ * For classifiers of films from other sources: `chest`, with changes of contrast and detail by scanners and viewers.
+ */
 export const ELSEWHERE_AUGMENTATION: Augmentation = {
   ...CHEST_AUGMENTATION,
   flip: 0.5,
@@ -160,7 +162,7 @@ export const ELSEWHERE_AUGMENTATION: Augmentation = {
   border: 0.3,
 };
 
-/** For a network that has to find what was pasted in: the film itself stays believable. */
+/** For a network that detects pasted patches: realistic changes only. */
 export const PRETEXT_AUGMENTATION: Augmentation = {
   ...NO_AUGMENTATION,
   rotate: 8,
@@ -207,7 +209,7 @@ export function augment(
   const either = (range: number): number => (random() * 2 - 1) * range;
   const factor = (range: number): number => (1 + range) ** either(1);
 
-  // Every switch draws, on or off, so that changing one leaves the others' draws as they were.
+  // Every setting draws a random number, also if it is off, so that changing one does not change the others.
   const angle = (either(rotate) * Math.PI) / 180;
   const slant = Math.tan((either(shear) * Math.PI) / 180);
   const dx = either(shift) * width;
@@ -217,7 +219,7 @@ export function augment(
   const mirror = random() < flip ? -1 : 1;
   const tone = { brightness: either(brightness), contrast: factor(contrast), gamma: factor(gamma) };
   const gain = darkest === brightest ? darkest : darkest + random() * (brightest - darkest);
-  // These came later: they draw only where they are on, so that older settings give the films that they gave.
+  // These were added later and draw only if they are on, so that older settings give the same films.
   const equalised =
     settings.clahe > 0 && random() < settings.clahe
       ? clahe({ width, height, channels: 1, data: source }, 1 + 3 * random(), 8).data
@@ -226,7 +228,8 @@ export function augment(
   const sigma = settings.blur > 0 ? random() * settings.blur : 0;
   const toned = toneOf(equalised as IntegerSamples, { ...tone, gain });
 
-  // The map from target to source: the inverse of rotate · shear · scale, which being random needs no inverting.
+  // The map from target to source. It stands for the inverse of rotate · shear · scale: since that is random, it need
+  // not be inverted.
   const sx = (mirror * stretch) / scale;
   const sy = 1 / (stretch * scale);
   const cos = Math.cos(angle);
@@ -300,7 +303,10 @@ export interface AffineMap {
   readonly dy: number;
 }
 
-/** Samples `source` bilinearly at where `map` sends each pixel of `target`; outside it is black, or the edge goes on. */
+/**
+ * Samples `source` bilinearly at the position of each pixel of `target` by `map`; outside it is black, or the edge is
+ * repeated.
+ */
 function warp(
   source: Float32Array,
   width: number,
@@ -402,9 +408,9 @@ function toneOf(source: IntegerSamples, { gamma, contrast, brightness, gain }: T
 }
 
 /**
- * How much of each row of a batch is left when it is mixed with the next: from Beta(α, α), α up to 1
- * (Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization"), folded to at least ½, so that a row's
- * own label leads. Every step of every epoch draws anew.
+ * The share of each row of a batch when it is mixed with the next: from Beta(α, α), α up to 1 (Zhang et al. 2018,
+ * "mixup: Beyond Empirical Risk Minimization"), folded to at least ½, so that a row's own label dominates. Every step
+ * of every epoch draws again.
  */
 export function mixShares(
   rows: number,

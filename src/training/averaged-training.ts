@@ -25,7 +25,7 @@ export interface AveragedTraining<Row extends AveragedEpoch, Report extends stri
   readonly batches: Batches;
   /** The scalars that a step returns, to be summed over the epoch; `loss` is shown. */
   readonly reports: readonly (Report | 'loss')[];
-  /** What a step takes besides its films. `rows` are indices into `films`. */
+  /** The inputs of a step. `rows` are indices into `films`. */
   readonly feeds: (batch: Batch, rows: Uint32Array, epoch: number, step: number) => HostTensors;
   /** Judges the averaged weights on the validation films: a row of the history, and its score. */
   readonly judge: (
@@ -39,18 +39,18 @@ export interface AveragedTraining<Row extends AveragedEpoch, Report extends stri
   readonly scoreOf: (row: Row) => number;
 }
 
-/** What every row of a history says. */
+/** The common fields of a history's rows. */
 export interface AveragedEpoch {
   /** From 1. */
   readonly epoch: number;
   readonly loss: number;
-  /** Share of the time in which the trainer waited for films. */
+  /** Share of time in which the training waited for films. */
   readonly idle: number;
   readonly seconds: number;
 }
 
 const STEPS_PER_AVERAGE = 8;
-/** Forgets over about an epoch of a few thousand films. */
+/** Averages over about an epoch of a few thousand films. */
 const AVERAGE_DECAY = 0.95;
 
 /** Full batches in an epoch. */

@@ -4,7 +4,7 @@ import { augment, mix, mixShares, movedBox, type Augmentation } from './augment.
 import { BOX_NUMBERS, mostBoxes, type BoxInImage } from './batch-layout.js';
 import { filmAt, type PreparedFilms } from './preprocess.js';
 
-/** What every thread is given once. The films' samples lie in shared memory. */
+/** The data of every thread. The films' samples are in shared memory. */
 export interface BatchWorkerData {
   readonly films: PreparedFilms;
   /** A mask for each film, as large as it. */

@@ -17,10 +17,7 @@ export interface Batch {
 /** Batches made ahead of the one that is being trained on. */
 const AHEAD = 3;
 
-/**
- * Varies films in worker threads, a few batches ahead of the trainer, and counts how long the trainer
- * had to wait all the same.
- */
+/** Augments films in worker threads, a few batches ahead of the training, and measures how long the training waits. */
 export class Batches {
   readonly #threads: Piscina<BatchTask, Float32Array>;
   readonly #made: Promise<Float32Array>[] = [];
@@ -66,12 +63,12 @@ export class Batches {
         };
       }
     } finally {
-      // The trainer has stopped within an epoch: what was made ahead is dropped.
+      // The training has stopped within an epoch: batches made ahead are dropped.
       await Promise.allSettled(this.#made.splice(0));
     }
   }
 
-  /** Seconds that the trainer has waited since it last asked. */
+  /** Seconds that the training has waited since the last call. */
   takeWaited(): number {
     const seconds = this.#waitedMs / 1000;
     this.#waitedMs = 0;

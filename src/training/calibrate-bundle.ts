@@ -28,7 +28,7 @@ export interface CalibrationRequest extends Pick<
 > {
   /** The new bundle's folder. */
   readonly out: string;
-  /** How the films are called in the card: the name of their folder or manifest. */
+  /** The films' name on the card: that of their folder or manifest. */
   readonly source: string;
   /** Share of the normal films that the threshold calls abnormal. */
   readonly falsePositiveRate?: number;
@@ -63,7 +63,7 @@ export async function calibrateBundle(
     throw new RxrayError('TRAINING_DATA', `no film is of the class "${normal}": the films are of ${classes}`);
   }
   const wanted = { ...request, shortcuts: false, method: undefined };
-  // An anomaly model learns nothing from abnormal films.
+  // An anomaly model is calibrated on normal films only.
   const used = bundle.kind === 'classifier' ? asked : asked.filter(isNormal);
   const { films, prepared, unreadable } = await preparedFilms(used, wanted, services);
   const normals = films.flatMap((film, i) => (isNormal(film) ? [i] : []));

@@ -1,7 +1,7 @@
 import type { Bundle } from '../models/bundle.js';
 import type { Interval } from '../models/wilson.js';
 
-/** What the person who trains says about the data. */
+/** The user's description of the data. */
 export interface About {
   readonly name: string;
   /** SPDX, of the data; {@link UNKNOWN} where it is not stated. */
@@ -10,7 +10,7 @@ export interface About {
   readonly source: string;
   /** SPDX, of the weights. Absent: not stated. */
   readonly weights?: string | undefined;
-  /** Where the model must not be trusted. */
+  /** Limits of the model. */
   readonly limits: readonly string[];
 }
 
@@ -38,7 +38,7 @@ export function licenceOf(license: string): string {
   return license === UNKNOWN ? 'licence not stated' : license;
 }
 
-/** The model card that lies in the bundle as its README. */
+/** The model card, the README.md of the bundle. */
 export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string[]): string {
   const { name, preprocessing, data, metrics } = bundle;
   const {
@@ -114,7 +114,7 @@ function withoutHistory(training: Readonly<Record<string, unknown>>): Record<str
   return rest;
 }
 
-/** How sure the probabilities are allowed to be, and where a film counts as abnormal. */
+/** The calibration and the threshold. */
 function calibrationLines({ calibration }: Pick<Bundle, 'calibration'>): string[] {
   if (calibration === undefined) return [];
   const { temperature, ece, binary } = calibration;

@@ -5,9 +5,8 @@ import type { HostTensor, HostTensors } from '../engine/index.js';
 import { readTensorFile, writeTensorFile } from './tensor-file.js';
 
 /**
- * Everything that a training needs to go on as if it had not been interrupted: named groups of tensors
- * (`state`, `average`, `best`) and its progress. Random numbers need no state: they are drawn from
- * (seed, epoch, index).
+ * Everything that a training needs to continue as without an interruption: named groups of tensors (`state`, `average`,
+ * `best`) and its progress. Random numbers need no state: they are drawn from (seed, epoch, index).
  */
 export interface Checkpoint<P> {
   readonly groups: Readonly<Record<string, HostTensors>>;

@@ -59,7 +59,7 @@ export async function makeClassifier(
   });
 }
 
-/** A bundle's weights; where it has other classes, the last layer stays random. */
+/** A bundle's weights; for other classes, the last layer stays random. */
 function initialClassifier(
   dir: string,
   { depth, width, head, seed }: ClassifierSettings,

@@ -29,14 +29,14 @@ export interface ClassifierSettings {
   readonly head: ResnetHead;
   /** Subtract each film's own mean and divide by its own standard deviation. */
   readonly standardize: boolean;
-  /** Share of the dense layer's units that are left out in a training step, where the head has one. */
+  /** Dropout of the dense layer, if the head has one. */
   readonly dropout: number;
-  /** Trains the head alone, on a base with random weights: a yardstick for what training the base is worth. */
+  /** Trains only the head, on a base with random weights, as a baseline. */
   readonly frozenBase: boolean;
   readonly epochs: number;
   readonly batchSize: number;
   readonly optimizer: 'sgd' | 'adam';
-  /** Of sgd: the momentum looks one step ahead. */
+  /** For sgd: Nesterov momentum. */
   readonly nesterov: boolean;
   /** Peak of the schedule. */
   readonly learningRate: number;
@@ -52,7 +52,7 @@ export interface ClassifierSettings {
   readonly patience: number;
   readonly seed: number;
   readonly augmentation: Augmentation;
-  /** What chooses the epoch: unless given, the balanced accuracy on the validation films. */
+  /** What selects the epoch. Default: the balanced accuracy on the validation films. */
   readonly select?: 'shifts';
 }
 
@@ -68,7 +68,7 @@ export interface ClassifierData {
   readonly classes: readonly string[];
   readonly train: LabelledFilms;
   readonly val: LabelledFilms;
-  /** With `select: shifts`: the validation films as they would come from elsewhere. */
+  /** With `select: shifts`: altered validation films. */
   readonly shifted?: readonly ShiftedFilms[];
 }
 
@@ -89,13 +89,13 @@ export interface ClassifierOutcome {
   readonly history: readonly ClassifierEpoch[];
   /** Validation films × classes, of the best epoch. */
   readonly probabilities: Float32Array;
-  /** True when the signal ended it: there is a checkpoint to go on from. */
+  /** True when the signal ended it: there is a checkpoint to resume from. */
   readonly interrupted: boolean;
 }
 
 /**
- * Trains a ResNet and returns its averaged weights of the epoch with the best validation balanced
- * accuracy. Resumed with the same settings, it goes on to the same weights as without the interruption.
+ * Trains a ResNet and returns its averaged weights of the epoch with the best validation balanced accuracy. Resumed
+ * with the same settings, it arrives at the same weights as without the interruption.
  */
 export async function trainClassifier(
   engine: Engine,
@@ -240,7 +240,7 @@ export async function trainClassifier(
   return outcome;
 }
 
-/** What the card and the bundle say of a classifier: each figure over the validation films. */
+/** The figures of a classifier for card and bundle, over the validation films. */
 export function classifierMetrics(
   probabilities: Float32Array,
   labels: Uint8Array,

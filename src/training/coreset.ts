@@ -1,6 +1,6 @@
 import { normalNoise, type Random } from '../models/random.js';
 
-/** Dimensions that distances are compared in; enough by Johnson and Lindenstrauss for what is compared here. */
+/** Dimensions of the random projection; enough here by the Johnson–Lindenstrauss lemma. */
 const PROJECTED = 32;
 
 /**

@@ -23,11 +23,11 @@ export interface Dataset {
   readonly duplicates: number;
   /** Films that are left out because their file cannot be read, or (with `thumbnails`) holds no image. */
   readonly unreadable: readonly Unreadable<{ readonly name: string; readonly split: Split | undefined }>[];
-  /** Files and folders of a folder of classes that are no films, by name. */
+  /** Names of files and folders that are not films, in a folder of classes. */
   readonly leftOut: readonly string[];
-  /** What a person should know of these data before training on them, a sentence each. */
+  /** Notes on the data, one sentence each. */
   readonly findings: readonly string[];
-  /** How many patients the films are of; null where that is not known of all of them. */
+  /** Number of patients; null if unknown for some films. */
   readonly patients: number | null;
 }
 
@@ -53,11 +53,11 @@ export interface DatasetOptions {
   readonly boxed?: boolean;
   /** All films of the folder, also of those in it, are of this class. */
   readonly allOf?: string;
-  /** Share of the films that becomes `val` where the data name no split. Default 0.12. */
+  /** Share of the films for `val`, if the data name no split. Default 0.12. */
   readonly validation?: number;
-  /** Draws that split. Default 1. */
+  /** Seed of that split. Default 1. */
   readonly seed?: number;
-  /** Makes each film small, by `THUMBNAIL_CHAIN`; without it, near copies are not looked for. */
+  /** Makes thumbnails by `THUMBNAIL_CHAIN`; without it, near copies are not searched. */
   readonly thumbnails?: <F extends Omit<Film, 'split'>>(films: readonly F[]) => Promise<Preparation<F>>;
 }
 
@@ -310,7 +310,7 @@ async function filesBelow(root: string, folder: string, seen: Set<string>): Prom
 
 const IMAGE = /\.(jpe?g|png|tiff?|webp|bmp|gif|dcm)$/i;
 
-/** By its ending, else by its first bytes: DICOM exports often have no ending, or one of their own. */
+/** By its extension, else by its first bytes: DICOM exports often have no extension, or an unusual one. */
 async function isImage(path: string): Promise<boolean> {
   if (IMAGE.test(path)) return true;
   const bytes = Buffer.alloc(132);
@@ -327,7 +327,7 @@ async function isImage(path: string): Promise<boolean> {
   );
 }
 
-/** One class for names that differ in case only: that of most films. */
+/** Merges classes whose names differ only in case, under the most frequent name. */
 function oneSpelling(rows: readonly Row[]): { rows: Row[]; merged: string[] } {
   const spellings = new Map<string, Map<string, number>>();
   for (const { class: name } of rows) {
@@ -398,7 +398,7 @@ async function folders(dir: string): Promise<string[]> {
   return (await Promise.all(found)).flat();
 }
 
-/** The file under its name, also where the disk has it in the other Unicode form (macOS) or with other slashes. */
+/** The file of this name, also in the other Unicode form (macOS) or with other slashes. */
 async function existing(path: string): Promise<string> {
   for (const form of [path, path.normalize('NFC'), path.normalize('NFD'), path.replaceAll('\\', '/')]) {
     if (await stat(form).catch(() => undefined)) return form;
@@ -442,7 +442,7 @@ function hasSplit(film: Unsplit): film is Film {
   return film.split !== undefined;
 }
 
-/** How many; null where it is not known of every film whose it is. */
+/** The number of patients; null if unknown for some films. */
 function patientsOf(films: readonly Film[]): number | null {
   return films.every((film) => film.patient !== film.name)
     ? new Set(films.map((film) => film.patient)).size
@@ -452,7 +452,7 @@ function patientsOf(films: readonly Film[]): number | null {
 interface Found extends Pick<Dataset, 'films' | 'classes' | 'counts' | 'unreadable'> {
   readonly copies: number;
   readonly pairs: readonly Pair[];
-  /** What the pairs are indices of. */
+  /** The films that the pairs index. */
   readonly all: readonly Film[];
   readonly leaks: ReadonlySet<Film>;
 }

@@ -29,7 +29,7 @@ export interface EncoderEpoch {
   readonly seconds: number;
 }
 
-/** Seeds of different purposes must not meet. */
+/** A distinct number, so that seeds of different purposes differ. */
 const ENCODER = 0x656e63;
 const WARMUP_STEPS = 50;
 
@@ -95,7 +95,7 @@ export async function trainEncoder(
   return outcome;
 }
 
-/** Tells one trained generator from another. */
+/** Identifies a trained generator. */
 function fingerprintOf(gan: HostTensors): string {
   const hash = createHash('sha256');
   for (const name of Object.keys(gan).sort()) {

@@ -8,8 +8,8 @@ import { finishClassifier } from './finish-classifier.js';
 import type { Made, Recipe } from './recipe.js';
 
 /**
- * Puts classifiers that were trained apart (from other seeds, say) into one file that answers with the mean
- * of their logits, judged and calibrated anew. They must agree in everything but their weights.
+ * Combines classifiers (of different seeds, for example) into one file that averages their logits, and evaluates and
+ * calibrates it. They may differ only in their weights.
  */
 export async function makeEnsemble(
   recipe: Recipe,
@@ -53,7 +53,7 @@ export async function makeEnsemble(
   });
 }
 
-/** What two classifiers do not have in common, in words. */
+/** The differences between two classifiers, in words. */
 function difference(a: Bundle, b: Bundle): string | undefined {
   if (a.kind !== 'classifier' || b.kind !== 'classifier') return 'kind: both must be classifiers';
   if (a.architecture.name !== 'resnet' || (a.architecture.members ?? 1) !== 1)

@@ -10,12 +10,12 @@ export interface Film {
   readonly name: string;
   readonly class: string;
   readonly split: Split;
-  /** Films of one patient stay together; where nothing is known, each film is its own patient. */
+  /** Films of one patient stay together. If unknown, each film is its own patient. */
   readonly patient: string;
   /** Of the file's bytes, in hexadecimal. */
   readonly sha256: string;
   /** Where something is on the film, in its pixels; only of data with boxes. */
   readonly boxes?: readonly (Box & { readonly label: string })[];
-  /** What else the manifest says of it, by column: source, view, age, … */
+  /** Other columns of the manifest: source, view, age, … */
   readonly details?: Readonly<Record<string, string>>;
 }

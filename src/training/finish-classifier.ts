@@ -13,7 +13,7 @@ import { common, type Recipe } from './recipe.js';
 /** Films for one run of the exported file. */
 const BATCH = 32;
 
-/** One trained network, or several of the same architecture that answer together. */
+/** One trained network, or several of the same architecture that are averaged. */
 export interface TrainedClassifier {
   readonly architecture: ResnetOptions;
   readonly members: readonly HostTensors[];
@@ -25,10 +25,7 @@ export interface TrainedClassifier {
   readonly training: Readonly<Record<string, unknown>>;
 }
 
-/**
- * Exports a classifier, judges and calibrates it on the validation films with the very file that it ships,
- * and writes its bundle.
- */
+/** Exports a classifier, evaluates and calibrates the exported file on the validation films, and writes its bundle. */
 export async function finishClassifier(
   recipe: Recipe,
   engine: Engine,

@@ -1,11 +1,11 @@
-/** What a training tells while it runs, where it keeps its checkpoint, and how it is stopped. */
+/** Callbacks of a training, its checkpoint folder, and how it is stopped. */
 export interface TrainingHooks<Epoch> {
   readonly checkpointDir: string;
-  /** Goes on from the checkpoint. */
+  /** Resumes from the checkpoint. */
   readonly resume?: boolean;
   /** Stops after the running step, with a checkpoint. */
   readonly signal?: AbortSignal;
-  /** Milliseconds since 1970: stops after the running step, with a checkpoint, and returns what there is. */
+  /** Milliseconds since 1970: stops after the running step, with a checkpoint, and returns the result so far. */
   readonly deadline?: number;
   /** Told when that has ended the training. */
   readonly onDeadline?: () => void;
@@ -20,7 +20,7 @@ export function isStopped({ signal, deadline, onDeadline }: TrainingHooks<never>
   return isOver;
 }
 
-/** How the networks that score films are stored, and whom it tells of its progress. */
+/** How the networks that score films are stored, and a callback for progress. */
 export interface FilmScoring {
   readonly half?: boolean;
   readonly onProgress?: (done: number, total: number) => void;

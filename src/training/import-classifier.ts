@@ -34,7 +34,7 @@ import { phantomCheck, savePhantom } from './phantom-check.js';
 import { imagesOf, prepareFilms, resolveChain, type PreparedFilms } from './preprocess.js';
 import { requireBundlePlace, writeBundle } from './write-bundle.js';
 
-/** What an ONNX file says of the images that it takes; undefined where it leaves that open. */
+/** The image input of an ONNX file; undefined where the file leaves it open. */
 export interface OnnxInput {
   readonly layout: 'NHWC' | 'NCHW' | undefined;
   readonly width: number | undefined;
@@ -44,7 +44,7 @@ export interface OnnxInput {
   readonly bytes: boolean;
 }
 
-/** A model from elsewhere, with all its weights. */
+/** An imported model with all its weights. */
 export interface OnnxClassifier {
   readonly bytes: Uint8Array;
   readonly input: ValueInfo;
@@ -54,27 +54,27 @@ export interface OnnxClassifier {
   readonly origin: Readonly<Record<string, string>>;
 }
 
-/** What only the model's maker knows. */
+/** Settings that are not in the file. */
 export interface ImportSettings {
   readonly labels: readonly string[];
   readonly width: number;
   readonly height: number;
   readonly channels: 1 | 3;
   readonly layout: 'NHWC' | 'NCHW';
-  /** What black and white are before `mean` and `std`: [0, 1], [0, 255], [-1024, 1024]. */
+  /** Values of black and white before `mean` and `std`: [0, 1], [0, 255], [-1024, 1024]. */
   readonly range: readonly [number, number];
   /** In units of the range, one for all channels or one each. */
   readonly mean: readonly number[];
   readonly std: readonly number[];
   /** The stages before the model. */
   readonly chain: readonly PreprocessingStep[];
-  /** What its numbers are; undefined: as the graph and its answers to some films show. */
+  /** The meaning of its output; undefined: found from the graph and the output for some films. */
   readonly activation: Activation | undefined;
   /** With `activation: none`: the labels may be present together. Undefined: unless the probabilities sum to 1. */
   readonly multiLabel: boolean | undefined;
   /** Which output has the scores; undefined: the one with a number for each label. */
   readonly output: string | undefined;
-  /** Of multi-label models, from where on a finding is present. */
+  /** For multi-label models, the thresholds of findings. */
   readonly thresholds: Readonly<Record<string, number>> | undefined;
   /** The labels of a healthy film. */
   readonly healthy: readonly string[];
@@ -132,7 +132,7 @@ export async function openOnnxClassifier(path: string, engine: Engine): Promise<
   }
 }
 
-/** The model as one file, with the weights that lie beside it. Throws `IMPORT_REFUSED`. */
+/** The model as one file, including external weights. Throws `IMPORT_REFUSED`. */
 export async function readModel(path: string): Promise<Pick<OnnxClassifier, 'bytes' | 'origin'>> {
   const bytes = await readRegularFile(path);
   const origin: Record<string, string> = { [basename(path)]: sha256(bytes) };
@@ -162,8 +162,8 @@ export async function readModel(path: string): Promise<Pick<OnnxClassifier, 'byt
 const LARGEST = 2 ** 31 - 1;
 
 /**
- * Makes a bundle of a classifier from elsewhere, and shows it a film: the one of `film`, or our phantom.
- * Throws `IMPORT_REFUSED` when what was said of it cannot be true; `out` is then as it was before.
+ * Makes a bundle of an imported classifier, and runs it on a film: `film`, or the phantom. Throws `IMPORT_REFUSED` if
+ * the settings cannot be right; `out` is then unchanged.
  */
 export async function importClassifier(
   model: OnnxClassifier,
@@ -200,7 +200,7 @@ export async function importClassifier(
       data: { name: 'unknown', license: UNKNOWN, source: settings.source, fingerprint: '', counts: {} },
       training: {},
     };
-    // The stage that serves it has the last word, before an earlier bundle is replaced.
+    // The serving stage must accept it before an earlier bundle is replaced.
     const trial = join(temporary, 'bundle');
     await writeBundle(trial, described, { model: bytes }, cardOf(described));
     const stage = await openModel(trial, 'classifier', {}, { registry, engine, log, stateDir: temporary });

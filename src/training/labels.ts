@@ -39,7 +39,7 @@ async function fromFile(path: string): Promise<string[]> {
   }
   if (/^\s*[[{]/.test(text)) return fromJson(path, text);
   const lines = text.split(/\r\n|\n|\r/);
-  // The end of the last line, and what editors leave behind it, is no label.
+  // Blank lines at the end are ignored.
   while (lines.at(-1)?.trim() === '') lines.pop();
   return lines;
 }
@@ -75,10 +75,10 @@ function refused(message: string, labels: readonly string[]): RxrayError {
   );
 }
 
-/** What labels of a healthy film are usually called. */
+/** Usual names of the healthy label. */
 const HEALTHY = ['normal', 'healthy', 'no finding', 'no findings', 'no_finding'];
 
-/** The label that is called so, when nobody says which one stands for a healthy film. */
+/** The healthy label by its name, if none is given. */
 export function usualHealthyLabels(labels: readonly string[]): string[] {
   return labels.filter((label) => HEALTHY.includes(label.toLowerCase()));
 }

@@ -6,9 +6,9 @@ import type { Film } from './film.js';
 import { named, prepareFilms, resolveChain, type IntegerSamples, type PreparedFilms } from './preprocess.js';
 import type { Recipe } from './recipe.js';
 
-/** Stages that move pixels: masks go through them as their films do. */
+/** Stages that move pixels: they are applied to masks too. */
 const GEOMETRY = new Set(['crop', 'resize']);
-/** Stages that change grey levels where they are: masks go past them. */
+/** Stages that only change grey levels: they are not applied to masks. */
 const GREY_LEVELS = new Set(['clahe', 'normalize']);
 
 /**

@@ -1,7 +1,7 @@
 import type { PreprocessingStep } from '../models/bundle.js';
 import { filmAt, type PreparedFilms } from './preprocess.js';
 
-/** What {@link nearDuplicates} looks at: each film as a grey image of 17 × 16. */
+/** The input of {@link nearDuplicates}: each film as a grey image of 17 × 16. */
 export const THUMBNAIL_CHAIN: readonly PreprocessingStep[] = [
   { use: 'decode', with: { color: 'grey' } },
   { use: 'resize', with: { width: 17, height: 16 } },

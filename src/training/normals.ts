@@ -15,7 +15,7 @@ export interface NormalFilms {
   readonly val: { readonly index: Uint32Array; readonly abnormal: readonly boolean[] };
 }
 
-/** Share of the training normals that the model does not see: their scores are the reference. */
+/** Share of the normal training films that are held out: their scores are the reference. */
 const REFERENCE_SHARE = 0.15;
 
 /** Prepares the normal films of the training, and all of the validation. Throws `TRAINING_DATA`. */
@@ -32,7 +32,7 @@ export async function prepareNormals(
       `there is no class "${normal}": the data have ${classes.join(', ')}`,
     );
   }
-  // Of the training films, abnormal ones are of no use here.
+  // Abnormal training films are not used.
   const wanted = (film: Film): boolean => film.split === 'val' || film.class === normal;
   const training = recipe.dataset.films.filter((film) => film.split === 'train' && film.class === normal);
   const held = heldOutPatients(training, seed);

@@ -1,10 +1,9 @@
 import { ORIGINAL_AUGMENTATION } from './augment.js';
 
 /**
- * The classifier of the student project that rxray grew from, by the names of the command's options. It
- * is kept with its mistakes, to show what each of them costs: the base is frozen although nothing was ever
- * trained into it, and the training films alone are darkened to a fifth, so that validation shows the
- * network something else.
+ * The classifier of the student project that rxray grew from, by the names of the command's options. It keeps the
+ * project's mistakes, to measure their effects: the base is frozen and untrained, and training films, but not
+ * validation films, are darkened to a fifth.
  */
 export const originalPreset = {
   depth: 50,

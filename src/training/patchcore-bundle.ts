@@ -102,7 +102,7 @@ export async function makePatchcore(
     training: {
       command: recipe.command,
       ...settings,
-      // Folders of this machine are nobody's business.
+      // Without folders of this machine.
       ...('bundle' in network && { network: { bundle: basename(network.bundle) } }),
       normal,
       supervised,

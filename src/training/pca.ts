@@ -20,8 +20,8 @@ const COMPONENTS = 32;
 const ITERATIONS = 8;
 
 /**
- * Principal components of the given films by subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4):
- * the simplest reconstruction there is, which every other one has to beat.
+ * Principal components of the given films by subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4): the
+ * simplest reconstruction, used as a baseline.
  */
 export function fitPca(films: PreparedFilms, normals: Uint32Array, seed: number): Pca {
   const rows = Array.from(normals, (film) => pooled(films, film));

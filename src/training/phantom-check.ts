@@ -12,8 +12,8 @@ import type { Recipe } from './recipe.js';
 const PHANTOM = { seed: 1, size: 512, opacities: 1 } as const;
 
 /**
- * What a chain makes of our phantom film, as the SHA-256 of the network's input (little-endian float32):
- * who runs the bundle elsewhere, or in years, can tell whether films still reach the network as in training.
+ * The SHA-256 of the network's input (little-endian float32) for the phantom film: with it, other machines and later
+ * versions can check that preprocessing is unchanged.
  */
 export async function phantomCheck(
   { registry, baseDir, log, rxray }: Pick<Recipe, 'registry' | 'baseDir' | 'log' | 'rxray'>,

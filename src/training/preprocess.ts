@@ -43,7 +43,7 @@ export interface Unreadable<F> {
   readonly reason: string;
 }
 
-/** The same for people and programs that know films by their names. */
+/** The same with the film's name, for output. */
 export interface UnreadableByName {
   readonly film: string;
   readonly reason: string;
@@ -54,7 +54,7 @@ export const byName = ({ film, reason }: Unreadable<{ readonly name: string }>):
   reason,
 });
 
-/** What came of some films: those that got through the chain, and those that did not. */
+/** Preprocessed films, and those that failed. */
 export interface Preparation<F> {
   readonly prepared: PreparedFilms;
   /** Those of `prepared`, in its order. */
@@ -73,7 +73,7 @@ export interface PreprocessOptions {
   /** The folder that relative paths in the steps' options are relative to. */
   readonly baseDir: string;
   readonly log: Log;
-  /** Our version: another one prepares the films anew. */
+  /** The version of rxray: another version prepares the films again. */
   readonly rxray: string;
   readonly threads?: number;
   /** Threads that several chains share; else each call starts and ends its own. */
@@ -82,7 +82,7 @@ export interface PreprocessOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Bumped when the same chain and files would give other pixels or another file. */
+/** Incremented when the same chain and files would give other pixels or another file format. */
 const CACHE_VERSION = 3;
 
 /**
@@ -194,7 +194,7 @@ export async function prepareFilms<F extends Omit<Film, 'split'>>(
       );
     }
     all = { ...all, views };
-    // A film may fail for a reason that has gone next time: what is left without it is not kept.
+    // A failure may be temporary: the result without failed films is not cached.
     if (unreadable.length > 0) return { ...without(all, films, reasons), unreadable };
     await mkdir(cacheDir, { recursive: true });
     await writeTensorFile(cached, {
@@ -259,7 +259,7 @@ export function viewAt({ views, width, height }: PreparedFilms, i: number): View
   return { x, y, width: w, height: h, film: { width: filmWidth, height: filmHeight } };
 }
 
-/** Films as a network's input: the very tensor that serving makes of them. */
+/** Films as a network's input: the same tensor as in serving. */
 export function imagesOf(films: PreparedFilms, index: Uint32Array, input: Bundle['input']): HostTensor {
   return inputTensor(
     Array.from(index, (i) => ({ ...films, data: filmAt(films, i) })),

@@ -6,13 +6,13 @@ import type { FailurePolicy } from './failure-policy.js';
 import { absent, advance, isLive, type LiveToken, type Token } from '../flow/ticket.js';
 
 export interface BatchOptions {
-  /** The most frames in one batch. */
+  /** Maximum number of frames in a batch. */
   readonly size: number;
-  /** The longest that a frame waits for others: while the device is busy with something else, or more are on their way. */
+  /** Maximum time that a frame waits for others, while the device is busy or more frames are coming. */
   readonly waitMs: number;
-  /** Whether more frames are on their way in the graph; never unless given. */
+  /** Whether more frames are coming in the graph. Default: never. */
   readonly isMoreComing?: () => boolean;
-  /** The most batches at a time. */
+  /** Maximum number of concurrent batches. */
   readonly concurrency: number;
 }
 
@@ -22,11 +22,10 @@ interface Waiting {
 }
 
 /**
- * Runs a batch stage. Frames of one shape (size, channels, sample type) are put together. A frame
- * that is alone never waits for an idle device; among many, a short wait pays, because a batch costs less than its frames
- * one by one.
- * A batch that throws is halved until only the guilty frame fails. Where the runtime has no memory for
- * a batch, nobody is guilty: batches are smaller from then on.
+ * Runs a batch stage. A batch has frames of one shape (size, channels, sample type). A single frame never waits for an
+ * idle device; with many frames a short wait is worthwhile, because a batch costs less than single frames. A batch that
+ * throws is halved until only the faulty frame fails. If the runtime has no memory for a batch, batches are smaller
+ * from then on.
  */
 export function inBatches(
   { id, log, retry, fail }: FailurePolicy,
@@ -36,7 +35,7 @@ export function inBatches(
   return (input) =>
     new Observable((subscriber) => {
       let size = largest;
-      /** Frames that wait, by shape; the shape whose first frame is oldest comes first. */
+      /** Waiting frames, by shape; the shape with the oldest first frame comes first. */
       const queues = new Map<string, Waiting[]>();
       let running = 0;
       let completed = false;
@@ -102,7 +101,7 @@ export function inBatches(
         out.forEach(emit);
       }
 
-      /** Always false, so that it can stand in a filter. */
+      /** Always false, for use in a filter. */
       function emit(token: Token): false {
         subscriber.next(token);
         return false;
@@ -115,7 +114,7 @@ export function inBatches(
           next: (token) => {
             if (!isLive(token)) {
               emit(absent(token));
-              // It may have been the one that others waited for.
+              // Others may have waited for it.
               pump();
               return;
             }

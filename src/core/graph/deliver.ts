@@ -3,8 +3,8 @@ import type { Outlet } from '../outlets/outlet.js';
 import { isLive, type SinkAnswer, type Token } from '../flow/ticket.js';
 
 /**
- * Brings frames to a sink: one answer per token. Completes when the outlet has nothing left to do; errors when the
- * run cannot go on. `sinks` is how many the graph has: the film has come through all stages when it has reached them all.
+ * Delivers frames to a sink: one answer per token. Completes when the outlet has finished; errors when the run cannot
+ * continue. `sinks` is the number of the graph's sinks: a film that has reached all of them has passed all stages.
  */
 export function deliver(sink: string, outlet: Outlet, sinks: number): OperatorFunction<Token, SinkAnswer> {
   return (tokens) =>
@@ -29,7 +29,7 @@ export function deliver(sink: string, outlet: Outlet, sinks: number): OperatorFu
     ticket.reached.add(sink);
     if (ticket.reached.size === sinks) await ticket.passed();
     if (!isLive(token)) return { sink, token, frame: null, kind: 'skip' };
-    // The sink has it, or the journal keeps it for the sink.
+    // The sink has confirmed it, or it is parked for the sink.
     if (ticket.delivered.has(sink)) return { sink, token, frame, kind: 'park' };
     const answer = await outlet.deliver({ ...token.frame, completedAt: new Date().toISOString() });
     return { sink, token, frame, ...answer };

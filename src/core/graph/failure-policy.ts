@@ -4,13 +4,13 @@ import { errorKind, messageOf, RxrayError } from '../errors.js';
 import type { Log } from '../plugin.js';
 import { absent, type LiveToken, type Token } from '../flow/ticket.js';
 
-/** What the graph says of a stage that fails on a frame. */
+/** What happens when a stage fails on a frame. */
 export interface FailurePolicy {
   readonly id: string;
   readonly log: Log;
-  /** Tries as often, and with such waits, as `retry:` says. */
+  /** Retries according to `retry:`. */
   retry<T>(attempt: () => Promise<T>): Promise<T>;
-  /** What goes on in place of the frame, as `onError:` says. */
+  /** The token that replaces the frame, according to `onError:`. */
   fail(token: LiveToken, thrown: unknown): Token;
 }
 
@@ -22,7 +22,7 @@ export function failurePolicyOf(
     wanted === undefined
       ? noop
       : retry(handleAll, {
-          // The first attempt is no retry.
+          // The first attempt does not count as a retry.
           maxAttempts: wanted.attempts - 1,
           backoff: new ExponentialBackoff({
             initialDelay: wanted.backoffMs,
@@ -43,7 +43,7 @@ export function failurePolicyOf(
       if (onError === 'continue' && !stops) {
         log.warn(
           { stage: id, frame: ticket.id },
-          `the stage failed on a film, which goes on: ${messageOf(thrown)}`,
+          `the stage failed on a film, which continues: ${messageOf(thrown)}`,
         );
         ticket.countAsStaged();
         return { ticket, frame };

@@ -3,9 +3,9 @@ import type { Frame } from '../frame.js';
 import { isLive, type Ticket, type Token } from '../flow/ticket.js';
 
 /**
- * Brings the branches of a frame together again, by identity. Every branch yields one token per
- * ticket, so a frame waits exactly until all its branches have spoken. The pixels and metadata of
- * the first branch in `inputs` that has the frame win; the results of all are kept.
+ * Joins the branches of a frame, by identity. Every branch emits one token per ticket, so a frame waits until all its
+ * branches have emitted. The joined frame has the pixels and metadata of the first branch in `inputs` that has the
+ * frame, and the results of all.
  */
 export function joinBranches(inputs: readonly Observable<Token>[]): Observable<Token> {
   return new Observable((subscriber) => {
@@ -28,7 +28,7 @@ export function joinBranches(inputs: readonly Observable<Token>[]): Observable<T
   });
 }
 
-/** One frame of several versions of it; null of none. */
+/** Joins several versions of a frame; null if there are none. */
 export function combine([first, ...others]: readonly Frame[]): Frame | null {
   if (first === undefined) return null;
   return others.reduce(

@@ -13,9 +13,9 @@ import type { FailurePolicy } from './failure-policy.js';
 import { absent, advance, isLive, type LiveToken, type Token } from '../flow/ticket.js';
 
 /**
- * Runs a stage that is a whole RxJS operator. When it errors, the frames that were inside run again,
- * each alone through the operator, so that only the guilty one fails; frames that come later go
- * through a fresh subscription, as they do when the operator completes before its input.
+ * Runs a stage that is a whole RxJS operator. If it errors, the frames inside are processed again, each alone, so that
+ * only the faulty one fails; later frames get a new subscription, as they do if the operator completes before its
+ * input.
  */
 export function throughOperator(
   { id: component, log, fail: failed }: FailurePolicy,
@@ -25,7 +25,7 @@ export function throughOperator(
     new Observable((subscriber) => {
       const subscription = new Subscription();
       const inside = new Map<string, LiveToken>();
-      /** Where frames enter the operator; none while it is not subscribed. */
+      /** The operator's input; undefined while it is not subscribed. */
       let entry: Subject<Frame> | undefined;
       let recovering = 0;
       let completed = false;
@@ -34,7 +34,7 @@ export function throughOperator(
         inside.set(token.frame.id, token);
         token.ticket.countAsStaged();
         if (entry === undefined) connect();
-        // It may have failed on being subscribed; then the frame is being tried alone.
+        // If the subscription failed at once, the frame is already retried alone.
         if (inside.has(token.frame.id)) entry?.next(token.frame);
       }
 
@@ -81,7 +81,7 @@ export function throughOperator(
 
       async function retryAlone(suspects: readonly LiveToken[], thrown: unknown): Promise<void> {
         const [only, ...others] = suspects;
-        // A lone suspect is the guilty one: there is nobody else to blame.
+        // A single frame must be the faulty one.
         if (only !== undefined && others.length === 0) {
           fail(only, thrown);
           return;

@@ -10,24 +10,24 @@ import { deliver } from './deliver.js';
 import { route } from './route.js';
 import type { SinkAnswer, Ticket, Token } from '../flow/ticket.js';
 
-/** A film whose stages are to be run: where it is, and nothing of its pixels. */
+/** A film to process elsewhere: its file, without pixels. */
 export interface Reference {
   readonly frame: Frame;
   readonly candidate: Candidate;
 }
 
-/** What the stages found out, by the sink that it is for; null where the film does not come to it. */
+/** The results of the stages, by sink; null for a sink that the film does not reach. */
 export type Findings = Readonly<Record<string, Pick<Frame, 'meta' | 'results'> | null>>;
 
-/** Whoever runs the stages of a graph, on other machines. */
+/** Runs the stages of a graph on other machines. */
 export interface Remote {
-  /** How many films may be in flight. */
+  /** Maximum number of films in flight. */
   readonly frames: number;
-  /** Errors when the run cannot go on. Never completes. */
+  /** Errors when the run cannot continue. Never completes. */
   readonly fatal$: Observable<never>;
-  /** From now on, films are for this graph. */
+  /** Sets the graph of all further films. */
   use(pipeline: Pipeline): void;
-  /** Takes a film through the stages. Rejects with what a stage failed with; never settles once `signal` is aborted. */
+  /** Processes a film. Rejects with a stage's error; never settles after `signal` is aborted. */
   process(film: Reference, signal: AbortSignal): Promise<Findings>;
   /** The workers now; `waiting` files have not been taken in yet. */
   status(waiting: number): RemoteStatus;
@@ -35,8 +35,8 @@ export interface Remote {
 }
 
 /**
- * The graph of a process that runs no stage: frames go out as references, and what comes back goes to the sinks. One
- * answer per ticket and sink, as of `wire`.
+ * The graph of a process that runs no stages: sends frames as references, and delivers the results to the sinks. One
+ * answer per ticket and sink, as in `wire`.
  */
 export function wireRemote(
   { sources, stages, sinks }: Pipeline,

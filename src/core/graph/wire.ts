@@ -19,7 +19,7 @@ import { failurePolicyOf } from './failure-policy.js';
 import { absent, type SinkAnswer, type Token } from '../flow/ticket.js';
 import { tookTooLong, withinTime } from '../time-limit.js';
 
-/** How many frames a stage on the main thread works on at a time unless the graph says otherwise: it mostly waits. */
+/** Default concurrency of a stage on the main thread, which mostly waits. */
 const MAIN_CONCURRENCY = 8;
 const DEFAULT_BATCH = batchSchema.parse({});
 
@@ -30,10 +30,9 @@ export interface WireOptions {
 }
 
 /**
- * Turns the declared graph into observables: one shared stream per node, made of operators that keep
- * to one token out per token in. `admitted` is the root: every ticket of every source, beginning only
- * after the subscription. Returns one answer per ticket and sink; in a graph without
- * sinks the last stage stands for one.
+ * Builds the observables of a graph: one shared stream per node, of operators that emit one token per input token.
+ * `admitted` is the root: all tickets of all sources, starting after the subscription. Returns one answer per ticket
+ * and sink; without sinks the last stage takes the role of one.
  */
 export function wire(
   pipeline: Pipeline,
@@ -47,7 +46,7 @@ export function wire(
     tap(() => (entered += 1)),
     share(),
   );
-  // Other sources' tickets come by as absent ones, so that several sources join like branches do.
+  // Tickets of other sources are absent tokens, so that several sources join like branches.
   const outputs = new Map(
     pipeline.sources.map(({ id }) => [
       id,
@@ -136,7 +135,7 @@ function asShadow(id: string): (token: Token) => Token {
   };
 }
 
-/** A stage on the main thread, with its time limit; of a batch, for each of its frames. */
+/** A stage on the main thread with its time limit; for a batch, times its number of frames. */
 function timed(stage: StageInstance, { id, timeoutMs = STAGE_TIMEOUT_MS }: StageNode): StageInstance {
   if ('operator' in stage) return stage;
   if ('process' in stage) {
@@ -167,7 +166,7 @@ function lateness({ device }: BatchStage, id: string, ms: number): RxrayError {
   return new RxrayError('RUN_STOPPED', message, { component: id });
 }
 
-/** Films whose bytes are known go past the stage. */
+/** Duplicates skip the stage. */
 function pastDuplicates(work: OperatorFunction<Token, Token>): OperatorFunction<Token, Token> {
   return (tokens) => {
     const shared = tokens.pipe(share());
@@ -181,7 +180,7 @@ function pastDuplicates(work: OperatorFunction<Token, Token>): OperatorFunction<
   };
 }
 
-/** In a graph without sinks the last stage stands for one. */
+/** Without sinks, the last stage takes the role of one. */
 function settledWithoutSink(token: Token): SinkAnswer {
   return { sink: '', token, frame: token.frame, kind: token.frame === null ? 'skip' : 'confirm' };
 }

@@ -29,15 +29,15 @@ import {
 
 /** How long worker threads may take to dispose of their stages before they are ended. */
 const DISPOSE_TIMEOUT_MS = 2000;
-/** What takes a thread no longer than a message does, as a rule, shares one with others. */
+/** Tasks that usually take no longer than sending a message share a message. */
 const QUICK_MS = 0.1;
 /** Reading larger files is never quick. */
 const SMALL_BYTES = 32 * 1024;
-/** Stands for the reading of small files where the pace of work is learnt. */
+/** The key for reading small files in the table of durations. */
 const READING = {};
-/** How often it is looked at which stages have been at work for too long. */
+/** How often time limits of stages are checked. */
 const LOOK_MS = 250;
-/** Tasks in a message at most. */
+/** Maximum number of tasks in a message. */
 const TASKS_PER_MESSAGE = 8;
 
 /** When a thread worked for a stage, and how long, in milliseconds. */
@@ -45,13 +45,13 @@ export interface Work {
   /** On the main thread's `performance.now()`. */
   readonly started: number;
   readonly ms: number;
-  /** What the frame held then: an image that nobody else wants stays in the thread. */
+  /** The frame's memory in the thread: an image that is not needed elsewhere stays there. */
   readonly bytes: number;
-  /** What is held for the stages behind it, which have been done already. */
+  /** Memory held for stages after it that have been done already. */
   readonly aheadBytes: number;
 }
 
-/** What a thread has done with a frame, and since when. */
+/** The work of a thread for a frame, and its start. */
 interface Done {
   readonly started: number;
   readonly steps: readonly Step[];
@@ -59,13 +59,13 @@ interface Done {
   readonly next: StageSpec | undefined;
 }
 
-/** The same beyond what it was asked for. */
+/** Work done beyond the requested stage. */
 interface Ahead extends Done {
   /** The stage that is next. */
   readonly key: string;
 }
 
-/** A task, and who waits for its result. */
+/** A task and the promise of its caller. */
 interface Job {
   readonly task: Task;
   /** Which stage it is for. */
@@ -74,7 +74,7 @@ interface Job {
   readonly reject: (broken: unknown) => void;
 }
 
-/** Jobs that a thread has, what it notes about them, and how to end it. */
+/** The jobs of a thread, its notes on them, and how to end it. */
 interface Underway {
   readonly jobs: readonly Job[];
   readonly notes: Float64Array;
@@ -82,26 +82,26 @@ interface Underway {
   readonly end: EventEmitter;
   /** The job whose stage took too long. */
   late?: Job;
-  /** Whether the stage was disposed of meanwhile: nobody waits for its frames any more. */
+  /** Whether the stage was disposed of meanwhile, so that its frames are not needed. */
   disposed?: boolean;
 }
 
 /**
- * The worker threads: they read files and run the CPU stages, so that the main thread stays free.
- * Pixels pass between threads in shared memory, without being copied. A thread that has done a stage goes on with the
- * next at once, while the pixels are in its cache; whoever asks for that finds it done. Only the last of them hands its pixels over.
+ * The worker threads: they read files and run the CPU stages, so that the main thread stays free. Pixels pass between
+ * threads in shared memory, without being copied. A thread that has done a stage continues with the next at once, while
+ * the pixels are in its cache; a later request for that stage finds it done. Only the last of them returns its pixels.
  */
 export class WorkerPool {
   readonly threads: number;
   readonly #piscina: Piscina;
   readonly #channel: BroadcastChannel;
-  /** Threads that have loaded their program; one that is still loading has no stages and hears nothing. */
+  /** Number of threads that have loaded their program; others have no stages and receive no messages. */
   #ready = 0;
-  /** What is to be done when a thread has disposed of a stage. */
+  /** Called when a thread has disposed of a stage. */
   readonly #onDisposed = new Map<string, () => void>();
   /** Quick jobs of this turn. */
   #quick: Job[] = [];
-  /** How long a thread takes to read a small file, and for a frame, by the stage: moving averages in milliseconds. */
+  /** Durations of reading a small file, and of each stage per frame: moving averages in milliseconds. */
   readonly #pace = new WeakMap<object, number>();
   readonly #packed = new WeakMap<StageSpec, PackedSpec>();
   /** Of what has been packed. */
@@ -135,21 +135,21 @@ export class WorkerPool {
       filename: new URL(`./worker${extname(import.meta.url)}`, import.meta.url).href,
       minThreads: 1,
       maxThreads: threads,
-      // A thread has stages to dispose of: none ends by itself.
+      // Threads have stages to dispose of, so none ends by itself.
       idleTimeout: Infinity,
-      // A thread that sleeps in Atomics.wait would hear nothing on its channel.
+      // A thread in Atomics.wait would receive no messages on its channel.
       atomics: 'disabled',
       recordTiming: false,
       workerData: { channel } satisfies WorkerData,
     });
-    // The task that the thread had in hand is rejected, and costs its frame; a new thread takes its place.
+    // The thread's task is rejected, which fails its frame; a new thread replaces it.
     this.#piscina.on('error', (error: Error) => {
       this.#ready -= 1;
       log.error({}, `a worker thread broke down: ${error.message}`);
     });
   }
 
-  /** Reads a settled file whole and hashes it; null when it changed meanwhile or is gone. */
+  /** Reads a complete file and hashes it; null if it changed meanwhile or is gone. */
   async read(candidate: Candidate, maxBytes: number): Promise<ReadReply> {
     const isSmall = candidate.size <= SMALL_BYTES;
     const reply = await this.#run<ReadReply>(
@@ -161,7 +161,7 @@ export class WorkerPool {
     return reply;
   }
 
-  /** Makes the stage in one thread, to find out whether it can be made at all, and what columns it offers. */
+  /** Creates the stage in one thread, to check its settings and to get its columns. */
   async create(stage: StageSpec): Promise<readonly Column[]> {
     return (await this.#run<CreateReply>({ kind: 'create', stage })).columns;
   }
@@ -195,12 +195,12 @@ export class WorkerPool {
     return out;
   }
 
-  /** What a thread did to make the frame, if one has. */
+  /** The work of a thread for the frame, if there is any. */
   workOf(frame: Frame): Work | undefined {
     return this.#works.get(frame);
   }
 
-  /** Once only: who asks again wants it done again. */
+  /** Only once: a second request does the work again. */
   #takeAhead({ key }: StageSpec, frame: Frame): Ahead | undefined {
     const ahead = this.#ahead.get(frame);
     this.#ahead.delete(frame);
@@ -217,7 +217,7 @@ export class WorkerPool {
         stage,
       );
     } catch (broken) {
-      // Which stage was it that the thread broke down in?
+      // Find the stage in which the thread broke down.
       if (next === undefined || (broken instanceof RxrayError && broken.component === stage.id)) throw broken;
       return this.#work({ ...stage, next: undefined }, frame, false);
     }
@@ -282,7 +282,7 @@ export class WorkerPool {
         for (const job of jobs) if (job !== late) void this.#send([job]);
         return;
       }
-      // Which of them was it that the thread broke down in?
+      // Find the job in which the thread broke down.
       if (underway.disposed === true) for (const job of jobs) job.reject(broken);
       else if (jobs.length === 1) jobs[0]?.reject(broken);
       else for (const job of jobs) void this.#send([job]);
@@ -298,7 +298,7 @@ export class WorkerPool {
     });
   }
 
-  /** Ends the threads in which a stage has been at work for longer than it may: others take their place. */
+  /** Ends threads in which a stage exceeds its time limit; others replace them. */
   #endLate(): void {
     for (const underway of this.#underway) {
       const since = underway.notes[NOTES.since] ?? 0;
@@ -315,7 +315,7 @@ export class WorkerPool {
   }
 
   #end({ end, notes }: Underway): void {
-    // What no thread has begun yet ends none.
+    // A batch that has not started needs no thread to be ended.
     if ((notes[NOTES.since] ?? 0) > 0) this.#ready -= 1;
     end.emit('abort');
   }
@@ -353,7 +353,7 @@ export class WorkerPool {
     });
   }
 
-  /** Ends the threads, whatever they are at. */
+  /** Ends the threads, also during work. */
   async dispose(): Promise<void> {
     clearInterval(this.#watch);
     this.#channel.close();
@@ -361,13 +361,13 @@ export class WorkerPool {
   }
 }
 
-/** What the thread is at, by its notes. */
+/** The present job and stage of the thread, by its notes. */
 function presentOf({ jobs, notes }: Underway): { job?: Job; stage?: StageSpec | undefined } {
   const job = jobs[notes[NOTES.task] ?? 0];
   return job === undefined ? {} : { job, stage: stageOf(job, notes) };
 }
 
-/** The stage that the thread is at, by its notes. */
+/** The present stage of the thread, by its notes. */
 function stageOf(job: Job, notes: Float64Array): StageSpec | undefined {
   let { stage } = job;
   for (let i = notes[NOTES.stage] ?? 0; i > 0; i -= 1) stage = stage?.next;

@@ -4,40 +4,43 @@ import type { Frame, Image, Samples } from '../frame.js';
 import type { Candidate, Column, Log } from '../plugin.js';
 import { countShared } from './shared-memory.js';
 
-/** What the pool asks of a worker thread. */
+/** A task for a worker thread. */
 export type Task =
   | { readonly kind: 'read'; readonly candidate: Candidate; readonly maxBytes: number }
   | { readonly kind: 'create'; readonly stage: StageSpec }
   | { readonly kind: 'process'; readonly stage: PackedSpec; readonly frame: Frame };
 
-/** Several tasks for one thread, and where it notes what it is at: see {@link NOTES}. */
+/** Several tasks for one thread, and the memory for its notes on its progress: see {@link NOTES}. */
 export interface TaskBatch {
   readonly tasks: readonly Task[];
   readonly notes: Float64Array;
 }
 
-/** Places in a batch's notes: since when (milliseconds since 1970; 0: not at a stage), at which task, at how manieth stage of it. */
+/**
+ * Indices in a batch's notes: start of the stage's work (milliseconds since 1970; 0: not in a stage), number of the
+ * task, number of the stage within the task.
+ */
 export const NOTES = { since: 0, task: 1, stage: 2 } as const;
 
-/** What it is answered. */
+/** The reply to a task. */
 export type Reply = ReadReply | CreateReply | ProcessReply;
 
-/** What every worker thread is started with. */
+/** The start data of every worker thread. */
 export interface WorkerData {
   /** The name of the broadcast channel of its pool. */
   readonly channel: string;
 }
 
 /**
- * What is said over that channel. Everybody on it hears everything: the pool says `abort` and
- * `dispose` to its threads, the rest is theirs to the pool, and each must pass over what is not meant for it.
+ * A message on that channel. All receive all messages: the pool sends `abort` and `dispose` to its threads, threads
+ * send the others to the pool, and each ignores those for the other side.
  */
 export type ChannelMessage =
   | { readonly kind: 'abort' | 'dispose' | 'disposed'; readonly key: string }
   | { readonly kind: 'log'; readonly level: keyof Log; readonly fields: object; readonly message: string }
   | { readonly kind: 'ready' };
 
-/** What a worker needs to make a stage of its own. */
+/** What a worker needs to create a stage. */
 export interface StageSpec {
   /** Unique per graph and entry: two graphs in one process never share an instance. */
   readonly key: string;
@@ -46,11 +49,11 @@ export interface StageSpec {
   readonly settings: unknown;
   readonly baseDir: string;
   readonly stateDir: string;
-  /** How long it may work on one frame. Absent: as long as it likes. */
+  /** Time limit for one frame, in milliseconds. Absent: none. */
   readonly timeoutMs?: number;
   /** Whether neither it nor any stage in `next` holds on to an image: the thread uses its memory again. */
   readonly retainsNothing?: boolean;
-  /** The only taker of what the stage makes, if that runs in a thread, too: the thread goes on with it at once. */
+  /** The only consumer of the stage's output, if it also runs in a thread: the thread continues with it at once. */
   readonly next?: StageSpec | undefined;
 }
 
@@ -74,9 +77,7 @@ export type ReadReply = {
 export interface CreateReply {
   readonly columns: readonly Column[];
 }
-/**
- * What became of the frame in the stage that was asked for, and in those behind it, as far as it came. Not empty.
- */
+/** The results of the requested stage and of the stages after it, up to the first failure. Not empty. */
 export type ProcessReply = readonly Step[];
 export interface Step {
   readonly result: TaskResult<StageOutput>;
@@ -93,13 +94,13 @@ export interface StageOutput {
     Partial<Pick<Frame, 'meta' | 'results'>>;
   /** It has the encoded file still. */
   readonly sameFile: boolean;
-  /** Its pixels are those that the thread was given, which are not sent back. */
+  /** Its pixels are those of the input, which are not sent back. */
   readonly sameImage: boolean;
-  /** What it held, pixels included. */
+  /** Its memory, including pixels. */
   readonly bytes: number;
 }
 
-/** Errors lose their class and code on the way between threads, so they travel as plain data. */
+/** Errors lose their class and code between threads, so they are sent as plain data. */
 export type TaskResult<T> =
   { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: PlainError };
 
@@ -126,7 +127,7 @@ export function fromPlainError(plain: PlainError): Error {
   return error;
 }
 
-/** The image with its samples in shared memory, so that threads hand it on without copying. */
+/** The image with its samples in shared memory, so that threads pass it on without copying. */
 export function shareImage(image: Image): Image {
   if (types.isSharedArrayBuffer(image.data.buffer)) return image;
   const bytes = new SharedArrayBuffer(image.data.byteLength);

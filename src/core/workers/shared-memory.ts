@@ -1,15 +1,15 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
-/** As much may lie about before it is collected, in each thread. */
+/** A collection is started after this much new shared memory, in each thread. */
 const COLLECT_EVERY_BYTES = 128 * 1024 ** 2;
 
 let seen = 0;
 let gc: (() => void) | undefined;
 
 /**
- * To be told of all shared memory that comes into this thread's hands. V8 does not count it: it sees the small object
- * that holds a film's pixels, and finds no reason to look whether somebody still wants them until thousands have gone by.
+ * Call it with all shared memory that this thread receives. V8 does not count shared memory: it sees only a small
+ * object per film, and would start a collection only after thousands of films.
  */
 export function countShared(bytes: number): void {
   seen += bytes;
@@ -18,7 +18,7 @@ export function countShared(bytes: number): void {
   setImmediate(collect);
 }
 
-/** V8's own, which it hands out only when asked: to programs that never come here, not at all. */
+/** V8's own function, exposed on first use. */
 function collect(): void {
   if (gc === undefined) {
     setFlagsFromString('--expose-gc');

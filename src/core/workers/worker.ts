@@ -39,11 +39,11 @@ import {
   type WorkerData,
 } from './protocol.js';
 
-/** How often, and how long, a file waits for a free handle. */
+/** Number of attempts, and waits, for a free file handle. */
 const OPEN_ATTEMPTS = 100;
 const OPEN_WAIT_MS = 100;
 
-/** Logs and the end go over a channel of the pool's own; tasks go over piscina. */
+/** Logs and disposal use a channel of the pool; tasks use piscina. */
 const channel = new BroadcastChannel((workerData as WorkerData).channel);
 channel.unref();
 channel.onmessage = (event: unknown): void => {
@@ -59,7 +59,7 @@ interface Instance {
 
 const instances = new Map<string, Instance>();
 
-/** The entry of a worker thread: tasks in, their results out. Never rejects. */
+/** The main function of a worker thread: tasks in, their results out. Never rejects. */
 export default async function handle({ tasks, notes }: TaskBatch): Promise<TaskResult<Reply>[]> {
   const results: TaskResult<Reply>[] = [];
   for (const [index, task] of tasks.entries()) {
@@ -84,7 +84,7 @@ async function perform(task: Task, notes: Float64Array): Promise<TaskResult<Repl
   }
 }
 
-/** A thread has one task at a time: it may as well block, which costs a tenth of the time of asking for a promise. */
+/** A thread has one task at a time, so it may block: synchronous calls take a tenth of the time of promises. */
 async function read(offered: Candidate, maxBytes: number): Promise<ReadReply> {
   const started = performance.now();
   const copy = offered.copy ?? offered.replay?.copy;
@@ -126,11 +126,11 @@ async function read(offered: Candidate, maxBytes: number): Promise<ReadReply> {
   }
 }
 
-/** Too many open files is nothing that the film could be blamed for. */
+/** With too many open files, waits: it is not the film's fault. */
 async function openPatiently(path: string): Promise<number> {
   for (let attempt = 0; ; attempt++) {
     try {
-      // Without O_NONBLOCK a pipe in place of the file would keep the thread waiting for its other end.
+      // Without O_NONBLOCK a pipe in place of the file would block the thread.
       return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     } catch (error) {
       const { code = '' } = error as NodeJS.ErrnoException;
@@ -141,8 +141,8 @@ async function openPatiently(path: string): Promise<number> {
 }
 
 /**
- * Whether the open file is a file, and the one that lies inside the candidate's folder: by then somebody may have put a
- * link in its place, or in that of a folder on the way. Throws FRAME_OUTSIDE.
+ * Whether the open file is a regular file inside the candidate's folder: it, or a folder on its path, may have been
+ * replaced by a link. Throws FRAME_OUTSIDE.
  */
 function isWhatItWas(opened: Stats, { path, within }: Candidate): boolean {
   if (!opened.isFile()) return false;
@@ -161,7 +161,7 @@ function processInMemory(first: StageSpec, frame: Frame, notes: Float64Array): P
   return first.retainsNothing === true ? reusingImageMemory(work) : work();
 }
 
-/** Takes the frame through the stage, and on through those behind it until one fails. */
+/** Processes the frame with the stage, and with those after it until one fails. */
 async function process(first: StageSpec, frame: Frame, notes: Float64Array): Promise<ProcessReply> {
   const done: { readonly made: Frame; readonly ms: number }[] = [];
   const failed: Step[] = [];
@@ -190,8 +190,8 @@ async function process(first: StageSpec, frame: Frame, notes: Float64Array): Pro
 }
 
 /**
- * What is to be said of a frame that a stage `made` of `before`; the pool has the image `given`. Pixels that the next stage
- * has had are of no use to anybody else: those of the last one alone are sent.
+ * What is to be said of a frame that a stage `made` of `before`; the pool has the image `given`. Pixels that the next
+ * stage has processed are not needed elsewhere: only those of the last stage are sent.
  */
 function outputOf(made: Frame, before: Frame, given: Image | undefined, isLast: boolean): StageOutput {
   const { id: _id, origin: _origin, encoded, image, meta, results, ...rest } = made;

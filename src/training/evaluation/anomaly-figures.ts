@@ -1,14 +1,14 @@
 import { binaryFigures, type BinaryFigures, type BinaryQuestion } from './binary-figures.js';
 import type { Interval, Weights } from './bootstrap.js';
 
-/** What an anomaly model said of the films, and what they are. */
+/** Scores of an anomaly model, and the true classes. */
 export interface ScoredFilms {
   /** Higher is more anomalous. */
   readonly scores: readonly number[];
   readonly binary: BinaryQuestion;
   /** Time of the model's own stage. */
   readonly msPerFilm: number;
-  /** What is to be had for less, by name: what does not beat it has learnt nothing. */
+  /** Scores of baselines, by name. */
   readonly baselines: Readonly<Record<string, readonly number[]>>;
 }
 

@@ -2,15 +2,15 @@ import type { Weights } from './bootstrap.js';
 import { finite, withIntervals, type Figure, type Intervals } from './figures.js';
 import { aupr, auroc, operatingPoints, rank, sensitivityAt, type OperatingPoint } from './ranking.js';
 
-/** Healthy or not. */
+/** Normal against abnormal. */
 export interface BinaryQuestion {
   /** The label that stands for healthy. */
   readonly normal: string;
-  /** By the data's class, which the model need not know. */
+  /** By the data's class, which may be unknown to the model. */
   readonly abnormal: readonly boolean[];
-  /** A film is called abnormal where its score is above it. */
+  /** Films with a higher score are called abnormal. */
   readonly threshold: number;
-  /** Where the threshold comes from: the bundle, or a stand-in. */
+  /** The origin of the threshold: the bundle, or a default. */
   readonly thresholdFrom: string;
 }
 
@@ -36,7 +36,7 @@ export interface BinaryFigures {
   readonly intervals: Intervals;
 }
 
-/** Abnormal against normal: the area under the curves, and what the threshold makes of them. */
+/** Abnormal against normal: areas under the curves, and figures at the threshold. */
 export function binaryFigures(
   scores: readonly number[],
   { normal, abnormal, threshold, thresholdFrom }: BinaryQuestion,

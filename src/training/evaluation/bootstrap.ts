@@ -1,6 +1,6 @@
 import { seededRandom } from '../../models/random.js';
 
-/** How often each film counts: 1 for all in the data as they are, otherwise in a resample. */
+/** The weight of each film: 1 in the data, its count in a resample. */
 export type Weights = ArrayLike<number>;
 
 /** A 95 % interval. */

@@ -10,7 +10,7 @@ export interface ReliabilityBin {
   readonly films: number;
   /** Mean of the highest probability; null without films. */
   readonly confidence: number | null;
-  /** Share that the label with the highest probability was right for; null without films. */
+  /** Share of correct films; null without films. */
   readonly accuracy: number | null;
 }
 
@@ -52,8 +52,8 @@ export function expectedCalibrationError(bins: readonly ReliabilityBin[]): numbe
 }
 
 /**
- * What a bundle records as its `calibration`: a temperature, and the threshold on 1 − P(normal). To be
- * given films that the network has not learnt from.
+ * What a bundle records as its `calibration`: a temperature, and the threshold on 1 − P(normal). Use films that the
+ * network was not trained on.
  *
  * @param probabilities Films × labels, as the network gives them.
  * @param truth Index of each film's label.
@@ -91,7 +91,7 @@ export function calibrate(
 
 /** Thresholds whose balanced accuracy lies this many standard errors below the best count as equally good. */
 const PLATEAU_ERRORS = 1.96;
-/** Where on the plateau the threshold is taken: 0 its lower end, 1 its upper one. */
+/** The threshold's position on the plateau: 0 is its lower end, 1 its upper one. */
 const PLACE = 0.75;
 
 /**

@@ -6,7 +6,7 @@ import { expectedCalibrationError, reliability } from './calibrate.js';
 import { finite, withIntervals, type Figure, type Intervals } from './figures.js';
 import { aupr, auroc, operatingPoints, rank, type Ranking } from './ranking.js';
 
-/** What a classifier said of the films, and what they are. */
+/** Outputs of a classifier, and the true classes. */
 export interface ClassifiedFilms {
   readonly labels: readonly string[];
   /** Index into the labels; −1 for a class that the model does not know. */
@@ -30,7 +30,7 @@ export interface ClassFigures {
 export interface ClassifierFigures {
   readonly n: number;
   readonly labels: readonly string[];
-  /** This and the other figures over all classes: null where the model lacks the class of a film. */
+  /** This and the other figures over all classes are null if the model lacks the class of a film. */
   readonly accuracy: number | null;
   readonly balancedAccuracy: number | null;
   /** Mean of the classes' areas, each against the rest. */
@@ -63,7 +63,7 @@ export function classifierFigures(
 
 type FigureName = 'accuracy' | 'balancedAccuracy' | 'auroc' | 'aupr' | 'ece' | 'eceUncalibrated';
 
-/** Films of a class that the model has no label for cannot be right or wrong. */
+/** Films of a class without a label are neither correct nor wrong. */
 const UNKNOWN_CLASSES = {
   accuracy: null,
   balancedAccuracy: null,

@@ -4,7 +4,7 @@ import { boxMuller, seededRandom, type Random } from '../../models/random.js';
 
 export type Point = readonly [number, number];
 
-/** Features beyond this many principal components are noise to a picture of the films. */
+/** Number of principal components that are used. */
 const COMPONENTS = 30;
 
 /** The rows' coordinates along their first principal components, by the eigenvectors of the films' scalar products. */

@@ -38,9 +38,9 @@ export interface EvaluationRequest {
   /** The folder that paths in the preprocessing are relative to. */
   readonly baseDir: string;
   readonly rxray: string;
-  /** Judges the films blacked out in part as well, which takes two or three times as long. */
+  /** Also evaluates films with a part black, which takes two or three times as long. */
   readonly shortcuts: boolean;
-  /** Judges the films as they would come from elsewhere as well: some fifteen times as long. */
+  /** Also evaluates altered films, which takes about fifteen times as long. */
   readonly shifts?: boolean;
   readonly onProgress: (phase: 'preprocessing' | 'scoring' | 'shifts', done: number, total: number) => void;
 }
@@ -52,7 +52,7 @@ interface Common {
   /** As the stage gave them. */
   readonly results: readonly StageResult[];
   readonly split: Split | 'all';
-  /** Films of the split that could not be read, by name: no figure knows of them. */
+  /** Names of films of the split that could not be read; they are in no figure. */
   readonly unreadable: readonly UnreadableByName[];
   readonly bootstrap: {
     readonly resamples: number;
@@ -69,7 +69,7 @@ interface Common {
 
 type Figures = ClassifierFigures | AnomalyFigures;
 
-/** What came of it: the films, what the model said of each, and the figures. */
+/** The result: films, outputs of the model, and figures. */
 export type Evaluation =
   | (Common & {
       readonly kind: 'classifier';
@@ -81,8 +81,8 @@ export type Evaluation =
 export const BOOTSTRAP = { resamples: 1000, seed: 1 } as const;
 
 /**
- * Runs the films through the bundle's preprocessing and its stage, as a graph would, and computes every
- * figure. Throws `TRAINING_DATA` where the films or the options do not fit the bundle.
+ * Processes the films with the bundle's preprocessing and stage, as a graph does, and computes all figures. Throws
+ * `TRAINING_DATA` if films or options do not match the bundle.
  */
 export async function evaluate(request: EvaluationRequest, services: ModelServices): Promise<Evaluation> {
   const { bundle, dataset, method, onProgress } = request;
@@ -198,7 +198,7 @@ function figuresOf(
   return { kind: 'anomaly', said, figures: anomalyFigures(said, resamples) };
 }
 
-/** The class that stands for healthy: as asked for, as the bundle says, or by its name. */
+/** The class of healthy films: as requested, from the bundle, or by its name. */
 export function normalOf(bundle: Bundle, asked: string | undefined): string | undefined {
   if (bundle.kind !== 'classifier') {
     const { normal } = bundle.training;

@@ -9,7 +9,7 @@ import { seededRandom, shuffled } from '../../models/random.js';
 import { principalComponents, tsne, umap, type Point } from './embedding.js';
 import type { Evaluation } from './evaluate.js';
 
-/** Pictures of what the model looks at and how it sorts the films. */
+/** Grad-CAM maps and embeddings of the features. */
 export interface Explanation {
   readonly gradCam: GradCam | null;
   /** Why there is none. */
@@ -35,7 +35,7 @@ export interface Embedding {
   readonly points: readonly Point[];
 }
 
-/** More dots than this hide each other, and all pairs of them take long. */
+/** Maximum number of points: more overlap, and all pairs take long. */
 const EMBEDDED_FILMS = 400;
 const BATCH = 32;
 
@@ -99,7 +99,7 @@ interface Explained {
   readonly map: { readonly width: number; readonly height: number; readonly data: Float32Array };
 }
 
-/** Throws with the reason where the bundle is none of ours. */
+/** Throws with the reason if the bundle was not trained by rxray. */
 async function openGradCam(
   dir: string,
   bundle: Bundle,
@@ -151,7 +151,7 @@ function embeddingsOf(
   features: readonly ArrayLike<number>[],
   what: string,
 ): Embedding[] {
-  // Neighbourhoods of fewer films say nothing.
+  // Minimum number of films for an embedding.
   if (films.length < 10) return [];
   const components = principalComponents(features);
   return [

@@ -1,6 +1,6 @@
 import type { Film } from '../film.js';
 
-/** Films that a column of the manifest says the same of. */
+/** Films with the same value in a column of the manifest. */
 export interface FilmGroup {
   readonly column: string;
   readonly value: string;
@@ -8,7 +8,7 @@ export interface FilmGroup {
   readonly films: readonly number[];
 }
 
-/** More values than this name films, not groups of them. */
+/** A column with more values does not define groups. */
 const MOST_VALUES = 12;
 /** Bounds of the age groups, in years. */
 const AGES = [2, 6, 18, 40, 60, 80];

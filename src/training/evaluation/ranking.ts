@@ -66,7 +66,7 @@ export function aupr(points: readonly OperatingPoint[]): number {
 export function sensitivityAt(points: readonly OperatingPoint[], specificity: number): number {
   const { truePositives, falsePositives } = last(points);
   if (falsePositives === 0) return NaN;
-  // A rounding error must not cost the point that lies exactly on it.
+  // Tolerates a rounding error at the exact point.
   const allowed = (1 - specificity) * falsePositives + 1e-9;
   const within = points.filter((point) => point.falsePositives <= allowed);
   return last(within).truePositives / truePositives;

@@ -7,7 +7,7 @@ import type { Bundle } from '../../models/bundle.js';
 
 const BATCH = 32;
 
-/** A bundle's own stage, opened as a graph would open it. */
+/** A bundle's stage, created as in a graph. */
 export interface Model {
   /** One result per image, in their order; `batchSize` images at a time. */
   score(images: readonly Image[], options?: ScoreOptions): Promise<StageResult[]>;
@@ -27,7 +27,7 @@ export interface ModelServices {
 }
 
 /**
- * Opens the stage that serving uses, so that an evaluation and a running graph cannot differ.
+ * Creates the stage that serving uses, so that evaluation and serving cannot differ.
  *
  * @param settings Options of the stage, besides the bundle. Throws `TRAINING_DATA` where it has no such option.
  */
@@ -51,7 +51,7 @@ export async function openModel(
     throw new RxrayError('TRAINING_DATA', `the stage \`${plugin.name}\`: ${where} ${issue?.message ?? ''}`);
   }
   const id = 'model';
-  // The name that every model stage gives to its need.
+  // The name of the engine in the `needs` of every model stage.
   const services: Services & { readonly engine: Engine } = {
     engine,
     id,

@@ -14,7 +14,7 @@ const options = z.strictObject({
 });
 export type ShiftOptions = z.output<typeof options>;
 
-/** Changes a film as another scanner, viewer or export would. For evaluations: no graph names it. */
+/** Alters a film as another scanner, viewer or export would. Only for evaluations, not for graphs. */
 export default defineStage({
   name: 'shift',
   summary: 'Changes a film as another scanner, viewer or export would.',

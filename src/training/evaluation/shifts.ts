@@ -7,13 +7,16 @@ import type { BinaryFigures } from './binary-figures.js';
 import type { Interval } from './bootstrap.js';
 import type { ShiftOptions } from './shift-stage.js';
 
-/** A way in which films from elsewhere differ. `clahe`: the chain goes without that step. */
+/** An alteration of films. `clahe`: the chain without that step. */
 interface Shift {
   readonly name: string;
   readonly by: (Omit<ShiftOptions, 'across' | 'down'> & Partial<ShiftOptions>) | 'no clahe';
 }
 
-/** What films from elsewhere are like. Sizes are shares of the film, so that the suite means the same at any size. */
+/**
+ * Alterations found in films from other sources. Sizes are shares of the film, so that the suite is independent of its
+ * size.
+ */
 export const SHIFTS: readonly Shift[] = [
   { name: 'contrast × 0.7', by: { kind: 'contrast', amount: 0.7 } },
   { name: 'contrast × 1.3', by: { kind: 'contrast', amount: 1.3 } },
@@ -33,7 +36,7 @@ export const SHIFTS: readonly Shift[] = [
 
 const STAGE = new URL(`./shift-stage${extname(import.meta.url)}`, import.meta.url).href;
 
-/** The chain with each shift behind `decode`; without those that would leave it as it is. */
+/** The chain with each shift after `decode`, except shifts that change nothing. */
 export function shiftedChains(
   chain: readonly ResolvedStep[],
 ): { readonly name: string; readonly chain: readonly ResolvedStep[] }[] {
@@ -65,7 +68,7 @@ export async function* shiftedFilms(
   }
 }
 
-/** What a shift does to a model. */
+/** The figures of a model under a shift. */
 export interface ShiftFigures {
   readonly name: string;
   readonly auroc: number | null;

@@ -4,7 +4,7 @@ import { messageOf, RxrayError } from '../../core/errors.js';
 import type { Image } from '../../core/frame.js';
 import type { Film } from '../film.js';
 
-/** What is hidden from the model, and the images that are left. */
+/** A blacked-out part, and the resulting images. */
 export interface Blackout {
   readonly name: string;
   readonly images: readonly Image[];
@@ -14,9 +14,9 @@ export interface Blackout {
 const CENTRE = 0.7;
 
 /**
- * The films with their centre black, with their border black, and, where the manifest's column `mask` names
- * an image of the lungs (white on black), with the lungs black and with all else black. A model that reads the lungs cannot do
- * without them; one that does has found something else (a marker, the shape of the image).
+ * The films with their centre black, with their border black, and, where the manifest's column `mask` names an image of
+ * the lungs (white on black), with the lungs black and with all else black. A model that still works without the lungs
+ * uses something else (a marker, the shape of the image).
  */
 export async function blackouts(films: readonly Film[], images: readonly Image[]): Promise<Blackout[]> {
   const inCentre = ({ width, height }: Image, p: number): boolean => {
