@@ -4,6 +4,7 @@ import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { messageOf, RxrayError } from '../core/errors.js';
+import { isCode } from '../core/files.js';
 import type { Log } from '../core/plugin.js';
 import { controlAddress, prepareAddress } from './address.js';
 import type { Controlled, ControlApp } from './app.js';
@@ -83,7 +84,7 @@ export class ControlServer {
       this.#servers.splice(this.#servers.indexOf(server), 1);
       throw new RxrayError(
         'CONTROL_ADDRESS',
-        `the page cannot be served on ${host}:${port}: ${messageOf(cause)}`,
+        `the page cannot be served on ${host}:${port}: ${isCode(cause, 'EADDRINUSE') ? 'another program uses the port (does rxray run already?)' : messageOf(cause)}`,
         {
           cause,
         },

@@ -1,4 +1,6 @@
-import { rm } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
 
 /** A lock on a file; released when the process ends, even by a crash. */
 export interface FileLock {
@@ -12,6 +14,8 @@ export interface FileLock {
  */
 export async function lockFile(path: string): Promise<FileLock | undefined> {
   const { default: Database } = await import('libsql');
+  // SQLite says only that it cannot open a database.
+  await access(dirname(path), constants.W_OK);
   const database = new Database(path);
   try {
     database.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE');

@@ -80,7 +80,7 @@ describe('the process', () => {
     const { port } = taken.address() as AddressInfo;
     const running = lab.start(['--page', String(port)]);
     await running.until(async () => (await lab.delivered()).length === 1);
-    expect(await running.said(/(EADDRINUSE)/)).to.equal('EADDRINUSE');
+    await running.said(/(another program uses the port)/);
     taken.close();
     const page = await running.said(/the page is at (\S+)/);
     expect((await fetch(new URL('/healthz', page))).status).to.equal(200);

@@ -281,7 +281,9 @@ describe('resnet', () => {
     it('of another kind', async () => {
       await toyAnogan(join(dir, 'anogan'));
       const error = await refused(open({ bundle: 'anogan' }));
-      expect(error.message).to.include('expected a bundle of kind "classifier"');
+      expect(error.message)
+        .to.include('expected a bundle of kind "classifier"')
+        .and.match(/the stage for it is `\w+`/);
     });
 
     it('with more labels than the network has outputs', async () => {

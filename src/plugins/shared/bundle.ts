@@ -179,8 +179,15 @@ function pairs(trained: readonly PreprocessingStep[], here: readonly Step[]): Pa
   return skipped.length <= added.length ? skipped : added;
 }
 
+const STAGE_OF: Readonly<Record<Bundle['kind'], string>> = {
+  ...{ classifier: 'resnet', anogan: 'anogan', patchcore: 'patchcore', segmenter: 'unet' },
+};
+
 function wrongKind(dir: string, bundle: Bundle, wanted: Bundle['kind']): string {
-  return `expected a bundle of kind "${wanted}", but ${dir} holds "${bundle.name}" of kind "${bundle.kind}"`;
+  return (
+    `expected a bundle of kind "${wanted}", but ${dir} holds "${bundle.name}" of kind "${bundle.kind}": ` +
+    `the stage for it is \`${STAGE_OF[bundle.kind]}\``
+  );
 }
 
 function asRxrayError(error: unknown, component: string): RxrayError {
