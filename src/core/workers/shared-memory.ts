@@ -2,7 +2,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
 /** A collection is started after this much new shared memory, in each thread. */
-const COLLECT_EVERY_BYTES = 128 * 1024 ** 2;
+const COLLECT_EVERY_BYTES = 48 * 1024 ** 2;
 
 let seen = 0;
 let gc: (() => void) | undefined;

@@ -13,6 +13,6 @@ describe('shared memory', () => {
     }
     await setImmediate();
     const held = holders.filter((holder) => holder.deref() !== undefined);
-    expect(held.length, 'of 64').to.be.at.most(33);
+    expect(held.length, 'of 64').to.be.at.most(20);
   });
 });
