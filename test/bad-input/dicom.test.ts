@@ -82,9 +82,11 @@ function damage(bytes: Buffer, start: number, end: number, random: Random): Buff
       const [at, length] = [place(), 1 + random.below(64)];
       return Buffer.concat([damaged.subarray(0, at + length), damaged.subarray(at)]);
     }
-    case 2:
-      damaged.fill(random.pick([0, 0xff, 0x7f]), place(), place() + random.below(32));
+    case 2: {
+      const at = place();
+      damaged.fill(random.pick([0, 0xff, 0x7f]), at, Math.min(damaged.length, at + random.below(32)));
       return damaged;
+    }
     case 3: {
       const at = Math.min(place(), damaged.length - 4);
       damaged.writeUInt32LE(random.pick([0, 1, 0xffff, 0x7fffffff, 0x80000000, 0xfffffffe, 0xffffffff]), at);

@@ -133,7 +133,7 @@ describe('hostile DICOM senders', function () {
   it('who send a byte now and then lose their place', async () => {
     await open({ maxAssociations: 1, timeoutMs: 500 });
     const socket = connect(port, '127.0.0.1').on('error', () => undefined);
-    const closed = once(socket, 'close');
+    const closed = new Promise((done) => socket.once('close', done));
     const bytes = request();
     let at = 0;
     const drip = setInterval(() => socket.write(bytes.subarray(at, ++at)), 20);

@@ -37,8 +37,9 @@ async function ask(request: CodecRequest, limitMs: number): Promise<Uncoded> {
     thread = undefined;
     void worker.terminate();
     const isLate = cause instanceof Error && cause.name === 'AbortError';
-    const reason = isLate ? `did not come to an end within ${most} ms` : `failed (${messageOf(cause)})`;
-    throw damaged(`its codec ${reason}`, cause);
+    // The film is at fault only where its codec is still at it.
+    if (!isLate) throw new Error(`the thread for codecs failed: ${messageOf(cause)}`, { cause });
+    throw damaged(`its codec did not come to an end within ${most} ms`, cause);
   } finally {
     worker.unref();
   }
