@@ -298,7 +298,7 @@ describe('hostile DICOM files', function () {
       JSON.stringify((await run(bytes)).meta['warnings'] ?? []);
     expect(await warningsOf(film([[0x00280008, 'IS', '3']]))).to.match(/by its header there should be/);
     expect(await warningsOf(film([[0x00280010, 'US', 32]]))).to.match(/by its header there should be/);
-    expect(await warningsOf(film([[0x00280008, 'IS', 'many']]))).to.match(/NumberOfFrames is no count/);
+    expect(await warningsOf(film([[0x00280008, 'IS', 'many']]))).to.match(/NumberOfFrames is not a valid/);
     expect(await outcome(film([[0x00280010, 'US', 65]]))).to.include({ code: 'FRAME_DAMAGED' });
     expect(await outcome(film([[0x00280101, 'US', 17]]))).to.include({ code: 'FRAME_DAMAGED' });
     expect(await outcome(film([[0x00280100, 'US', 32]]))).to.include({ code: 'FRAME_UNSUPPORTED' });

@@ -39,6 +39,7 @@ interface WebAssemblyApi {
 }
 const wasm = (globalThis as unknown as { WebAssembly: WebAssemblyApi }).WebAssembly;
 
+const HEAP_IN_USE = 64 * 1024;
 /** Above this, the memory of a decoder is given back: WebAssembly's never shrinks. */
 const MAX_MEMORY = 640 * 1024 * 1024;
 /** What libjpeg and OpenJPEG say about streams that they repair: the pixels would be wrong in silence. */
@@ -46,6 +47,8 @@ const REPAIRED = /corrupt|premature|truncat|not enough|missing|unexpected|extran
 
 let compiled: Promise<object> | undefined;
 let instance: Exports | undefined;
+/** The memory of a new instance, as far as it is in use. */
+let pristine: Uint8Array | undefined;
 let messages: string[] = [];
 
 /**
@@ -57,6 +60,8 @@ export async function uncodeHere(codec: Codec, stream: Buffer, format: Coded): P
   const { memory, ...api } = instance;
   const call = (name: string, ...args: number[]): number => api[name]?.(...args) ?? 0;
   messages = [];
+  // A damaged stream may have written anywhere and been decoded all the same: each frame finds what the first one found.
+  if (pristine !== undefined) new Uint8Array(memory.buffer).set(pristine);
   try {
     const context = call('CreateCodecsContext');
     const parameters = call('CreateDecoderParameters');
@@ -81,8 +86,6 @@ export async function uncodeHere(codec: Codec, stream: Buffer, format: Coded): P
       planar: call('GetPlanarConfiguration', context) === 1,
       data: Buffer.from(memory.buffer.slice(start, start + call('GetDecodedBufferSize', context))),
     };
-    call('ReleaseDecoderParameters', parameters);
-    call('ReleaseCodecsContext', context);
     if (memory.buffer.byteLength > MAX_MEMORY) instance = undefined;
     const complaint = messages.find((message) => REPAIRED.test(message));
     if (complaint !== undefined) throw new Error(complaint);
@@ -148,6 +151,9 @@ async function instantiate(): Promise<Exports> {
   const made = exports as Exports;
   linked.memory = made.memory;
   made._initialize?.();
+  // Static data, then the stack, whose upper end this is; on the heap above it, starting has taken some kilobytes.
+  const used = (made.emscripten_stack_get_current?.() ?? 0) + HEAP_IN_USE;
+  pristine = new Uint8Array(made.memory.buffer.slice(0, used));
   return made;
 }
 
