@@ -10,7 +10,7 @@ import type { EngineSession } from './session.js';
 export interface DeviceReport {
   readonly device: Device;
   readonly available: boolean;
-  /** Why not, or how far its results are from the CPU's. */
+  /** The reason against it, or the difference of its results from the CPU's. */
   readonly detail: string;
 }
 
@@ -73,8 +73,8 @@ async function runProbe(load: Load, device: Device): Promise<Float32Array> {
 }
 
 /**
- * Why the device cannot be here, without asking ONNX Runtime: its native libraries write to standard
- * error when they miss theirs. Empty when it may be here.
+ * Why the device cannot be available, without calling ONNX Runtime, whose native libraries write to standard error if
+ * others are missing. Empty if it may be available.
  */
 function absence(device: Device): string {
   if (platform() !== 'linux') return '';

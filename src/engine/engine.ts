@@ -112,13 +112,13 @@ export class Engine {
         fallback: {
           load: () => this.load(model, { ...options, name, state, device: 'cpu' }),
           used: (reason) =>
-            this.#log?.warn(`The device ${device} failed, the CPU goes on with "${name}": ${reason}`),
+            this.#log?.warn(`The device ${device} failed, the CPU continues with "${name}": ${reason}`),
         },
       }),
     });
   }
 
-  /** A place in the worker for tensors that several sessions share, e.g. parameters during training. */
+  /** A store in the worker for tensors that several sessions share, e.g. parameters during training. */
   createState(): StateStore {
     return new StateStore(++this.#ids, (request) => this.#call(request, 0, 'state'));
   }
@@ -260,7 +260,7 @@ function ownCopies(request: Request): { request: Request; transfer: ArrayBuffer[
   if (request.type === 'setState')
     return { request: { ...request, tensors: copy(request.tensors) }, transfer };
   if (request.type === 'load' && typeof request.model !== 'string') {
-    // Not slice(): a Buffer's is a view of the same memory, which would leave the caller.
+    // Not slice(): a Buffer's slice is a view of the same memory, which would be transferred.
     const model = new Uint8Array(request.model);
     transfer.push(model.buffer);
     return { request: { ...request, model }, transfer };

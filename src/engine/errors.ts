@@ -1,4 +1,4 @@
-/** What went wrong in the engine; stable strings that callers may switch on. */
+/** The codes of engine errors: stable strings. */
 export type EngineErrorCode =
   | 'missing-kernel'
   | 'symbolic-read'
@@ -13,7 +13,7 @@ export type EngineErrorCode =
   | 'worker-gone'
   | 'run-failed';
 
-/** The only error the engine throws on purpose. The message says what was expected and what came instead. */
+/** The engine's error class. The message says what was expected and what came instead. */
 export class EngineError extends Error {
   override readonly name = 'EngineError';
 

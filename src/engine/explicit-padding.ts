@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 
-/** What a padded place holds: nothing to add for a convolution, nothing to choose for a maximum. */
+/** The padding value: 0 for a convolution, −∞ for a maximum. */
 const PADDING_VALUES = { Conv2D: 0, FusedConv2D: 0, MaxPool: -3.4028235e38 } as const;
 
 /**

@@ -21,7 +21,7 @@ export interface Initializer {
   readonly shape?: ShapeConstant;
 }
 
-/** What is known of a dimension list. */
+/** Properties of a dimension list. */
 export interface ShapeConstant {
   /** For a `Reshape`: the dimensions that its input has in the same places. */
   readonly kept: readonly boolean[];

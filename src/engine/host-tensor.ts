@@ -1,6 +1,6 @@
 import { EngineError } from './errors.js';
 
-/** Element types that cross the engine's border. `bool` is held as 0/1 bytes. */
+/** Element types of the engine's inputs and outputs. `bool` is stored as 0/1 bytes. */
 export type EngineDataType = 'float32' | 'int32' | 'int64' | 'bool';
 
 /** Typed arrays that hold tensor elements. */

@@ -1,7 +1,7 @@
 import type { Device } from './protocol.js';
 import type { StateStore } from './state-store.js';
 
-/** Where the engine writes what it decided; a pino logger fits. */
+/** A logger for the engine's decisions, such as pino. */
 export interface EngineLog {
   info(message: string): void;
   warn(message: string): void;
@@ -10,8 +10,7 @@ export interface EngineLog {
 export interface EngineOptions {
   readonly log?: EngineLog;
   /**
-   * Whether threads of ONNX Runtime that wait for each other keep their core: quickest while nothing else wants it. True
-   * unless given.
+   * Whether waiting threads of ONNX Runtime keep their core, which is fastest if nothing else needs it. Default: true.
    */
   readonly spinning?: boolean;
   /**
@@ -30,14 +29,14 @@ export interface EngineOptions {
 
 /** Options of `Engine.load`. */
 export interface LoadOptions {
-  /** Name in error messages; the path, or "model", unless given. */
+  /** Name in error messages. Default: the path, or "model". */
   readonly name?: string;
   /** `auto` takes a GPU that passes a self-test, else the CPU. */
   readonly device?: 'auto' | Device;
   /** Threads of one run; as the engine's options say unless given. */
   readonly threads?: number;
-  /** Runs of sessions with a higher priority are taken first; 0 unless given. */
+  /** Runs of sessions with a higher priority are taken first. Default: 0. */
   readonly priority?: number;
-  /** Where `step` finds and keeps the model's state; a store of its own unless given. */
+  /** The store of the model's state. Default: its own. */
   readonly state?: StateStore;
 }

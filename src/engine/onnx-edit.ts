@@ -4,8 +4,8 @@ import type { Attribute, GraphNode } from './graph.js';
 import { eachField, nodeProto, valueInfoProto } from './onnx.js';
 
 /**
- * Changes to ONNX files of other tools, message by message: what is not changed is copied byte for byte, so operators,
- * versions and metadata that rxray does not use stay as they are. Field numbers are those of onnx.proto3.
+ * Changes to ONNX files of other tools, message by message. Everything else is copied byte for byte, so operators,
+ * versions and metadata that rxray does not use are unchanged. Field numbers are those of onnx.proto3.
  */
 
 /** Where tensors occur in a message: field → the message in it, or `tensor`. */
@@ -51,7 +51,7 @@ export function embedExternalFiles(bytes: Uint8Array, files: ReadonlyMap<string,
   );
 }
 
-/** What an ONNX file says of an input or output; `dtype` as ONNX Runtime names it. */
+/** The description of an input or output in an ONNX file; `dtype` as named by ONNX Runtime. */
 export interface ValueInfo {
   readonly name: string;
   readonly dtype: string;
@@ -349,7 +349,7 @@ function readable<T>(work: () => T): T {
     if (cause instanceof EngineError) throw cause;
     throw new EngineError(
       'bad-model',
-      'Expected an ONNX model; the bytes cannot be read as one (damaged or cut off?).',
+      'Expected an ONNX model; the bytes cannot be read as one (damaged or incomplete?).',
       { cause },
     );
   }

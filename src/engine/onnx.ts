@@ -233,7 +233,7 @@ export function readOnnx(bytes: Uint8Array, what: 'everything' | 'metadata' = 'e
   } catch (cause) {
     throw new EngineError(
       'bad-model',
-      'Expected an ONNX model; the bytes cannot be read as one (damaged or cut off?).',
+      'Expected an ONNX model; the bytes cannot be read as one (damaged or incomplete?).',
       {
         cause,
       },

@@ -5,7 +5,7 @@ import type { EngineErrorCode } from './errors.js';
 /** Where a session may run. */
 export type Device = 'cpu' | 'webgpu' | 'cuda';
 
-/** What the main thread asks of the engine's worker. */
+/** A request of the main thread to the engine's worker. */
 export type Request =
   | {
       readonly type: 'load';
@@ -23,20 +23,20 @@ export type Request =
   | { readonly type: 'getState'; readonly state: number; readonly names: readonly string[] | undefined }
   | { readonly type: 'releaseState'; readonly state: number };
 
-/** What a loaded model says about itself. */
+/** The description of a loaded model. */
 export interface SessionDescription {
   readonly inputs: readonly TensorInfo[];
   readonly outputs: readonly TensorInfo[];
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** A request on its way, with the number that its answer carries. */
+/** A request with the number of its response. */
 export interface Envelope {
   readonly id: number;
   readonly request: Request;
 }
 
-/** The worker's answer. */
+/** The worker's response. */
 export type Reply =
   | {
       readonly id: number;

@@ -7,7 +7,7 @@ import type { StateStore } from './state-store.js';
 interface Fallback {
   /** Loads the same model on the CPU. */
   load(): Promise<EngineSession>;
-  /** Tells that the CPU did what the device could not do, and goes on from there. */
+  /** Called when the CPU has run what the device could not, and continues. */
   used(reason: string): void;
 }
 
@@ -18,7 +18,7 @@ interface SessionParts {
   readonly description: SessionDescription;
   readonly state: StateStore;
   readonly call: (request: Request) => Promise<Extract<Reply, { ok: true }>>;
-  /** The way back to the CPU when the device fails. Absent on the CPU itself. */
+  /** The fallback to the CPU when the device fails. Absent on the CPU itself. */
   readonly fallback?: Fallback;
 }
 
@@ -52,7 +52,7 @@ export class EngineSession {
 
   /**
    * Runs the model once. Every input must be fed. Rejects with {@link EngineError} `bad-feed` for a wrong name, type or
-   * shape and `run-failed` when the model itself fails. When a GPU fails and the CPU does not, the CPU goes on from there.
+   * shape and `run-failed` when the model itself fails. If a GPU fails and the CPU does not, the CPU continues.
    */
   async run(feeds: HostTensors): Promise<HostTensors> {
     this.#check(feeds, true);
@@ -78,7 +78,7 @@ export class EngineSession {
     return this.state.get(names);
   }
 
-  /** Frees the model. The state store lives on. */
+  /** Frees the model, but not the state store. */
   async dispose(): Promise<void> {
     await this.#call({ type: 'release', session: this.#id });
     await (await this.#onCpu?.catch(() => undefined))?.dispose();
@@ -91,7 +91,7 @@ export class EngineSession {
     } catch (error) {
       if (this.#fallback === undefined || !(error instanceof EngineError) || error.code !== 'run-failed')
         throw error;
-      // Where the CPU fails too, the feeds are at fault and the device stays in use.
+      // If the CPU fails too, the feeds are wrong and the device stays in use.
       this.#onCpu ??= this.#fallback.load();
       const tensors = await (await this.#onCpu)[type](feeds);
       if (!this.#deviceFailed) this.#fallback.used(error.message);

@@ -12,7 +12,7 @@ import {
 export const TRACE_BATCHES = [13, 17] as const;
 /** Name of the symbolic dimension. */
 export const BATCH = 'N';
-/** Dimensions of a `Reshape` that are no numbers. */
+/** Dimensions of a `Reshape` that are not numbers. */
 const AS_IN_INPUT = 0;
 const INFERRED = -1;
 

@@ -43,7 +43,7 @@ export interface HostValue {
   readonly splat?: number;
 }
 
-/** How a traced result lies in memory; left out means logical order, nothing broadcast. */
+/** The memory layout of a traced result. Default: logical order, nothing broadcast. */
 export interface ResultLayout {
   readonly order?: AxisOrder;
   readonly held?: readonly number[];
@@ -68,18 +68,18 @@ export function withTracer<T>(tracer: Tracer, work: () => T): T {
   }
 }
 
-/** Turns kernel calls into nodes of one graph and knows where every tensor of the trace comes from. */
+/** Turns kernel calls into nodes of one graph and keeps the source of every tensor of the trace. */
 export class Tracer {
   readonly #values = new WeakMap<object, TracedValue | HostValue>();
 
   constructor(readonly graph: Graph) {}
 
-  /** Makes a data id stand for a value. */
+  /** Assigns a value to a data id. */
   bind(dataId: object, value: TracedValue | HostValue): void {
     this.#values.set(dataId, value);
   }
 
-  /** What a tensor stands for; tensors of other backends are read in as constants. */
+  /** The value of a tensor; tensors of other backends are read as constants. */
   value(info: tf.TensorInfo): TracedValue | HostValue {
     const known = this.#values.get(info.dataId);
     if (known) return known;

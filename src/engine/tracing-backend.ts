@@ -37,7 +37,7 @@ export class TracingBackend extends tf.KernelBackend {
   }
 
   override incRef(): void {
-    // Values live as long as the trace.
+    // Values exist as long as the trace.
   }
   override refCount(): number {
     return 1;

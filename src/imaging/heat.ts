@@ -17,6 +17,6 @@ export function heatColour(share: number): [number, number, number, number] {
   const index = Math.min(STOPS.length - 2, Math.floor(at));
   const [from, to] = [STOPS[index] ?? STOPS[0], STOPS[index + 1] ?? STOPS[0]];
   const mix = (i: 0 | 1 | 2): number => Math.round(from[i] + (to[i] - from[i]) * (at - index));
-  // The lowest quarter fades in, so that what is next to nothing covers no film.
+  // The lowest quarter fades in, so that values near zero do not cover the film.
   return [mix(0), mix(1), mix(2), Math.round(255 * Math.min(1, 4 * Math.max(0, share)))];
 }

@@ -8,7 +8,7 @@ export interface Box {
   readonly height: number;
 }
 
-/** What white is: 255, 65535, or 1 for floating point. */
+/** The value of white: 255, 65535, or 1 for floating point. */
 export function fullScale(samples: Samples): number {
   return samples instanceof Uint8Array ? 255 : samples instanceof Uint16Array ? 65535 : 1;
 }

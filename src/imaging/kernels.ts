@@ -1,6 +1,6 @@
 /**
- * What is computed for every pixel of every film, with the bits of OpenCV: in our own WebAssembly (`wasm/`) what most
- * graphs use, the rest in opencv-wasm. `RXRAY_KERNELS=opencv` in the environment puts everything there.
+ * Pixel operations, bit-identical to OpenCV's: the common ones in our own WebAssembly (`wasm/`), the rest in
+ * opencv-wasm. With `RXRAY_KERNELS=opencv` in the environment, all of them run in opencv-wasm.
  */
 import { readFileSync } from 'node:fs';
 import type { Image } from '../core/frame.js';
@@ -48,7 +48,7 @@ export function resize(
   });
 }
 
-/** What our kernel for areas takes: one channel of integers, smaller in both directions. */
+/** Whether our kernel for areas supports it: one channel of integers, smaller in both directions. */
 function isShrunk({ channels, data, ...from }: Image, width: number, height: number): boolean {
   if (channels !== 1 || data instanceof Float32Array) return false;
   if (width > from.width || height > from.height || width < 1 || height < 1) return false;
@@ -76,8 +76,8 @@ export interface JpegScan {
 }
 
 /**
- * The grey levels of a JPEG, with the bits of libjpeg (ISLOW). Undefined when anything is wrong with it, when it has
- * colours, and where libjpeg's result depends on the processor: the caller must take another decoder then.
+ * The grey levels of a JPEG, with the bits of libjpeg (ISLOW). Undefined for damaged files, colours, and where
+ * libjpeg's result depends on the processor: the caller must then use another decoder.
  */
 export function decodeJpeg(scan: JpegScan): Image | undefined {
   const kernels = load();
@@ -176,7 +176,7 @@ const MOST_BYTES = 3 * 1024 ** 3;
 let compiled: object | undefined;
 let instance: Kernels | undefined;
 
-/** Our kernels; undefined when the user wants OpenCV's. */
+/** Our kernels; undefined if the user has selected OpenCV's. */
 function load(): Kernels | undefined {
   if (process.env['RXRAY_KERNELS'] === 'opencv') return undefined;
   // Tests run the sources, beside which nothing is compiled.

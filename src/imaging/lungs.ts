@@ -9,25 +9,25 @@ export interface Lung {
   readonly centroid: { readonly x: number; readonly y: number };
 }
 
-/** What a lung mask shows. Left and right are the image's, as a viewer shows it. */
+/** The contents of a lung mask. Left and right are those of the image, as a viewer shows it. */
 export interface Lungs {
   /** Share of the film that is lung. */
   readonly area: number;
   /** The two largest parts; null where there is none. */
   readonly left: Lung | null;
   readonly right: Lung | null;
-  /** Whether they may be two lungs, by their sizes and places. */
+  /** Whether they may be two lungs, by sizes and positions. */
   readonly plausible: boolean;
-  /** Why not; empty where they are. */
+  /** The reasons against it; empty if plausible. */
   readonly reason: string;
 }
 
-/** Smaller parts are taken for noise: 0.5 % of the film. */
+/** Smaller parts are treated as noise: 0.5 % of the film. */
 const SMALLEST_PART = 0.005;
 /**
- * What two lungs look like on a film, wider than in 784 hand-drawn masks of children: there each lung covers
- * 8–32 % of the film, the smaller has 61 % of the larger at least, the centres are 30–50 % of the width apart, at
- * most 15 % of the height higher or lower, and at 27–67 % of the height.
+ * Limits for two lungs on a film, wider than in 784 hand-drawn masks of children: there each lung covers 8–32 % of the
+ * film, the smaller has 61 % of the larger at least, the centres are 30–50 % of the width apart, at most 15 % of the
+ * height higher or lower, and at 27–67 % of the height.
  */
 const LIMITS = {
   area: [0.03, 0.45],
@@ -38,7 +38,7 @@ const LIMITS = {
   rest: 0.1,
 } as const;
 
-/** The lungs of a mask, and the mask without what is too small to be one. */
+/** The lungs of a mask, and the mask without smaller parts. */
 export function findLungs(mask: Mask): { readonly lungs: Lungs; readonly mask: Uint8Array } {
   const { width, height } = mask;
   const film = width * height;

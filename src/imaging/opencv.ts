@@ -1,7 +1,7 @@
 /**
- * The one module that knows opencv-wasm; graphs come here through `kernels.ts`. Its functions take and return plain
- * {@link Image}s and give the very bits that native OpenCV gives (`cubic` may differ by one level in a pixel of 750).
- * OpenCV loads on the first call, once per thread (90 ms, 35 MB).
+ * The only module that uses opencv-wasm; graphs use it through `kernels.ts`. Its functions take and return plain
+ * {@link Image}s and are bit-identical to native OpenCV (`cubic` may differ by one level in a pixel of 750). OpenCV
+ * loads on the first call, once per thread (90 ms, 35 MB).
  */
 import { createRequire } from 'node:module';
 import type { Image, Samples } from '../core/frame.js';
@@ -79,14 +79,14 @@ const FLAGS: Readonly<Record<Interpolation, number>> = {
   lanczos4: 4,
 };
 
-/** Lives on the WASM heap: what is not deleted is never freed. */
+/** On the WASM heap, which is not garbage-collected: it must be deleted. */
 interface Owned {
   delete(): void;
 }
 interface Mat extends Owned {
   readonly rows: number;
   readonly cols: number;
-  // Views of the heap, which become empty when it grows: always read them afresh.
+  // Views of the heap, which become empty when it grows: always read them again.
   readonly data: Uint8Array;
   readonly data16U: Uint16Array;
   readonly data32F: Float32Array;

@@ -12,11 +12,11 @@ export interface PhantomOptions {
   readonly bits?: 8 | 16;
 }
 
-/** A patch of the lung that should be dark and is not. */
+/** An opacity: a bright patch in the dark lung. */
 export interface Opacity {
   /** The smallest rectangle around the mask, in pixels. */
   readonly box: Box;
-  /** 255 where the opacity takes at least half of its strength, else 0; of the film's size. */
+  /** 255 where the opacity has at least half of its strength, else 0; of the film's size. */
   readonly mask: Image;
 }
 
@@ -29,11 +29,11 @@ export interface Phantom {
 }
 
 /**
- * Draws a chest film that nobody's body cast: for tests, docs and demonstrations.
+ * Draws a synthetic chest film for tests, docs and demonstrations.
  *
- * Attenuations are summed along the ray (trunk, mediastinum, heart, ribs, clavicles, vessels, abdomen;
- * lungs and airways take away), a film's S-curve turns the sum into grey, and grain is added. Each seed
- * is another "patient": build, rotation, inspiration, heart size, exposure.
+ * Attenuations are summed along the ray (trunk, mediastinum, heart, ribs, clavicles, vessels, abdomen; lungs and
+ * airways take away), a film's S-curve turns the sum into grey, and grain is added. Each seed is another "patient":
+ * build, rotation, inspiration, heart size, exposure.
  */
 export function phantomFilm({ seed, size, opacities = 0, bits = 8 }: PhantomOptions): Phantom {
   const random = randomFrom(seed);
@@ -53,7 +53,7 @@ export function phantomFilm({ seed, size, opacities = 0, bits = 8 }: PhantomOpti
   const found: Opacity[] = [];
   while (found.length < opacities) {
     const [x, y] = [random(), random()];
-    // Well inside a lung: what lies at the edge could be heart or chest wall.
+    // Well inside a lung: near the edge there could be heart or chest wall.
     const inside = [-0.04, 0, 0.04].every((d) => isSet(lungMask, x + d, y) && isSet(lungMask, x, y + d));
     if (!inside) continue;
     const added = addOpacity(image, { seed: seed + found.length + 1, x, y });

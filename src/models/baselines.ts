@@ -1,14 +1,14 @@
 import type { Engine, HostTensor, HostTensors } from '../engine/index.js';
 import { readBundleFile, type Bundle } from './bundle.js';
 
-/** Scores that keep an anomaly model honest: higher is more anomalous, one per image. */
+/** Baseline scores for anomaly models: higher is more anomalous, one per image. */
 export type Baselines = Partial<Record<'pca' | 'discriminator', number[]>>;
 
 const AT_ONCE = 64;
 
 /**
- * What is to be had without any search or memory, as far as the bundle can tell: the reconstruction error of a
- * PCA of normal films, and, of an AnoGAN, the discriminator's output alone (−logit).
+ * The baselines in the bundle: the reconstruction error of a PCA of normal films, and, of an AnoGAN, the
+ * discriminator's output alone (−logit).
  *
  * @param images [N,H,W,1] as the stage's model sees them (`inputTensor(images, bundle.input)`).
  */

@@ -173,7 +173,7 @@ export function healthyLabels({ healthy, calibration, training }: Omit<Bundle, '
   return typeof normal === 'string' ? [normal] : [];
 }
 
-/** What is wrong with a bundle; the caller knows which entry of the graph wanted it. */
+/** An error in a bundle; the caller adds the entry of the graph. */
 export class BundleError extends Error {
   constructor(
     readonly reason: 'missing' | 'damaged',
@@ -256,7 +256,7 @@ export async function readBundleFile(dir: string, bundle: Bundle, role: string):
   return bytes;
 }
 
-/** The bytes of a file; a pipe or a device is refused instead of waited for. */
+/** The bytes of a file; pipes and devices are refused. */
 export async function readRegularFile(path: string): Promise<Uint8Array> {
   const handle = await open(
     path,

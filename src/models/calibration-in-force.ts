@@ -1,9 +1,9 @@
 import type { Bundle } from './bundle.js';
 
-/** With fewer normal films a threshold says more of chance than of them. */
+/** With fewer normal films a threshold is mostly noise. */
 export const ENOUGH_NORMALS = 50;
 
-/** In a sentence, which films a bundle's thresholds are of, and which they are. */
+/** A bundle's thresholds and the films that they were set from, in a sentence. */
 export function calibrationInForce({
   ownCalibration: own,
   calibration,

@@ -1,7 +1,7 @@
 /**
- * Probabilities of another temperature: softmax(logits ÷ T), of the softmax of the logits themselves
- * (Guo et al. 2017, "On Calibration of Modern Neural Networks"). Above 1 they become less sure of
- * themselves, below 1 surer; the order of the classes stays.
+ * Probabilities of another temperature: softmax(logits ÷ T), of the softmax of the logits themselves (Guo et al. 2017,
+ * "On Calibration of Modern Neural Networks"). Above 1 they become less confident, below 1 more; the order of the
+ * classes does not change.
  */
 export function temper(probabilities: readonly number[], temperature: number): number[] {
   const highest = Math.max(...probabilities);

@@ -1,9 +1,9 @@
 import type { HostTensor } from '../engine/index.js';
 
 /**
- * How the distances of a film's patches become its score: `mean` over all patches suits what is spread over
- * the film, like most pneumonias; `max` is the paper's, the farthest patch, weighed down where its nearest
- * neighbour is itself among rare ones.
+ * How the distances of a film's patches become its score: `mean` over all patches suits findings that are spread over
+ * the film, like most pneumonias; `max` is the paper's, the farthest patch, weighed down where its nearest neighbour is
+ * itself among rare ones.
  */
 export const PATCH_SCORES = ['mean', 'max'] as const;
 

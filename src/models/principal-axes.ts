@@ -10,9 +10,9 @@ const PROJECT = `${LAYER}kernel`;
 const ENCODED = ['encoder/z/kernel', 'encoder/z/bias'] as const;
 
 /**
- * The same networks with the latent space turned into the principal axes of the generator's first layer. The prior N(0, 1)
- * stays what it was, but each coordinate now has a scale of its own, which is what Adam adapts to: along the old axes a
- * latent search crawls.
+ * The same networks with the latent space turned into the principal axes of the generator's first layer. The prior N(0,
+ * 1) does not change, but each coordinate now has its own scale, to which Adam adapts: along the old axes a latent
+ * search is slow.
  */
 export function turnLatentSpace(parameters: HostTensors): HostTensors {
   const layer = Object.entries(parameters).filter(([name]) => name.startsWith(LAYER));

@@ -4,9 +4,9 @@ import { sizeOf, type HostTensor } from '../engine/index.js';
 export type Random = () => number;
 
 /**
- * A seeded stream that depends on every one of `seeds` (integers): `seededRandom(seed, epoch, index)` gives
- * each film of each epoch its own, so that nothing depends on the order of the work and a resumed run draws
- * what an uninterrupted one would have drawn. The generator is sfc32 (C. Doty-Humphrey, PractRand).
+ * A seeded stream that depends on every one of `seeds` (integers): `seededRandom(seed, epoch, index)` gives each film
+ * of each epoch its own, so that results do not depend on the order of work, and a resumed run draws the same numbers
+ * as an uninterrupted one. The generator is sfc32 (C. Doty-Humphrey, PractRand).
  */
 export function seededRandom(...seeds: readonly number[]): Random {
   let a = 0x9e3779b9;

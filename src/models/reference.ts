@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-/** What the scores of normal films say about a score: they are of training patients that the model did not learn from. */
+/** Scores of normal films of held-out training patients, as a reference for other scores. */
 export const referenceSchema = z.strictObject({
   scores: z.array(z.number()).min(1).describe('Anomaly scores of held-out normal films, ascending.'),
   settings: z
@@ -11,11 +11,14 @@ export const referenceSchema = z.strictObject({
 });
 export type Reference = z.output<typeof referenceSchema>;
 
-/** Where a score stands among normal films; all null without a reference. */
+/** A score relative to normal films; all null without a reference. */
 export interface RelativeScore {
   /** 0–100: the share of normal films below the score, equal ones counted half. */
   readonly percentile: number | null;
-  /** Distance from the normal films' median in units of their spread: beyond the highest of them percentiles stop, this does not. */
+  /**
+   * Distance from the normal films' median in units of their spread: unlike percentiles, it is not limited by the
+   * highest of them.
+   */
   readonly robustZ: number | null;
   readonly score: number;
   readonly threshold: number | null;
@@ -28,7 +31,7 @@ export interface RelativeScore {
   readonly suspicion: number | null;
 }
 
-/** The share of normal films that the threshold calls abnormal, unless another one is asked for. */
+/** Default share of normal films above the threshold. */
 export const FALSE_POSITIVE_RATE = 0.05;
 
 /** The scores in order, and the threshold that leaves the given share of them above it. */

@@ -7,8 +7,8 @@ import type { TensorflowTask } from './tensorflow-worker.js';
 const ARCHITECTURES: ReadonlySet<unknown> = new Set(['resnet', 'dcgan', 'patchcore', 'unet']);
 
 /**
- * Runs a bundle's network as the TensorFlow.js function that it was exported from, with the weights out
- * of its ONNX files, in a thread of its own.
+ * Runs a bundle's network as the TensorFlow.js function that it was exported from, with the weights out of its ONNX
+ * files, in its own thread.
  */
 export class TensorflowRuntime implements SearchNetworks {
   readonly #thread: Piscina<TensorflowTask, HostTensors>;
@@ -21,7 +21,10 @@ export class TensorflowRuntime implements SearchNetworks {
     });
   }
 
-  /** Throws, with the install line, when native TensorFlow is not installed, and when `architecture` is none of ours. */
+  /**
+   * Throws, with the install line, when native TensorFlow is not installed, and if `architecture` is not one of
+   * rxray's.
+   */
   static async open(
     architecture: Readonly<Record<string, unknown>>,
     files: readonly Uint8Array[],

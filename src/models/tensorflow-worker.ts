@@ -15,7 +15,7 @@ import { patchDistances, type PatchcoreOptions } from './patch-core.js';
 import { resnetClassify, type ResnetOptions } from './resnet.js';
 import { unetSegment, type UnetOptions } from './unet.js';
 
-/** What the runtime asks of its thread. */
+/** A task of the runtime for its thread. */
 export type TensorflowTask =
   | {
       readonly do: 'open';
@@ -35,7 +35,7 @@ interface Network {
 
 let opened: Network | undefined;
 
-/** The entry of the thread: one task in, named tensors out. */
+/** The main function of the thread: one task in, named tensors out. */
 export default async function handle(task: TensorflowTask): Promise<HostTensors> {
   if (task.do === 'open') {
     opened = await open(task);
@@ -102,8 +102,8 @@ async function open({ architecture, files }: Extract<TensorflowTask, { do: 'open
 }
 
 /**
- * Native TensorFlow, or an error with the install line. Tests name TensorFlow.js' CPU backend in the
- * environment: it is hundreds of times slower, so it never stands in unasked.
+ * Native TensorFlow, or an error with the install line. Tests name TensorFlow.js' CPU backend in the environment: it is
+ * hundreds of times slower, so it is never used by default.
  */
 async function openRuntime(): Promise<TensorFlowRuntime> {
   if (process.env.RXRAY_TENSORFLOW !== 'cpu') return loadTensorFlow();

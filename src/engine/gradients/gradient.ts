@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 
-/** What a gradient rule gets: the gradient of the output, the saved tensors and the op's attributes. */
+/** The input of a gradient rule: the gradient of the output, the saved tensors and the op's attributes. */
 export interface GradientCall {
   readonly dy: tf.Tensor;
   /** The gradients of all outputs, where a kernel has several. */

@@ -15,7 +15,7 @@ export const GRADIENT_RULES: readonly GradientRule[] = [
   ...convolutionalGradients,
 ];
 
-/** Registers every gradient rule, over whatever is there; safe to call again. */
+/** Registers every gradient rule, replacing existing ones; may be called again. */
 export function registerAllGradients(): void {
   registerGradients(GRADIENT_RULES);
   registerListGradients();

@@ -3,7 +3,7 @@ import { EngineError } from '../errors.js';
 import type { Graph } from '../graph.js';
 import { activeTracer, TRACE_BACKEND, type Tracer } from '../tracer.js';
 
-/** What a kernel gets: its TensorFlow.js inputs and attributes, and the graph to append to. */
+/** The input of a kernel: its TensorFlow.js inputs and attributes, and the graph to append to. */
 export interface KernelCall {
   readonly inputs: Readonly<Record<string, tf.TensorInfo | undefined>>;
   readonly attrs: Readonly<Record<string, unknown>>;
