@@ -346,6 +346,8 @@ export interface SinkDefinition<O extends Options = Options> extends Definition<
   readonly output?: keyof z.output<O> & string;
   /** Files that it may write, one of each kind, absolute or relative to the pipeline file. */
   writes?(settings: z.output<O>): readonly string[];
+  /** Whether several sinks of this plugin may write one file, such as tables of one database. Default false. */
+  readonly sharesFile?: boolean;
   create(settings: z.output<O>, services: SinkServices): SinkInstance | Promise<SinkInstance>;
 }
 

@@ -38,6 +38,7 @@ export default defineSink({
   ignoresCase: true,
   output: 'path',
   writes: ({ path }) => [path, `${path}-journal`],
+  sharesFile: true,
   create: (settings, services) => sqliteSink(settings, services),
 });
 

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { messageOf } from '../errors.js';
-import { isCode } from '../files.js';
+import { isCode, realPathOf } from '../files.js';
 import { partOutput, partStateDir, type Part, type PartOutput } from '../part.js';
 import type { Column } from '../plugin.js';
 import type { PluginRegistry } from '../plugins/registry.js';
@@ -102,7 +102,9 @@ export async function parsePipeline(
   if (lint) {
     const all = [...sources, ...stages, ...sinks];
     await Promise.all(all.map((entry) => lintSettings(entry, entries, yaml, baseDir, report)));
-    await lintOutputs(sources, sinks, yaml, baseDir, whole.success ? whole.data.state : undefined, report);
+    const state = whole.success ? whole.data.state : undefined;
+    await lintOutputs(sources, sinks, yaml, baseDir, state, report);
+    await lintSharedFiles(sinks, yaml, baseDir, [path, ...recordsIn(state)], report);
   }
   if (!whole.success || issues.some(({ severity }) => severity === 'error')) return done();
 
@@ -270,6 +272,43 @@ async function lintOutputs(
         ...yaml.place(place),
         ...(id !== undefined && { component: id }),
       });
+    }
+  }
+}
+
+/** What rxray itself writes in its state folder. */
+function recordsIn(state: string | undefined): string[] {
+  const names = ['journal.db', 'worklist.jsonl', 'worklist.older.jsonl', 'reviews.jsonl'];
+  return state === undefined ? [] : names.map((name) => join(state, name));
+}
+
+/** Refuses sinks that write a file of another sink, or one of rxray's own. */
+async function lintSharedFiles(
+  sinks: readonly Entry[],
+  yaml: YamlFile,
+  baseDir: string,
+  own: readonly string[],
+  report: (issue: Issue) => void,
+): Promise<void> {
+  const owners = new Map<string, Pick<Entry, 'id' | 'use'> | undefined>();
+  for (const file of own) owners.set(await realPathOf(resolve(baseDir, file)), undefined);
+  for (const { plugin, settings, path, id, use } of sinks) {
+    if (plugin?.kind !== 'sink' || settings === undefined) continue;
+    for (const written of plugin.writes?.(settings as never) ?? []) {
+      const file = await realPathOf(resolve(baseDir, written));
+      const owner = owners.get(file);
+      if (!owners.has(file)) owners.set(file, { id, use });
+      else if (owner?.id !== id && !(owner?.use === use && plugin.sharesFile === true)) {
+        const whose = owner === undefined ? 'rxray itself uses' : `the sink \`${owner.id}\` writes`;
+        report({
+          severity: 'error',
+          code: 'CONFIG_REFUSED',
+          message: `${whose} this file: name another`,
+          ...yaml.place([...path, 'with', 'path']),
+          component: id,
+        });
+        break;
+      }
     }
   }
 }

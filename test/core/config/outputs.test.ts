@@ -79,6 +79,29 @@ sinks: [${sink}]
     for (const graph of fine) expect(await faults(graph), JSON.stringify(graph)).to.deep.equal([]);
   });
 
+  it('is refused when two sinks write one file, or a sink one of rxray or the pipeline file', async () => {
+    const both = (one: string, other: string): string => `{ id: one, ${one} }, { id: other, ${other} }`;
+    for (const sink of [
+      both('use: csv, with: { path: ./r.csv }', 'use: csv, with: { path: ./x/../r.csv }'),
+      both('use: jsonl, with: { path: ./link/../r }', 'use: sqlite, with: { path: ./r }'),
+      both('use: folder, with: { path: ./out }', 'use: folder, with: { path: out, json: false }'),
+    ]) {
+      expect(await faults({ sink }), sink).to.deep.equal([
+        'CONFIG_REFUSED the sink `one` writes this file: name another',
+      ]);
+    }
+    for (const path of ['./.rxray/journal.db', '.rxray/reviews.jsonl', 'p.yaml']) {
+      expect(await faults({ sink: `{ use: sqlite, with: { path: ${path} } }` }), path).to.deep.equal([
+        'CONFIG_REFUSED rxray itself uses this file: name another',
+      ]);
+    }
+    const tables = both(
+      'use: sqlite, with: { path: ./r.db, table: a }',
+      'use: sqlite, with: { path: ./r.db, table: b }',
+    );
+    expect(await faults({ sink: tables })).to.deep.equal([]);
+  });
+
   it('is refused with ids that differ in case only, where a sink cannot tell them apart', async () => {
     const stages = '{ use: decode }, { id: Small, use: clahe }, { id: small, use: clahe }';
     expect(await faults({ stages, sink: '{ use: csv, with: { path: r.csv } }' })).to.deep.equal([]);
