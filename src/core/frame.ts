@@ -158,8 +158,14 @@ export function checkMade(made: Frame | undefined, given: Frame): Frame {
   if (!isSame)
     throw new Error('the stage returned a frame without its own origin, which no stage may change');
   if (made.image !== undefined && made.image !== given.image) checkImage(made.image);
-  if (made.meta !== given.meta) checkPlain(made.meta, 'meta');
-  if (made.results !== given.results) checkPlain(made.results, 'results');
+  // Also where they are the same objects: a stage may have changed them in place.
+  for (const part of ['meta', 'results'] as const) {
+    const value: unknown = made[part];
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+      throw new Error(`the stage returned a frame whose \`${part}\` is no object`);
+    }
+    checkPlain(value, part);
+  }
   const { encoded, repeat, view, ...rest } = made;
   const isViewKnown = view === undefined || view !== given.view || isSameSize(made.image, given.image);
   if ((encoded === undefined || encoded === given.encoded) && repeat === given.repeat && isViewKnown)
@@ -170,6 +176,12 @@ export function checkMade(made: Frame | undefined, given: Frame): Frame {
     ...(encoded !== undefined && given.encoded !== undefined && { encoded: given.encoded }),
     ...(given.repeat !== undefined && { repeat: given.repeat }),
   };
+}
+
+/** The frame, which the stage that gets it cannot turn into another one in place. */
+export function sealed(frame: Frame): Frame {
+  Object.freeze(frame.origin);
+  return Object.freeze(frame);
 }
 
 function checkImage({ width, height, channels, data }: Partial<Record<keyof Image, unknown>>): void {

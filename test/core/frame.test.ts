@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { checkMade, type Frame } from '../../src/core/frame.js';
+import { checkMade, sealed, type Frame } from '../../src/core/frame.js';
 import { frame } from './graph/support.js';
 
 describe('what a stage made of a frame', () => {
@@ -35,6 +35,12 @@ describe('what a stage made of a frame', () => {
     expect(thrownBy({ ...given, origin: { ...origin } })).to.equal('');
   });
 
+  it('is refused when it was changed in place into another film', () => {
+    const mine = sealed({ ...given, origin: { ...given.origin } });
+    expect(() => Object.assign(mine, { id: 'b' })).to.throw(TypeError);
+    expect(() => Object.assign(mine.origin, { name: 'b.png' })).to.throw(TypeError);
+  });
+
   it('gets back the encoded file and what it is repeated for', () => {
     const made = checkMade({ ...given, encoded: Uint8Array.of(2), repeat: 6 }, given);
     expect(made.encoded).to.equal(given.encoded);
@@ -62,6 +68,13 @@ describe('what a stage made of a frame', () => {
     expect(thrownBy(withResult([Symbol('x')]))).to.match(/a symbol in `results\.s\.value\.0`/);
     expect(thrownBy(withResult(circle))).to.match(/circular reference in `results\.s\.value\.again`/);
     expect(thrownBy({ ...given, meta: { n: 1n } })).to.match(/a bigint in `meta\.n`/);
+    for (const value of [undefined, null, [], 'text']) {
+      expect(thrownBy({ ...given, results: value })).to.match(/`results` is no object/);
+      expect(thrownBy({ ...given, meta: value })).to.match(/`meta` is no object/);
+    }
+    // Put into the frame that was given.
+    const changed = { ...given, results: { s: { kind: 'test', value: 10n } } } as unknown as Frame;
+    expect(() => checkMade(changed, changed)).to.throw('a bigint in `results.s.value`');
     // The same value twice is no circle.
     expect(thrownBy(withResult([given.meta, given.meta]))).to.equal('');
   });

@@ -1,6 +1,6 @@
 import { messageOf, RxrayError, type ErrorCode } from '../errors.js';
 import { ADMITTED, next, type Fate, type SinkEvent } from '../fate.js';
-import { checkMade, frameBytes, type Frame, type Origin } from '../frame.js';
+import { checkMade, frameBytes, sealed, type Frame, type Origin } from '../frame.js';
 import type { Candidate } from '../plugin.js';
 
 /** Why a frame failed. */
@@ -149,7 +149,7 @@ export function isLive(token: Token): token is LiveToken {
 
 /** The token with the stage's output. Throws like {@link checkMade}. */
 export function advance({ ticket, frame }: LiveToken, out: Frame): Token {
-  const made = checkMade(out, frame);
+  const made = sealed(checkMade(out, frame));
   ticket.advance(made, frame);
   return { ticket, frame: made };
 }

@@ -1,5 +1,5 @@
 import { map, merge, Observable } from 'rxjs';
-import type { Frame } from '../frame.js';
+import { sealed, type Frame } from '../frame.js';
 import { isLive, type Ticket, type Token } from '../flow/ticket.js';
 
 /**
@@ -32,11 +32,12 @@ export function joinBranches(inputs: readonly Observable<Token>[]): Observable<T
 export function combine([first, ...others]: readonly Frame[]): Frame | null {
   if (first === undefined) return null;
   return others.reduce(
-    (joined, other) => ({
-      ...joined,
-      meta: { ...other.meta, ...joined.meta },
-      results: { ...joined.results, ...other.results },
-    }),
+    (joined, other) =>
+      sealed({
+        ...joined,
+        meta: { ...other.meta, ...joined.meta },
+        results: { ...joined.results, ...other.results },
+      }),
     first,
   );
 }

@@ -4,7 +4,7 @@ import { filter, lastValueFrom, map, merge, mergeMap, Subject, takeUntil, tap, t
 import { DUPLICATE, type Limits } from '../config/pipeline.js';
 import { RxrayError } from '../errors.js';
 import { precautionAfter } from '../fate.js';
-import { frameId, type Frame, type Origin } from '../frame.js';
+import { frameId, sealed, type Frame, type Origin } from '../frame.js';
 import type { Journal } from '../journal/journal.js';
 import type { JournalRecord, Policy } from '../journal/protocol.js';
 import type { Monitor } from '../monitor/monitor.js';
@@ -204,7 +204,7 @@ export function intake(
             results: { [DUPLICATE]: { kind: 'duplicate', of: duplicateOf.name, id: duplicateOf.id } },
           };
     monitor.enter(id);
-    return { ticket, frame };
+    return { ticket, frame: sealed(frame) };
   }
 
   function giveUp(admitted: Admitted): null {
