@@ -10,7 +10,7 @@ import { Engine, traceToOnnx } from '../../src/engine/index.js';
 import crop from '../../src/plugins/crop.js';
 import resize from '../../src/plugins/resize.js';
 import retinanet from '../../src/plugins/retinanet.js';
-import { makeFrame, testServices } from '../../src/testing.js';
+import { makeFrame, stageContract, testServices } from '../../src/testing.js';
 import { writeBundle } from '../../src/training/write-bundle.js';
 import { bundleOf, toyClassifier, toyDetector, withEngine } from '../support/bundles.js';
 
@@ -29,6 +29,15 @@ describe('the stage retinanet', () => {
     await engine.dispose();
     await rm(dir, { recursive: true });
   });
+
+  stageContract('retinanet', () => ({
+    plugin: retinanet,
+    with: { bundle: join(dir, 'boxes'), device: 'cpu' },
+    services: withEngine(engine, dir),
+    refused: [{}, { bundle: 'boxes', scoreThreshold: 1 }, { bundle: 'boxes', maxDetections: 0 }],
+    frame: (index) => makeFrame({ name: `film-${index}.png`, seed: index, width: 32, height: 32 }),
+    tolerance: 1e-4,
+  }));
 
   async function make(settings: object = {}): Promise<BatchStage> {
     const options = retinanet.options.parse({ bundle: 'boxes', device: 'cpu', ...settings });
