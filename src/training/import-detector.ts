@@ -34,9 +34,13 @@ export interface OnnxDetector {
  * undefined where it does not. Throws `IMPORT_REFUSED` where it does, and takes something else than one float32 image.
  */
 export async function openOnnxDetector(path: string, engine: Engine): Promise<OnnxDetector | undefined> {
-  const { bytes, origin } = await readModel(path);
+  const unreadable = (cause: unknown): RxrayError =>
+    cause instanceof RxrayError ? cause : refused(`${path} cannot be loaded: ${messageOf(cause)}`, cause);
+  const { bytes, origin } = await readModel(path).catch((cause: unknown) => {
+    throw unreadable(cause);
+  });
   const session = await engine.load(bytes, { name: 'imported', device: 'cpu' }).catch((cause: unknown) => {
-    throw refused(`${path} cannot be loaded: ${messageOf(cause)}`, cause);
+    throw unreadable(cause);
   });
   const { inputs, outputs } = session;
   await session.dispose();

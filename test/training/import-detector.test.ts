@@ -94,6 +94,9 @@ describe('importing a detector', () => {
       },
       { images: { shape: [2, 8, 8, 3] } },
     );
+    await writeFile(join(dir, 'text.onnx'), 'no model');
+    const damaged = await openOnnxDetector(join(dir, 'text.onnx'), engine).catch((cause: unknown) => cause);
+    expect(damaged).to.include({ code: 'IMPORT_REFUSED' });
     await writeFile(join(dir, 'pairs.onnx'), pairs.bytes);
     const error = await openOnnxDetector(join(dir, 'pairs.onnx'), engine).catch((cause: unknown) => cause);
     expect(error).to.include({ code: 'IMPORT_REFUSED' });

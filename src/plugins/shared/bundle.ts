@@ -180,7 +180,13 @@ function pairs(trained: readonly PreprocessingStep[], here: readonly Step[]): Pa
 }
 
 const STAGE_OF: Readonly<Record<Bundle['kind'], string>> = {
-  ...{ classifier: 'resnet', anogan: 'anogan', patchcore: 'patchcore', segmenter: 'unet' },
+  ...{
+    classifier: 'resnet',
+    anogan: 'anogan',
+    patchcore: 'patchcore',
+    segmenter: 'unet',
+    detector: 'retinanet',
+  },
 };
 
 function wrongKind(dir: string, bundle: Bundle, wanted: Bundle['kind']): string {
