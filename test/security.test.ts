@@ -169,7 +169,7 @@ describe('dependencies', () => {
   });
 
   it('are each in docs/security.md, with what they are for', async () => {
-    const list = /Each direct dependency[^]*?\n\n`/.exec(await read('docs/security.md'))?.[0] ?? '';
+    const list = /The direct dependencies[^]*?\n\n`/.exec(await read('docs/security.md'))?.[0] ?? '';
     const named = [...list.matchAll(/^- `([^`]+)`: \S/gm)].map(([, name]) => name);
     expect(named).to.deep.equal(Object.keys(manifest.dependencies));
   });
