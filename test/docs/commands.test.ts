@@ -70,6 +70,7 @@ const LIST: Readonly<Record<string, typeof asShown | { more: string[] } | { why:
   'npm run soak': minutes,
   'npm run bench:graph': minutes,
   'npm run chaos:world': minutes,
+  'npm run chaos:streams': minutes,
   'rxray head ward.yaml': needsCluster,
   'rxray work --servers nats://10.0.0.5:4222': needsCluster,
   'rxray train unet --data lungs --out models/lungs': minutes,
