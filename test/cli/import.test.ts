@@ -60,7 +60,7 @@ describe('rxray import', function () {
     const { code, stdout, stderr } = await rxray(...model('single.onnx', 'single'), ...labels);
     expect(code, stderr).to.equal(0);
     expect(stdout)
-      .to.include('its numbers are read as probabilities of one label (its numbers sum to 1)')
+      .to.include('its output is read as probabilities of one label (its numbers sum to 1)')
       .and.to.match(/it gives: bright \d/);
     expect(await readBundle(join(dir, 'single'))).to.include({ activation: 'none', multiLabel: false });
   });
