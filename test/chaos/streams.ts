@@ -26,7 +26,7 @@ async function residentMiB(): Promise<number> {
   return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) / 1024;
 }
 
-/** How long an answer takes over the socket of the state folder; every tenth second when none comes. */
+/** How long an answer takes over the socket of the state folder. Rejects when none comes within ten seconds. */
 async function answerMs(): Promise<number> {
   const started = performance.now();
   const socket = connect(lab.path('.rxray/control.sock'));
@@ -65,10 +65,11 @@ for (let i = 0; i < Number(flags.films); i++) {
 }
 const wanted = Number(flags.films) + 1;
 await running.until(async () => (await lab.delivered()).length === wanted);
+const { taken, busy, closed } = counts;
 for (const socket of sockets) socket.destroy();
 await lab.close();
 console.log(
-  `${flags.streams} streams: ${counts.taken} taken, ${counts.busy} busy, ${counts.closed} closed by the process; ` +
+  `${flags.streams} streams: ${taken} taken, ${busy} busy, ${closed} closed by the process; ` +
     `${wanted} films; ${before.toFixed(0)} → ${most.toFixed(0)} MiB; slowest answer ${slowest.toFixed(0)} ms`,
 );
 if (most - before > 300) process.exitCode = 1;
