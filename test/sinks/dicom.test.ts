@@ -124,7 +124,7 @@ describe('the sinks dimse and dicomweb', () => {
     const replaced = await frameOf(6);
     await writeFile(replaced.origin.path, dicomFile(7));
     for (const [frame, reason] of [
-      [png, /no DICOM file/],
+      [png, /not a DICOM file/],
       [gone, /not where it was/],
       [replaced, /another film has taken the place/],
     ] as const) {
