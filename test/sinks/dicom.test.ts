@@ -125,8 +125,8 @@ describe('the sinks dimse and dicomweb', () => {
     await writeFile(replaced.origin.path, dicomFile(7));
     for (const [frame, reason] of [
       [png, /not a DICOM file/],
-      [gone, /not where it was/],
-      [replaced, /another film has taken the place/],
+      [gone, /the film's file is gone/],
+      [replaced, /another film has replaced/],
     ] as const) {
       const error: unknown = await sink.write([frame]).catch((thrown: unknown) => thrown);
       expect(String(error)).to.match(reason);
