@@ -214,6 +214,8 @@ class FolderWatch {
   /** The folder with links resolved. */
   #realRoot = '';
   #scan = 0;
+  /** Warns of a scan that does not get on. */
+  #slow: NodeJS.Timeout | undefined;
   #stopped = false;
   /** Why no films can be offered now. */
   #outage: string | null = null;
@@ -288,11 +290,11 @@ class FolderWatch {
 
   async #lookAtAll(): Promise<void> {
     this.#scan += 1;
-    const slow = setTimeout(() => {
+    const slow = (this.#slow = setTimeout(() => {
       const message = 'reading the folder has taken a minute so far: check its disk or network share';
       this.#warn('', message, '');
       this.#tellOutage(message);
-    }, SLOW_SCAN_MS).unref();
+    }, SLOW_SCAN_MS).unref());
     try {
       if (!(await this.#watchRoot())) {
         this.#tellOutage('the folder is gone');
@@ -306,6 +308,7 @@ class FolderWatch {
       this.#tellOutage(this.#unreadable);
     } finally {
       clearTimeout(slow);
+      this.#slow = undefined;
     }
     for (const [name, { scan }] of this.#seen) if (scan < this.#scan) this.#forget(name);
   }
@@ -326,6 +329,8 @@ class FolderWatch {
     let some: string[] = [];
     const look = async (): Promise<void> => {
       const files = await Promise.all(some.map((path) => this.#lookAtOne(path)));
+      // A large folder takes long, and is no trouble while it answers.
+      this.#slow?.refresh();
       some = [];
       const settled = files.filter((file) => file !== undefined);
       if (settled.length === 0) return;
