@@ -132,9 +132,9 @@ describe('rxray calibrate', function () {
       return text;
     };
     const data = join(dir, 'films');
-    expect(await refused('classifier', {})).to.match(/^TRAINING_DATA give films/);
+    expect(await refused('classifier', {})).to.match(/^TRAINING_DATA expected films/);
     expect(await refused('classifier', { data, out: join(dir, 'classifier') })).to.match(
-      /^BUNDLE_PLACE .* stays as it is/,
+      /^BUNDLE_PLACE --out must be another folder/,
     );
     expect(await refused('anogan', { data, normal: 'healthy' })).to.match(
       /^TRAINING_DATA no film is of the class "healthy"/,

@@ -173,7 +173,7 @@ describe('the page', function () {
   it('takes a review by keys, keeps who and when, and exports it as a manifest', async () => {
     await page.locator('h2').click();
     await page.keyboard.press('w');
-    await page.getByRole('group', { name: 'What is it?' }).waitFor();
+    await page.getByRole('group', { name: 'Correct class' }).waitFor();
     await page.keyboard.press('1');
     await page.getByText(/^wrong: \w+, by \w+/).waitFor();
     const manifest = lab.path('reviews.csv');

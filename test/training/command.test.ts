@@ -99,7 +99,7 @@ describe('rxray train', function () {
     );
     const { code, stderr } = await train([...resnet('colon'), '--about', about]);
     expect(code).to.equal(2);
-    expect(stderr).to.include('colon.yaml').and.include('wants it in quotes').and.include('limits[0]');
+    expect(stderr).to.include('colon.yaml').and.include('quote it').and.include('limits[0]');
   });
 
   it('resnet: writes a bundle with the chain, the labels, the figures and a card', async () => {
