@@ -104,7 +104,7 @@ describe('rxray deadletter', function () {
     const [letter] = await list();
     expect(letter).to.include({ code: 'FRAME_TOO_LARGE', kept: null });
     const { stdout } = await deadletter('show', letter?.id ?? '');
-    expect(stdout).to.contain('not kept').and.contain('inbox/ward/a.png');
+    expect(stdout).to.contain('not copied').and.contain('inbox/ward/a.png');
     await lab.write('pipeline.yaml', GRAPH);
     const { code, stderr } = await deadletter('replay', letter?.id ?? '');
     expect(code, stderr).to.equal(0);

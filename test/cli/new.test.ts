@@ -28,7 +28,7 @@ describe('rxray new', function () {
   it('writes a stage that passes its own tests and those of its graph', async () => {
     const said = await succeeds('new', 'stage', 'denoise-film', '--dir', folder);
     expect(said).to.contain(`rxray test ${at('denoise-film.test.ts')}`);
-    expect(await succeeds('test', at('denoise-film.test.ts'))).to.match(/pass 10\n.*fail 0/);
+    expect(await succeeds('test', at('denoise-film.test.ts'))).to.match(/pass 11\n.*fail 0/);
     expect(await succeeds('test', at('denoise-film.test.yaml'))).to.contain('1 passed, 0 failed');
   });
 
@@ -82,7 +82,7 @@ describe('rxray new', function () {
     await succeeds('new', 'source', 'again', '--dir', folder);
     const again = await rxray('new', 'source', 'again', '--dir', folder);
     expect(again.code).to.equal(2);
-    expect(again.stderr).to.contain('there already, nothing was written');
+    expect(again.stderr).to.contain('already exists, nothing was written');
     const name = await rxray('new', 'stage', 'De_noise', '--dir', folder);
     expect(name.code).to.equal(2);
     expect(name.stderr).to.contain('kebab-case');
