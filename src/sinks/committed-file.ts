@@ -213,7 +213,7 @@ export class CommittedFile {
     const { log } = this.#options;
     const [own, there] = await Promise.all([this.#rows.stat(), statOf(this.#path)]);
     if (there === undefined || (there.size === 0 && this.#rows.length > 0)) {
-      const what = there === undefined ? 'moved away or deleted' : 'emptied';
+      const what = there === undefined ? 'moved or deleted' : 'emptied';
       log.warn({ path: this.#path }, `the file has been ${what}: a new one is started`);
       await this.#begin();
       return;

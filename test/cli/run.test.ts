@@ -26,6 +26,9 @@ describe('rxray run', () => {
     );
     await running.said(/CONFIG_INVALID[^]*the graph continues unchanged/);
     await lab.write('pipeline.yaml', GRAPH.replace('./out.csv', './pipeline.yaml'));
+    await running.said(/CONFIG_REFUSED[^]*the graph continues unchanged/);
+    await lab.write('folder/other.txt', 'x');
+    await lab.write('pipeline.yaml', GRAPH.replace('./out.csv', './folder'));
     await running.said(/OUTPUT_UNWRITABLE[^]*the graph continues unchanged/);
     await lab.write('inbox/b.png', await png());
     await running.until(async () => (await lab.delivered()).length === 2);

@@ -126,7 +126,7 @@ describe('the sqlite sink', () => {
     for (const name of await readdir(join(folder, 'out'))) await rm(join(folder, 'out', name));
     await sink.write([film]);
     expect(rows('SELECT id FROM films')).to.deep.equal([{ id: film.id }]);
-    expect(services.logged.join()).to.contain('a new one is begun');
+    expect(services.logged.join()).to.contain('a new one is started');
   });
 
   it('leaves every row that was confirmed in a database that is moved away', async () => {
