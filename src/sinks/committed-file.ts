@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream, type Stats } from 'node:fs';
-import { mkdir, readFile, rename, rm, stat, truncate } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, parse as parsePath, sep } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { crc32 } from 'node:zlib';
@@ -435,7 +435,10 @@ async function replaceOther(
   // Films whose rows were never confirmed come again, into the new file.
   if (size > length) {
     await keepTail(path, length, journal, log);
-    await truncate(path, length);
+    const rows = await DurableFile.open(path, length);
+    // Synced: after a crash the rows would be in the kept file, too.
+    await rows.append(new Uint8Array());
+    await rows.close();
   }
   const ids = new Set<string>();
   await format.scanOther?.(
