@@ -4,7 +4,7 @@ import { batchNormParameters, ForwardPass, isMovingStatistic } from './layers.js
 import { sigmoidCrossEntropy } from './losses.js';
 import { optimize, zeroMoments, type AdamOptions } from './optimizers.js';
 import { filled, normalNoise, seededRandom } from './random.js';
-import { asNext, keepAll, makeTrainStep, type TrainStep } from './train-step.js';
+import { asNext, differentiate, makeTrainStep, type TrainStep } from './train-step.js';
 
 /** A DCGAN for grey images of 64 × 64 pixels in −1..1 (Radford, Metz and Chintala 2016). */
 export interface DcganOptions {
@@ -189,25 +189,17 @@ export function ganStep(
     metadata: { 'rxray.model': `dcgan-${network}-training`, 'rxray.options': JSON.stringify(options) },
     inputs: { ...inputs, z: { shape: [batchSize, zDimOf(options)] }, lr: { shape: [] } },
     step: (feeds, state) => {
-      const outputs: TensorMap = {};
-      const lossOf = (...values: tf.Tensor[]): tf.Scalar => {
-        const current = {
-          ...state,
-          ...Object.fromEntries(trained.map((name, index) => [name, values[index] as tf.Tensor])),
-        };
+      const step = differentiate(trained, state, (current) => {
         const generator = new ForwardPass(current, true);
         const discriminator = new ForwardPass(current, true);
         const result = loss(feeds, generator, discriminator);
         const moving = network === 'generator' ? generator.moving : discriminator.moving;
-        Object.assign(outputs, keepAll({ ...result.reports, ...asNext(moving) }));
-        return result.loss;
-      };
-      const { value, grads } = tf.valueAndGrads(lossOf)(trained.map((name) => state[name] as tf.Tensor));
-      const gradients = Object.fromEntries(trained.map((name, index) => [name, grads[index] as tf.Tensor]));
+        return { loss: result.loss, outputs: { ...result.reports, ...asNext(moving) } };
+      });
       return {
-        loss: value,
-        ...outputs,
-        ...optimize(optimizer, state, gradients, feeds['lr'] as tf.Tensor, network),
+        loss: step.loss,
+        ...step.outputs,
+        ...optimize(optimizer, state, step.gradients, feeds['lr'] as tf.Tensor, network),
       };
     },
   });

@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { traceToOnnx, type HostTensors, type TensorMap } from '../engine/index.js';
+import { traceToOnnx, type HostTensors } from '../engine/index.js';
 import {
   DCGAN_IMAGE_SIZE,
   discriminatorFeatures,
@@ -12,7 +12,7 @@ import { foldBatchNorm } from './fold-batch-norm.js';
 import { batchNormParameters, ForwardPass, isMovingStatistic } from './layers.js';
 import { optimize, zeroMoments, type AdamOptions } from './optimizers.js';
 import { filled, normalNoise, seededRandom } from './random.js';
-import { asNext, keepAll, makeTrainStep, type TrainStep } from './train-step.js';
+import { asNext, differentiate, makeTrainStep, type TrainStep } from './train-step.js';
 
 /** Options of {@link iziTrainStep}. */
 export interface IziTraining {
@@ -75,12 +75,7 @@ export function iziTrainStep(options: DcganOptions, { batchSize, kappa }: IziTra
     step: (feeds, state) => {
       const images = feeds['images'] as tf.Tensor4D;
       const frozen = new ForwardPass(state, false);
-      const outputs: TensorMap = {};
-      const lossOf = (...values: tf.Tensor[]): tf.Scalar => {
-        const current = {
-          ...state,
-          ...Object.fromEntries(trained.map((name, index) => [name, values[index] as tf.Tensor])),
-        };
+      const { loss, outputs, gradients } = differentiate(trained, state, (current) => {
         const encoder = new ForwardPass(current, true);
         const reconstruction = generate(options, frozen, encode(encoder, images));
         const imageResidual: tf.Scalar = tf.mean(tf.square(tf.sub(images, reconstruction)));
@@ -89,13 +84,13 @@ export function iziTrainStep(options: DcganOptions, { batchSize, kappa }: IziTra
           discriminatorFeatures(frozen, reconstruction),
         );
         const featureResidual: tf.Scalar = tf.mean(tf.square(features));
-        Object.assign(outputs, keepAll({ imageResidual, featureResidual, ...asNext(encoder.moving) }));
-        return tf.add(imageResidual, tf.mul(featureResidual, kappa));
-      };
-      const { value, grads } = tf.valueAndGrads(lossOf)(trained.map((name) => state[name] as tf.Tensor));
-      const gradients = Object.fromEntries(trained.map((name, index) => [name, grads[index] as tf.Tensor]));
+        return {
+          loss: tf.add(imageResidual, tf.mul(featureResidual, kappa)),
+          outputs: { imageResidual, featureResidual, ...asNext(encoder.moving) },
+        };
+      });
       return {
-        loss: value,
+        loss,
         ...outputs,
         ...optimize(optimizer, state, gradients, feeds['lr'] as tf.Tensor, SCOPE),
       };

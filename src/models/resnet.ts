@@ -4,7 +4,7 @@ import { batchNormParameters, ForwardPass, heFanOut, isMovingStatistic } from '.
 import { smoothLabels, softmaxCrossEntropy } from './losses.js';
 import { optimize, zeroMoments, type OptimizerOptions } from './optimizers.js';
 import { filled, normalNoise, seededRandom } from './random.js';
-import { asNext, keepAll, makeTrainStep, type TrainStep } from './train-step.js';
+import { asNext, differentiate, makeTrainStep, type TrainStep } from './train-step.js';
 
 /** A residual network for grey images (He et al. 2015, "Deep Residual Learning for Image Recognition"). */
 export interface ResnetOptions {
@@ -259,24 +259,19 @@ export function resnetTrainStep(options: ResnetOptions, training: ResnetTraining
         'images' | 'targets' | 'sampleWeights' | 'lr',
         tf.Tensor
       >;
-      const outputs: TensorMap = {};
-      const lossOf = (...values: tf.Tensor[]): tf.Scalar => {
-        const current = {
-          ...state,
-          ...Object.fromEntries(trained.map((name, index) => [name, values[index] as tf.Tensor])),
-        };
+      const { loss, outputs, gradients } = differentiate(trained, state, (current) => {
         const pass = new ForwardPass(current, !frozenBase);
         const logits = resnetForward(options, pass, images as tf.Tensor4D, inputs['dropout']);
-        Object.assign(outputs, keepAll({ logits, ...asNext(pass.moving) }));
         const losses = softmaxCrossEntropy(logits, smoothLabels(targets as tf.Tensor2D, labelSmoothing));
-        return tf.div(tf.sum(tf.mul(losses, sampleWeights)), tf.maximum(tf.sum(sampleWeights), 1e-6));
-      };
-      const { value, grads } = tf.valueAndGrads(lossOf)(trained.map((name) => state[name] as tf.Tensor));
-      const gradients = Object.fromEntries(trained.map((name, index) => [name, grads[index] as tf.Tensor]));
+        return {
+          loss: tf.div(tf.sum(tf.mul(losses, sampleWeights)), tf.maximum(tf.sum(sampleWeights), 1e-6)),
+          outputs: { logits, ...asNext(pass.moving) },
+        };
+      });
       const right = tf.equal(tf.argMax(outputs['logits'] as tf.Tensor, 1), tf.argMax(targets, 1));
       const counted = tf.mul(tf.cast(right, 'float32'), tf.cast(tf.greater(sampleWeights, 0), 'float32'));
       return {
-        loss: value,
+        loss,
         correct: tf.sum(counted),
         ...outputs,
         ...optimize(optimizer, state, gradients, lr, SCOPE),

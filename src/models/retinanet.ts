@@ -1,12 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import {
-  traceToGraph,
-  writeOnnx,
-  type Graph,
-  type HostTensors,
-  type TensorMap,
-  type TraceOptions,
-} from '../engine/index.js';
+import { traceToGraph, writeOnnx, type Graph, type HostTensors, type TraceOptions } from '../engine/index.js';
 import { ANCHORS_PER_PLACE, anchorsOf, PYRAMID_LEVELS } from './anchors.js';
 import { MAX_LOG_SCALE } from './box-coding.js';
 import { focalLoss, giouLoss, smoothL1 } from './detection-losses.js';
@@ -14,7 +7,7 @@ import { ForwardPass, isMovingStatistic } from './layers.js';
 import { optimize, zeroMoments, type OptimizerOptions } from './optimizers.js';
 import { filled, normalNoise, seededRandom } from './random.js';
 import { initResnet, resnetStages, type ResnetOptions } from './resnet.js';
-import { asNext, keepAll, makeTrainStep, type TrainStep } from './train-step.js';
+import { asNext, differentiate, makeTrainStep, type TrainStep } from './train-step.js';
 
 /**
  * A RetinaNet for grey images (Lin et al. 2017, "Focal Loss for Dense Object Detection"): a ResNet, a feature pyramid
@@ -202,12 +195,7 @@ export function retinanetTrainStep(options: RetinanetOptions, training: Retinane
     },
     step: (inputs, state) => {
       const { images, counted, objects, lr } = inputs as Record<string, tf.Tensor> & { lr: tf.Tensor };
-      const outputs: TensorMap = {};
-      const lossOf = (...values: tf.Tensor[]): tf.Scalar => {
-        const current = {
-          ...state,
-          ...Object.fromEntries(trained.map((name, index) => [name, values[index] as tf.Tensor])),
-        };
+      const { loss, outputs, gradients } = differentiate(trained, state, (current) => {
         const pass = new ForwardPass(current, true);
         const { logits, deltas } = retinanetForward(options, pass, images as tf.Tensor4D);
         const perImage = tf.maximum(tf.sum(objects as tf.Tensor, 1), 1);
@@ -221,12 +209,12 @@ export function retinanetTrainStep(options: RetinanetOptions, training: Retinane
             : tf.sum(smoothL1(deltas, truth, SMOOTH_L1_BETA), 2);
         const classLoss = meanOf(tf.sum(focal, 2), counted as tf.Tensor);
         const regression = meanOf(apart, objects as tf.Tensor);
-        Object.assign(outputs, keepAll({ classLoss, boxLoss: regression, ...asNext(pass.moving) }));
-        return tf.add(classLoss, regression);
-      };
-      const { value, grads } = tf.valueAndGrads(lossOf)(trained.map((name) => state[name] as tf.Tensor));
-      const gradients = Object.fromEntries(trained.map((name, index) => [name, grads[index] as tf.Tensor]));
-      return { loss: value, ...outputs, ...optimize(optimizer, state, gradients, lr, SCOPE) };
+        return {
+          loss: tf.add(classLoss, regression),
+          outputs: { classLoss, boxLoss: regression, ...asNext(pass.moving) },
+        };
+      });
+      return { loss, ...outputs, ...optimize(optimizer, state, gradients, lr, SCOPE) };
     },
   });
 }

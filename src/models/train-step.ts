@@ -48,9 +48,31 @@ export function makeTrainStep({
   };
 }
 
-/** Saves tensors from the clean-up at the end of tf.valueAndGrads, whose function they leave by the side. */
-export function keepAll(tensors: TensorMap): TensorMap {
-  return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, tf.keep(tensor)]));
+/** What {@link differentiate} returns: the loss, what the function gave besides, and the gradients by the parameters' names. */
+export interface Differentiated {
+  readonly loss: tf.Scalar;
+  readonly outputs: TensorMap;
+  readonly gradients: TensorMap;
+}
+
+/**
+ * The gradients of a loss by the `trained` parameters of a state. `lossOf` gets the state with this step's variables in it;
+ * its `outputs` outlive the clean-up at the end of tf.valueAndGrads.
+ */
+export function differentiate(
+  trained: readonly string[],
+  state: TensorMap,
+  lossOf: (parameters: TensorMap) => { readonly loss: tf.Scalar; readonly outputs: TensorMap },
+): Differentiated {
+  const kept: TensorMap = {};
+  const { value, grads } = tf.valueAndGrads((...values: tf.Tensor[]): tf.Scalar => {
+    const variables = Object.fromEntries(trained.map((name, i) => [name, values[i] as tf.Tensor]));
+    const { loss, outputs } = lossOf({ ...state, ...variables });
+    for (const [name, tensor] of Object.entries(outputs)) kept[name] = tf.keep(tensor);
+    return loss;
+  })(trained.map((name) => state[name] as tf.Tensor));
+  const gradients = Object.fromEntries(trained.map((name, i) => [name, grads[i] as tf.Tensor]));
+  return { loss: value, outputs: kept, gradients };
 }
 
 /** Marks tensors as the next values of the state tensors of the same names. */

@@ -4,7 +4,7 @@ import { batchNormParameters, ForwardPass, heFanOut, isMovingStatistic } from '.
 import { sigmoidCrossEntropyOf, softDice } from './losses.js';
 import { optimize, zeroMoments, type OptimizerOptions } from './optimizers.js';
 import { filled, seededRandom } from './random.js';
-import { asNext, keepAll, makeTrainStep, type TrainStep } from './train-step.js';
+import { asNext, differentiate, makeTrainStep, type TrainStep } from './train-step.js';
 
 /**
  * A U-Net for grey images (Ronneberger, Fischer and Brox 2015) that separates one structure from the rest.
@@ -121,24 +121,19 @@ export function unetTrainStep(options: UnetOptions, training: UnetTraining): Tra
     inputs: { images: { shape: dims }, masks: { shape: dims }, lr: { shape: [] } },
     step: (inputs, state) => {
       const { images, masks, lr } = inputs as Record<'images' | 'masks' | 'lr', tf.Tensor>;
-      const outputs: TensorMap = {};
-      const lossOf = (...values: tf.Tensor[]): tf.Scalar => {
-        const current = {
-          ...state,
-          ...Object.fromEntries(trained.map((name, index) => [name, values[index] as tf.Tensor])),
-        };
+      const { loss, outputs, gradients } = differentiate(trained, state, (current) => {
         const pass = new ForwardPass(current, true);
         const logits = unetForward(options, pass, images as tf.Tensor4D);
         const dice = tf.mean<tf.Scalar>(softDice(tf.sigmoid(logits), masks));
-        Object.assign(outputs, keepAll({ dice, ...asNext(pass.moving) }));
-        return tf.add(
-          tf.mul(tf.sub(1, dice), diceShare),
-          tf.mul(sigmoidCrossEntropyOf(logits, masks), 1 - diceShare),
-        );
-      };
-      const { value, grads } = tf.valueAndGrads(lossOf)(trained.map((name) => state[name] as tf.Tensor));
-      const gradients = Object.fromEntries(trained.map((name, index) => [name, grads[index] as tf.Tensor]));
-      return { loss: value, ...outputs, ...optimize(optimizer, state, gradients, lr, SCOPE) };
+        return {
+          loss: tf.add(
+            tf.mul(tf.sub(1, dice), diceShare),
+            tf.mul(sigmoidCrossEntropyOf(logits, masks), 1 - diceShare),
+          ),
+          outputs: { dice, ...asNext(pass.moving) },
+        };
+      });
+      return { loss, ...outputs, ...optimize(optimizer, state, gradients, lr, SCOPE) };
     },
   });
 }
