@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { InvalidArgumentError, type Command } from 'commander';
+import { resolve } from 'node:path';
+import { InvalidArgumentError, Option, type Command } from 'commander';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import { messageOf } from '../../core/errors.js';
@@ -9,7 +10,7 @@ import {
   NO_AUGMENTATION,
   type Augmentation,
 } from '../../training/augment.js';
-import { number, positive, share } from '../numbers.js';
+import { number, positive, share, whole } from '../numbers.js';
 
 /** Options of every `rxray train …`. */
 export interface DataOptions {
@@ -85,6 +86,74 @@ export function common(
     .option('--no-augment', 'no augmentation')
     .option('--resume', 'resume from the checkpoint')
     .option('--max-minutes <n>', 'stop after this many minutes and write the best model so far', number);
+}
+
+/** Options of the commands that train a network with labels, masks or boxes. */
+export interface SupervisedOptions extends CommonOptions {
+  readonly size: number;
+  readonly schedule: 'cosine' | 'step' | 'constant';
+  readonly warmUp: number;
+  readonly weightDecay: number;
+  readonly patience: number;
+  readonly half?: true;
+  readonly init?: string;
+}
+
+/** Adds those options beyond {@link common}. `usual` are the defaults; `init` says what a training may start from. */
+export function supervised(
+  command: Command,
+  usual: { weightDecay: number; patience: number },
+  init: string,
+): Command {
+  return command
+    .option('--size <pixels>', 'side of the image that the network sees', positive, 128)
+    .addOption(
+      new Option('--schedule <name>', 'how the learning rate falls')
+        .choices(['cosine', 'step', 'constant'])
+        .default('cosine'),
+    )
+    .option('--warm-up <epochs>', 'epochs in which the learning rate rises to its peak', whole, 1)
+    .option('--weight-decay <number>', 'of the weights', number, usual.weightDecay)
+    .option(
+      '--patience <epochs>',
+      'stop after this many epochs without a better validation',
+      positive,
+      usual.patience,
+    )
+    .option('--init <bundle>', init)
+    .option('--half', 'store the weights in half precision');
+}
+
+/** What these options say of the training's course. */
+export function courseOf(options: SupervisedOptions): {
+  readonly epochs: number;
+  readonly batchSize: number;
+  readonly learningRate: number;
+  readonly schedule: SupervisedOptions['schedule'];
+  readonly weightDecay: number;
+  readonly warmupEpochs: number;
+  readonly patience: number;
+  readonly seed: number;
+} {
+  const { epochs, batch, lr, schedule, weightDecay, warmUp, patience, seed } = options;
+  return {
+    epochs,
+    batchSize: batch,
+    learningRate: lr,
+    schedule,
+    weightDecay,
+    warmupEpochs: warmUp,
+    patience,
+    seed,
+  };
+}
+
+/** How the bundle is stored, and which one the weights are from. */
+export function bundleOptionsOf({ half, init }: SupervisedOptions): {
+  readonly half: boolean;
+  readonly init?: string;
+} {
+  return { half: half === true, ...(init !== undefined && { init: resolve(init) }) };
 }
 
 /** The given settings override single default ones. */

@@ -88,9 +88,7 @@ export function trainPatchcore(train: Command): void {
           },
           {
             ...stop,
-            onStep: (done, total, epoch, loss) => {
-              report.bar(`epoch ${epoch}`, done, total, `loss ${loss.toFixed(4)}`);
-            },
+            onStep: report.step,
             onEpoch: (row) => {
               report.epoch(
                 row,

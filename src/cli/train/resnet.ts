@@ -1,33 +1,33 @@
-import { resolve } from 'node:path';
 import { Option, type Command } from 'commander';
 import { CHEST_AUGMENTATION } from '../../training/augment.js';
 import { originalPreset } from '../../training/original.js';
-import { number, positive, share, whole } from '../numbers.js';
-import { augmentationOf, common, oneOf, type CommonOptions } from './options.js';
+import { share } from '../numbers.js';
+import {
+  augmentationOf,
+  bundleOptionsOf,
+  common,
+  courseOf,
+  oneOf,
+  supervised,
+  type SupervisedOptions,
+} from './options.js';
 import type { ClassifierEpoch } from '../../training/classifier.js';
 import { run, usualChain } from './run.js';
 
-interface Options extends CommonOptions {
+interface Options extends SupervisedOptions {
   readonly preset?: 'original';
   readonly depth: number;
   readonly head: 'plain' | 'dense128' | 'flatten128';
   readonly dropout: number;
   readonly freezeBase?: true;
-  readonly size: number;
   readonly optimizer: 'sgd' | 'adam';
   readonly nesterov?: true;
-  readonly schedule: 'cosine' | 'step' | 'constant';
-  readonly warmUp: number;
-  readonly weightDecay: number;
   readonly labelSmoothing: number;
   readonly mixUp: number;
   readonly classWeights: boolean;
-  readonly patience: number;
   readonly select: 'accuracy' | 'shifts';
   readonly standardize?: true;
-  readonly init?: string;
   readonly mirror?: true;
-  readonly half?: true;
 }
 
 const EXAMPLES = `
@@ -41,7 +41,11 @@ Exit codes: 0 fine, 1 stopped (continue with --resume), 2 wrong usage or data, 3
 
 /** `rxray train resnet`. */
 export function trainResnet(train: Command): void {
-  const command = common(train.command('resnet'), { width: 32, epochs: 20, batch: 32, lr: 0.05 })
+  const command = supervised(
+    common(train.command('resnet'), { width: 32, epochs: 20, batch: 32, lr: 0.05 }),
+    { weightDecay: 5e-4, patience: 10 },
+    "start from a classifier's weights: same depth, width and head; other classes get a new last layer",
+  )
     .description('Trains a ResNet classifier.')
     .addOption(
       new Option(
@@ -60,22 +64,13 @@ export function trainResnet(train: Command): void {
     )
     .option('--dropout <0..1>', 'of the dense layer', share, 0.3)
     .option('--freeze-base', 'train only the head, on random features')
-    .option('--size <pixels>', 'side of the image that the network sees', positive, 128)
     .addOption(
       new Option('--optimizer <name>', 'sgd has momentum 0.9').choices(['sgd', 'adam']).default('sgd'),
     )
     .option('--nesterov', 'Nesterov momentum (sgd)')
-    .addOption(
-      new Option('--schedule <name>', 'how the learning rate falls')
-        .choices(['cosine', 'step', 'constant'])
-        .default('cosine'),
-    )
-    .option('--warm-up <epochs>', 'epochs in which the learning rate rises to its peak', whole, 1)
-    .option('--weight-decay <number>', 'of the weights', number, 5e-4)
     .option('--label-smoothing <0..1>', 'probability that is spread over all labels', share, 0.1)
     .option('--mix-up <alpha>', 'mix pairs of films by a share from Beta(alpha, alpha); 0: off', share, 0)
     .option('--no-class-weights', 'weight all films equally instead of by class frequency')
-    .option('--patience <epochs>', 'stop after this many epochs without a better validation', positive, 10)
     .addOption(
       new Option(
         '--select <name>',
@@ -85,12 +80,7 @@ export function trainResnet(train: Command): void {
         .default('accuracy'),
     )
     .option('--standardize', "subtract each film's own mean and divide by its own deviation")
-    .option(
-      '--init <bundle>',
-      "start from a classifier's weights: same depth, width and head; other classes get a new last layer",
-    )
     .option('--mirror', 'average the outputs for a film and its mirror image: twice the work')
-    .option('--half', 'store the weights in half precision')
     .addHelpText('after', EXAMPLES);
   command.action(async () => {
     if (command.opts<Options>().preset === 'original') {
@@ -111,32 +101,19 @@ export function trainResnet(train: Command): void {
           standardize: options.standardize === true,
           dropout: options.dropout,
           frozenBase: options.freezeBase === true,
-          epochs: options.epochs,
-          batchSize: options.batch,
           optimizer: options.optimizer,
           nesterov: options.nesterov === true,
-          learningRate: options.lr,
-          schedule: options.schedule,
-          weightDecay: options.weightDecay,
-          warmupEpochs: options.warmUp,
           labelSmoothing: options.labelSmoothing,
           mixUp: options.mixUp,
           classWeights: options.classWeights,
-          patience: options.patience,
-          seed: options.seed,
+          ...courseOf(options),
           ...(options.select === 'shifts' && { select: options.select }),
           augmentation: augmentationOf(options.augment, CHEST_AUGMENTATION),
         },
-        {
-          mirror: options.mirror === true,
-          half: options.half === true,
-          ...(options.init !== undefined && { init: resolve(options.init) }),
-        },
+        { mirror: options.mirror === true, ...bundleOptionsOf(options) },
         {
           ...stop,
-          onStep: (done, total, epoch, loss) => {
-            report.bar(`epoch ${epoch}`, done, total, `loss ${loss.toFixed(4)}`);
-          },
+          onStep: report.step,
           onEpoch: (row, best) => {
             report.epoch(
               { ...row, best },

@@ -1,24 +1,24 @@
-import { resolve } from 'node:path';
 import { Option, type Command } from 'commander';
 import { BOX_LOSSES, type BoxLoss } from '../../models/retinanet.js';
 import { DETECTION_AUGMENTATION } from '../../training/augment.js';
-import { number, positive, whole } from '../numbers.js';
-import { augmentationOf, common, oneOf, type CommonOptions } from './options.js';
-import { run } from './run.js';
+import { positive } from '../numbers.js';
+import {
+  augmentationOf,
+  bundleOptionsOf,
+  common,
+  courseOf,
+  oneOf,
+  supervised,
+  type SupervisedOptions,
+} from './options.js';
+import { plainChain, run } from './run.js';
 
-interface Options extends CommonOptions {
+interface Options extends SupervisedOptions {
   readonly depth: number;
   readonly channels?: number;
   readonly headLayers: number;
   readonly anchorSize?: number;
   readonly boxLoss: BoxLoss;
-  readonly size: number;
-  readonly schedule: 'cosine' | 'step' | 'constant';
-  readonly warmUp: number;
-  readonly weightDecay: number;
-  readonly patience: number;
-  readonly half?: true;
-  readonly init?: string;
 }
 
 const EXAMPLES = `
@@ -32,7 +32,11 @@ without boxes has one line with an empty label. The columns split and patient co
 
 /** `rxray train retinanet`. */
 export function trainRetinanet(train: Command): void {
-  common(train.command('retinanet'), { width: 16, epochs: 30, batch: 8, lr: 0.001 })
+  supervised(
+    common(train.command('retinanet'), { width: 16, epochs: 30, batch: 8, lr: 0.001 }),
+    { weightDecay: 1e-4, patience: 15 },
+    'start from the weights of another RetinaNet, or from a classifier for the ResNet: same depth and width',
+  )
     .description('Trains a RetinaNet that finds boxes around something, such as opacities.')
     .option('--depth <18|34|50>', 'layers of the ResNet', oneOf(18, 34, 50), 18)
     .option(
@@ -47,28 +51,10 @@ export function trainRetinanet(train: Command): void {
       positive,
     )
     .addOption(new Option('--box-loss <name>', 'of the boxes').choices(BOX_LOSSES).default('smooth-l1'))
-    .option('--size <pixels>', 'side of the image that the network sees', positive, 128)
-    .addOption(
-      new Option('--schedule <name>', 'how the learning rate falls')
-        .choices(['cosine', 'step', 'constant'])
-        .default('cosine'),
-    )
-    .option('--warm-up <epochs>', 'epochs in which the learning rate rises to its peak', whole, 1)
-    .option('--weight-decay <number>', 'of the weights', number, 1e-4)
-    .option('--patience <epochs>', 'stop after this many epochs without a better validation', positive, 15)
-    .option(
-      '--init <bundle>',
-      'start from the weights of another RetinaNet, or from a classifier for the ResNet: same depth and width',
-    )
-    .option('--half', 'store the weights in half precision')
     .addHelpText('after', EXAMPLES)
     .action(async (options: Options) => {
       const { makeDetector } = await import('../../training/detector-bundle.js');
-      const chain = [
-        { use: 'decode', with: {} },
-        { use: 'resize', with: { width: options.size, height: options.size } },
-      ];
-      await run({ ...options, boxed: true }, chain, (recipe, engine, stop, report) =>
+      await run({ ...options, boxed: true }, plainChain(options.size), (recipe, engine, stop, report) =>
         makeDetector(
           recipe,
           engine,
@@ -79,25 +65,13 @@ export function trainRetinanet(train: Command): void {
             headLayers: options.headLayers,
             anchorSize: options.anchorSize ?? Math.min(32, Math.round(options.size / 8)),
             boxLoss: options.boxLoss,
-            epochs: options.epochs,
-            batchSize: options.batch,
-            learningRate: options.lr,
-            schedule: options.schedule,
-            weightDecay: options.weightDecay,
-            warmupEpochs: options.warmUp,
-            patience: options.patience,
-            seed: options.seed,
+            ...courseOf(options),
             augmentation: augmentationOf(options.augment, DETECTION_AUGMENTATION),
           },
-          {
-            half: options.half === true,
-            ...(options.init !== undefined && { init: resolve(options.init) }),
-          },
+          bundleOptionsOf(options),
           {
             ...stop,
-            onStep: (done, total, epoch, loss) => {
-              report.bar(`epoch ${epoch}`, done, total, `loss ${loss.toFixed(4)}`);
-            },
+            onStep: report.step,
             onEpoch: (row, best) => {
               report.epoch(
                 { ...row, best },

@@ -182,6 +182,11 @@ export class Report {
     if (!this.#json) this.#bar.show(name, done, total, detail);
   }
 
+  /** The `onStep` of a training that has one loss. */
+  readonly step = (done: number, total: number, epoch: number, loss: number): void => {
+    this.bar(`epoch ${epoch}`, done, total, `loss ${loss.toFixed(4)}`);
+  };
+
   epoch(row: object, text: string): void {
     this.end();
     console.log(this.#json ? JSON.stringify(row) : text);
@@ -216,6 +221,14 @@ export function usualChain(side: number): PreprocessingStep[] {
   return [
     { use: 'decode', with: {} },
     { use: 'clahe', with: {} },
+    { use: 'resize', with: { width: side, height: side } },
+  ];
+}
+
+/** The default where the network sees the film as it is. */
+export function plainChain(side: number): PreprocessingStep[] {
+  return [
+    { use: 'decode', with: {} },
     { use: 'resize', with: { width: side, height: side } },
   ];
 }
