@@ -109,6 +109,20 @@ export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string
   ].join('\n');
 }
 
+/** The card of a model that rxray has not trained; `what` is its first sentence. */
+export function importedCard({ name, license, data }: Omit<Bundle, 'files'>, what: string): string {
+  return [
+    `# ${name}`,
+    '',
+    what,
+    '',
+    '**Not a medical device.** It must not be used to diagnose or treat anybody.',
+    '',
+    `Source: ${data.source} Weights: ${licenceOf(license)}. What it was trained on, and how well it does, is not known here: \`rxray evaluate\` judges it on films of your own.`,
+    '',
+  ].join('\n');
+}
+
 function withoutHistory(training: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const { history: _inTheBundle, ...rest } = training;
   return rest;

@@ -28,7 +28,7 @@ import {
 } from '../models/bundle.js';
 import { seededRandom } from '../models/random.js';
 import { openModel } from './evaluation/score.js';
-import { licenceOf, UNKNOWN } from './card.js';
+import { importedCard, UNKNOWN } from './card.js';
 import { areFindings } from './labels.js';
 import { phantomCheck, savePhantom } from './phantom-check.js';
 import { imagesOf, prepareFilms, resolveChain, type PreparedFilms } from './preprocess.js';
@@ -490,17 +490,11 @@ export function meaningInWords({
 }
 
 function cardOf(bundle: Omit<Bundle, 'files'>): string {
-  const { name, labels, license, data, input } = bundle;
-  return [
-    `# ${name}`,
-    '',
+  const { labels, input } = bundle;
+  return importedCard(
+    bundle,
     `A classifier from elsewhere, of ${input.width}×${input.height} films: ${labels.join(', ')}. Its numbers are read as ${meaningInWords(bundle)}.`,
-    '',
-    '**Not a medical device.** It must not be used to diagnose or treat anybody.',
-    '',
-    `Source: ${data.source} Weights: ${licenceOf(license)}. What it was trained on, and how well it does, is not known here: \`rxray evaluate\` judges it on films of your own.`,
-    '',
-  ].join('\n');
+  );
 }
 
 function listed(values: readonly ValueInfo[]): string {

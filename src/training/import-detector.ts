@@ -5,7 +5,7 @@ import { messageOf, RxrayError } from '../core/errors.js';
 import type { Detection } from '../core/frame.js';
 import type { Engine, ValueInfo } from '../engine/index.js';
 import type { Bundle } from '../models/bundle.js';
-import { licenceOf, UNKNOWN } from './card.js';
+import { importedCard, UNKNOWN } from './card.js';
 import { openModel } from './evaluation/score.js';
 import {
   inputOf,
@@ -145,15 +145,10 @@ export async function importDetector(
   }
 }
 
-function cardOf({ name, labels, license, data, input }: Omit<Bundle, 'files'>): string {
-  return [
-    `# ${name}`,
-    '',
+function cardOf(bundle: Omit<Bundle, 'files'>): string {
+  const { labels, input } = bundle;
+  return importedCard(
+    bundle,
     `A detector from elsewhere, of ${input.width}×${input.height} films: it finds boxes of ${labels.join(', ')}.`,
-    '',
-    '**Not a medical device.** It must not be used to diagnose or treat anybody.',
-    '',
-    `Source: ${data.source} Weights: ${licenceOf(license)}. What it was trained on, and how well it does, is not known here: \`rxray evaluate\` judges it on films of your own.`,
-    '',
-  ].join('\n');
+  );
 }
