@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path';
 import { Option, type Command } from 'commander';
 import pc from 'picocolors';
 import { RxrayError } from '../core/errors.js';
+import { NOTICE } from '../core/notice.js';
 import { Engine } from '../engine/index.js';
 import { BundleError, readBundle } from '../models/bundle.js';
 import { readDataset, type Dataset } from '../training/dataset.js';
@@ -137,13 +138,13 @@ export async function evaluateFiles(
     if (bundle.kind === 'segmenter') return await segmenterText(request, services, options);
     if (bundle.kind === 'detector') return await detectorText(request, services, options);
     const evaluation = await evaluateBundle(request, services);
-    const { split, figures, unreadable, bootstrap } = evaluation;
+    const { split, figures, suite, unreadable, bootstrap } = evaluation;
     const { duplicates } = dataset;
     const about = { model: bundle.name, kind: bundle.kind, split };
     const summary = {
       ...about,
       ...figures,
-      ...evaluation.suite,
+      ...suite,
       duplicates,
       unreadable,
       bootstrap,
@@ -160,8 +161,13 @@ export async function evaluateFiles(
         summary,
       );
     }
-    const text = options.json ? JSON.stringify(summary) : describe(bundle.name, evaluation);
-    return { text, code: unreadable.length === 0 ? EXIT.fine : EXIT.filmsFailed };
+    return printed(options, summary, evaluation, [
+      headingOf(bundle.name, figures.n, split),
+      ...(evaluation.kind === 'classifier'
+        ? classifierLines(evaluation.figures)
+        : anomalyLines(evaluation.figures)),
+      ...(suite === undefined ? [] : suiteLines(suite)),
+    ]);
   } catch (error) {
     if (!(error instanceof BundleError || (error instanceof RxrayError && isUsage(error)))) throw error;
     const prefix = error instanceof RxrayError ? `${error.code} ` : '';
@@ -208,21 +214,14 @@ async function segmenterText(
     await writeSegmentationReport(resolve(options.report), name, evaluation, { summary, command });
   }
   const row = rows(figures.intervals);
-  const lines = [
-    pc.bold(`${name} on ${figures.films} films${split === 'all' ? '' : ` of the split "${split}"`}`),
-    ...unreadableLines(unreadable),
+  return printed(options, summary, evaluation, [
+    headingOf(name, figures.films, split),
     row('Dice', figures.dice, 'dice'),
     row('Dice, fifth percentile', figures.diceFifthPercentile, 'diceFifthPercentile'),
     row('IoU', figures.iou, 'iou'),
     row("HD95, in % of the film's diagonal", figures.hd95, 'hd95'),
     row("ASSD, in % of the film's diagonal", figures.assd, 'assd'),
-    pc.dim(`In brackets: 95 % intervals, ${bootstrap.resamples} bootstrap samples by ${bootstrap.unit}.`),
-    'Not a medical device: for research, never for diagnosis.',
-  ];
-  return {
-    text: options.json ? JSON.stringify(summary) : lines.join('\n'),
-    code: unreadable.length === 0 ? EXIT.fine : EXIT.filmsFailed,
-  };
+  ]);
 }
 
 /** The same for a model that answers with boxes. */
@@ -245,40 +244,44 @@ async function detectorText(
   const froc = figures.froc.map(
     ({ falsePositives, sensitivity }) => `${sensitivity?.toFixed(3) ?? '–'} at ${falsePositives}`,
   );
-  const which = split === 'all' ? '' : ` of the split "${split}"`;
-  const lines = [
-    pc.bold(`${name} on ${figures.films} films${which} with ${figures.boxes} boxes`),
-    ...unreadableLines(unreadable),
+  return printed(options, summary, evaluation, [
+    `${headingOf(name, figures.films, split)} with ${figures.boxes} boxes`,
     row('mAP@0.5', figures.map50, 'map50'),
     row('mAP@0.5:0.95 (COCO)', figures.map, 'map'),
     row('mAP@0.4:0.75 (RSNA)', figures.mapRsna, 'mapRsna'),
     row('sensitivity at 1 false positive per film', figures.sensitivityAt1, 'sensitivityAt1'),
     `sensitivity by false positives per film: ${froc.join(', ')}`,
     rows(floor.intervals)('floor: mAP@0.5 of one box at the mean place', floor.map50, 'map50'),
-    pc.dim(`In brackets: 95 % intervals, ${bootstrap.resamples} bootstrap samples by ${bootstrap.unit}.`),
-    'Not a medical device: for research, never for diagnosis.',
-  ];
-  return {
-    text: options.json ? JSON.stringify(summary) : lines.join('\n'),
-    code: unreadable.length === 0 ? EXIT.fine : EXIT.filmsFailed,
-  };
+  ]);
 }
 
 function isUsage({ code }: RxrayError): boolean {
   return code.startsWith('TRAINING_') || code.startsWith('BUNDLE_');
 }
 
-function describe(name: string, { kind, split, figures, suite, unreadable, bootstrap }: Evaluation): string {
-  const which = split === 'all' ? '' : ` of the split "${split}"`;
-  const lines = [
-    pc.bold(`${name} on ${figures.n} films${which}`),
+function headingOf(name: string, films: number, split: string): string {
+  return `${name} on ${films} films${split === 'all' ? '' : ` of the split "${split}"`}`;
+}
+
+/** The summary as JSON, or for people: a heading, what could not be read, and the figures. */
+function printed(
+  { json }: EvaluateOptions,
+  summary: object,
+  { unreadable, bootstrap }: Pick<Evaluation, 'unreadable' | 'bootstrap'>,
+  [heading = '', ...lines]: readonly string[],
+): { text: string; code: number } {
+  const { resamples, unit } = bootstrap;
+  const forPeople = [
+    pc.bold(heading),
     ...unreadableLines(unreadable),
-    ...(kind === 'classifier' ? classifierLines(figures) : anomalyLines(figures)),
-    ...(suite === undefined ? [] : suiteLines(suite)),
-    pc.dim(`In brackets: 95 % intervals, ${bootstrap.resamples} bootstrap samples by ${bootstrap.unit}.`),
-    'Not a medical device: for research, never for diagnosis.',
+    ...lines,
+    pc.dim(`In brackets: 95 % intervals, ${resamples} bootstrap samples by ${unit}.`),
+    NOTICE,
   ];
-  return lines.join('\n');
+  return {
+    text: json ? JSON.stringify(summary) : forPeople.join('\n'),
+    code: unreadable.length === 0 ? EXIT.fine : EXIT.filmsFailed,
+  };
 }
 
 /** A heading and one line per unreadable film; empty if all could be read. */

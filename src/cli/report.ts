@@ -12,9 +12,11 @@ import { formatIssues } from '../core/config/format.js';
 import { loadPipeline } from '../core/config/load.js';
 import type { Pipeline } from '../core/config/pipeline.js';
 import { messageOf } from '../core/errors.js';
+import { NOTICE } from '../core/notice.js';
 import { isShadow } from '../core/verdict.js';
 import { builtInRegistry } from '../host/builtins.js';
 import decodePlugin, { decode, type DecodeOptions } from '../plugins/decode.js';
+import { table } from '../training/report/elements.js';
 import { html, page, type Html } from '../training/report/html.js';
 import { EXIT } from './exit.js';
 import { createLog } from './log.js';
@@ -91,7 +93,7 @@ export async function reportOf(
   return html`
     <h1>${pipeline.name}</h1>
     <p class="muted">${timeOf(since)} to ${timeOf(Date.now())}</p>
-    <p class="warning">Not a medical device: for research, never for diagnosis.</p>
+    <p class="warning">${NOTICE}</p>
     <div class="tiles">
       ${tiles.map(([name, value]) => html`<div class="tile"><b>${value}</b><span>${name}</span></div>`)}
     </div>
@@ -169,107 +171,67 @@ function failureSection(films: readonly WorklistFilm[]): Html {
   if (reasons.size === 0)
     return html`<h2>Failures</h2>
       <p class="note">No film failed.</p>`;
-  const rows = [...reasons].sort(([, a], [, b]) => b.length - a.length);
+  const rows = [...reasons]
+    .sort(([, a], [, b]) => b.length - a.length)
+    .map(
+      ([reason, failed]) =>
+        html`<tr>
+          <td>${reason}</td>
+          <td>${failed.length}</td>
+          <td>
+            ${failed
+              .slice(0, NAMED)
+              .map(({ file }) => file)
+              .join(', ')}${failed.length > NAMED ? ', …' : ''}
+          </td>
+        </tr>`,
+    );
   return html`
     <h2>Failures</h2>
     <p class="note">Each is in the dead letter: <code>rxray deadletter ls</code>.</p>
-    <div class="scroll card">
-      <table>
-        <thead>
-          <tr>
-            <th>reason</th>
-            <th>films</th>
-            <th>files</th>
-          </tr>
-        </thead>
-        <tbody>
-          ${rows.map(
-            ([reason, failed]) =>
-              html`<tr>
-                <td>${reason}</td>
-                <td>${failed.length}</td>
-                <td>
-                  ${failed
-                    .slice(0, NAMED)
-                    .map(({ file }) => file)
-                    .join(', ')}${failed.length > NAMED ? ', …' : ''}
-                </td>
-              </tr>`,
-          )}
-        </tbody>
-      </table>
-    </div>
+    ${table(['reason', 'films', 'files'], rows)}
   `;
 }
 
 function driftSection(drifts: readonly Drift[]): Html | null {
   if (drifts.length === 0) return null;
+  const rows = drifts.map(
+    ({ stage, model, of, films, psi, level }) =>
+      html`<tr>
+        <td>${stage}</td>
+        <td>${model}</td>
+        <td>${of}</td>
+        <td>${films}</td>
+        <td>${psi?.toFixed(3) ?? '–'}</td>
+        <td>${level}</td>
+      </tr>`,
+  );
   return html`
     <h2>Drift</h2>
     <p class="note">
       How the films differ from those that each model was measured on: the population stability index (PSI),
       below 0.1 stable, from 0.25 on shifted. A hundred films are needed.
     </p>
-    <div class="scroll card">
-      <table>
-        <thead>
-          <tr>
-            <th>stage</th>
-            <th>model</th>
-            <th>of</th>
-            <th>films</th>
-            <th>PSI</th>
-            <th></th>
-          </tr>
-        </thead>
-        <tbody>
-          ${drifts.map(
-            ({ stage, model, of, films, psi, level }) =>
-              html`<tr>
-                <td>${stage}</td>
-                <td>${model}</td>
-                <td>${of}</td>
-                <td>${films}</td>
-                <td>${psi?.toFixed(3) ?? '–'}</td>
-                <td>${level}</td>
-              </tr>`,
-          )}
-        </tbody>
-      </table>
-    </div>
+    ${table(['stage', 'model', 'of', 'films', 'PSI', ''], rows)}
   `;
 }
 
 function shadowSection(compared: readonly ShadowComparison[]): Html | null {
   if (compared.length === 0) return null;
+  const rows = compared.map(({ stage, films, verdict }) => {
+    const { value, low, high } = verdict?.agreement ?? { value: NaN, low: NaN, high: NaN };
+    const percent = (share: number): string => (100 * share).toFixed(1);
+    return html`<tr>
+      <td>${stage}</td>
+      <td>${films}</td>
+      <td>${verdict === null ? '–' : `${percent(value)} % (${percent(low)}–${percent(high)})`}</td>
+      <td>${verdict?.onlyGraph ?? '–'}</td>
+      <td>${verdict?.onlyShadow ?? '–'}</td>
+    </tr>`;
+  });
   return html`
     <h2>Shadow stages</h2>
-    <div class="scroll card">
-      <table>
-        <thead>
-          <tr>
-            <th>stage</th>
-            <th>films</th>
-            <th>same verdict</th>
-            <th>only the graph says abnormal</th>
-            <th>only the shadow</th>
-          </tr>
-        </thead>
-        <tbody>
-          ${compared.map(({ stage, films, verdict }) => {
-            const { value, low, high } = verdict?.agreement ?? { value: NaN, low: NaN, high: NaN };
-            const percent = (share: number): string => (100 * share).toFixed(1);
-            return html`<tr>
-              <td>${stage}</td>
-              <td>${films}</td>
-              <td>${verdict === null ? '–' : `${percent(value)} % (${percent(low)}–${percent(high)})`}</td>
-              <td>${verdict?.onlyGraph ?? '–'}</td>
-              <td>${verdict?.onlyShadow ?? '–'}</td>
-            </tr>`;
-          })}
-        </tbody>
-      </table>
-    </div>
+    ${table(['stage', 'films', 'same verdict', 'only the graph says abnormal', 'only the shadow'], rows)}
   `;
 }
 

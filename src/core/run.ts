@@ -152,8 +152,8 @@ export async function startPipeline(
       },
     };
     const policy = await policyOf(pipeline, parts, { again, failed });
-    const workers = (remote = await options.remote?.(parts.journal));
-    if (workers !== undefined) monitor.remote = () => workers.status(monitor.load().waiting);
+    remote = await options.remote?.(parts.journal);
+    monitor.remote = () => remote?.status(monitor.load().waiting) ?? null;
     generationOptions = {
       remote,
       once,

@@ -1,3 +1,4 @@
+import { NOTICE } from '../../core/notice.js';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fullScale } from '../../imaging/image.js';
@@ -35,7 +36,7 @@ export async function writeDetectionReport(
   const body = html`
     <h1>${name}</h1>
     <p class="muted">Boxes on ${films.length} films${split === 'all' ? '' : ` of the split “${split}”`}</p>
-    <p class="warning">Not a medical device: for research, never for diagnosis.</p>
+    <p class="warning">${NOTICE}</p>
     <h2>How well the boxes agree</h2>
     <div class="scroll card">
       <table>

@@ -1,3 +1,4 @@
+import { NOTICE } from '../../core/notice.js';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fullScale } from '../../imaging/image.js';
@@ -30,7 +31,7 @@ export async function writeSegmentationReport(
   const body = html`
     <h1>${name}</h1>
     <p class="muted">Masks of ${films.length} films${split === 'all' ? '' : ` of the split “${split}”`}</p>
-    <p class="warning">Not a medical device: for research, never for diagnosis.</p>
+    <p class="warning">${NOTICE}</p>
     <h2>How well the masks agree</h2>
     <p class="note">HD95 and ASSD are in percent of the film's diagonal.</p>
     <div class="scroll card">
