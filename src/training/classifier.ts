@@ -20,7 +20,7 @@ import { suiteOfEpoch, suiteScore, type ShiftedFilms } from './select-shifts.js'
 import type { ShiftSuite } from './evaluation/shifts.js';
 import { filmAt, imagesOf, unscaledInput, type PreparedFilms } from './preprocess.js';
 import { seededRandom } from '../models/random.js';
-import { learningRateAt, type Schedule } from './schedule.js';
+import { scheduled, type Schedule } from './schedule.js';
 
 export interface ClassifierSettings {
   readonly depth: 18 | 34 | 50;
@@ -142,14 +142,7 @@ export async function trainClassifier(
     mixUp: settings.mixUp,
     seed,
   });
-  const rateAt = (epoch: number, step: number): number =>
-    learningRateAt(
-      (epoch - 1) * steps + step,
-      settings.learningRate,
-      settings.warmupEpochs * steps,
-      epochs * steps,
-      settings.schedule,
-    );
+  const rateAt = scheduled(settings, steps);
 
   function feedsOf(images: Float32Array, rows: Uint32Array, epoch: number, step: number): HostTensors {
     const targets = new Float32Array(batchSize * classes.length);

@@ -16,6 +16,7 @@ import {
 } from './detector.js';
 import { resample } from './evaluation/bootstrap.js';
 import { bestThreshold, detectionFigures, type DetectionFigures } from './evaluation/detection-figures.js';
+import { inSplit } from './film.js';
 import type { TrainingHooks } from './hooks.js';
 import { initialWeights } from './initial-weights.js';
 import { phantomCheck } from './phantom-check.js';
@@ -44,14 +45,12 @@ export async function makeDetector(
   const { width: side, height } = prepared;
   if (side !== height || side % 32 !== 0) throw wrongSize(prepared, 'squares of a multiple of 32 pixels');
   const labels = boxLabels(films);
-  const inSplit = (split: string): Uint32Array =>
-    Uint32Array.from(films.flatMap((film, i) => (film.split === split ? [i] : [])));
   const data = {
     films: prepared,
     boxes: boxesInImages(films, prepared, labels),
     labels,
-    train: inSplit('train'),
-    val: inSplit('val'),
+    train: inSplit(films, 'train'),
+    val: inSplit(films, 'val'),
   };
   for (const split of ['train', 'val'] as const) {
     if (data[split].some((film) => (data.boxes[film] ?? []).length > 0)) continue;

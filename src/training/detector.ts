@@ -18,7 +18,7 @@ import { detectionFigures, type DetectedFilm, type LabelledBox } from './evaluat
 import type { TrainingHooks } from './hooks.js';
 import type { InitialWeights } from './initial-weights.js';
 import { imagesOf, unscaledInput, type PreparedFilms } from './preprocess.js';
-import { learningRateAt, type Schedule } from './schedule.js';
+import { scheduled, type Schedule } from './schedule.js';
 
 export interface DetectorSettings {
   readonly depth: 18 | 34 | 50;
@@ -110,14 +110,7 @@ export async function trainDetector(
     state: evaluated,
     name: 'retinanet validation',
   });
-  const rateAt = (epoch: number, step: number): number =>
-    learningRateAt(
-      (epoch - 1) * steps + step,
-      settings.learningRate,
-      settings.warmupEpochs * steps,
-      epochs * steps,
-      settings.schedule,
-    );
+  const rateAt = scheduled(settings, steps);
 
   async function valMap50(parameters: HostTensors): Promise<number> {
     await evaluated.set(parameters);

@@ -19,3 +19,8 @@ export interface Film {
   /** Other columns of the manifest: source, view, age, … */
   readonly details?: Readonly<Record<string, string>>;
 }
+
+/** The places of the films of a split. */
+export function inSplit(films: readonly Film[], split: Split): Uint32Array {
+  return Uint32Array.from(films.flatMap((film, i) => (film.split === split ? [i] : [])));
+}

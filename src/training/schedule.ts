@@ -24,3 +24,18 @@ export function learningRateAt(
       return peak;
   }
 }
+
+/** {@link learningRateAt} of a training whose epochs have so many steps: by the epoch, from 1, and its step, from 0. */
+export function scheduled(
+  settings: {
+    readonly learningRate: number;
+    readonly warmupEpochs: number;
+    readonly epochs: number;
+    readonly schedule: Schedule;
+  },
+  steps: number,
+): (epoch: number, step: number) => number {
+  const { learningRate, warmupEpochs, epochs, schedule } = settings;
+  return (epoch, step) =>
+    learningRateAt((epoch - 1) * steps + step, learningRate, warmupEpochs * steps, epochs * steps, schedule);
+}

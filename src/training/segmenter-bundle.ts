@@ -5,6 +5,7 @@ import { modelCard } from './card.js';
 import type { Mask } from '../imaging/mask-distance.js';
 import { resample, type Weights } from './evaluation/bootstrap.js';
 import { agreement, segmentationFigures, type MaskAgreement } from './evaluation/segmentation-figures.js';
+import { inSplit } from './film.js';
 import type { TrainingHooks } from './hooks.js';
 import { initialWeights } from './initial-weights.js';
 import { binary, prepareMasks } from './masks.js';
@@ -44,9 +45,7 @@ export async function makeSegmenter(
   if (side !== height || side % step !== 0)
     throw wrongSize(prepared, `squares of a multiple of ${step} pixels`);
   const masks = await prepareMasks(films, chain, recipe);
-  const inSplit = (split: string): Uint32Array =>
-    Uint32Array.from(films.flatMap((film, i) => (film.split === split ? [i] : [])));
-  const data = { films: prepared, masks, train: inSplit('train'), val: inSplit('val') };
+  const data = { films: prepared, masks, train: inSplit(films, 'train'), val: inSplit(films, 'val') };
   const start =
     storage.init === undefined
       ? undefined

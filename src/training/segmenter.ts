@@ -15,7 +15,7 @@ import type { TrainingHooks } from './hooks.js';
 import type { InitialWeights } from './initial-weights.js';
 import { binary } from './masks.js';
 import { filmAt, imagesOf, unscaledInput, type PreparedFilms } from './preprocess.js';
-import { learningRateAt, type Schedule } from './schedule.js';
+import { scheduled, type Schedule } from './schedule.js';
 
 export interface SegmenterSettings {
   /** Channels at full resolution. */
@@ -105,14 +105,7 @@ export async function trainSegmenter(
     state: evaluated,
     name: 'unet validation',
   });
-  const rateAt = (epoch: number, step: number): number =>
-    learningRateAt(
-      (epoch - 1) * steps + step,
-      settings.learningRate,
-      settings.warmupEpochs * steps,
-      epochs * steps,
-      settings.schedule,
-    );
+  const rateAt = scheduled(settings, steps);
 
   async function meanDice(parameters: HostTensors): Promise<number> {
     await evaluated.set(parameters);

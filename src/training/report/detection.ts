@@ -1,9 +1,10 @@
-import { NOTICE } from '../../core/notice.js';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { NOTICE } from '../../core/notice.js';
 import { fullScale } from '../../imaging/image.js';
 import type { DetectedPicture, DetectorEvaluation } from '../evaluation/detection.js';
 import { iouOf, type DetectionFigures, type LabelledBox } from '../evaluation/detection-figures.js';
+import { table } from './elements.js';
 import type { Html } from './html.js';
 import { html, page } from './html.js';
 import { picture } from './pictures.js';
@@ -25,7 +26,7 @@ export async function writeDetectionReport(
     .sort((a, b) => b.faults - a.faults)
     .slice(0, WORST);
   const shown = await Promise.all(worst.map(({ film, faults }) => figureOf(film, faults)));
-  const rows: [string, DetectionFigures][] = [
+  const judged: [string, DetectionFigures][] = [
     ['all', figures],
     ['floor: one box at the mean place', floor],
     ...groups.map(({ column, value, figures: of }): [string, DetectionFigures] => [
@@ -33,56 +34,27 @@ export async function writeDetectionReport(
       of,
     ]),
   ];
+  const rows = judged.map(
+    ([label, of]) =>
+      html`<tr>
+        <td>${label}</td>
+        <td>${of.films}</td>
+        <td>${of.boxes}</td>
+        ${(['map50', 'map', 'mapRsna'] as const).map((key) => html`<td>${of[key]?.toFixed(3) ?? '–'}</td>`)}
+      </tr>`,
+  );
+  const froc = html`<tr>
+    <td>share of the boxes that are found</td>
+    ${figures.froc.map(({ sensitivity }) => html`<td>${sensitivity?.toFixed(3) ?? '–'}</td>`)}
+  </tr>`;
   const body = html`
     <h1>${name}</h1>
     <p class="muted">Boxes on ${films.length} films${split === 'all' ? '' : ` of the split “${split}”`}</p>
     <p class="warning">${NOTICE}</p>
     <h2>How well the boxes agree</h2>
-    <div class="scroll card">
-      <table>
-        <thead>
-          <tr>
-            <th>films</th>
-            <th>n</th>
-            <th>boxes</th>
-            <th>mAP@0.5</th>
-            <th>mAP@0.5:0.95</th>
-            <th>mAP@0.4:0.75</th>
-          </tr>
-        </thead>
-        <tbody>
-          ${rows.map(
-            ([label, of]) => html`
-              <tr>
-                <td>${label}</td>
-                <td>${of.films}</td>
-                <td>${of.boxes}</td>
-                ${(['map50', 'map', 'mapRsna'] as const).map(
-                  (key) => html`<td>${of[key]?.toFixed(3) ?? '–'}</td>`,
-                )}
-              </tr>
-            `,
-          )}
-        </tbody>
-      </table>
-    </div>
+    ${table(['films', 'n', 'boxes', 'mAP@0.5', 'mAP@0.5:0.95', 'mAP@0.4:0.75'], rows)}
     <h2>Boxes found by false alarms (FROC)</h2>
-    <div class="scroll card">
-      <table>
-        <thead>
-          <tr>
-            <th>false positives per film</th>
-            ${figures.froc.map(({ falsePositives }) => html`<th>${falsePositives}</th>`)}
-          </tr>
-        </thead>
-        <tbody>
-          <tr>
-            <td>share of the boxes that are found</td>
-            ${figures.froc.map(({ sensitivity }) => html`<td>${sensitivity?.toFixed(3) ?? '–'}</td>`)}
-          </tr>
-        </tbody>
-      </table>
-    </div>
+    ${table(['false positives per film', ...figures.froc.map((at) => String(at.falsePositives))], [froc])}
     <h2>The worst films</h2>
     <p class="note">Given boxes green, found ones (score ${DRAWN} and more) red.</p>
     <div class="films">${shown}</div>

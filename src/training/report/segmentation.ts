@@ -1,10 +1,11 @@
-import { NOTICE } from '../../core/notice.js';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { NOTICE } from '../../core/notice.js';
 import { fullScale } from '../../imaging/image.js';
 import type { Mask } from '../../imaging/mask-distance.js';
 import type { SegmentedFilm, SegmenterEvaluation } from '../evaluation/segmentation.js';
 import type { SegmentationFigures } from '../evaluation/segmentation-figures.js';
+import { table } from './elements.js';
 import type { Html } from './html.js';
 import { html, page } from './html.js';
 import { picture } from './pictures.js';
@@ -21,47 +22,30 @@ export async function writeSegmentationReport(
 ): Promise<void> {
   const worst = [...films].sort((a, b) => a.agreement.dice - b.agreement.dice).slice(0, WORST);
   const shown = await Promise.all(worst.map(figureOf));
-  const rows: [string, SegmentationFigures][] = [
+  const judged: [string, SegmentationFigures][] = [
     ['all', figures],
     ...groups.map(({ column, value, figures: of }): [string, SegmentationFigures] => [
       `${column}: ${value}`,
       of,
     ]),
   ];
+  const rows = judged.map(
+    ([label, of]) =>
+      html`<tr>
+        <td>${label}</td>
+        <td>${of.films}</td>
+        ${(['dice', 'diceFifthPercentile', 'iou', 'hd95', 'assd'] as const).map(
+          (key) => html`<td>${of[key]?.toFixed(3) ?? '–'}</td>`,
+        )}
+      </tr>`,
+  );
   const body = html`
     <h1>${name}</h1>
     <p class="muted">Masks of ${films.length} films${split === 'all' ? '' : ` of the split “${split}”`}</p>
     <p class="warning">${NOTICE}</p>
     <h2>How well the masks agree</h2>
     <p class="note">HD95 and ASSD are in percent of the film's diagonal.</p>
-    <div class="scroll card">
-      <table>
-        <thead>
-          <tr>
-            <th>films</th>
-            <th>n</th>
-            <th>Dice</th>
-            <th>5th percentile</th>
-            <th>IoU</th>
-            <th>HD95</th>
-            <th>ASSD</th>
-          </tr>
-        </thead>
-        <tbody>
-          ${rows.map(
-            ([label, of]) => html`
-              <tr>
-                <td>${label}</td>
-                <td>${of.films}</td>
-                ${(['dice', 'diceFifthPercentile', 'iou', 'hd95', 'assd'] as const).map(
-                  (key) => html`<td>${of[key]?.toFixed(3) ?? '–'}</td>`,
-                )}
-              </tr>
-            `,
-          )}
-        </tbody>
-      </table>
-    </div>
+    ${table(['films', 'n', 'Dice', '5th percentile', 'IoU', 'HD95', 'ASSD'], rows)}
     <h2>The worst films</h2>
     <p class="note">Given outline green, found outline red, yellow where both are.</p>
     <div class="films">${shown}</div>
