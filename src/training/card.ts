@@ -68,13 +68,13 @@ export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string
     '**Not a medical device.** It must not be used to diagnose or treat anybody.',
     '',
     '## Intended use',
-    'Research and teaching: trying methods and pipelines on films like those that it was trained on.',
+    'Research and teaching: trying methods and pipelines on films similar to the training films.',
     '',
     '## Limits',
     ...(limits.length === 0 ? [NOT_STATED] : limits.map((limit) => `- ${limit}`)),
     '',
     '## Figures on the validation films',
-    `${training.bestEpoch === undefined ? '' : 'They chose the best epoch, so they flatter the model a little. '}Intervals are 95 % (bootstrap over films).`,
+    `${training.bestEpoch === undefined ? '' : 'These films also selected the epoch, so the figures are somewhat too good. '}Intervals are 95 % (bootstrap over films).`,
     '',
     ...metricLines(metrics),
     ...calibrationLines(bundle),
@@ -85,13 +85,13 @@ export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string
     ...counts,
     '',
     data.patients === undefined
-      ? 'Which films are of one patient is not known: one patient may be in both splits, which flatters the figures.'
-      : `The films of one patient are all in one split; there are ${data.patients} patients.`,
+      ? 'The patients of the films are not known: a patient may be in both splits, which makes the figures too good.'
+      : `All films of a patient are in one split; there are ${data.patients} patients.`,
     '',
     `Fingerprint: \`${data.fingerprint}\`.`,
     '',
     '## Preprocessing',
-    'The stages before the model, in training and in serving:',
+    'The stages before the model, identical in training and serving:',
     '',
     ...chain,
     '',
@@ -99,7 +99,7 @@ export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string
     `rxray ${bundle.rxray}, ${bundle.createdAt}. Weights: ${licenceOf(bundle.license)}.`,
     '',
     ...(commands.length > 1
-      ? ['The first command made the generator and the discriminator, the second the rest.', '']
+      ? ['The first command trained the generator and the discriminator, the second the rest.', '']
       : []),
     ...(commands.length > 0 ? ['```', ...commands, '```', ''] : []),
     '```json',
@@ -118,7 +118,7 @@ export function importedCard({ name, license, data }: Omit<Bundle, 'files'>, wha
     '',
     '**Not a medical device.** It must not be used to diagnose or treat anybody.',
     '',
-    `Source: ${data.source} Weights: ${licenceOf(license)}. What it was trained on, and how well it does, is not known here: \`rxray evaluate\` judges it on films of your own.`,
+    `Source: ${data.source} Weights: ${licenceOf(license)}. Its training data and performance are unknown; \`rxray evaluate\` measures it on your own films.`,
     '',
   ].join('\n');
 }
@@ -142,9 +142,9 @@ function calibrationLines({ calibration }: Pick<Bundle, 'calibration'>): string[
   if (binary?.plateau !== undefined && binary.balancedAccuracy !== undefined) {
     lines.push(
       `A film counts as abnormal where 1 − P(${binary.normal}) is above ${figure(binary.threshold)} (balanced accuracy ` +
-        `${figure(binary.balancedAccuracy)}). Between ${figure(binary.plateau[0])} and ${figure(binary.plateau[1])} all do as ` +
-        'well as the best, within what so many films can tell; it lies three quarters up, because a network is usually ' +
-        'surer of what is abnormal than it should be where films come from elsewhere.',
+        `${figure(binary.balancedAccuracy)}). Thresholds between ${figure(binary.plateau[0])} and ${figure(binary.plateau[1])} are ` +
+        'equally good within the uncertainty of this number of films; the one chosen is three quarters up that range, because ' +
+        'a network is usually overconfident about abnormal films from elsewhere.',
     );
   }
   return lines;
@@ -153,15 +153,15 @@ function calibrationLines({ calibration }: Pick<Bundle, 'calibration'>): string[
 function purposeOf({ kind, input, labels, training }: Omit<Bundle, 'files'>): string {
   const films = `${input.width}×${input.height} films`;
   if (kind === 'classifier') return `A classifier of ${films}: ${labels.join(', ')}.`;
-  if (kind === 'segmenter') return `A U-Net for ${films}: it answers with a mask of one structure.`;
-  if (kind === 'detector') return `A RetinaNet for ${films}: it finds boxes of ${labels.join(', ')}.`;
+  if (kind === 'segmenter') return `A U-Net for ${films}: it segments one structure.`;
+  if (kind === 'detector') return `A RetinaNet for ${films}: it detects boxes of ${labels.join(', ')}.`;
   if (kind === 'anogan') {
-    return `An AnoGAN for ${films}: it was shown normal ones only and scores how far a film is from them.`;
+    return `An AnoGAN for ${films}, trained on normal films only: its score is the distance of a film from them.`;
   }
-  const memory = `A memory of normal patches for ${films} (PatchCore): it scores how far a film's patches are from them.`;
+  const memory = `A memory of normal patches for ${films} (PatchCore): its score is the distance of a film's patches from them.`;
   return training.supervised === true
-    ? `${memory} **Supervised**: its features are a classifier's, which was shown abnormal films too.`
-    : `${memory} Its features are of a network that was shown normal films only.`;
+    ? `${memory} **Supervised**: its features come from a classifier that was also trained on abnormal films.`
+    : `${memory} Its features come from a network trained on normal films only.`;
 }
 
 /** A bundle's figures as Markdown. */
