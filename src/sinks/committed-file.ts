@@ -104,7 +104,7 @@ export class CommittedFile {
   readonly #commits: CommitLog;
   readonly #copy: CommitLog;
   #rows: DurableFile;
-  /** The file's state after the last group. */
+  /** The file's state after the last group; undefined if that is not known. */
   #left: Stats | undefined;
   #crc: number;
   #day: string;
@@ -186,6 +186,9 @@ export class CommittedFile {
     const ids = rows.map((row) => row.id);
     await durably(`${this.#options.format.name}.append`, () => this.#rows.append(bytes));
     try {
+      const left = await this.#rows.stat().catch(() => undefined);
+      // Another length: another program has changed the file while it was written.
+      this.#left = left?.size === this.#rows.length ? left : undefined;
       const commit = { length: this.#rows.length, crc, day, seq: ++this.#seq, ...this.#kept(ids) };
       await durably(`${this.#options.format.name}.commit`, () => this.#commits.append(commit));
       await this.#copied(() => this.#copy.append(commit));
@@ -198,7 +201,6 @@ export class CommittedFile {
     this.#crc = crc;
     this.#day = day;
     for (const id of ids) this.#ids.add(id);
-    this.#left = await this.#rows.stat().catch(() => undefined);
   }
 
   async close(): Promise<void> {
@@ -212,9 +214,15 @@ export class CommittedFile {
   async #lookAfter(): Promise<void> {
     const { log } = this.#options;
     const [own, there] = await Promise.all([this.#rows.stat(), statOf(this.#path)]);
-    if (there === undefined || (there.size === 0 && this.#rows.length > 0)) {
-      const what = there === undefined ? 'moved or deleted' : 'emptied';
-      log.warn({ path: this.#path }, `the file has been ${what}: a new one is started`);
+    if (there === undefined) {
+      log.warn({ path: this.#path }, 'the file has been moved or deleted: a new one is started');
+      await this.#begin();
+      return;
+    }
+    if (there.size === 0 && this.#rows.length > 0) {
+      // An editor empties a file before it writes the new text: the text goes into the file that is kept.
+      const kept = await archive(this.#path, timestamp());
+      log.warn({ path: this.#path, kept }, 'the file has been emptied: it is kept, and a new one is started');
       await this.#begin();
       return;
     }

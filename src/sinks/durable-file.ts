@@ -1,9 +1,13 @@
 import { constants, type Stats } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 
+/** Windows truncates no file that was opened for appending. */
+const APPENDS = process.platform !== 'win32';
+
 /**
  * A file that grows by complete, synced groups. The rest of a failed group is cut off before the next one is written,
- * so that only complete groups are before {@link length}.
+ * so that only complete groups are before {@link length}. Groups go to the end of the file: if another program has changed
+ * its length meanwhile, none is written into other rows.
  */
 export class DurableFile {
   readonly #handle: FileHandle;
@@ -18,7 +22,11 @@ export class DurableFile {
 
   /** Opens or creates `path` and truncates it to `length` bytes. */
   static async open(path: string, length: number): Promise<DurableFile> {
-    const handle = await open(path, constants.O_RDWR | constants.O_CREAT, 0o666);
+    const handle = await open(
+      path,
+      constants.O_RDWR | constants.O_CREAT | (APPENDS ? constants.O_APPEND : 0),
+      0o666,
+    );
     await handle.truncate(length);
     return new DurableFile(handle, length);
   }
@@ -48,7 +56,7 @@ export class DurableFile {
         bytes,
         written,
         bytes.byteLength - written,
-        this.#length + written,
+        APPENDS ? null : this.#length + written,
       );
       written += bytesWritten;
     }

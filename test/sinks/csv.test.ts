@@ -1,12 +1,13 @@
 import { spawn } from 'node:child_process';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
-import { cpSync } from 'node:fs';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import {
   appendFile,
   cp,
   mkdir,
   mkdtemp,
+  open as openFile,
   readdir,
   readFile,
   rename,
@@ -20,6 +21,7 @@ import { expect } from 'chai';
 import { parse } from 'csv-parse/sync';
 import fc from 'fast-check';
 import sinon from 'sinon';
+import type { DurableStep } from '../../src/core/durable.js';
 import { RxrayError } from '../../src/core/errors.js';
 import type { Frame } from '../../src/core/frame.js';
 import type { SinkInstance } from '../../src/core/plugin.js';
@@ -554,13 +556,36 @@ describe('the csv sink', () => {
       });
     }
 
-    it('begins again in a file that was emptied in place', async () => {
+    for (const phase of ['before', 'after'] as const) {
+      it(`writes into no row of a file that is edited at the moment of a write (${phase} it)`, async () => {
+        const sink = await open();
+        await sink.write([film('a.png')]);
+        const edit = (message: unknown): void => {
+          const step = message as DurableStep;
+          if (step.step !== 'csv.append' || step.phase !== phase) return;
+          unsubscribe('rxray:durable', edit);
+          writeFileSync(path, readFileSync(path, 'utf8').replace('a.png', 'a.png (seen: Dr. Meier)'));
+        };
+        subscribe('rxray:durable', edit);
+        await sink.write([film('b.png')]);
+        await sink.write([film('c.png')]);
+        await sink.dispose?.();
+        expect(await names()).to.deep.equal(['c.png']);
+        expect(await kept()).to.match(/^a\.png \(seen: Dr\. Meier\),.*\r\nb\.png,.*\r\n$/m);
+      });
+    }
+
+    it('begins a new file when its own is emptied, and keeps what an editor then writes', async () => {
       const sink = await open();
       await sink.write([film('a.png')]);
-      await writeFile(path, '');
+      const rows = await text();
+      const editor = await openFile(path, 'w');
       await sink.write([film('b.png')]);
+      await editor.writeFile(rows);
+      await editor.close();
       await sink.dispose?.();
       expect(await names()).to.deep.equal(['b.png']);
+      expect(await kept()).to.equal(rows);
     });
   });
 
