@@ -1,11 +1,14 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer, connect, type AddressInfo } from 'node:net';
-import { setTimeout } from 'node:timers/promises';
+import { createServer } from 'node:net';
 
 /** Debian puts it where users do not look. */
 const PROGRAM = process.env['RXRAY_NATS_SERVER'] ?? 'nats-server';
 const PATH = `${process.env['PATH'] ?? ''}:/usr/sbin`;
+/** For a machine with other work to do. */
+const START_TIMEOUT_MS = 60_000;
+/** How often ports are chosen anew when another process has taken one. */
+const ATTEMPTS = 5;
 
 /** The version of the server on this machine; undefined without one. */
 export function natsVersion(): string | undefined {
@@ -39,11 +42,16 @@ export class NatsServers {
   }
 
   static async start(count: number): Promise<NatsServers> {
-    const pairs: [number, number][] = [];
-    for (let i = 0; i < count; i += 1) pairs.push([await freePort(), await freePort()]);
-    const servers = new NatsServers(pairs);
-    await Promise.all(pairs.map((_, index) => servers.restart(index)));
-    return servers;
+    for (let attempt = 1; ; attempt += 1) {
+      const pairs: [number, number][] = [];
+      for (let i = 0; i < count; i += 1) pairs.push([await freePort(), await freePort()]);
+      const servers = new NatsServers(pairs);
+      const started = await Promise.allSettled(pairs.map((_, index) => servers.restart(index)));
+      const failed = started.find((each) => each.status === 'rejected');
+      if (failed === undefined) return servers;
+      await servers.close();
+      if (attempt === ATTEMPTS) throw failed.reason;
+    }
   }
 
   get count(): number {
@@ -61,15 +69,34 @@ export class NatsServers {
     await once(child, 'exit');
   }
 
-  /** Resolves when it takes connections. */
+  /** Resolves when it takes connections. Rejects, with its log, if it ends before. */
   async restart(index: number): Promise<void> {
     const node = this.#nodes[index];
     if (node === undefined) throw new Error(`there is no node ${String(index)}`);
-    node.process = spawn(PROGRAM, node.args, { stdio: 'ignore', env: { ...process.env, PATH } });
-    for (let attempt = 0; ; attempt += 1) {
-      if (await accepts(node.port)) return;
-      if (attempt === 500) throw new Error('nats-server does not listen');
-      await setTimeout(20);
+    const child = spawn(PROGRAM, node.args, {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { ...process.env, PATH },
+    });
+    node.process = child;
+    let timer: NodeJS.Timeout | undefined;
+    let log = '';
+    try {
+      await new Promise<void>((resolve, reject) => {
+        const fail = (what: string): void => {
+          reject(new Error(`nats-server ${what}:\n${log}`));
+        };
+        timer = setTimeout(fail, START_TIMEOUT_MS, 'does not listen');
+        child.stderr.setEncoding('utf8').on('data', (text: string) => {
+          if (log.length < 10_000) log += text;
+          if (log.includes('Server is ready')) resolve();
+        });
+        child.once('error', reject);
+        child.once('close', (code) => {
+          fail(`has ended with ${String(code)}`);
+        });
+      });
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -78,23 +105,21 @@ export class NatsServers {
   }
 }
 
+/**
+ * A port below the range from which systems choose ports themselves: no connection, and no other test, takes it while its
+ * node is down.
+ */
 async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
-async function accepts(port: number): Promise<boolean> {
-  const socket = connect(port, '127.0.0.1');
-  try {
-    await once(socket, 'connect');
-    return true;
-  } catch {
-    return false;
-  } finally {
-    socket.destroy();
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 12_000);
+    const server = createServer();
+    try {
+      await once(server.listen(port, '127.0.0.1'), 'listening');
+    } catch {
+      continue;
+    }
+    server.close();
+    await once(server, 'close');
+    return port;
   }
 }
