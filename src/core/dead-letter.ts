@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { link, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { durably } from './durable.js';
 import { RxrayError, messageOf } from './errors.js';
+import { partName, partOf, wholeFile } from './file-part.js';
 import { syncFolder } from './files.js';
-import type { Origin } from './frame.js';
+import { frameId, type Origin } from './frame.js';
 import type { Failure } from './flow/ticket.js';
 import {
   endReplay,
@@ -32,7 +33,7 @@ export class DeadLetter {
   readonly dir: string;
   /** The ids of the entries known to this process. */
   readonly #ids = new Set<string>();
-  /** The last operation on each entry, by id: two sinks may refuse a film at the same time. */
+  /** The last operation on each entry, by id, and on each file: two sinks may refuse a film at the same time. */
   readonly #under = new Map<string, Promise<void>>();
 
   constructor(
@@ -63,7 +64,10 @@ export class DeadLetter {
 
   /** Keeps the film's file with the reason of its failure. Throws STATE_UNWRITABLE. */
   async keep(film: Failed, failure: Failure): Promise<void> {
-    await this.#inTurn(film.id, () => this.#write(film, failure));
+    // Films of one file share its copy, so they take turns.
+    const { source, sha256 } = film.origin;
+    const file = JSON.stringify([source, wholeFile(film.origin).name, sha256]);
+    await this.#inTurn(file, () => this.#inTurn(film.id, () => this.#write(film, failure)));
   }
 
   async #inTurn(id: string, act: () => Promise<void>): Promise<void> {
@@ -101,9 +105,10 @@ export class DeadLetter {
     try {
       await rm(part, { recursive: true, force: true });
       await mkdir(part, { recursive: true });
-      const bytes = await this.#readAgain(film);
       // The film may itself be called reason.json.
       const name = basename(origin.name).replace(/^reason\.json$/, 'film-$&');
+      const isLinked = await this.#linkOther(film, join(part, name));
+      const bytes = isLinked ? null : await this.#readAgain(film);
       await durably('deadletter.write', async () => {
         if (bytes !== null) await writeFile(join(part, name), bytes, { flush: true });
         await writeFile(join(part, 'reason.json'), `${JSON.stringify(reason, null, 2)}\n`, { flush: true });
@@ -127,6 +132,26 @@ export class DeadLetter {
         { cause },
       );
     }
+  }
+
+  /**
+   * Whether `to` is now a hard link to the copy of the file that another of its films has here: a file with a thousand
+   * damaged frames is kept once.
+   */
+  async #linkOther({ origin }: Failed, to: string): Promise<boolean> {
+    const part = partOf(origin);
+    if (part === undefined) return false;
+    for (let number = 1; number <= part.of; number++) {
+      const name = partName({ ...part, number });
+      const id = frameId(origin.source, name, origin.sha256);
+      if (name === origin.name || !this.#ids.has(id)) continue;
+      const isLinked = await link(join(this.dir, id, basename(name)), to).then(
+        () => true,
+        () => false,
+      );
+      if (isLinked) return true;
+    }
+    return false;
   }
 
   /** Reads the bytes that failed again; null if the file was not readable, or has changed since. */

@@ -289,6 +289,12 @@ export interface StageDefinition<O extends Options = Options, N extends Needs = 
     settings: z.output<O>,
     services: { resolve(path: string): string },
   ): readonly Column[] | Promise<readonly Column[]>;
+  /**
+   * For a stage that decodes files with several images, each of which becomes a film of its own: a function that counts
+   * the images in a local file, 1 where the file is one film. The host splits files before they enter the graph; the
+   * number of an image is in the name of its film. Undefined for settings that take one image per file.
+   */
+  imageCounter?(settings: z.output<O>): ((path: string) => Promise<number>) | undefined;
   create(settings: z.output<O>, services: Services & Provided<N>): StageInstance | Promise<StageInstance>;
 }
 

@@ -107,12 +107,12 @@ export class DataSet {
 }
 
 /**
- * The elements from `position` up to PixelData, which is the last that is read.
+ * The elements from `position` up to `last` (default: PixelData).
  *
  * Throws FRAME_DAMAGED when an element before it does not end inside the file.
  */
-export function readDataSet(bytes: Buffer, position: number, encoding: Encoding): DataSet {
-  return new Reader(bytes, encoding).dataSet(position);
+export function readDataSet(bytes: Buffer, position: number, encoding: Encoding, last = PIXEL_DATA): DataSet {
+  return new Reader(bytes, encoding, last).dataSet(position);
 }
 
 /** PS3.5, 6.2.2, note 4: what is inside an element of an unknown VR is implicit little endian. */
@@ -127,6 +127,7 @@ class Reader {
   constructor(
     private readonly bytes: Buffer,
     private readonly encoding: Encoding,
+    private readonly last = PIXEL_DATA,
   ) {}
 
   dataSet(position: number): DataSet {
@@ -160,6 +161,7 @@ class Reader {
         this.#position = position + 8;
         return elements;
       }
+      if (tag > this.last && depth === 0) return elements;
       this.#count();
       const { vr, length, offset } = headerAt(bytes, position, end, encoding);
       const undefinedLength = length === UNDEFINED_LENGTH;

@@ -29,9 +29,14 @@ export function isDicom(bytes: Buffer): boolean {
  *
  * The meta header is believed where the data agree with it: its group length is not used, and byte order and
  * explicit VRs are told from the first element. Throws FRAME_DAMAGED, or FRAME_TOO_LARGE when a deflated file
- * unpacks to more than `maxBytes`. What was set right is added to `warnings`.
+ * unpacks to more than `maxBytes`. What was set right is added to `warnings`. Elements after `last` are not read.
  */
-export function parse(bytes: Buffer, limits: { readonly maxBytes: number }, warnings: string[]): DicomFile {
+export function parse(
+  bytes: Buffer,
+  limits: { readonly maxBytes: number },
+  warnings: string[],
+  last?: number,
+): DicomFile {
   const start = bytes.toString('latin1', 128, 132) === 'DICM' ? 132 : 0;
   const meta = readMeta(bytes, start);
   const whole = meta.syntax === DEFLATED ? inflate(bytes.subarray(meta.end), limits) : bytes;
@@ -45,7 +50,7 @@ export function parse(bytes: Buffer, limits: { readonly maxBytes: number }, warn
   ) {
     warnings.push('the data are not encoded as the transfer syntax says');
   }
-  const dataSet = readDataSet(whole, position, encoding);
+  const dataSet = readDataSet(whole, position, encoding, last);
   const sniffed = encoding.littleEndian ? (encoding.explicit ? EXPLICIT : IMPLICIT) : BIG_ENDIAN;
   return {
     dataSet,

@@ -1,11 +1,13 @@
 import { z } from 'zod';
 import { RxrayError } from '../core/errors.js';
 import type { Image } from '../core/frame.js';
+import { partOf } from '../core/file-part.js';
 import { defineStage } from '../core/plugin.js';
 import { toGrey } from '../imaging/kernels.js';
 import { decodeBmp } from './decode/bmp.js';
 import { decodeDicom, type DicomOptions, isDicom } from './decode/dicom.js';
 import { ATTRIBUTE_NAMES, USUAL } from './decode/dicom/attributes.js';
+import { countFrames } from './decode/dicom/count-frames.js';
 import { uidMap } from '../dicom/uid-map.js';
 import { decodeRaster } from './decode/raster.js';
 import { decodeTiff } from './decode/tiff.js';
@@ -46,9 +48,12 @@ const options = z.strictObject({
       'Which grey levels of a DICOM image are shown. `auto`: the first VOI LUT, else the first window of the file, else the range of the data. `none`: the range of the data.',
     ),
   frames: z
-    .union([z.enum(['first', 'middle']), z.int().positive()])
+    .union([z.enum(['all', 'first', 'middle']), z.int().positive()])
     .default('first')
-    .describe('The frame of a multi-frame DICOM file; numbers count from 1.'),
+    .describe(
+      'The frame of a multi-frame DICOM file; numbers count from 1. `all`: each frame is a film of its own, ' +
+        '`ct.dcm#3of12`; for sources of local files.',
+    ),
   attributes: z
     .array(attribute)
     .default([...USUAL])
@@ -84,6 +89,7 @@ export default defineStage({
   ],
   limits: ['maxPixels', 'maxBytes', 'attributes', 'deidentify'],
   retainsNothing: true,
+  imageCounter: (settings) => (settings.frames === 'all' ? (path) => countFrames(path, settings) : undefined),
   create: (settings, { stateDir }) => {
     const wanted = { ...settings, mapUid: uidMap(stateDir) };
     return {
@@ -93,7 +99,11 @@ export default defineStage({
             throw new Error('the image is decoded already: one `decode` is enough');
           throw new Error('there is no file to decode: put `decode` directly after a source');
         }
-        const { image, meta } = await decode(encoded, wanted);
+        const part = settings.frames === 'all' ? partOf(frame.origin) : undefined;
+        const { image, meta } = await decode(
+          encoded,
+          part === undefined ? wanted : { ...wanted, frames: part.number },
+        );
         return { ...frame, image, meta: { ...frame.meta, ...meta } };
       },
     };

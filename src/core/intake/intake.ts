@@ -1,9 +1,23 @@
 import { rm, stat } from 'node:fs/promises';
 import { setTimeout } from 'node:timers/promises';
-import { filter, lastValueFrom, map, merge, mergeMap, Subject, takeUntil, tap, type Observable } from 'rxjs';
+import {
+  concatMap,
+  filter,
+  from,
+  identity,
+  lastValueFrom,
+  map,
+  merge,
+  mergeMap,
+  Subject,
+  takeUntil,
+  tap,
+  type Observable,
+} from 'rxjs';
 import { DUPLICATE, type Limits } from '../config/pipeline.js';
 import { RxrayError } from '../errors.js';
 import { precautionAfter } from '../fate.js';
+import { partName, partOf, wholeFile } from '../file-part.js';
 import { frameId, sealed, type Frame, type Origin } from '../frame.js';
 import type { Journal } from '../journal/journal.js';
 import type { JournalRecord, Policy } from '../journal/protocol.js';
@@ -24,8 +38,10 @@ export interface IntakeOptions {
   readonly pool: WorkerPool;
   readonly journal: Journal;
   readonly limits: Limits;
-  /** Whether a film with the bytes of another one is marked as a duplicate. */
+  /** Whether a film with the bytes of another one is marked as a duplicate. Parts of files are never marked. */
   readonly findDuplicates: boolean;
+  /** Counts the films in a file: see {@link StageDefinition.imageCounter}. Absent: each file is one film. */
+  readonly countImages?: ((path: string) => Promise<number>) | undefined;
   /**
    * The stages run on other machines: frames enter without their file, and a crash of this process is not the film's
    * fault.
@@ -57,6 +73,7 @@ export function intake(
     journal,
     limits,
     findDuplicates,
+    countImages,
     referencesOnly = false,
     once,
     policy,
@@ -76,7 +93,12 @@ export function intake(
 
   const offers$ = merge(
     ...[...sources].map(([source, { candidates$ }]) =>
-      candidates$.pipe(map((candidate) => ({ source, candidate }))),
+      candidates$.pipe(
+        map((candidate) => ({ source, candidate })),
+        countImages === undefined
+          ? identity
+          : concatMap((offer) => from(split(offer, countImages)).pipe(concatMap(identity))),
+      ),
     ),
     replays$,
   ).pipe(
@@ -108,7 +130,7 @@ export function intake(
           const changed = once && replay === undefined ? await lookAgain(candidate) : null;
           if (changed === null) {
             giveUp(admitted);
-            if (replay === undefined) sources.get(source)?.lost?.(candidate);
+            if (replay === undefined) sources.get(source)?.lost?.(wholeFile(candidate));
             return null;
           }
           candidate = changed;
@@ -154,7 +176,8 @@ export function intake(
     }
     const { path, name, size, mtimeMs, ino, ctimeMs } = candidate;
     const film = { id, source, name, path, size, mtimeMs, ino, ctimeMs, sha256 };
-    if (findDuplicates) {
+    const findDuplicate = findDuplicates && partOf(candidate) === undefined;
+    if (findDuplicate) {
       for (let other = originals.get(sha256); other !== undefined; other = originals.get(sha256)) await other;
       const settled = lastValueFrom(released, { defaultValue: undefined });
       originals.set(sha256, settled);
@@ -163,7 +186,7 @@ export function intake(
     // A replayed film has failed before.
     const own = replay === undefined ? policy : { ...policy, failedSince: Infinity };
     let admittance = await journal.admit(film, own, {
-      findDuplicate: findDuplicates,
+      findDuplicate,
       harmless: referencesOnly,
     });
     const { known, interrupted } = admittance;
@@ -186,7 +209,7 @@ export function intake(
         { source, frame: id },
         'the process ended twice while this film was in flight: it is processed alone',
       );
-      admittance = await journal.admit(film, own, { findDuplicate: findDuplicates, alone: true });
+      admittance = await journal.admit(film, own, { findDuplicate, alone: true });
     }
     const { delivered, duplicateOf, unread } = admittance;
     ticket.delivered = new Set(delivered);
@@ -205,6 +228,21 @@ export function intake(
           };
     monitor.enter(id);
     return { ticket, frame: sealed(frame) };
+  }
+
+  /** The films in a file that are not settled: the file itself where it is one film. */
+  async function split(
+    { source, candidate }: Offer,
+    count: NonNullable<IntakeOptions['countImages']>,
+  ): Promise<Offer[]> {
+    const of = candidate.error === undefined ? await count(candidate.path) : 1;
+    if (of === 1) return [{ source, candidate }];
+    const parts = Array.from({ length: of }, (_, index) => ({
+      ...candidate,
+      name: partName({ file: candidate.name, number: index + 1, of }),
+    }));
+    const known = await journal.lookUp(source, parts, policy);
+    return parts.filter((_, index) => known[index] === null).map((part) => ({ source, candidate: part }));
   }
 
   function giveUp(admitted: Admitted): null {

@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { concatMap, filter, from, map, of, timer, type Observable } from 'rxjs';
 import { messageOf } from '../errors.js';
+import { partOf } from '../file-part.js';
 import { endReplay, requestedReplays, type DeadLetterEntry } from '../dead-letter-entries.js';
 import type { Candidate, Log, SourceInstance } from '../plugin.js';
 import type { Offer } from './admission.js';
@@ -62,8 +63,9 @@ export function replaysOf(
 async function candidateOf(entry: DeadLetterEntry, source: SourceInstance): Promise<Candidate | undefined> {
   const { id, kept, file: name } = entry;
   if (kept === null) {
-    const found = await source.look?.(name);
-    return found && { ...found, replay: { entry: id } };
+    const part = partOf({ name, path: entry.path ?? name });
+    const found = await source.look?.(part?.file ?? name);
+    return found && { ...found, name, replay: { entry: id } };
   }
   const { size, mtimeMs } = await stat(kept);
   const copy = { path: kept, size, mtimeMs };

@@ -9,6 +9,7 @@ import {
   type Fate,
   type Status,
 } from '../fate.js';
+import { partOf } from '../file-part.js';
 import type { Admittance, Conclusion, FilmFile, JournalRecord, Parked, Policy, Refusal } from './protocol.js';
 
 /** The layout of the tables, stored in `PRAGMA user_version`. */
@@ -83,6 +84,10 @@ const UPGRADES: Readonly<Record<number, readonly [number, string]>> = {
 /** Discovered files that were not admitted in this time are deleted from the table. */
 const FORGET_AFTER_MS = 30 * 24 * 3600 * 1000;
 
+/** The same path, size, mtime, inode and ctime. */
+const SAME_VERSION =
+  'path = ? AND size = ? AND mtimeMs = ? AND ifnull(ino = ?, TRUE) AND ifnull(ctimeMs = ?, TRUE)';
+
 /** A row of `films`. */
 interface Row extends FilmFile {
   readonly status: Status;
@@ -138,7 +143,8 @@ export class Store {
 
   /**
    * The records of files with the same path, size, mtime, inode and ctime; new files are added to `discovered`. A row
-   * without inode and ctime (from an earlier layout) matches by size and mtime, once.
+   * without inode and ctime (from an earlier layout) matches by size and mtime, once. A file with several films has a
+   * record when all of them have one.
    */
   lookUp(
     source: string,
@@ -147,24 +153,24 @@ export class Store {
     at: number,
   ): (JournalRecord | null)[] {
     return files.map(({ path, name, size, mtimeMs, ino = null, ctimeMs = null }) => {
+      const version = [path, size, mtimeMs, ino, ctimeMs];
       const row = this.#get(
         `SELECT id, sha256, status, code, graph, at, ino, ctimeMs FROM films
-         WHERE source = ? AND name = ? AND path = ? AND size = ? AND mtimeMs = ?
-           AND ifnull(ino = ?, TRUE) AND ifnull(ctimeMs = ?, TRUE)
-         ORDER BY ino IS NULL, at DESC LIMIT 1`,
+         WHERE source = ? AND name = ? AND ${SAME_VERSION} ORDER BY ino IS NULL, at DESC LIMIT 1`,
         source,
         name,
-        path,
-        size,
-        mtimeMs,
-        ino,
-        ctimeMs,
+        ...version,
       ) as Row | undefined;
       if (row?.ino === null && ino !== null) {
         this.#run('UPDATE films SET ino = ?, ctimeMs = ? WHERE id = ?', ino, ctimeMs, row.id);
       }
       // A file that could not be read may be readable next time.
-      const known = row?.code === 'FRAME_UNREADABLE' ? null : recordIn(row, policy);
+      const known =
+        row === undefined
+          ? recordOfParts(name, this.#parts(source, name, version), policy)
+          : row.code === 'FRAME_UNREADABLE'
+            ? null
+            : recordIn(row, policy);
       if (known === null) {
         this.#run(
           `INSERT INTO discovered (source, name, path, size, mtimeMs, at, ino, ctimeMs) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -183,6 +189,17 @@ export class Store {
       }
       return known;
     });
+  }
+
+  /** The films of a file with several. */
+  #parts(source: string, name: string, version: readonly unknown[]): Row[] {
+    return this.#all(
+      `SELECT * FROM films WHERE source = ? AND name > ? AND name < ? AND ${SAME_VERSION}`,
+      source,
+      `${name}#`,
+      `${name}$`,
+      ...version,
+    ) as Row[];
   }
 
   /**
@@ -348,8 +365,10 @@ export class Store {
       message,
       Number(known.fate.code === null),
     );
-    // An unreadable file was never admitted.
-    this.#run('DELETE FROM discovered WHERE source = ? AND name = ?', source, name);
+    // An unreadable file was never admitted, and neither is a file with several films.
+    for (const discovered of new Set([name, partOf(film)?.file ?? name])) {
+      this.#run('DELETE FROM discovered WHERE source = ? AND name = ?', source, discovered);
+    }
     this.#save(id, known, fate, at);
     return fate.status;
   }
@@ -529,6 +548,24 @@ function recordIn(row: Row | undefined, { since, failedSince }: Policy): Journal
   if (row === undefined || row.status === 'admitted' || row.at < since) return null;
   if (row.status === 'failed' && row.at < failedSince) return null;
   return { status: row.status, code: row.code, graph: row.graph, sha256: row.sha256 };
+}
+
+/** What has become of a file with several films, when all are settled or wait for sinks. */
+function recordOfParts(file: string, rows: readonly Row[], policy: Policy): JournalRecord | null {
+  const known = new Map<number, JournalRecord>();
+  let count = Infinity;
+  for (const row of rows) {
+    const part = partOf(row);
+    if (part?.file !== file) continue;
+    const record = row.code === 'FRAME_UNREADABLE' ? null : recordIn(row, policy);
+    if (record === null) return null;
+    count = part.of;
+    known.set(part.number, record);
+  }
+  if (known.size < count) return null;
+  const records = [...known.values()];
+  const of = (status: Status) => records.find((record) => record.status === status);
+  return of('waiting') ?? of('failed') ?? of('done') ?? null;
 }
 
 function filmIn({ id, source, name, path, size, mtimeMs, ino, ctimeMs, sha256 }: Row): FilmFile {

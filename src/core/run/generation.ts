@@ -19,6 +19,7 @@ import { isFatal, isSkip, messageOf, RxrayError } from '../errors.js';
 import { frameId, type Frame, type Origin } from '../frame.js';
 import type { Status } from '../fate.js';
 import { isAnswered } from '../fate.js';
+import { partOf, wholeFile } from '../file-part.js';
 import type { Journal } from '../journal/journal.js';
 import type { Conclusion, FilmFile, JournalRecord, Policy } from '../journal/protocol.js';
 import type { Load, Monitor } from '../monitor/monitor.js';
@@ -262,6 +263,7 @@ export class Generation {
       journal,
       limits,
       findDuplicates: pipeline.duplicates === 'skip',
+      countImages: imageCounterOf(pipeline),
       referencesOnly: remote !== undefined,
       once,
       policy,
@@ -396,13 +398,22 @@ export class Generation {
       const instance = this.#connectors?.parts.sources.get(source);
       if (instance?.settle === undefined) return;
       const settle = instance.settle.bind(instance);
-      await durably('source.settle', () => settle(candidate, outcome, sha256 ?? ''));
+      const file = wholeFile(candidate);
+      const end = partOf(candidate) === undefined ? outcome : await this.#outcomeOf(source, file);
+      if (end === undefined) return;
+      await durably('source.settle', () => settle(file, end, sha256 ?? ''));
     } catch (error) {
       const { log } = this.run;
       const { code = 'unknown error' } = error as NodeJS.ErrnoException;
       log.warn({ source }, `the file of a film that is ${outcome} could not be moved or deleted: ${code}`);
       log.debug({ source, file: candidate.name }, messageOf(error));
     }
+  }
+
+  /** Of a file with several films; undefined until all of them are settled. */
+  async #outcomeOf(source: string, file: Candidate): Promise<Outcome | undefined> {
+    const [record] = await this.run.journal.lookUp(source, [file], { since: 0, failedSince: 0 });
+    return record === null || record?.status === 'waiting' ? undefined : record?.status;
   }
 
   async #unsettled(source: string, candidates: readonly Candidate[]): Promise<Candidate[]> {
@@ -417,6 +428,15 @@ export class Generation {
     }
     return candidates.filter((_, index) => found[index] === null);
   }
+}
+
+/** The largest count of the stages that count; undefined where none does. */
+function imageCounterOf({ stages }: Pipeline): ((path: string) => Promise<number>) | undefined {
+  const counters = stages
+    .map(({ plugin, settings }) => plugin.imageCounter?.(settings as never))
+    .filter((counter) => counter !== undefined);
+  if (counters.length === 0) return undefined;
+  return async (path) => Math.max(...(await Promise.all(counters.map((count) => count(path)))));
 }
 
 /** Emits each ticket when all sinks have answered. Errors when the run cannot continue. */

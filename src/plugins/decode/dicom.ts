@@ -14,8 +14,8 @@ import { MODALITIES, VIEW_POSITIONS, withoutPixels } from '../../dicom/terms.js'
 
 export { isDicom } from '../../dicom/parse.js';
 
-/** The frame to decode; numbers count from 1, as in DICOM. */
-export type FrameChoice = 'first' | 'middle' | number;
+/** The frame to decode; numbers count from 1, as in DICOM. `all`: the file must have one. */
+export type FrameChoice = 'all' | 'first' | 'middle' | number;
 
 export interface DicomOptions extends Limits, Partial<AttributeOptions> {
   /** Default: auto. */
@@ -87,7 +87,10 @@ function checkPixels({ dataSet, sopClass }: DicomFile): void {
 }
 
 function frameIndex(choice: FrameChoice, frames: number): number {
-  if (choice === 'first') return 0;
+  if (choice === 'all' && frames > 1) {
+    throw unsupported(`has ${frames} frames that \`frames: all\` could not split into films`);
+  }
+  if (choice === 'all' || choice === 'first') return 0;
   if (choice === 'middle') return Math.floor((frames - 1) / 2);
   if (choice > frames) throw unsupported(`has ${frames} frames, \`frames\` asks for number ${choice}`);
   return choice - 1;

@@ -58,6 +58,36 @@ describe('Journal', () => {
   };
   const file = (name: string, mtimeMs = 1.5) => ({ path: `/inbox/${name}`, name, size: 5, mtimeMs });
 
+  it('has a record of a file with several films when all of them are settled', async () => {
+    const journal = await Journal.open(dir, log);
+    const [whole] = [file('ct.dcm')];
+    const part = (number: number, fields: Partial<Conclusion> = {}): Conclusion => ({
+      ...entry(`ct.dcm#${number}of3`, fields),
+      path: whole.path,
+    });
+    await journal.record(part(1));
+    await journal.record(part(3, { fate: failed, message: 'why' }));
+    await journal.record({ ...entry('ct.dcm#2of3'), id: 'of a file with this name' });
+    expect(await outcomes(journal, [whole])).to.deep.equal([null]);
+    await journal.admit(film('ct.dcm#2of3', { path: whole.path }), all);
+    await journal.park('id of ct.dcm#2of3', 'csv', Buffer.from('frame'));
+    await journal.record(
+      part(2, { fate: after(ADMITTED, [{ kind: 'park', sink: 'csv' }, { kind: 'leave' }]) }),
+    );
+    expect(await outcomes(journal, [whole, file('ct.dcm', 2), file('ct')])).to.deep.equal([
+      'waiting',
+      null,
+      null,
+    ]);
+    await journal.confirm('id of ct.dcm#2of3', 'csv');
+    expect(await outcomes(journal, [whole])).to.deep.equal(['failed']);
+    expect(await outcomes(journal, [whole], { since: 0, failedSince: 2000 })).to.deep.equal([null]);
+    await journal.admit(film('ct.dcm#3of3', { path: whole.path }), { since: 0, failedSince: 2000 });
+    await journal.record(part(3));
+    expect(await outcomes(journal, [whole])).to.deep.equal(['done']);
+    await journal.close();
+  });
+
   it('remembers what is settled over a restart, by name, size and mtime', async () => {
     const first = await Journal.open(dir, log);
     await Promise.all([first.record(entry('a')), first.record(entry('b', { fate: failed, message: 'no' }))]);
