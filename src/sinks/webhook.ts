@@ -12,8 +12,12 @@ import {
   type SinkServices,
 } from '../core/plugin.js';
 import { addressFaults, discard, headerFaults, logRoute, post, refusalOf } from '../core/http.js';
+import { uidMap } from '../dicom/uid-map.js';
+import { algorithmsOf } from './dicom/algorithms.js';
+import { readSourceFilm } from './dicom/source-film.js';
 import { oneByOne } from './one-by-one.js';
 import { plain, withoutImages } from './plain.js';
+import { diagnosticReportOf, reportIdentifier } from './webhook/diagnostic-report.js';
 
 const options = z.strictObject({
   url: z
@@ -31,6 +35,19 @@ const options = z.strictObject({
     .default({})
     .describe('Additional headers, such as `Authorization`.'),
   timeoutMs: z.int().positive().max(MAX_TIMER_MS).default(10_000).describe('Time limit for one attempt.'),
+  format: z
+    .enum(['json', 'fhir'])
+    .default('json')
+    .describe(
+      '`json`: the results as they are. `fhir`: a FHIR R4 DiagnosticReport for `…/DiagnosticReport` of a FHIR server, with an ' +
+        'Observation per stage in it.',
+    ),
+  identifyPatient: z
+    .boolean()
+    .default(false)
+    .describe(
+      "With `format: fhir`, for DICOM films: the patient's ID and the UID of the study as they are. Default: both as keyed hashes.",
+    ),
   includeFile: z
     .boolean()
     .default(false)
@@ -39,7 +56,7 @@ const options = z.strictObject({
     .record(z.string(), z.string())
     .optional()
     .describe(
-      'Send only these beside the `id`: name → expression (CEL) over `file`, `id`, `origin`, `meta`, `results`, `verdict`.',
+      'With `format: json`: send only these beside the `id`: name → expression (CEL) over `file`, `id`, `origin`, `meta`, `results`, `verdict`.',
     ),
 });
 type WebhookOptions = z.output<typeof options>;
@@ -61,13 +78,17 @@ export default defineSink({
         fields: { suspicion: 'verdict.suspicion', stage: 'verdict.stage' },
       },
     },
+    {
+      title: 'To a FHIR server',
+      with: { url: 'https://fhir.example.org/R4/DiagnosticReport', format: 'fhir' },
+    },
   ],
   outbox: true,
   lint: (settings) => [...faultsOf(settings)],
   create: webhookSink,
 });
 
-function webhookSink(settings: WebhookOptions, services: SinkServices): SinkInstance {
+async function webhookSink(settings: WebhookOptions, services: SinkServices): Promise<SinkInstance> {
   const { timeoutMs } = settings;
   for (const { code = 'CONFIG_CREATE', option, message } of faultsOf(settings)) {
     throw new RxrayError(code, `${option.join('.')}: ${message}`, { component: services.id });
@@ -75,16 +96,24 @@ function webhookSink(settings: WebhookOptions, services: SinkServices): SinkInst
   const url = new URL(settings.url);
   logRoute(url, services.log);
   const signer = settings.secret === '' ? undefined : new Webhook(settings.secret);
-  const headers = new Headers({ 'content-type': 'application/json', 'user-agent': 'rxray' });
+  const isFhir = settings.format === 'fhir';
+  const type = isFhir ? 'application/fhir+json' : 'application/json';
+  const headers = new Headers({ 'content-type': type, 'user-agent': 'rxray' });
+  if (isFhir) headers.set('accept', type);
   for (const [name, value] of Object.entries(settings.headers)) headers.set(name, value);
-  const payload = payloadOf(settings, services);
+  const payload = isFhir ? await reportMaker(settings, services) : payloadOf(settings, services);
 
   async function send(frame: Frame): Promise<void> {
     const id = messageId(frame);
-    const body = JSON.stringify(payload(frame));
+    const body = JSON.stringify(await payload(frame));
     const now = new Date();
     const all = new Headers(headers);
     all.set('webhook-id', id);
+    // A conditional create (hl7.org/fhir/R4/http.html#ccreate): a FHIR server that has the report does not create a second one.
+    if (isFhir) {
+      const { system, value } = reportIdentifier(frame);
+      all.set('if-none-exist', `identifier=${encodeURIComponent(`${system}|${value}`)}`);
+    }
     all.set('webhook-timestamp', String(Math.floor(now.getTime() / 1000)));
     if (signer !== undefined) all.set('webhook-signature', signer.sign(id, now, body));
 
@@ -122,8 +151,16 @@ function messageId({ id, repeat }: Frame): string {
 }
 
 /** Errors of the settings. The libraries' messages are not used: they may contain secrets. */
-function* faultsOf({ url, secret, headers, fields = {} }: WebhookOptions): Generator<LintMessage> {
+function* faultsOf(settings: WebhookOptions): Generator<LintMessage> {
+  const { url, secret, headers, fields = {}, format, identifyPatient } = settings;
   yield* addressFaults(url);
+  for (const option of ['fields', 'includeFile'] as const) {
+    if (format === 'json' || settings[option] === undefined || settings[option] === false) continue;
+    yield { severity: 'error', option: [option], message: 'not with `format: fhir`, whose content is fixed' };
+  }
+  if (format === 'json' && identifyPatient) {
+    yield { severity: 'error', option: ['identifyPatient'], message: 'only with `format: fhir`' };
+  }
   if (secret !== '' && !works(() => new Webhook(secret))) {
     const message = 'expected base64, with or without `whsec_` in front (`openssl rand -base64 32`)';
     yield { severity: 'error', option: ['secret'], message };
@@ -143,6 +180,19 @@ function works(make: () => unknown): boolean {
   } catch {
     return false;
   }
+}
+
+/** Reads the header of each DICOM film again, from its file: nothing of the patient passes through the graph. */
+async function reportMaker(
+  { identifyPatient }: WebhookOptions,
+  services: SinkServices,
+): Promise<(frame: Frame) => Promise<unknown>> {
+  const algorithms = await algorithmsOf(services);
+  const pseudonym = identifyPatient ? undefined : uidMap(services.stateDir);
+  return async (frame) => {
+    const film = frame.meta['format'] === 'dicom' ? await readSourceFilm(frame, services.id) : undefined;
+    return diagnosticReportOf(frame, { algorithms, film, pseudonym });
+  };
 }
 
 /** The request's content: without pixels, and without the file name unless requested. */

@@ -3,7 +3,14 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import type { SinkServices } from '../../core/plugin.js';
 import { readBundle, sha256 } from '../../models/bundle.js';
-import type { Algorithm } from './report.js';
+
+/** Which model a stage's result is of. */
+export interface Algorithm {
+  readonly name: string;
+  readonly version: string;
+  /** SHA-256 of the bundle's description, which has the hashes of its files. */
+  readonly sha256?: string;
+}
 
 /** rxray's own version. */
 export const { version: VERSION } = createRequire(import.meta.url)('../../../package.json') as {

@@ -121,7 +121,7 @@ function childrenOf(children: readonly Item[]): Item {
   return children.length === 0 ? [] : [[0x0040a730, 'SQ', children]];
 }
 
-function codeItem({ value, scheme, meaning }: Code): Item {
+export function codeItem({ value, scheme, meaning }: Code): Item {
   return [
     [0x00080100, 'SH', value],
     [0x00080102, 'SH', scheme],

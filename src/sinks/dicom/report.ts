@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
-import { z } from 'zod';
-import type { Anomaly, Classification, Frame, StageResult } from '../../core/frame.js';
+import type { Frame } from '../../core/frame.js';
 import { NOTICE } from '../../core/notice.js';
 import { bytesOf, type Item } from '../../dicom/write.js';
 import type { ObjectToSend } from '../../dicom/scu.js';
 import {
+  type Code,
   coded,
   container,
   type Content,
@@ -21,17 +21,11 @@ import {
   ucum,
   uidReference,
 } from './content.js';
+import type { Algorithm } from './algorithms.js';
+import { type Findings, findingsOf, type Measurement, type Unit } from '../measurements.js';
 import type { SourceFilm } from './source-film.js';
 
 export const ENHANCED_SR = '1.2.840.10008.5.1.4.1.1.88.22';
-
-/** Which model a stage's result is of. */
-export interface Algorithm {
-  readonly name: string;
-  readonly version: string;
-  /** SHA-256 of the bundle's description, which has the hashes of its files. */
-  readonly sha256?: string;
-}
 
 export interface ReportOptions {
   /** By stage id. */
@@ -40,9 +34,6 @@ export interface ReportOptions {
   readonly version: string;
 }
 
-const RATIO = ucum('{ratio}', 'ratio');
-const PERCENT = ucum('%', 'percent');
-const NONE = ucum('1', 'no units');
 const YES = sct('373066001', 'Yes');
 const NO = sct('373067005', 'No');
 
@@ -55,13 +46,8 @@ const NO = sct('373067005', 'No');
  */
 export function reportOf(frame: Frame, film: SourceFilm, options: ReportOptions): ObjectToSend {
   const instance = uidOf('report', frame.id, frame.repeat);
-  const reference: ImageReference = {
-    ...film,
-    frame: film.frames > 1 ? Number(frame.meta['page'] ?? 1) : undefined,
-  };
-  const groups = Object.entries(frame.results).flatMap(([stage, result]) =>
-    groupsOf(frame, stage, result, reference, options),
-  );
+  const reference: ImageReference = { ...film, frame: frameNumberOf(frame, film) };
+  const groups = findingsOf(frame).flatMap((findings) => groupsOf(frame, findings, reference, options));
   const tree = container(
     dcm('126000', 'Imaging Measurement Report'),
     [
@@ -163,6 +149,11 @@ export function instanceNumber(film: SourceFilm): string {
   return /^\d{1,9}$/.test(number) ? number : '1';
 }
 
+/** The number of the processed frame, from 1, in a film with several; undefined in others. */
+export function frameNumberOf({ meta }: Frame, { frames }: SourceFilm): number | undefined {
+  return frames > 1 ? Number(meta['page'] ?? 1) : undefined;
+}
+
 /** When the graph was through with the film, in UTC; the same at each delivery. */
 export function momentOf({ completedAt, origin }: Frame): { date: string; time: string } {
   const digits = (completedAt ?? origin.receivedAt).replaceAll(/\D/g, '');
@@ -180,33 +171,18 @@ export function uidOf(...parts: readonly (string | number | undefined)[]): strin
 
 // ── results ───────────────────────────────────────────────────────────────────────────────────────
 
-const box = z.object({
-  x: z.number(),
-  y: z.number(),
-  width: z.number().min(0),
-  height: z.number().min(0),
-  label: z.string().optional(),
-});
-type Box = z.output<typeof box>;
-const lung = z.object({ areaFraction: z.number(), box });
-
-/** What may be said of any result: the verdict of a calibrated model. */
-const verdict = z.object({
-  abnormal: z.boolean().nullish(),
-  suspicion: z.number().nullish(),
-  threshold: z.number().nullish(),
-});
+const UNITS: Readonly<Record<Unit, Code>> = {
+  '{ratio}': ucum('{ratio}', 'ratio'),
+  '%': ucum('%', 'percent'),
+  '1': ucum('1', 'no units'),
+};
 
 function groupsOf(
   frame: Frame,
-  stage: string,
-  result: StageResult,
+  { stage, measurements, regions }: Findings,
   reference: ImageReference,
   { algorithms }: ReportOptions,
 ): Content[] {
-  const found = [...measurementsOf(result), ...verdictOf(result)];
-  const boxes = fitsFilm(frame, { ...result }) ? boxesOf({ ...result }) : [];
-  if (found.length === 0 && boxes.length === 0) return [];
   const head = (tracked: string): Item[] => [
     text(dcm('112039', 'Tracking Identifier'), cut(tracked, 64))('HAS OBS CONTEXT'),
     uidReference(
@@ -217,19 +193,32 @@ function groupsOf(
   ];
   const group = dcm('125007', 'Measurement Group');
   return [
-    container(group, [...head(stage), ...found.map((content) => content('CONTAINS'))], '1501'),
-    ...boxes.map((each, i) =>
+    container(
+      group,
+      [...head(stage), ...measurements.map((measurement) => contentOf(measurement)('CONTAINS'))],
+      '1501',
+    ),
+    ...regions.map((region, i) =>
       container(
         group,
         [
-          ...head(`${stage} ${each.label ?? 'region'} ${String(i + 1)}`),
-          ...(each.label === undefined ? [] : [coded(dcm('121071', 'Finding'), own(each.label))('CONTAINS')]),
-          rectangle(dcm('111030', 'Image Region'), each, reference)('CONTAINS'),
+          ...head(`${stage} ${region.label ?? 'region'} ${String(i + 1)}`),
+          ...(region.label === undefined
+            ? []
+            : [coded(dcm('121071', 'Finding'), own(region.label))('CONTAINS')]),
+          rectangle(dcm('111030', 'Image Region'), region, reference)('CONTAINS'),
         ],
         '1410',
       ),
     ),
   ];
+}
+
+function contentOf(measurement: Measurement): Content {
+  const { name } = measurement;
+  if ('finding' in measurement) return coded(dcm('121071', name), own(measurement.finding));
+  if ('answer' in measurement) return coded(own(name), measurement.answer ? YES : NO);
+  return number(own(name), measurement.value, UNITS[measurement.unit]);
 }
 
 function algorithmOf(algorithm: Algorithm | undefined): Item[] {
@@ -242,66 +231,4 @@ function algorithmOf(algorithm: Algorithm | undefined): Item[] {
       ? []
       : [text(dcm('111002', 'Algorithm Parameters'), `sha256:${sha256}`)('HAS CONCEPT MOD')]),
   ];
-}
-
-function measurementsOf(result: StageResult): Content[] {
-  if (result.kind === 'classification') {
-    const { label, probabilities, positives } = result as Classification;
-    return [
-      ...Object.entries(probabilities).map(([name, p]) => number(own(`Probability of ${name}`), p, RATIO)),
-      ...(positives ?? [label]).map((name) => coded(dcm('121071', 'Finding'), own(name))),
-    ];
-  }
-  if (result.kind === 'anomaly') {
-    const { anomalyScore, percentile } = result as Anomaly;
-    return [
-      number(own('Anomaly score'), anomalyScore, NONE),
-      ...(percentile === null ? [] : [number(own('Percentile among normal films'), percentile, PERCENT)]),
-    ];
-  }
-  if (result.kind === 'segmentation') {
-    const { areaFraction, plausible, left, right } = result as Record<string, unknown>;
-    const areas = {
-      'the lungs': areaFraction,
-      'the left lung': lungOf(left),
-      'the right lung': lungOf(right),
-    };
-    return [
-      ...Object.entries(areas).flatMap(([name, area]) =>
-        typeof area === 'number' ? [number(own(`Area of ${name}, of the film`), area, RATIO)] : [],
-      ),
-      ...(typeof plausible === 'boolean' ? [coded(own('Lungs are plausible'), plausible ? YES : NO)] : []),
-    ];
-  }
-  return [];
-}
-
-function lungOf(value: unknown): number | undefined {
-  return lung.safeParse(value).data?.areaFraction;
-}
-
-function verdictOf(result: StageResult): Content[] {
-  const { abnormal, suspicion, threshold } = verdict.safeParse(result).data ?? {};
-  return [
-    ...(typeof suspicion === 'number' ? [number(own('Suspicion'), suspicion, RATIO)] : []),
-    ...(typeof threshold === 'number' ? [number(own('Threshold of the model'), threshold, NONE)] : []),
-    ...(typeof abnormal === 'boolean'
-      ? [coded(own('Verdict: above the threshold of the model'), abnormal ? YES : NO)]
-      : []),
-  ];
-}
-
-/** Whether boxes of a result are in pixels of the film: a stage before it may have cut or enlarged the image. */
-function fitsFilm({ meta }: Frame, { film }: Record<string, unknown>): boolean {
-  const size = z.object({ width: z.number(), height: z.number() }).safeParse(film).data;
-  return size !== undefined && size.width === meta['width'] && size.height === meta['height'];
-}
-
-function boxesOf(result: Record<string, unknown>): Box[] {
-  const found = z.array(box).safeParse(result['boxes']).data ?? [];
-  const lungs = (['left', 'right'] as const).flatMap((side) => {
-    const known = lung.safeParse(result[side]).data;
-    return known === undefined ? [] : [{ ...known.box, label: `${side} lung` }];
-  });
-  return [...found, ...lungs];
 }
