@@ -30,12 +30,13 @@ function valueBytes(vr: string, value: ElementToWrite[2]): Buffer {
   if (value instanceof Uint8Array) return even(Buffer.from(value), 0);
   if (vr === 'SQ') return Buffer.concat((value as readonly Item[]).flatMap(itemBytes));
   const values = typeof value === 'object' ? (value as readonly (string | number)[]) : [value];
-  const size = { US: 2, UL: 4, FL: 4, FD: 8 }[vr];
+  const size = { US: 2, SL: 4, UL: 4, FL: 4, FD: 8 }[vr];
   if (size === undefined) return even(Buffer.from(values.join('\\'), 'utf8'), vr === 'UI' ? 0 : 0x20);
   const bytes = Buffer.alloc(size * values.length);
   values.forEach((each, i) => {
     const number = Number(each);
     if (vr === 'US') bytes.writeUInt16LE(number, size * i);
+    else if (vr === 'SL') bytes.writeInt32LE(number, size * i);
     else if (vr === 'UL') bytes.writeUInt32LE(number, size * i);
     else if (vr === 'FL') bytes.writeFloatLE(number, size * i);
     else bytes.writeDoubleLE(number, size * i);

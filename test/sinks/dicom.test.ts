@@ -9,6 +9,7 @@ import { errorKind } from '../../src/core/errors.js';
 import type { Frame, StageResult } from '../../src/core/frame.js';
 import type { SinkInstance } from '../../src/core/plugin.js';
 import { parse } from '../../src/dicom/parse.js';
+import { encodeRle } from '../../src/imaging/rle.js';
 import dicomweb from '../../src/sinks/dicomweb.js';
 import dimse from '../../src/sinks/dimse.js';
 import { makeFrame, testServices } from '../../src/testing.js';
@@ -33,6 +34,11 @@ const RESULTS: Record<string, StageResult> = {
     film: { width: 64, height: 64 },
     left: { areaFraction: 0.15, box: { x: 30.5, y: 4, width: 20, height: 30 } },
     right: null,
+    rle: encodeRle({
+      width: 8,
+      height: 8,
+      data: Uint8Array.from({ length: 64 }, (_, i) => (i % 8 < 2 ? 255 : 0)),
+    }),
   },
 };
 
@@ -58,7 +64,7 @@ describe('the sinks dimse and dicomweb', () => {
       ...frame,
       id: sha256.slice(0, 32),
       origin: { ...frame.origin, path, sha256 },
-      meta: { width: 64, height: 64 },
+      meta: { width: 64, height: 64, photometricInterpretation: 'MONOCHROME2' },
       results: RESULTS,
       completedAt: '2026-01-02T03:04:05.678Z',
     };
@@ -111,6 +117,49 @@ describe('the sinks dimse and dicomweb', () => {
     }
     if (!has('dciodvfy')) return;
     for (const file of ['sr.dcm', 'sc.dcm']) {
+      const { output: verdict } = await execute('dciodvfy', [join(folder, file)]);
+      expect(verdict).not.to.match(/^Error/m);
+    }
+  });
+
+  it('send a segmentation and a presentation state that Orthanc stores, dciodvfy passes and dcmtk reads', async function () {
+    if (orthanc === undefined) return this.skip();
+    const all = { report: false, segmentation: true, presentation: true };
+    const frame = await frameOf(9);
+    for (const sink of [
+      await stow({ url: orthanc.url, ...all }),
+      await send({ port: orthanc.dicom, ...all }),
+    ]) {
+      await sink.write([frame]);
+    }
+    const objects = { seg: await orthanc.objects('SEG'), pr: await orthanc.objects('PR') };
+    expect(objects.seg).to.have.length(1);
+    expect(objects.pr).to.have.length(1);
+    for (const [name, [bytes]] of Object.entries(objects))
+      await writeFile(join(folder, `${name}.dcm`), bytes ?? '');
+    // The mask's two columns of eight, as wide as the film.
+    const pixels = parse(objects.seg[0] ?? Buffer.alloc(0), { maxBytes: 1e9 }, []).dataSet.value(0x7fe00010);
+    expect(pixels?.toString('hex')).to.equal('ffff000000000000'.repeat(64));
+    const dumped = await execute('dcmdump', [join(folder, 'seg.dcm'), join(folder, 'pr.dcm')]);
+    expect(dumped.code).to.equal(0);
+    for (const line of [
+      '[AUTOMATIC]',
+      '[Lungs]',
+      testUid('film', 9),
+      '[left lung]',
+      '30.5\\4\\50.5\\4',
+      '[SCALE TO FIT]',
+    ]) {
+      expect(dumped.output).to.include(line);
+    }
+    if (has('dcmp2pgm')) {
+      await writeFile(join(folder, 'film.dcm'), dicomFile(9));
+      const paths = ['pr.dcm', 'film.dcm', 'out.pgm'].map((name) => join(folder, name));
+      const { code, output } = await execute('dcmp2pgm', ['-p', ...paths]);
+      expect(code, output).to.equal(0);
+    }
+    if (!has('dciodvfy')) return;
+    for (const file of ['seg.dcm', 'pr.dcm']) {
       const { output: verdict } = await execute('dciodvfy', [join(folder, file)]);
       expect(verdict).not.to.match(/^Error/m);
     }

@@ -5,6 +5,8 @@ import type { ObjectToSend } from '../../dicom/scu.js';
 import { algorithmsOf, VERSION } from './algorithms.js';
 import { captureOf } from './capture.js';
 import { reportOf } from './report.js';
+import { presentationOf } from './presentation.js';
+import { segmentationsOf } from './segmentation.js';
 import { readSourceFilm } from './source-film.js';
 
 /** Options that the sinks of DICOM objects share. */
@@ -19,6 +21,16 @@ export const objectOptions = {
     .describe(
       'Send a Secondary Capture, too: the film with its label, its scores, its boxes and its anomaly map. What waits for the sink in the journal holds the pixels then.',
     ),
+  segmentation: z
+    .boolean()
+    .default(false)
+    .describe('Send a DICOM Segmentation of the lungs, too, for each stage that has found a mask (`unet`).'),
+  presentation: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Send a Grayscale Softcopy Presentation State, too: boxes and measurements, drawn over the film by the viewer.',
+    ),
   size: z
     .int()
     .min(64)
@@ -30,12 +42,14 @@ export const objectOptions = {
 interface ObjectSettings {
   readonly report: boolean;
   readonly picture: boolean;
+  readonly segmentation: boolean;
+  readonly presentation: boolean;
   readonly size: number;
 }
 
 /** Makes the objects that are sent of a frame. Rejects with FRAME_SINK where its film is no DICOM object of a study. */
 export async function objectMaker(
-  { report, picture, size }: ObjectSettings,
+  { report, picture, segmentation, presentation, size }: ObjectSettings,
   services: SinkServices,
 ): Promise<(frame: Frame) => Promise<ObjectToSend[]>> {
   const algorithms = await algorithmsOf(services);
@@ -44,6 +58,8 @@ export async function objectMaker(
     return [
       ...(report ? [reportOf(frame, film, { algorithms, version: VERSION })] : []),
       ...(picture ? [await captureOf(frame, film, { size, version: VERSION })] : []),
+      ...(presentation ? [presentationOf(frame, film)].filter((state) => state !== undefined) : []),
+      ...(segmentation ? segmentationsOf(frame, film, { algorithms }) : []),
     ];
   };
 }

@@ -16,6 +16,9 @@ export interface SourceFilm {
   readonly frames: number;
   /** Text of an attribute, in Unicode; empty where it is missing. */
   text(tag: number): string;
+  /** The values of an attribute of codes or numbers. */
+  values(tag: number): readonly string[];
+  has(tag: number): boolean;
 }
 
 const MAX_BYTES = 2 ** 31 - 1;
@@ -45,6 +48,8 @@ export async function readSourceFilm({ origin }: Frame, component: string): Prom
     series: uid(0x0020000e),
     frames: Number(dataSet.string(0x00280008) ?? 1),
     text: textOf(dataSet),
+    values: (tag: number) => dataSet.strings(tag),
+    has: (tag: number) => dataSet.elements.has(tag),
   };
   for (const name of ['sopClass', 'instance', 'study', 'series'] as const) {
     if (!/^[\d.]{1,64}$/.test(film[name])) {
