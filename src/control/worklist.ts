@@ -143,6 +143,8 @@ export class Worklist {
     out.on('error', (error) =>
       this.log.warn({}, `the worklist ${this.#path} cannot be written: ${error.message}`),
     );
+    // An earlier process may have left an incomplete line.
+    out.write('\n');
     // Includes the rows of earlier processes.
     void stat(this.#path).then(
       ({ size }) => (this.#written += size),
@@ -196,12 +198,14 @@ function keep(films: Map<string, WorklistFilm>, film: WorklistFilm): void {
   if (films.size > WORKLIST_ROWS && oldest !== undefined) films.delete(oldest);
 }
 
-/** After a crash the last line may be incomplete. */
+/** After a crash, or on a bad disk, a line may be incomplete or anything else. */
 function parsed(line: string): WorklistFilm | null {
   try {
-    const film = JSON.parse(line) as WorklistFilm;
+    const film = JSON.parse(line) as Partial<WorklistFilm>;
+    const { id, file, results } = film;
+    if (typeof id !== 'string' || typeof file !== 'string' || typeof results !== 'object') return null;
     // Lines of earlier versions have no verdict.
-    return { ...film, verdict: (film as Partial<WorklistFilm>).verdict ?? verdictOf(film.results) };
+    return { ...(film as WorklistFilm), verdict: film.verdict ?? verdictOf(results) };
   } catch {
     return null;
   }

@@ -190,6 +190,9 @@ function damaged(id: string, film: string | undefined, message: string): Reason 
 async function namesIn(dir: string): Promise<string[]> {
   return readdir(dir).catch((error: unknown) => {
     if (isCode(error, 'ENOENT')) return [];
-    throw error;
+    const reason = isCode(error, 'ENOTDIR')
+      ? 'expected a folder, but a part of the path is a file'
+      : messageOf(error);
+    throw new RxrayError('STATE_UNWRITABLE', `${dir} cannot be read: ${reason}`, { cause: error });
   });
 }

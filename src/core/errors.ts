@@ -271,8 +271,8 @@ export const ERRORS = {
   ),
   STATE_DAMAGED: row(
     'fatal',
-    'The journal is damaged.',
-    'It was renamed, and the next start creates a new one: films still in the folder are processed again, and sinks ignore films that they already have.',
+    'The journal, or the key for DICOM UIDs, is damaged.',
+    'A damaged journal was renamed, and the next start creates a new one: films still in the folder are processed again, and sinks ignore films that they already have. The message says what to do about the key.',
   ),
   STATE_LOCKED: row(
     'fatal',

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream, type Stats } from 'node:fs';
-import { mkdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, parse as parsePath, sep } from 'node:path';
+import { buffer } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import { crc32 } from 'node:zlib';
 import { z } from 'zod';
@@ -87,6 +88,10 @@ interface Commit {
 
 /** The journal of commits is compacted when it has grown by this much. */
 const COMPACT_AFTER = 1 << 20;
+const NEWLINE = 0x0a;
+/** Where the end of the last complete row is looked for: in so many bytes, at so many line ends. */
+const LAST_ROWS_BYTES = 1 << 20;
+const LAST_ROWS = 16;
 
 /**
  * A file of rows with each row exactly once, also after crashes. A group of rows is appended and synced, then the new
@@ -362,7 +367,16 @@ async function recover(
   const { header } = format;
   const start = Buffer.byteLength(header);
   const size = await sizeOf(path);
-  const recorded = await lastCommit(journal);
+  const { commit: recorded, damaged } = await lastCommit(journal);
+  if (damaged) {
+    const kept = `${journal}.damaged-${timestamp()}`;
+    // A copy: until the journal is written anew, a start finds it as it was.
+    await copyFile(journal, kept);
+    log.warn(
+      { path, kept },
+      'the list of confirmed rows was damaged: it is kept, and a new one is made from the file and its copy',
+    );
+  }
   // An interrupted rotation leaves no file, or one without rows.
   const rotated = recorded?.rotating === true && size <= start && size < recorded.length;
   if (size === 0 || rotated) {
@@ -381,20 +395,25 @@ async function recover(
     return { length: start, crc: crc32(header), day: today(), seq, ids: new Set(), known };
   }
 
-  const later = await laterCommit(path, size, copy, recorded);
-  if (later !== undefined && recorded !== undefined) {
+  const later = await laterCommit(path, size, copy, recorded, damaged);
+  if (later !== undefined && recorded !== undefined && !damaged) {
     log.warn(
       { path },
       'the state folder is older than the file (restored from a backup?): its rows are kept',
     );
   }
   const commit = later ?? recorded;
-  const length = commit?.length ?? size;
-  const { crc, ids, endsRow, fault } = await readCommitted(path, Math.min(size, length), format);
-  if (commit !== undefined && (size < length || commit.crc !== crc)) {
+  let length = commit?.length ?? size;
+  let read = await readCommitted(path, Math.min(size, length), format);
+  if (commit !== undefined && (size < length || commit.crc !== read.crc)) {
     const missing = size < length && `${String(size)} of the ${String(length)} bytes that rxray left there`;
     return replaceChanged(path, journal, commit, missing, { format, log });
   }
+  if (damaged && (commit === undefined || (format.holdsIds && size > length))) {
+    // The rows after the last known commit may have been confirmed.
+    ({ length, ...read } = await readWholeRows(path, size, commit?.length ?? 0, format));
+  }
+  const { crc, ids, endsRow, fault } = read;
   // What is in the state folder is the output of a part, of which only one file gets its name.
   const isPart = path.startsWith((await realPathOf(stateDir)) + sep);
   if (fault instanceof OtherColumns && commit !== undefined && !isPart) {
@@ -497,17 +516,21 @@ async function keepTail(path: string, length: number, journal: string, log: Log)
   );
 }
 
-/** The commits after `commit` in the journal's copy beside the file, if the file has their rows. */
+/** The commits after `commit` in the journal's copy beside the file, if the file has their rows. `damaged`: the journal is. */
 async function laterCommit(
   path: string,
   size: number,
   copy: string,
   commit: Commit | undefined,
+  damaged: boolean,
 ): Promise<Commit | undefined> {
-  const later = await lastCommit(copy).catch(() => undefined);
-  if (later === undefined || (later.seq ?? 0) <= (commit?.seq ?? 0) || later.length > size) return undefined;
+  const { commit: later } = await lastCommit(copy).catch((): LastCommit => ({ damaged: true }));
+  if (later === undefined || later.length > size) return undefined;
+  // What the damaged part of a journal says is in the copy.
+  const [least, found] = [commit?.seq ?? 0, later.seq ?? 0];
+  if (damaged ? found < least : found <= least) return undefined;
   // Without a journal, a file with rows of others is accepted unchanged.
-  if (commit === undefined && later.length < size) return undefined;
+  if (commit === undefined && !damaged && later.length < size) return undefined;
   return (await crcOf(path, later.length)) === later.crc ? later : undefined;
 }
 
@@ -526,12 +549,16 @@ async function crcOf(path: string, length: number): Promise<number> {
   return crc;
 }
 
-/** Reads the first `length` bytes: their CRC, ids, whether they end with a complete row, and errors. */
-async function readCommitted(
-  path: string,
-  length: number,
-  format: RowFormat,
-): Promise<{ crc: number; ids: Set<string>; endsRow: boolean; fault?: unknown }> {
+interface Committed {
+  readonly crc: number;
+  readonly ids: Set<string>;
+  /** Whether the bytes end with a complete row. */
+  readonly endsRow: boolean;
+  readonly fault?: unknown;
+}
+
+/** Reads the first `length` bytes. */
+async function readCommitted(path: string, length: number, format: RowFormat): Promise<Committed> {
   const ids = new Set<string>();
   let crc = 0;
   let last: number | undefined;
@@ -549,30 +576,62 @@ async function readCommitted(
     // The file was not read to its end.
     return { crc: await crcOf(path, length), ids, endsRow: false, fault };
   }
-  return { crc, ids, endsRow: last === undefined || last === 0x0a };
+  return { crc, ids, endsRow: last === undefined || last === NEWLINE };
 }
 
-async function lastCommit(journal: string): Promise<Commit | undefined> {
+/** Reads a file of `size` bytes up to its last complete row, which does not end before `least`. */
+async function readWholeRows(
+  path: string,
+  size: number,
+  least: number,
+  format: RowFormat,
+): Promise<Committed & { readonly length: number }> {
+  const start = Math.max(least, size - LAST_ROWS_BYTES);
+  const end = size > start ? await buffer(createReadStream(path, { start, end: size - 1 })) : Buffer.alloc(0);
+  // An incomplete row may have line ends, too: in quotes.
+  for (let at = end.length, tries = 0; at > 0 && tries < LAST_ROWS; tries++) {
+    at = end.lastIndexOf(NEWLINE, at - 1);
+    if (at === -1) break;
+    const length = start + at + 1;
+    const read = await readCommitted(path, length, format);
+    if (read.fault === undefined) return { ...read, length };
+  }
+  const length = least > 0 ? least : size;
+  return { ...(await readCommitted(path, length, format)), length };
+}
+
+interface LastCommit {
+  readonly commit?: Commit;
+  /** Whether lines cannot be read, other than an incomplete last one. */
+  readonly damaged: boolean;
+}
+
+async function lastCommit(journal: string): Promise<LastCommit> {
   const text = await readFile(journal, 'utf8').catch((error: unknown) => {
     if (isCode(error, 'ENOENT')) return '';
     throw error;
   });
   // Text after the last line end is an incomplete line that was never confirmed.
   const lines = text.split('\n').slice(0, -1);
-  let commits: Commit[];
-  try {
-    commits = lines.map((line) => JSON.parse(line) as Commit);
-  } catch (cause) {
-    throw new Error(`${journal} is damaged: delete it to continue with the file unchanged`, { cause });
-  }
+  const commits = lines.map(commitIn).filter((each) => each !== undefined);
+  const damaged = commits.length < Math.max(lines.length, Math.min(1, text.length));
   const last = commits.at(-1);
-  return (
-    last && {
-      ...last,
-      ids: commits.flatMap((commit) => commit.ids ?? []),
-      known: commits.flatMap((commit) => commit.known ?? []),
-    }
-  );
+  if (last === undefined) return { damaged };
+  const commit = {
+    ...last,
+    ids: commits.flatMap(({ ids = [] }) => ids),
+    known: commits.flatMap(({ known = [] }) => known),
+  };
+  return { commit, damaged };
+}
+
+function commitIn(line: string): Commit | undefined {
+  try {
+    const commit = JSON.parse(line) as Commit | null;
+    return typeof commit?.length === 'number' && typeof commit.crc === 'number' ? commit : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 async function sizeOf(path: string): Promise<number> {

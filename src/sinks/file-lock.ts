@@ -1,6 +1,9 @@
 import { constants } from 'node:fs';
 import { access, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import type Database from 'libsql';
+import { messageOf } from '../core/errors.js';
+import { isCode } from '../core/files.js';
 
 /** A lock on a file; released when the process ends, even by a crash. */
 export interface FileLock {
@@ -13,16 +16,19 @@ export interface FileLock {
  * after a crash.
  */
 export async function lockFile(path: string): Promise<FileLock | undefined> {
-  const { default: Database } = await import('libsql');
+  const { default: Libsql } = await import('libsql');
   // SQLite says only that it cannot open a database.
   await access(dirname(path), constants.W_OK);
-  const database = new Database(path);
+  let database: Database.Database | undefined;
   try {
+    database = new Libsql(path);
     database.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE');
   } catch (error) {
-    database.close();
-    if (error instanceof Error && 'code' in error && error.code === 'SQLITE_BUSY') return undefined;
-    throw error;
+    database?.close();
+    if (isCode(error, 'SQLITE_BUSY')) return undefined;
+    throw new Error(`the file ${path}, which locks it, cannot be used: ${messageOf(error)}`, {
+      cause: error,
+    });
   }
   return {
     async release() {

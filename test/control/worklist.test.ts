@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { appendFile, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
@@ -41,6 +41,16 @@ describe('Worklist', () => {
 
   const find = async (query: object = {}, list = worklist): Promise<string[]> =>
     (await list.find({ sort: 'newest', offset: 0, limit: 100, ...query })).films.map(({ id }) => id);
+
+  it('leaves out lines that are incomplete or none of its own', async () => {
+    settle('a');
+    await worklist.close();
+    await appendFile(join(dir, 'worklist.jsonl'), 'null\n7\n{}\n\0\0\n{"id":"torn","fi');
+    worklist = new Worklist(dir, monitor, silent);
+    settle('b');
+    expect(await find({ label: 'viral' })).to.deep.equal([]);
+    expect(await find()).to.deep.equal(['b', 'a']);
+  });
 
   it('has the newest first, or the most suspicious', async () => {
     settle('a', { m: { kind: 'any', abnormal: false, suspicion: 0.4 } });

@@ -448,7 +448,8 @@ describe('the csv sink', () => {
 
   it('loses and repeats nothing when it is cut at any byte of an unconfirmed group', async () => {
     const films = ['a.png', 'b "x"\r\n,y.png', 'ü\n.png', 'd.png'].map((name) => film(name));
-    const sink = await open();
+    const columns = ['file', 'id'];
+    const sink = await open({ columns });
     await sink.write(films.slice(0, 2));
     const [journal] = (await readdir(join(folder, '.rxray'))).map((name) => join(folder, '.rxray', name));
     const committed = { csv: await readFile(path), journal: await readFile(journal!) };
@@ -459,7 +460,7 @@ describe('the csv sink', () => {
     async function crashAt(rows: Buffer, commits: Buffer): Promise<void> {
       await writeFile(path, rows);
       await writeFile(journal!, commits);
-      const restarted = await open();
+      const restarted = await open({ columns });
       await restarted.write(films);
       await restarted.dispose?.();
       expect(await names(), `after ${rows.length} and ${commits.length} bytes`).to.deep.equal(
@@ -487,6 +488,61 @@ describe('the csv sink', () => {
     await (await open()).dispose?.();
     expect(await torn()).to.deep.equal(['torn', 'by,hand,,\r\n']);
     expect(await names()).to.deep.equal([]);
+  });
+
+  describe('goes on when its list of confirmed rows is damaged, and keeps the list:', () => {
+    const tears: Readonly<Record<string, (list: string) => string>> = {
+      'the last line is cut': (list) => list.slice(0, -3),
+      'the last line is garbage': (list) => `${list.trimEnd().split('\n').slice(0, -1).join('\n')}\n\0\0{\n`,
+      'all is garbage': (list) => '\0'.repeat(list.length),
+      'one line is of something else': () => 'null\n',
+    };
+    for (const [what, tear] of Object.entries(tears)) {
+      for (const columns of [undefined, ['file']]) {
+        it(`${what} (${columns === undefined ? 'with' : 'without'} ids)`, async () => {
+          const sink = await open({ columns });
+          await sink.write([film('a.png'), film('b "x"\r\n,y.png')]);
+          await sink.write([film('c.png')]);
+          await sink.dispose?.();
+          const [list = ''] = await readdir(join(folder, '.rxray'));
+          const torn = tear(await readFile(join(folder, '.rxray', list), 'utf8'));
+          await writeFile(join(folder, '.rxray', list), torn);
+          // A group that was never confirmed.
+          await appendFile(path, '"d.p\r\nn');
+          const restarted = await open({ columns });
+          await restarted.write([film('c.png'), film('d.png')]);
+          await restarted.dispose?.();
+          expect(await names()).to.deep.equal(['a.png', 'b "x"\r\n,y.png', 'c.png', 'd.png']);
+          await (await open({ columns })).dispose?.();
+          const kept = (await readdir(join(folder, '.rxray'))).filter((name) => name.includes('.damaged-'));
+          // A last line without its end is as a crash leaves it; the file's copy has what it said.
+          expect(kept).to.have.lengthOf(what === 'the last line is cut' ? 0 : 1);
+          for (const name of kept)
+            expect(await readFile(join(folder, '.rxray', name), 'utf8')).to.equal(torn);
+        });
+      }
+    }
+
+    it('all is garbage, and the copy is gone or behind', async () => {
+      for (const behind of [false, true]) {
+        const sink = await open();
+        await sink.write([film('a.png')]);
+        const copy = join(folder, 'out', '.results.csv.commits');
+        const before = await readFile(copy);
+        await sink.write([film('b.png')]);
+        await sink.dispose?.();
+        if (behind) await writeFile(copy, before);
+        else await rm(copy);
+        const [list = ''] = (await readdir(join(folder, '.rxray'))).filter((name) => name.endsWith('.jsonl'));
+        await writeFile(join(folder, '.rxray', list), '\0\0\0\0');
+        await appendFile(path, 'c.p');
+        const restarted = await open();
+        await restarted.write([film('b.png'), film('c.png')]);
+        await restarted.dispose?.();
+        expect(await names()).to.deep.equal(['a.png', 'b.png', 'c.png']);
+        await Promise.all(['out', '.rxray'].map((each) => rm(join(folder, each), { recursive: true })));
+      }
+    });
   });
 
   describe('while it runs', () => {

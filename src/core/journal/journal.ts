@@ -54,7 +54,8 @@ export class Journal {
     try {
       await makePrivate(stateDir, log);
     } catch (cause) {
-      throw new RxrayError('STATE_UNWRITABLE', `${stateDir} cannot be made: ${messageOf(cause)}`, { cause });
+      const message = `the state folder ${stateDir} cannot be used: ${messageOf(cause)}`;
+      throw new RxrayError('STATE_UNWRITABLE', message, { cause });
     }
     const worker = new Worker(new URL(`./thread${extname(import.meta.url)}`, import.meta.url), {
       workerData: { path },

@@ -1,12 +1,13 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFile, mkdtemp, open, readdir, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, open, readdir, rm, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { deserialize } from 'node:v8';
 import { expect } from 'chai';
 import type { Candidate } from '../../../src/core/plugin.js';
 import { Journal } from '../../../src/core/journal/journal.js';
+import { messageOf } from '../../../src/core/errors.js';
 import { ADMITTED, after, type Fate } from '../../../src/core/fate.js';
 import type { Conclusion, FilmFile } from '../../../src/core/journal/protocol.js';
 
@@ -435,13 +436,30 @@ describe('Journal', () => {
     expect((await readdir(dir)).some((name) => name.startsWith('journal.db.damaged-'))).to.equal(true);
   });
 
-  it('says when its folder cannot be made', async () => {
+  it('says what is in its way', async () => {
     await writeFile(join(dir, 'file'), '');
-    const error = await Journal.open(join(dir, 'file', 'state'), log).then(
-      () => null,
-      (thrown: unknown) => thrown,
-    );
-    expect(error).to.include({ code: 'STATE_UNWRITABLE' });
+    const wrong = async (state: string): Promise<string> => {
+      const [outcome] = await Promise.allSettled([Journal.open(join(dir, state), log)]);
+      expect(outcome).to.have.nested.property('reason.code', 'STATE_UNWRITABLE');
+      return messageOf((outcome as PromiseRejectedResult).reason);
+    };
+    for (const state of ['file', 'file/state']) {
+      expect(await wrong(state)).to.equal(
+        `the state folder ${join(dir, state)} cannot be used: expected a folder, but a part of the path is a file`,
+      );
+    }
+    for (const [index, name] of [
+      ...['journal.db', 'journal.db-wal', 'journal.db.owner', 'worklist.jsonl', 'reviews.jsonl'],
+      ...['dicom-uids.key', 'csv-0123456789abcdef.jsonl', 'control.sock'],
+    ].entries()) {
+      await mkdir(join(dir, `state-${index}`, name), { recursive: true });
+      expect(await wrong(`state-${index}`)).to.contain(`${name} in it is a folder; expected a file`);
+    }
+    for (const name of ['deadletter', 'replays', 'cache']) {
+      await mkdir(join(dir, `state-${name}`));
+      await writeFile(join(dir, `state-${name}`, name), '');
+      expect(await wrong(`state-${name}`)).to.contain(`${name} in it is a file; expected a folder`);
+    }
   });
 
   it('refuses questions when it is closed, and may be closed twice', async () => {

@@ -1,10 +1,10 @@
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import decodeStage from '../../../src/plugins/decode.js';
 import { inBytes } from '../../../src/dicom/character-sets.js';
-import { KEY_FILE } from '../../../src/dicom/uid-map.js';
+import { KEY_FILE, uidMap } from '../../../src/dicom/uid-map.js';
 import { makeFrame, runStage, testServices } from '../../../src/testing.js';
 import { fixture } from '../../support/goldens.js';
 
@@ -83,6 +83,14 @@ describe('decode: DICOM attributes', () => {
     expect(statSync(join(stateDir, KEY_FILE)).mode & 0o077).to.equal(0);
     const elsewhere = await attributes({ attributes: all }, join(stateDir, 'other'));
     expect(elsewhere['StudyInstanceUID']).not.to.equal(basic['StudyInstanceUID']);
+  });
+
+  it('refuses a key of another length: it would map UIDs to others than before', () => {
+    mkdirSync(join(stateDir, 'damaged'), { recursive: true });
+    writeFileSync(join(stateDir, 'damaged', KEY_FILE), 'short');
+    expect(() => uidMap(join(stateDir, 'damaged')))
+      .to.throw('it has 5 bytes, expected 32')
+      .with.property('code', 'STATE_DAMAGED');
   });
 
   it('keeps what it is asked to keep', async () => {
