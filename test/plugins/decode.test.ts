@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { crc32 } from 'node:zlib';
 import { expect } from 'chai';
 import { encode as encodeBmp } from 'bmp-ts';
 import sharp, { type Sharp } from 'sharp';
@@ -28,6 +29,18 @@ function pack({ width, height, channels, data }: Image, space: string): Sharp {
   return sharp(data, { raw: { width, height, channels } }).toColourspace(space);
 }
 
+/** A palette PNG whose palette lacks its last colour, and the index of that. */
+function withoutLastColour(png: Buffer): { bytes: Buffer; last: number } {
+  const at = png.indexOf('PLTE', 0, 'latin1');
+  const length = png.readUInt32BE(at - 4) - 3;
+  const palette = Buffer.alloc(length + 12);
+  palette.writeUInt32BE(length, 0);
+  png.copy(palette, 4, at, at + 4 + length);
+  palette.writeUInt32BE(crc32(palette.subarray(4, 8 + length)), 8 + length);
+  const bytes = Buffer.concat([png.subarray(0, at - 4), palette, png.subarray(at + 4 + length + 3 + 4)]);
+  return { bytes, last: length / 3 };
+}
+
 const film = noise(31, 23, '8');
 const deep = noise(31, 23, '16');
 const colour = noise(31, 23, '8', 3);
@@ -45,6 +58,40 @@ describe('decode: raster images', () => {
       // libvips quantises a GIF's palette.
       expectSame(image, film, format === 'gif' ? 1 : 0);
       expect(meta).to.include({ format, width: 31, height: 23, bits: 8 });
+    }
+  });
+
+  it('refuses a palette PNG with a pixel beyond its palette, and says which', async () => {
+    for (const colours of [2, 4, 16, 200]) {
+      for (const progressive of [false, true]) {
+        const png = await pack(colour, 'srgb')
+          .png({ palette: true, colours, dither: 0, progressive, adaptiveFiltering: true })
+          .toBuffer();
+        const { bytes, last } = withoutLastColour(png);
+        expect(await failure(png)).to.equal('decoded');
+        expect(await failure(bytes)).to.equal(
+          `FRAME_DAMAGED the PNG file is truncated or damaged: a pixel has colour ${last}, the palette has ${last}`,
+        );
+      }
+    }
+  });
+
+  it('refuses a GIF with a pixel beyond its palette, and says which', async () => {
+    const grey = noise(97, 61, '8');
+    for (const [colours, kept] of [
+      [4, 2],
+      [16, 8],
+      [256, 128],
+    ] as const) {
+      const gif = await pack(grey, 'b-w').gif({ colours, dither: 0 }).toBuffer();
+      expect(await failure(gif)).to.equal('decoded');
+      const flags = gif[10] ?? 0;
+      const size = 2 << (flags & 7);
+      const short = Buffer.concat([gif.subarray(0, 13 + 3 * kept), gif.subarray(13 + 3 * size)]);
+      short[10] = (flags & ~7) | (Math.log2(kept) - 1);
+      expect(await failure(short)).to.match(
+        new RegExp(`^FRAME_DAMAGED the GIF file .*: a pixel has colour \\d+, the palette has ${kept}$`),
+      );
     }
   });
 

@@ -1,9 +1,11 @@
 import type { Metadata } from 'sharp';
 import { messageOf, type RxrayError } from '../../core/errors.js';
 import type { Image } from '../../core/frame.js';
+import { checkGifPalette } from './gif-palette.js';
 import { checkSize, damaged, unsupported, type Decoded, type Limits } from './decoder.js';
 import { decodePlainJpeg } from './jpeg.js';
 import { decodePlainPng } from './png.js';
+import { checkPngPalette } from './png-palette.js';
 
 export interface RasterOptions extends Limits {
   /** `grey`: return only grey levels. Default: `keep`. */
@@ -29,6 +31,8 @@ export async function decodeRaster(bytes: Buffer, limits: RasterOptions): Promis
   }
   const { format, width, height, depth, pages = 1 } = header;
   checkSize(width, height, limits);
+  if (format === 'png') checkPngPalette(bytes);
+  if (format === 'gif') checkGifPalette(bytes);
   if (depth !== 'uchar' && depth !== 'ushort') {
     throw unsupported(formatOf(bytes), `has samples of type ${depth}`);
   }

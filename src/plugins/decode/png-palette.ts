@@ -1,0 +1,96 @@
+import { inflateSync } from 'node:zlib';
+import { damaged } from './decoder.js';
+
+/** First column and row, and steps, of the passes of an interlaced image (ISO/IEC 15948, 8.2); a plain one has one pass. */
+const ADAM7 = [
+  [0, 0, 8, 8],
+  [4, 0, 8, 8],
+  [0, 4, 4, 8],
+  [2, 0, 4, 4],
+  [0, 2, 2, 4],
+  [1, 0, 2, 2],
+  [0, 1, 1, 2],
+] as const;
+const PLAIN = [[0, 0, 1, 1]] as const;
+
+interface Pass {
+  readonly width: number;
+  readonly rows: number;
+  readonly rowBytes: number;
+}
+
+/**
+ * Throws FRAME_DAMAGED if a pixel of a palette PNG has a colour that is not in the palette: libpng calls that benign, and
+ * libvips makes it black. `bytes` begin with a valid header. Other faults are left to libvips.
+ */
+export function checkPngPalette(bytes: Buffer): void {
+  const [depth = 0, type, , , interlace] = bytes.subarray(24, 29);
+  if (type !== 3) return;
+  const { colours, packed } = chunksOf(bytes);
+  if (colours === 0 || colours >= 2 ** depth) return;
+  const [width, height] = [bytes.readUInt32BE(16), bytes.readUInt32BE(20)];
+  const passes = (interlace === 1 ? ADAM7 : PLAIN).map(([x, y, dx, dy]): Pass => {
+    const across = Math.ceil(Math.max(0, width - x) / dx);
+    const rows = across === 0 ? 0 : Math.ceil(Math.max(0, height - y) / dy);
+    return { width: across, rows, rowBytes: Math.ceil((across * depth) / 8) };
+  });
+  let filtered: Buffer;
+  try {
+    const maxOutputLength = passes.reduce((sum, { rows, rowBytes }) => sum + rows * (1 + rowBytes), 0);
+    filtered = inflateSync(packed, { maxOutputLength });
+  } catch {
+    return;
+  }
+  let at = 0;
+  for (const { width: samples, rows, rowBytes } of passes) {
+    let above: Uint8Array = new Uint8Array(rowBytes);
+    for (let y = 0; y < rows; y++, at += 1 + rowBytes) {
+      const row = filtered.subarray(at + 1, at + 1 + rowBytes);
+      unfilter(filtered[at] ?? 0, row, above);
+      const most = largest(row, samples, depth);
+      if (most >= colours) throw damaged('PNG', `a pixel has colour ${most}, the palette has ${colours}`);
+      above = row;
+    }
+  }
+}
+
+function chunksOf(bytes: Buffer): { colours: number; packed: Buffer } {
+  const data: Buffer[] = [];
+  let colours = 0;
+  for (let at = 8; at + 12 <= bytes.length;) {
+    const end = at + 8 + bytes.readUInt32BE(at);
+    const name = bytes.toString('latin1', at + 4, at + 8);
+    if (name === 'PLTE') colours = Math.floor((end - at - 8) / 3);
+    if (name === 'IDAT') data.push(bytes.subarray(at + 8, end));
+    at = end + 4;
+  }
+  return { colours, packed: Buffer.concat(data) };
+}
+
+/** In place; a pixel has at most one byte (ISO/IEC 15948, 9.2). */
+function unfilter(filter: number, row: Uint8Array, above: Uint8Array): void {
+  if (filter === 0) return;
+  for (let x = 0; x < row.length; x++) {
+    const [left, up, corner] = [row[x - 1] ?? 0, above[x] ?? 0, above[x - 1] ?? 0];
+    const guess = [0, left, up, (left + up) >> 1, paeth(left, up, corner)][filter] ?? 0;
+    row[x] = (row[x] ?? 0) + guess;
+  }
+}
+
+function paeth(left: number, up: number, corner: number): number {
+  const guess = left + up - corner;
+  const [a, b, c] = [Math.abs(guess - left), Math.abs(guess - up), Math.abs(guess - corner)];
+  if (a <= b && a <= c) return left;
+  return b <= c ? up : corner;
+}
+
+/** The largest of the samples that are packed into the row. */
+function largest(row: Uint8Array, samples: number, depth: number): number {
+  let most = 0;
+  for (let i = 0; i < samples; i++) {
+    const bit = i * depth;
+    const sample = ((row[bit >> 3] ?? 0) >> (8 - depth - (bit & 7))) & (2 ** depth - 1);
+    if (sample > most) most = sample;
+  }
+  return most;
+}
