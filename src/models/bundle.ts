@@ -92,6 +92,7 @@ export const bundleSchema = z.strictObject({
     .strictObject({
       temperature: z.number().positive().describe('Probabilities are softmax(logits ÷ temperature).'),
       films: z.int().positive().describe('How many it was fitted on.'),
+      shifts: z.int().positive().optional().describe('Altered versions of each film that count as well.'),
       ece: z
         .strictObject({ before: z.number(), after: z.number() })
         .optional()

@@ -7,6 +7,8 @@ import { filmAt, type PreparedFilms } from './preprocess.js';
 /** The data of every thread. The films' samples are in shared memory. */
 export interface BatchWorkerData {
   readonly films: PreparedFilms;
+  /** The same films by other preprocessing: each time, one of all versions is drawn. */
+  readonly variants?: readonly PreparedFilms[];
   /** A mask for each film, as large as it. */
   readonly masks?: PreparedFilms;
   /** The boxes of each film. */
@@ -24,7 +26,8 @@ export interface BatchTask {
   readonly films: Uint32Array;
 }
 
-const { films, masks, boxes, augmentation, mixUp, seed } = workerData as BatchWorkerData;
+const { films, variants = [], masks, boxes, augmentation, mixUp, seed } = workerData as BatchWorkerData;
+const versions = [films, ...variants];
 const most = mostBoxes(boxes);
 
 /**
@@ -44,7 +47,8 @@ export default function makeBatch({ epoch, step, films: chosen }: BatchTask): Fl
       target: made.subarray(images.length + i * area, images.length + (i + 1) * area),
     };
     const random = seededRandom(seed, epoch, film);
-    const map = augment(filmAt(films, film), width, height, augmentation, random, pixels, mask);
+    const version = variants.length === 0 ? films : versions[Math.floor(random() * versions.length)];
+    const map = augment(filmAt(version ?? films, film), width, height, augmentation, random, pixels, mask);
     const moved = (boxes?.[film] ?? []).flatMap(({ label, ...box }) => {
       const to = movedBox(box, width, height, map);
       return to === undefined ? [] : [to.x, to.y, to.x + to.width, to.y + to.height, label];

@@ -25,17 +25,23 @@ export class Batches {
   readonly #parts: readonly [image: number, mask: number, boxes: number];
   #waitedMs = 0;
 
-  /** `data.films` and `data.masks` are copied into memory that the threads share. */
+  /** `data.films`, its variants and `data.masks` are copied into memory that the threads share. */
   constructor(data: BatchWorkerData, threads = Math.max(1, availableParallelism() - 1)) {
     const area = data.films.width * data.films.height;
     this.#parts = [area, data.masks === undefined ? 0 : area, mostBoxes(data.boxes) * BOX_NUMBERS];
     const films = { ...data.films, data: shared(data.films.data) };
     const masks = data.masks && { ...data.masks, data: shared(data.masks.data) };
+    const variants = data.variants?.map((each) => ({ ...each, data: shared(each.data) }));
     this.#threads = new Piscina({
       filename: new URL(`./batch-worker${extname(import.meta.url)}`, import.meta.url).href,
       minThreads: 1,
       maxThreads: threads,
-      workerData: { ...data, films, ...(masks && { masks }) } satisfies BatchWorkerData,
+      workerData: {
+        ...data,
+        films,
+        ...(masks && { masks }),
+        ...(variants && { variants }),
+      } satisfies BatchWorkerData,
     });
   }
 

@@ -131,10 +131,11 @@ function withoutHistory(training: Readonly<Record<string, unknown>>): Record<str
 /** The calibration and the threshold. */
 function calibrationLines({ calibration }: Pick<Bundle, 'calibration'>): string[] {
   if (calibration === undefined) return [];
-  const { temperature, ece, binary } = calibration;
+  const { temperature, shifts, ece, binary } = calibration;
+  const versions = shifts === undefined ? '' : ` and ${shifts} altered versions of each, taken together`;
   const lines = [
     '',
-    `Fitted on these films: a temperature of ${figure(temperature)}` +
+    `Fitted on these films${versions}: a temperature of ${figure(temperature)}` +
       (ece === undefined
         ? '.'
         : `, which brings the expected calibration error from ${figure(ece.before)} to ${figure(ece.after)}.`),

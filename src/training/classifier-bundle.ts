@@ -13,6 +13,7 @@ import { finishClassifier } from './finish-classifier.js';
 import type { TrainingHooks } from './hooks.js';
 import { initialWeights, type InitialWeights } from './initial-weights.js';
 import type { PreparedFilms } from './preprocess.js';
+import { claheVariants } from './clahe-variants.js';
 import { shiftedValidation } from './select-shifts.js';
 import { checkpointDir, prepare, wrongSize, type Made, type Recipe } from './recipe.js';
 
@@ -29,6 +30,9 @@ export async function makeClassifier(
   const data = {
     ...{ films, classes, train: labelled('train'), val: labelled('val') },
     ...(settings.select === 'shifts' && { shifted: await shiftedValidation(recipe) }),
+    ...(settings.varyClahe === true && {
+      variants: await claheVariants(recipe, ['train', 'val'], hooks.signal),
+    }),
   };
   const start =
     init === undefined ? undefined : await initialClassifier(init, settings, films.width, classes.length);
@@ -48,6 +52,7 @@ export async function makeClassifier(
     chain,
     films,
     val: data.val,
+    ...(data.shifted && { shifted: data.shifted }),
     training: {
       command: recipe.command,
       ...settings,

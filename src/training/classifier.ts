@@ -52,8 +52,13 @@ export interface ClassifierSettings {
   readonly patience: number;
   readonly seed: number;
   readonly augmentation: Augmentation;
-  /** What selects the epoch. Default: the balanced accuracy on the validation films. */
+  /**
+   * What selects the epoch. Default: the balanced accuracy on the validation films. With `shifts`, temperature and
+   * threshold are fitted on shifted films as well.
+   */
   readonly select?: 'shifts';
+  /** Shows each film also without the chain's CLAHE and with half and twice its clip limit. */
+  readonly varyClahe?: true;
 }
 
 /** Films of one split with their labels, as indices into the prepared films and into the classes. */
@@ -70,6 +75,8 @@ export interface ClassifierData {
   readonly val: LabelledFilms;
   /** With `select: shifts`: altered validation films. */
   readonly shifted?: readonly ShiftedFilms[];
+  /** With `varyClahe`: the films by other chains. */
+  readonly variants?: readonly PreparedFilms[];
 }
 
 export interface ClassifierEpoch extends AveragedEpoch {
@@ -99,7 +106,7 @@ export interface ClassifierOutcome {
  */
 export async function trainClassifier(
   engine: Engine,
-  { films, classes, train, val, shifted }: ClassifierData,
+  { films, classes, train, val, shifted, variants }: ClassifierData,
   settings: ClassifierSettings,
   hooks: TrainingHooks<ClassifierEpoch>,
   start?: InitialWeights,
@@ -138,6 +145,7 @@ export async function trainClassifier(
 
   const batches = new Batches({
     films,
+    ...(variants && { variants }),
     augmentation: settings.augmentation,
     mixUp: settings.mixUp,
     seed,

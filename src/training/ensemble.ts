@@ -6,17 +6,26 @@ import { initResnet, type ResnetExport, type ResnetOptions } from '../models/ind
 import { classifierFilms } from './classifier-bundle.js';
 import { finishClassifier } from './finish-classifier.js';
 import type { Made, Recipe } from './recipe.js';
+import { shiftedValidation } from './select-shifts.js';
+
+export interface EnsembleOptions extends ResnetExport {
+  /** One network with the mean of the weights, instead of the mean of the logits (Wortsman et al. 2022). */
+  readonly averageWeights?: true;
+  /** Fits the calibration on shifted validation films as well. */
+  readonly shifts?: true;
+}
 
 /**
- * Combines classifiers (of different seeds, for example) into one file that averages their logits, and evaluates and
- * calibrates it. They may differ only in their weights.
+ * Combines classifiers (of different seeds, for example) into one file that averages their logits or their weights, and
+ * evaluates and calibrates it. They may differ only in their weights.
  */
 export async function makeEnsemble(
   recipe: Recipe,
   engine: Engine,
   dirs: readonly string[],
-  storage: ResnetExport,
+  options: EnsembleOptions,
 ): Promise<Made> {
+  const { averageWeights = false, shifts = false, ...storage } = options;
   const bundles = await Promise.all(dirs.map((dir) => readBundle(dir)));
   const [first] = bundles;
   if (first === undefined) throw new RxrayError('TRAINING_DATA', 'expected at least one classifier');
@@ -26,8 +35,8 @@ export async function makeEnsemble(
     throw new RxrayError('TRAINING_DATA', `${dirs[i] ?? ''} differs from ${dirs[0] ?? ''} in its ${differs}`);
   });
   const { name: _, members: _members, mirror: _mirror, ...architecture } = first.architecture;
-  const options = architecture as unknown as ResnetOptions;
-  const names = Object.keys(initResnet(options, 0));
+  const resnet = architecture as unknown as ResnetOptions;
+  const names = Object.keys(initResnet(resnet, 0));
   const members = await Promise.all(
     bundles.map(async (bundle, i): Promise<HostTensors> => {
       const constants = readInitializers(await readBundleFile(dirs[i] ?? '', bundle, 'model'));
@@ -43,14 +52,31 @@ export async function makeEnsemble(
   );
   const { films, labelled, chain } = await classifierFilms(recipe, ['val']);
   return finishClassifier(recipe, engine, {
-    architecture: options,
-    members,
+    architecture: resnet,
+    members: averageWeights ? [meanOf(members)] : members,
     storage,
     chain,
     films,
     val: labelled('val'),
-    training: { command: recipe.command, ...storage, members: bundles.map(({ training }) => training) },
+    ...(shifts && { shifted: await shiftedValidation(recipe) }),
+    training: { command: recipe.command, ...options, members: bundles.map(({ training }) => training) },
   });
+}
+
+/** The mean of each tensor. */
+function meanOf(members: readonly HostTensors[]): HostTensors {
+  const [first = {}] = members;
+  return Object.fromEntries(
+    Object.entries(first).map(([name, { dims, data }]) => [
+      name,
+      {
+        dims,
+        data: Float32Array.from({ length: data.length }, (_, i) => {
+          return members.reduce((sum, member) => sum + Number(member[name]?.data[i]), 0) / members.length;
+        }),
+      },
+    ]),
+  );
 }
 
 /** The differences between two classifiers, in words. */

@@ -4,9 +4,9 @@ import { writeBundle } from './write-bundle.js';
 import { exportResnet, type ResnetExport, type ResnetOptions } from '../models/index.js';
 import { modelCard } from './card.js';
 import { classifierMetrics, type LabelledFilms } from './classifier.js';
-import { calibrate } from './evaluation/calibrate.js';
 import { usualHealthyLabels } from './labels.js';
 import { phantomCheck } from './phantom-check.js';
+import { calibrateOnShifts, type ShiftedFilms } from './select-shifts.js';
 import { imagesOf, unscaledInput, type PreparedFilms } from './preprocess.js';
 import { common, type Recipe } from './recipe.js';
 
@@ -21,6 +21,8 @@ export interface TrainedClassifier {
   readonly chain: PreprocessingStep[];
   readonly films: PreparedFilms;
   readonly val: LabelledFilms;
+  /** Altered validation films, which the calibration is fitted on as well. */
+  readonly shifted?: readonly ShiftedFilms[];
   /** What the bundle records of how it was trained. */
   readonly training: Readonly<Record<string, unknown>>;
 }
@@ -29,23 +31,26 @@ export interface TrainedClassifier {
 export async function finishClassifier(
   recipe: Recipe,
   engine: Engine,
-  { architecture, members, storage, chain, films, val, training }: TrainedClassifier,
+  { architecture, members, storage, chain, films, val, shifted = [], training }: TrainedClassifier,
 ): Promise<Bundle> {
   const { classes } = recipe.dataset;
   const model = exportResnet(members, architecture, storage).bytes;
   const session = await engine.load(model, { name: 'resnet' });
-  const probabilities = new Float32Array(val.index.length * classes.length);
-  for (let from = 0; from < val.index.length; from += BATCH) {
-    const part = val.index.subarray(from, from + BATCH);
-    const out = await session.run({ images: imagesOf(films, part, unscaledInput(films)) });
-    probabilities.set(out.probabilities?.data as Float32Array, from * classes.length);
-  }
+  const run = async (judged: PreparedFilms, index: Uint32Array): Promise<Float32Array> => {
+    const probabilities = new Float32Array(index.length * classes.length);
+    for (let from = 0; from < index.length; from += BATCH) {
+      const part = index.subarray(from, from + BATCH);
+      const out = await session.run({ images: imagesOf(judged, part, unscaledInput(judged)) });
+      probabilities.set(out.probabilities?.data as Float32Array, from * classes.length);
+    }
+    return probabilities;
+  };
+  const probabilities = await run(films, val.index);
+  const versions = [probabilities];
+  for (const each of shifted) versions.push(await run(each.films, Uint32Array.from(val.index.keys())));
   await session.dispose();
 
   const described = common(recipe, chain, films);
-  const rows = Array.from(val.label, (_, i) =>
-    Array.from(probabilities.subarray(i * classes.length, (i + 1) * classes.length)),
-  );
   const { mirror = false } = storage;
   const bundle: Omit<Bundle, 'files'> = {
     ...described,
@@ -55,7 +60,7 @@ export async function finishClassifier(
     check: await phantomCheck(recipe, chain, described.input),
     activation: 'none',
     healthy: usualHealthyLabels(classes),
-    calibration: calibrate(rows, val.label, classes),
+    calibration: calibrateOnShifts(versions, val.label, classes),
     metrics: classifierMetrics(probabilities, val.label, classes),
     training,
   };

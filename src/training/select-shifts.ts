@@ -16,7 +16,7 @@ export interface ShiftedFilms {
 /** The validation films through every shift. Throws `TRAINING_DATA` where a film does not get through. */
 export async function shiftedValidation(recipe: Recipe): Promise<ShiftedFilms[]> {
   if (usualHealthyLabels(recipe.dataset.classes).length === 0) {
-    throw new RxrayError('TRAINING_DATA', '--select shifts needs a class of healthy films, such as "normal"');
+    throw new RxrayError('TRAINING_DATA', 'shifts need a class of healthy films, such as "normal"');
   }
   const { registry, baseDir, cacheDir, log, rxray } = recipe;
   const films = recipe.dataset.films.filter((film) => film.split === 'val');
@@ -33,7 +33,7 @@ export async function shiftedValidation(recipe: Recipe): Promise<ShiftedFilms[]>
 }
 
 /**
- * What the shifts do to a network, at the temperature and the threshold that the films as they are would give it.
+ * What the shifts do to a network, at the temperature and the threshold of {@link calibrateOnShifts}.
  *
  * @param plain Films × classes, as the network gives them.
  */
@@ -43,18 +43,15 @@ export function suiteOfEpoch(
   labels: Uint8Array,
   classes: readonly string[],
 ): ShiftSuite {
-  const rowsOf = (probabilities: Float32Array): number[][] =>
-    Array.from(labels, (_, i) =>
-      Array.from(probabilities.subarray(i * classes.length, (i + 1) * classes.length)),
-    );
   const [normal = ''] = usualHealthyLabels(classes);
   const healthy = classes.indexOf(normal);
-  const { temperature, binary } = calibrate(rowsOf(plain), labels, classes, normal);
+  const all = [plain, ...shifted.map(({ probabilities }) => probabilities)];
+  const { temperature, binary } = calibrateOnShifts(all, labels, classes);
   const abnormal = Array.from(labels, (label) => label !== healthy);
   const question = { normal, abnormal, threshold: binary?.threshold ?? 0.5, thresholdFrom: 'validation' };
   return suiteOf(
     shifted.map(({ name, probabilities }) => {
-      const rows = rowsOf(probabilities).map((row) => temper(row, temperature));
+      const rows = rowsOf(probabilities, classes.length).map((row) => temper(row, temperature));
       const scores = rows.map((row) => 1 - (row[healthy] ?? 0));
       const ece = expectedCalibrationError(reliability(rows, labels));
       return shiftFigures(name, binaryFigures(scores, question), {
@@ -63,6 +60,28 @@ export function suiteOfEpoch(
         intervals: {},
       });
     }),
+  );
+}
+
+/**
+ * The temperature and the threshold that do best on all versions of the validation films together: as they are, and
+ * through every shift.
+ *
+ * @param versions Of each version films × classes, as the network gives them.
+ */
+export function calibrateOnShifts(
+  versions: readonly Float32Array[],
+  labels: Uint8Array,
+  classes: readonly string[],
+): ReturnType<typeof calibrate> {
+  const rows = versions.flatMap((probabilities) => rowsOf(probabilities, classes.length));
+  const truth = versions.flatMap(() => [...labels]);
+  return calibrate(rows, truth, classes, usualHealthyLabels(classes)[0], versions.length);
+}
+
+function rowsOf(probabilities: Float32Array, classes: number): number[][] {
+  return Array.from({ length: probabilities.length / classes }, (_, i) =>
+    Array.from(probabilities.subarray(i * classes, (i + 1) * classes)),
   );
 }
 

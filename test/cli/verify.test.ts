@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
-import { toyAnogan, toyClassifier } from '../support/bundles.js';
+import { toyAnogan, toyClassifier, toyDetector } from '../support/bundles.js';
 import { rxray, type Result } from '../support/lab.js';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
@@ -26,11 +26,12 @@ describe('rxray verify', function () {
     await copyFile(join(ROOT, 'fixtures/film-16bit.png'), join(dir, 'films', 'ward', 'two.png'));
     await toyClassifier(join(dir, 'classifier'), { preprocessing: chain(32) });
     await toyAnogan(join(dir, 'anogan'), { preprocessing: chain(64) });
+    await toyDetector(join(dir, 'detector'), { preprocessing: chain(32) });
   });
   after(() => rm(dir, { recursive: true }));
 
-  it('finds four ways alike to the last bit, for a classifier and for a search', async () => {
-    for (const bundle of ['classifier', 'anogan']) {
+  it('finds four ways alike to the last bit, for a classifier, a search and a detector', async () => {
+    for (const bundle of ['classifier', 'anogan', 'detector']) {
       const { code, stdout, stderr } = await verify(
         join(dir, bundle),
         '--data',

@@ -49,6 +49,21 @@ describe('batches', () => {
     await batches.dispose();
   });
 
+  it('draw one of the versions of a film each time', async () => {
+    const variants = [{ ...films, data: films.data.map((level) => 255 - level) }];
+    const batches = new Batches({ ...settings, augmentation: NO_AUGMENTATION, variants }, 1);
+    const film = Uint32Array.of(2);
+    const epochs = Array.from({ length: 16 }, (_, epoch) => ({ epoch, step: 0, films: film }));
+    const first = (films.data[2 * side * side] ?? 0) / 255;
+    const seen = [];
+    for await (const { images } of batches.of(epochs)) seen.push(images[0] ?? NaN);
+    const inverted = seen.filter((value) => Math.abs(value - (1 - first)) < 1e-6).length;
+    const plain = seen.filter((value) => Math.abs(value - first) < 1e-6).length;
+    expect(plain + inverted).to.equal(epochs.length);
+    expect(inverted).to.be.within(3, 13);
+    await batches.dispose();
+  });
+
   it('count how long the trainer waited, once', async () => {
     const batches = new Batches(settings, 1);
     for await (const { images } of batches.of(tasks)) expect(images).to.have.length(2 * side * side);

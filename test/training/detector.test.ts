@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import sharp from 'sharp';
-import { Engine } from '../../src/engine/index.js';
+import { Engine, readInitializers } from '../../src/engine/index.js';
 import { builtInRegistry } from '../../src/host/builtins.js';
-import { readBundle, type Bundle } from '../../src/models/bundle.js';
+import { readBundle, readBundleFile, type Bundle } from '../../src/models/bundle.js';
 import { seededRandom } from '../../src/models/random.js';
 import { testServices } from '../../src/testing.js';
 import { NO_AUGMENTATION } from '../../src/training/augment.js';
@@ -110,6 +110,35 @@ describe('training a RetinaNet', function () {
     expect(evaluation.figures.map50).to.be.closeTo(metrics['mAP@0.5']?.value ?? NaN, 0.02);
     expect(evaluation.floor.map50).to.be.below(evaluation.figures.map50 ?? 0);
     expect(evaluation.groups.map(({ value }) => value)).to.deep.equal(['a', 'b']);
+  });
+
+  it('interrupted within an epoch and resumed, arrives at the same weights', async () => {
+    const short = { ...settings, epochs: 2 };
+    const whole = await train('whole', { epochs: 2 });
+    const abort = new AbortController();
+    const again = await recipe('resumed');
+    const first = await makeDetector(
+      again,
+      engine,
+      short,
+      { half: false },
+      {
+        signal: abort.signal,
+        onStep: (done, _total, epoch) => {
+          if (epoch === 2 && done === 3) abort.abort();
+        },
+      },
+    );
+    expect(first).to.equal(undefined);
+    const second = await makeDetector(again, engine, short, { half: false }, { resume: true });
+    const weightsOf = async (name: string, bundle: Bundle | undefined) =>
+      readInitializers(await readBundleFile(join(dir, name), bundle ?? expect.fail(), 'model'));
+    const [expected, found] = [await weightsOf('whole', whole), await weightsOf('resumed', second)];
+    for (const [name, { data }] of Object.entries(expected)) {
+      data.forEach((value, i) => {
+        expect(Number(found[name]?.data[i]), name).to.be.closeTo(Number(value), 1e-6);
+      });
+    }
   });
 
   it("starts from another RetinaNet, or from a classifier's ResNet", async () => {

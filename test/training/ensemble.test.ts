@@ -4,13 +4,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { builtInRegistry } from '../../src/host/builtins.js';
-import { Engine } from '../../src/engine/index.js';
+import { Engine, readInitializers } from '../../src/engine/index.js';
 import { readBundle, readBundleFile, type Bundle } from '../../src/models/bundle.js';
 import { seededRandom } from '../../src/models/random.js';
 import { NO_AUGMENTATION } from '../../src/training/augment.js';
 import type { ClassifierSettings } from '../../src/training/classifier.js';
+import { claheChains } from '../../src/training/clahe-variants.js';
 import { makeClassifier } from '../../src/training/classifier-bundle.js';
 import { readDataset } from '../../src/training/dataset.js';
+import { SHIFTS } from '../../src/training/evaluation/shifts.js';
 import { makeEnsemble } from '../../src/training/ensemble.js';
 import type { Recipe } from '../../src/training/recipe.js';
 import { testServices } from '../../src/testing.js';
@@ -108,6 +110,43 @@ describe('classifier bundles', function () {
     both?.forEach((value, i) => {
       expect(value).to.be.closeTo(((one?.[i] ?? 0) + (two?.[i] ?? 0)) / 2, 0.01);
     });
+  });
+
+  it('become one network with the mean of their weights, calibrated on shifted films too', async () => {
+    const dirs = [join(dir, 'one'), join(dir, 'two'), join(dir, 'two')];
+    const options = { averageWeights: true, shifts: true } as const;
+    const bundle = await makeEnsemble(await recipe('mean'), engine, dirs, options);
+    expect(bundle?.architecture).to.include({ members: 1 });
+    // All but the one without CLAHE, which the chain does not have.
+    expect(bundle?.calibration).to.include({ films: 12, shifts: SHIFTS.length - 1 });
+    const card = await readFile(join(dir, 'mean', 'README.md'), 'utf8');
+    expect(card).to.include(`and ${SHIFTS.length - 1} altered versions of each`);
+    const [one, two, mean] = await Promise.all(
+      ['one', 'two', 'mean'].map(async (name) => {
+        const written = await readBundle(join(dir, name));
+        const stored = readInitializers(await readBundleFile(join(dir, name), written, 'model'));
+        return stored['stem/kernel']?.data as Float32Array;
+      }),
+    );
+    mean?.forEach((value, i) => {
+      expect(value).to.be.closeTo(((one?.[i] ?? 0) + 2 * (two?.[i] ?? 0)) / 3, 1e-6);
+    });
+  });
+
+  it('may be trained on films with other CLAHE and without', async () => {
+    const varied = { ...settings, varyClahe: true } as const;
+    const plain = await recipe('varied');
+    const error = await makeClassifier(plain, engine, varied, {}, {}).catch((e: unknown) => e);
+    expect(error).to.include({ code: 'TRAINING_DATA' });
+    const chain = plain.chain.toSpliced(1, 0, { use: 'clahe', with: {} });
+    const bundle = await makeClassifier({ ...plain, chain }, engine, varied, {}, {});
+    expect(bundle?.training.varyClahe).to.equal(true);
+    const clahe = { use: 'clahe', with: { clipLimit: 3, tileGridSize: 4 } };
+    expect(claheChains([...plain.chain, clahe])).to.deep.equal([
+      plain.chain,
+      [...plain.chain, { ...clahe, with: { ...clahe.with, clipLimit: 1.5 } }],
+      [...plain.chain, { ...clahe, with: { ...clahe.with, clipLimit: 6 } }],
+    ]);
   });
 
   it('are not put together when they differ, with the reason', async () => {

@@ -26,6 +26,7 @@ interface Options extends SupervisedOptions {
   readonly mixUp: number;
   readonly classWeights: boolean;
   readonly select: 'accuracy' | 'shifts';
+  readonly varyClahe?: true;
   readonly standardize?: true;
   readonly mirror?: true;
 }
@@ -74,11 +75,12 @@ export function trainResnet(train: Command): void {
     .addOption(
       new Option(
         '--select <name>',
-        'what selects the epoch: the balanced accuracy, or also the worst figures on shifted films',
+        'what selects the epoch: the balanced accuracy, or also the worst figures on shifted films, which then also count for temperature and threshold',
       )
         .choices(['accuracy', 'shifts'])
         .default('accuracy'),
     )
+    .option('--vary-clahe', 'show each film also without CLAHE and with half and twice its clip limit')
     .option('--standardize', "subtract each film's own mean and divide by its own deviation")
     .option('--mirror', 'average the outputs for a film and its mirror image: twice the work')
     .addHelpText('after', EXAMPLES);
@@ -108,6 +110,7 @@ export function trainResnet(train: Command): void {
           classWeights: options.classWeights,
           ...courseOf(options),
           ...(options.select === 'shifts' && { select: options.select }),
+          ...(options.varyClahe === true && { varyClahe: true as const }),
           augmentation: augmentationOf(options.augment, CHEST_AUGMENTATION),
         },
         { mirror: options.mirror === true, ...bundleOptionsOf(options) },

@@ -58,12 +58,14 @@ export function expectedCalibrationError(bins: readonly ReliabilityBin[]): numbe
  * @param probabilities Films × labels, as the network gives them.
  * @param truth Index of each film's label.
  * @param normal The label that stands for healthy, where there is one.
+ * @param versions How many of these are of each film: as it is, and altered.
  */
 export function calibrate(
   probabilities: readonly (readonly number[])[],
   truth: ArrayLike<number>,
   labels: readonly string[],
   normal: string | undefined = labels.find((label) => label.toLowerCase() === 'normal'),
+  versions = 1,
 ): NonNullable<Bundle['calibration']> & { readonly ece: { before: number; after: number } } {
   const temperature = fitTemperature(probabilities, truth);
   const calibrated = probabilities.map((row) => temper(row, temperature));
@@ -73,7 +75,8 @@ export function calibrate(
   const abnormal = Array.from(truth, (label) => label !== healthy);
   return {
     temperature,
-    films: probabilities.length,
+    films: probabilities.length / versions,
+    ...(versions > 1 && { shifts: versions - 1 }),
     ece: { before: ece(probabilities), after: ece(calibrated) },
     ...(normal !== undefined &&
       abnormal.includes(true) &&
@@ -83,6 +86,7 @@ export function calibrate(
           ...chooseThreshold(
             calibrated.map((row) => 1 - (row[healthy] ?? 0)),
             abnormal,
+            versions,
           ),
         },
       }),
@@ -98,11 +102,12 @@ const PLACE = 0.75;
  * A threshold that does as well as the best (in balanced accuracy, within what the number of films can
  * tell), three quarters of the way up the range of those: away from the mistakes at either end, and on the
  * side of calling fewer films abnormal, since a network is usually surer of what is abnormal than it should
- * be where films come from elsewhere.
+ * be where films come from elsewhere. `versions` of one film tell no more than one.
  */
 export function chooseThreshold(
   scores: readonly number[],
   abnormal: readonly boolean[],
+  versions = 1,
 ): { threshold: number; plateau: [number, number]; balancedAccuracy: number } {
   const points = operatingPoints(rank(scores, abnormal));
   const positives = points.at(-1)?.truePositives ?? 0;
@@ -114,7 +119,7 @@ export function chooseThreshold(
   const best = Math.max(...balanced);
   let from = balanced.indexOf(best);
   const { truePositives = 0, falsePositives = 0 } = points[from] ?? {};
-  const variance = (share: number, films: number): number => (share * (1 - share)) / films;
+  const variance = (share: number, films: number): number => (share * (1 - share) * versions) / films;
   const error =
     Math.sqrt(
       variance(truePositives / positives, positives) + variance(falsePositives / negatives, negatives),

@@ -114,6 +114,18 @@ describe('the threshold', () => {
     expect(threshold).to.be.above(0.5);
   });
 
+  it('counts versions of one film as one', () => {
+    const normals = [...Array.from({ length: 17 }, (_, i) => i / 100), 0.59, 0.6, 0.61];
+    const abnormals = [...Array.from({ length: 17 }, (_, i) => 0.8 + i / 100), 0.39, 0.4, 0.41];
+    const scores = [...normals, ...abnormals];
+    const abnormal = scores.map((_, i) => i >= normals.length);
+    const versions = Array.from({ length: 30 }, () => scores).flat();
+    const all = versions.map((_, i) => abnormal[i % scores.length] ?? false);
+    const once = chooseThreshold(scores, abnormal);
+    expect(chooseThreshold(versions, all, 30)).to.deep.equal(once);
+    expect(chooseThreshold(versions, all).plateau).to.not.deep.equal(once.plateau);
+  });
+
   it('is stored with the label that stands for healthy, and left out where there is none', () => {
     const rows = [
       [0.8, 0.1, 0.1],
