@@ -89,6 +89,7 @@ export class Engine {
         device,
         threads: options.threads ?? this.#threads(),
         spinning: this.#spinning,
+        precision: options.precision ?? 'single',
         state: state.id,
       },
       priority,

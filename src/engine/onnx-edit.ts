@@ -182,7 +182,7 @@ export function replaceNodes(
 }
 
 /** A node, with those of its attributes that are single numbers. */
-function readNode(proto: Uint8Array): GraphNode {
+export function readNode(proto: Uint8Array): GraphNode {
   const inputs: string[] = [];
   const outputs: string[] = [];
   const attributes: Record<string, Attribute> = {};
@@ -224,7 +224,7 @@ export function opsetOf(bytes: Uint8Array): number {
   return opset;
 }
 
-function operation(
+export function operation(
   type: string,
   input: string,
   output: string,
@@ -313,7 +313,7 @@ function edit(bytes: Uint8Array, place: Place, change: (tensor: Uint8Array) => U
 }
 
 /** The message with some of its length-delimited fields changed; those that `change` returns as they are, are copied. */
-function editFields(
+export function editFields(
   bytes: Uint8Array,
   change: (field: number, content: Uint8Array) => Uint8Array,
 ): Uint8Array {
@@ -327,7 +327,7 @@ function editFields(
 }
 
 /** Each field with its tag, and the content of those that are length-delimited. */
-function eachRaw(
+export function eachRaw(
   bytes: Uint8Array,
   handle: (field: number, raw: Uint8Array, content: Uint8Array | undefined) => void,
 ): void {
@@ -342,7 +342,7 @@ function eachRaw(
   }
 }
 
-function readable<T>(work: () => T): T {
+export function readable<T>(work: () => T): T {
   try {
     return work();
   } catch (cause) {

@@ -31,8 +31,8 @@ export const ONNX_TYPE: Readonly<Record<EngineDataType, number>> = {
   int64: 7,
   bool: 9,
 };
-/** TensorProto.DataType of what is only stored: single precision as soon as the model is loaded. */
-const ONNX_HALF = 10;
+/** TensorProto.DataType of float16: stored weights, and arithmetic on a GPU. */
+export const ONNX_HALF = 10;
 /** Ends the name of a constant that lies in half precision; a Cast gives it back its own name. */
 const HALF_SUFFIX = ':half';
 
@@ -107,10 +107,10 @@ export function nodeProto(
   return w.finish();
 }
 
-function attributeProto(
+export function attributeProto(
   name: string,
   value: Attribute,
-  subgraphProto: (graph: Graph) => Uint8Array,
+  subgraphProto: (graph: Graph) => Uint8Array = (graph) => graphProto(graph),
 ): Uint8Array {
   const w = new BinaryWriter();
   w.tag(1, WireType.LengthDelimited).string(name);
@@ -154,7 +154,7 @@ function tensorProto({ name, data, dims }: Initializer): Uint8Array {
   return typedProto(name, ONNX_TYPE[dataTypeOf(data)], dims, data);
 }
 
-function typedProto(
+export function typedProto(
   name: string,
   type: number,
   dims: readonly number[],
@@ -273,7 +273,8 @@ export function eachField(bytes: Uint8Array, handlers: Record<number, (reader: B
   }
 }
 
-function readTensor(bytes: Uint8Array): { name: string; data: HostData; dims: number[] } | undefined {
+/** A named tensor; undefined for types that the engine does not have. */
+export function readTensor(bytes: Uint8Array): { name: string; data: HostData; dims: number[] } | undefined {
   const dims: number[] = [];
   const floats: number[] = [];
   const ints: bigint[] = [];

@@ -5,6 +5,9 @@ import type { EngineErrorCode } from './errors.js';
 /** Where a session may run. */
 export type Device = 'cpu' | 'webgpu' | 'cuda';
 
+/** Of the arithmetic on a GPU. */
+export type Precision = 'single' | 'half';
+
 /** A request of the main thread to the engine's worker. */
 export type Request =
   | {
@@ -15,6 +18,7 @@ export type Request =
       readonly device: Device;
       readonly threads: number;
       readonly spinning: boolean;
+      readonly precision: Precision;
       readonly state: number | undefined;
     }
   | { readonly type: 'run' | 'step'; readonly session: number; readonly feeds: HostTensors }

@@ -3,6 +3,7 @@ import { parentPort } from 'node:worker_threads';
 import * as ort from 'onnxruntime-node';
 import { EngineError } from './errors.js';
 import type { TensorInfo } from './graph.js';
+import { halfArithmetic } from './half-arithmetic.js';
 import {
   dataTypeOf,
   inverseOrder,
@@ -15,7 +16,7 @@ import { pick, sameOrder, identityOrder, type AxisOrder } from './layout.js';
 import { externalFiles } from './onnx-edit.js';
 import { readLayouts, readOnnx } from './onnx.js';
 import { plainBatchNorm } from './plain-batch-norm.js';
-import type { Envelope, Reply, Request, SessionDescription } from './protocol.js';
+import type { Device, Envelope, Reply, Request, SessionDescription } from './protocol.js';
 import { NEXT } from './state-names.js';
 
 /** A tensor that stays in the worker. `spare` takes the next value while `tensor` is still being read. */
@@ -72,7 +73,7 @@ async function answer(
 }
 
 async function load(request: Extract<Request, { type: 'load' }>): Promise<SessionDescription> {
-  const { model, name, device, threads, spinning } = request;
+  const { model, name, device, threads, spinning, precision } = request;
   let metadata: Record<string, string>;
   let session: ort.InferenceSession;
   try {
@@ -90,10 +91,11 @@ async function load(request: Extract<Request, { type: 'load' }>): Promise<Sessio
       graphOptimizationLevel: 'all',
       logSeverityLevel: 3,
     };
+    const isHalf = precision === 'half' && device !== 'cpu';
     session =
-      typeof model === 'string'
+      typeof model === 'string' && !isHalf
         ? await ort.InferenceSession.create(model, options)
-        : await ort.InferenceSession.create(device === 'webgpu' ? plainBatchNorm(model) : model, options);
+        : await ort.InferenceSession.create(forDevice(bytes, device, isHalf), options);
   } catch (cause) {
     throw new EngineError(
       'bad-model',
@@ -108,6 +110,12 @@ async function load(request: Extract<Request, { type: 'load' }>): Promise<Sessio
   };
   sessions.set(request.session, { name, session, layouts, description, stateId: request.state });
   return description;
+}
+
+/** The model in operators and a precision that the device has. */
+function forDevice(model: Uint8Array, device: Device, isHalf: boolean): Uint8Array {
+  const known = device === 'webgpu' ? plainBatchNorm(model) : model;
+  return isHalf ? halfArithmetic(known) : known;
 }
 
 function describe(

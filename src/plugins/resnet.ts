@@ -4,7 +4,8 @@ import { imageOf, type Classification } from '../core/frame.js';
 import { defineStage, type Column, type Log } from '../core/plugin.js';
 import { suspicionAt, type Judgement } from '../core/verdict.js';
 import { Engine } from '../engine/engine.js';
-import type { HostTensor, HostTensors } from '../engine/index.js';
+import type { HostTensor, HostTensors, LoadOptions } from '../engine/index.js';
+import { inParts } from '../models/in-parts.js';
 import { temper } from '../models/calibration.js';
 import { inputTensor } from '../models/input-tensor.js';
 import { healthyLabels, readBundle, type Activation, type Bundle } from '../models/bundle.js';
@@ -20,6 +21,12 @@ import { RebuiltOnce } from './shared/rebuilt-once.js';
 
 const options = z.strictObject({
   ...modelOptions,
+  precision: z
+    .enum(['single', 'half'])
+    .default('single')
+    .describe(
+      'Arithmetic on a GPU: `half` is about twice as fast, with results to 1e-3. The CPU always uses `single`.',
+    ),
   topK: z.int().min(1).default(5).describe('Number of labels in `topK`, most probable first.'),
 });
 
@@ -33,7 +40,7 @@ export default defineStage({
   keepsPixels: true,
   lint: ({ bundle }, context) => lintBundle(bundle, 'classifier', context),
   columns: async ({ bundle }, { resolve }) => columnsOf(await readBundle(resolve(bundle))),
-  async create({ bundle: path, device, runtime, topK }, { id, log, engine, resolve }) {
+  async create({ bundle: path, device, runtime, precision, topK }, { id, log, engine, resolve }) {
     const dir = resolve(path);
     const bundle = await openBundle(dir, 'classifier', id);
     const meaning = {
@@ -45,7 +52,7 @@ export default defineStage({
     const network =
       runtime === 'tensorflow'
         ? await openTensorflow(bundle, bytes)
-        : await orDamaged(dir, 'model', id, () => openOnnx(bytes, engine, { id, log, device }));
+        : await orDamaged(dir, 'model', id, () => openOnnx(bytes, engine, { id, log, device, precision }));
     return {
       device: engine,
       columns: columnsOf(bundle),
@@ -72,6 +79,9 @@ function columnsOf({ multiLabel, labels }: Pick<Bundle, 'multiLabel' | 'labels'>
   ];
 }
 
+/** Above it, the time per film doubles there (docs/performance.md). */
+const WEBGPU_BATCH = 32;
+
 interface Classifier {
   /** Images in the format of the bundle's input → `probabilities`, or `logits`, or one output of any name. */
   run(images: HostTensor): Promise<HostTensors>;
@@ -81,40 +91,23 @@ interface Classifier {
 async function openOnnx(
   bytes: Uint8Array,
   engine: Engine,
-  { id, log, device }: { id: string; log: Log; device: 'auto' | 'cpu' | 'webgpu' | 'cuda' },
+  {
+    id,
+    log,
+    ...load
+  }: Pick<LoadOptions, 'device' | 'precision'> & { readonly id: string; readonly log: Log },
 ): Promise<Classifier> {
-  const network = await RebuiltOnce.open(() => engine.load(bytes, { name: id, device }), log, id);
+  const network = await RebuiltOnce.open(() => engine.load(bytes, { name: id, ...load }), log, id);
   const [input] = network.current.inputs;
   if (input === undefined) throw new Error('it has no input');
   return {
     run: (images) =>
-      network.use((session) =>
-        input.dims[0] === 1
-          ? oneByOne(images, (image) => session.run({ [input.name]: image }))
-          : session.run({ [input.name]: images }),
-      ),
+      network.use((session) => {
+        const most = input.dims[0] === 1 ? 1 : session.device === 'webgpu' ? WEBGPU_BATCH : Infinity;
+        return inParts(images, most, (part) => session.run({ [input.name]: part }));
+      }),
     dispose: () => network.dispose(),
   };
-}
-
-/** For a network exported for a batch of one, which is PyTorch's default. */
-async function oneByOne(
-  { data, dims }: HostTensor,
-  run: (image: HostTensor) => Promise<HostTensors>,
-): Promise<HostTensors> {
-  const [count = 0, ...rest] = dims;
-  const size = data.length / Math.max(1, count);
-  const joined: Record<string, { data: Float32Array; dims: number[] }> = {};
-  for (let i = 0; i < count; i++) {
-    const image = { data: data.slice(i * size, (i + 1) * size), dims: [1, ...rest] };
-    for (const [name, tensor] of Object.entries(await run(image))) {
-      if (!(tensor.data instanceof Float32Array)) continue;
-      const { length } = tensor.data;
-      joined[name] ??= { data: new Float32Array(count * length), dims: [count, ...tensor.dims.slice(1)] };
-      joined[name].data.set(tensor.data, i * length);
-    }
-  }
-  return joined;
 }
 
 async function openTensorflow({ architecture }: Bundle, bytes: Uint8Array): Promise<Classifier> {
