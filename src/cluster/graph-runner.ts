@@ -48,7 +48,7 @@ export class GraphRunner {
         pool: runner.pool,
         provide: (service: Parameters<Container['get']>[0]) => container.get(service),
       };
-      runner.#run(await createStages(pipeline, parts, runner.#opened, runner.#abort.signal, () => false));
+      runner.#run(await createStages(pipeline, parts, runner.#opened, runner.#abort.signal));
       return runner;
     } catch (error) {
       await runner.dispose();

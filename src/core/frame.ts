@@ -184,6 +184,13 @@ export function sealed(frame: Frame): Frame {
   return Object.freeze(frame);
 }
 
+/** The frame, in which the results of the stage count for no verdict. */
+export function asShadow(frame: Frame, stage: string): Frame {
+  const result = frame.results[stage];
+  if (result === undefined) return frame;
+  return { ...frame, results: { ...frame.results, [stage]: { ...result, shadow: true } } };
+}
+
 function checkImage({ width, height, channels, data }: Partial<Record<keyof Image, unknown>>): void {
   const malformed = (what: string): Error => new Error(`the stage returned a malformed image: ${what}`);
   if (!(data instanceof Uint8Array || data instanceof Uint16Array || data instanceof Float32Array)) {

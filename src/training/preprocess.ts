@@ -9,7 +9,7 @@ import { frameId, imageOf, type Frame, type Image, type View } from '../core/fra
 import type { Log } from '../core/plugin.js';
 import type { PluginRegistry } from '../core/plugins/registry.js';
 import { WorkerPool } from '../core/workers/pool.js';
-import type { StageSpec } from '../core/workers/protocol.js';
+import { Segment } from '../core/workers/segment.js';
 import type { HostTensor } from '../engine/index.js';
 import { blankLike } from '../imaging/image.js';
 import { viewOf } from '../imaging/view.js';
@@ -141,17 +141,11 @@ export async function prepareFilms<F extends Omit<Film, 'split'>>(
     return { prepared: known, films, unreadable: [] };
   }
 
-  const specs = chain.reduceRight<readonly StageSpec[]>((behind, { id, use, with: settings, url }, i) => {
-    const spec = {
-      key: `training:${key.slice(0, 32)}:${i}`,
-      id: id ?? use,
-      url,
-      settings,
-      baseDir,
-      stateDir: cacheDir,
-    };
-    return [{ ...spec, next: behind[0] }, ...behind];
-  }, []);
+  const segment = new Segment(
+    chain.map(({ use, id = use, with: settings, url }, i) => ({
+      ...{ key: `training:${key.slice(0, 32)}:${i}`, id, url, settings, baseDir, stateDir: cacheDir },
+    })),
+  );
   const pool = shared ?? new WorkerPool(log, threads);
   let all: PreparedFilms | undefined;
   const views = new Float32Array(films.length * VIEW_NUMBERS);
@@ -159,7 +153,7 @@ export async function prepareFilms<F extends Omit<Film, 'split'>>(
   const reasons = new Map<F, string>();
   const prepare = async (film: F, i: number): Promise<void> => {
     signal?.throwIfAborted();
-    const made = await run(film, specs, pool).catch((cause: unknown) => {
+    const made = await run(film, segment, pool).catch((cause: unknown) => {
       reasons.set(film, messageOf(cause));
       return undefined;
     });
@@ -274,13 +268,13 @@ export function unscaledInput({ width, height }: PreparedFilms): Bundle['input']
 
 async function run(
   film: Omit<Film, 'split'>,
-  specs: readonly StageSpec[],
+  segment: Segment,
   pool: WorkerPool,
 ): Promise<{ readonly image: Image; readonly view: View }> {
   const { size, mtimeMs } = await stat(film.path);
   const file = await pool.read({ path: film.path, name: film.name, size, mtimeMs }, Infinity);
   if (file?.sha256 !== film.sha256) throw new Error('the file has changed since it was hashed');
-  let frame: Frame = {
+  const frame: Frame = {
     id: frameId('training', film.name, film.sha256),
     origin: {
       source: 'training',
@@ -295,9 +289,9 @@ async function run(
     meta: {},
     results: {},
   };
-  for (const spec of specs) frame = await pool.process(spec, frame);
-  const image = imageOf(frame);
-  return { image, view: viewOf(image, frame.view) };
+  const made = await pool.make(segment, frame);
+  const image = imageOf(made);
+  return { image, view: viewOf(image, made.view) };
 }
 
 function samplesOf(data: Image['data']): IntegerSamples {

@@ -7,6 +7,7 @@ import sharp from 'sharp';
 import { builtInRegistry } from '../../src/host/builtins.js';
 import { imageOf, type Frame, type Image } from '../../src/core/frame.js';
 import { WorkerPool } from '../../src/core/workers/pool.js';
+import { Segment } from '../../src/core/workers/segment.js';
 import type { HostTensor } from '../../src/engine/index.js';
 import { resize, clahe } from '../../src/imaging/kernels.js';
 import type { PreprocessingStep } from '../../src/models/bundle.js';
@@ -120,19 +121,17 @@ describe('preprocessing for training', function () {
     const { log } = testServices();
     const pool = new WorkerPool(log, 1);
     const served: Image[] = [];
+    const resolved = await resolveChain(steps, builtInRegistry(), dir);
+    const stages = new Segment(
+      resolved.map(({ use, with: settings, url }, i) => ({
+        ...{ key: String(i), id: use, url, settings, baseDir: dir, stateDir: dir },
+      })),
+    );
     for (const { path, name } of films) {
       const candidate = { path, name, ...(await stat(path)) };
       const file = await pool.read(candidate, Infinity);
-      let frame: Frame = { ...makeFrame({ image: null }), encoded: file?.encoded ?? expect.fail() };
-      for (const [i, { use, with: settings, url }] of (
-        await resolveChain(steps, builtInRegistry(), dir)
-      ).entries()) {
-        frame = await pool.process(
-          { key: String(i), id: use, url, settings, baseDir: dir, stateDir: dir },
-          frame,
-        );
-      }
-      served.push(imageOf(frame));
+      const frame: Frame = { ...makeFrame({ image: null }), encoded: file?.encoded ?? expect.fail() };
+      served.push(imageOf(await pool.make(stages, frame)));
     }
     await pool.dispose();
     const prepared = await prepare(films, steps);

@@ -148,10 +148,14 @@ export function isLive(token: Token): token is LiveToken {
 }
 
 /** The token with the stage's output. Throws like {@link checkMade}. */
-export function advance({ ticket, frame }: LiveToken, out: Frame): Token {
-  const made = sealed(checkMade(out, frame));
+export function advance(token: LiveToken, out: Frame): Token {
+  return stepped(token, checkMade(out, token.frame));
+}
+
+/** The token with output that has been checked. */
+export function stepped({ ticket, frame }: LiveToken, made: Frame): Token {
   ticket.advance(made, frame);
-  return { ticket, frame: made };
+  return { ticket, frame: sealed(made) };
 }
 
 export function absent({ ticket }: Token): Token {

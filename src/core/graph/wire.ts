@@ -1,13 +1,13 @@
-import { filter, identity, map, merge, share, tap, type Observable, type OperatorFunction } from 'rxjs';
+import { filter, identity, map, merge, pipe, share, tap, type Observable, type OperatorFunction } from 'rxjs';
 import { STAGE_TIMEOUT_MS, type Pipeline, type SinkNode, type StageNode } from '../config/pipeline.js';
 import { batchSchema } from '../config/schema.js';
 import { RxrayError } from '../errors.js';
 import { compileCondition } from '../expression.js';
-import type { Frame } from '../frame.js';
-import type { Meter } from '../monitor/meter.js';
+import { asShadow } from '../frame.js';
 import type { Monitor } from '../monitor/monitor.js';
 import { MAX_TIMER_MS, type BatchStage, type Log, type StageInstance } from '../plugin.js';
 import type { WorkerPool } from '../workers/pool.js';
+import { Segment, type PooledStage } from '../workers/segment.js';
 import { inBatches } from './batch.js';
 import { eachFrame } from './frames.js';
 import { joinBranches } from './join.js';
@@ -15,6 +15,8 @@ import { throughOperator } from './operator.js';
 import type { Outlet } from '../outlets/outlet.js';
 import { deliver } from './deliver.js';
 import { route } from './route.js';
+import { throughSegment } from './segment.js';
+import { segmentsOf } from './segments.js';
 import { failurePolicyOf } from './failure-policy.js';
 import { absent, type SinkAnswer, type Token } from '../flow/ticket.js';
 import { tookTooLong, withinTime } from '../time-limit.js';
@@ -25,18 +27,19 @@ const DEFAULT_BATCH = batchSchema.parse({});
 
 export interface WireOptions {
   readonly log: Log;
-  readonly pool: Pick<WorkerPool, 'threads' | 'workOf'>;
+  readonly pool: Pick<WorkerPool, 'threads' | 'process'>;
   readonly monitor: Monitor;
 }
 
 /**
- * Builds the observables of a graph: one shared stream per node, of operators that emit one token per input token.
+ * Builds the observables of a graph: one shared stream per node (for a segment, of its last one), of operators that emit
+ * one token per input token.
  * `admitted` is the root: all tickets of all sources, starting after the subscription. Returns one answer per ticket
  * and sink; without sinks the last stage takes the role of one.
  */
 export function wire(
   pipeline: Pipeline,
-  stages: ReadonlyMap<string, StageInstance>,
+  stages: ReadonlyMap<string, StageInstance | PooledStage>,
   outlets: ReadonlyMap<string, Outlet>,
   admitted: Observable<Token>,
   { log, pool, monitor }: WireOptions,
@@ -58,20 +61,17 @@ export function wire(
     ]),
   );
 
-  for (const node of pipeline.stages) {
-    const meter = monitor.meter(node.id);
-    const workOf = node.plugin.runsIn === 'main' ? undefined : (made: Frame) => pool.workOf(made);
-    meter.limitMs = node.timeoutMs ?? STAGE_TIMEOUT_MS;
+  for (const segment of segmentsOf(pipeline)) {
+    const [first] = segment as [StageNode];
     let arrived = 0;
     const isMoreComing = (): boolean => arrived < entered;
-    const stage = node.plugin.runsIn === 'main' ? timed(get(stages, node.id), node) : get(stages, node.id);
-    const work = stageOperator(node, meter.stage(stage, workOf), meter, isMoreComing);
-    const marked = node.shadow === true ? map(asShadow(node.id)) : identity;
+    for (const { id, timeoutMs = STAGE_TIMEOUT_MS } of segment) monitor.meter(id).limitMs = timeoutMs;
+    const work = first.plugin.runsIn === 'main' ? onMain(first, isMoreComing) : inThreads(segment);
     const measured = (input: Observable<Token>): Observable<Token> =>
-      input.pipe(routing(node), meter.entering(), work, marked, meter.leaving());
+      input.pipe(routing(first), monitor.meter(first.id).entering(), work);
     outputs.set(
-      node.id,
-      inputOf(node).pipe(
+      segment.at(-1)?.id ?? first.id,
+      inputOf(first).pipe(
         tap(() => (arrived += 1)),
         pipeline.duplicates === 'skip' ? pastDuplicates(measured) : measured,
         share(),
@@ -104,35 +104,40 @@ export function wire(
     return when === undefined ? identity : route(id, compileCondition(when));
   }
 
-  function stageOperator(
-    node: StageNode,
-    stage: StageInstance,
-    meter: Meter,
-    isMoreComing: () => boolean,
-  ): OperatorFunction<Token, Token> {
-    const context = failurePolicyOf(node, log);
-    if ('operator' in stage) return throughOperator(context, stage);
-    if ('processBatch' in stage) {
-      meter.capacity = node.concurrency ?? 1;
-      const options = { ...DEFAULT_BATCH, ...node.batch, concurrency: meter.capacity, isMoreComing };
-      return inBatches(context, stage, options);
-    }
-    const usual = node.plugin.runsIn === 'main' ? MAIN_CONCURRENCY : pool.threads;
-    const concurrency = node.concurrency ?? usual;
-    meter.capacity = node.plugin.runsIn === 'main' ? concurrency : pool.threads;
-    const aheadBytes = (made: Frame): number => pool.workOf(made)?.aheadBytes ?? 0;
-    return eachFrame(context, (frame) => stage.process(frame), concurrency, aheadBytes);
-  }
-}
+  function onMain(node: StageNode, isMoreComing: () => boolean): OperatorFunction<Token, Token> {
+    const { id, shadow, concurrency } = node;
+    const meter = monitor.meter(id);
+    const marked = map(({ ticket, frame }: Token) => ({ ticket, frame: frame && asShadow(frame, id) }));
+    return pipe(operator(), shadow === true ? marked : identity, meter.leaving());
 
-/** Marks what the stage has found: it counts for no verdict. */
-function asShadow(id: string): (token: Token) => Token {
-  return (token) => {
-    const { ticket, frame } = token;
-    const result = frame?.results[id];
-    if (frame === null || result === undefined) return token;
-    return { ticket, frame: { ...frame, results: { ...frame.results, [id]: { ...result, shadow: true } } } };
-  };
+    function operator(): OperatorFunction<Token, Token> {
+      const policy = failurePolicyOf(node, log);
+      const stage = meter.stage(timed(get(stages, id), node));
+      if ('operator' in stage) return throughOperator(policy, stage);
+      if ('processBatch' in stage) {
+        meter.capacity = concurrency ?? 1;
+        const options = { ...DEFAULT_BATCH, ...node.batch, concurrency: meter.capacity, isMoreComing };
+        return inBatches(policy, stage, options);
+      }
+      meter.capacity = concurrency ?? MAIN_CONCURRENCY;
+      return eachFrame(policy, (frame) => stage.process(frame), meter.capacity);
+    }
+  }
+
+  function inThreads(nodes: readonly StageNode[]): OperatorFunction<Token, Token> {
+    const specs = nodes.map(({ id, when, shadow }, i) => {
+      const stage = get(stages, id);
+      if (!('spec' in stage)) throw new Error(`the stage "${id}" is not in worker threads`);
+      // The first one's condition is tested before a thread is free.
+      return { ...stage.spec, when: i === 0 ? undefined : when, shadow };
+    });
+    const parts = nodes.map((node) => ({
+      policy: failurePolicyOf(node, log),
+      meter: monitor.meter(node.id),
+    }));
+    for (const { meter } of parts) meter.capacity = pool.threads;
+    return throughSegment(new Segment(specs), parts, pool, nodes[0]?.concurrency ?? pool.threads);
+  }
 }
 
 /** A stage on the main thread with its time limit; for a batch, times its number of frames. */

@@ -3,7 +3,6 @@ import { frameBytes, type Frame } from '../frame.js';
 import type { Span } from '../flow/settled.js';
 import { isLive, type SinkAnswer, type Token } from '../flow/ticket.js';
 import type { Kind, SinkInstance, StageInstance } from '../plugin.js';
-import type { Work } from '../workers/pool.js';
 import { Histogram } from './histogram.js';
 
 /** In seconds: from a cheap stage on a small film to a long latent search. */
@@ -48,8 +47,6 @@ export class Meter {
   readonly batches = new Histogram(BATCHES);
   /** The output with pixels, while there are subscribers. */
   readonly #passing = new Subject<Frame>();
-  /** What a worker thread did to make a frame. */
-  #workOf: (made: Frame) => Work | undefined = () => undefined;
   #tokensIn = 0;
   #tokensOut = 0;
   /** Under way, the oldest first. */
@@ -91,19 +88,29 @@ export class Meter {
 
   /** Placed before the component: counts its input. */
   entering(): MonoTypeOperatorFunction<Token> {
-    return tap((token) => {
-      this.#tokensIn += 1;
-      if (isLive(token)) this.framesIn += 1;
-    });
+    return tap((token) => this.entered(token));
+  }
+
+  entered(token: Token): void {
+    this.#tokensIn += 1;
+    if (isLive(token)) this.framesIn += 1;
   }
 
   /** Placed after the component: counts its output and failures. */
   leaving(): MonoTypeOperatorFunction<Token> {
-    return tap((token) => {
-      this.#tokensOut += 1;
-      if (token.frame !== null) this.#passed(token.frame);
-      else if (token.ticket.failure?.component === this.id) this.errors += 1;
-    });
+    return tap((token) => this.left(token));
+  }
+
+  left({ ticket, frame }: Token): void {
+    this.#tokensOut += 1;
+    if (frame !== null) this.#passed(frame);
+    else if (ticket.failure?.component === this.id) this.errors += 1;
+  }
+
+  /** A frame of so many bytes has gone on to the next stage inside a worker thread, with its pixels. */
+  handedOn(bytes: number): void {
+    this.#tokensOut += 1;
+    this.#count(bytes);
   }
 
   /** Placed after a sink. */
@@ -125,9 +132,8 @@ export class Meter {
     return this.#passing.observed;
   }
 
-  /** The stage with its calls measured; `workOf` returns the work of a worker thread for a frame. */
-  stage(stage: StageInstance, workOf: (made: Frame) => Work | undefined = () => undefined): StageInstance {
-    this.#workOf = workOf;
+  /** The stage with its calls measured. */
+  stage(stage: StageInstance): StageInstance {
     if ('operator' in stage) {
       // A stream has no calls: the time that each frame spends inside is measured.
       return {
@@ -144,6 +150,7 @@ export class Meter {
                 const started = since.get(id);
                 if (started === undefined) return;
                 since.delete(id);
+                this.inFlight -= 1;
                 this.#ended([id], started);
               }),
               finalize(() => (this.inFlight -= since.size)),
@@ -157,7 +164,7 @@ export class Meter {
         processBatch: (frames) => this.#measure(frames, () => stage.processBatch(frames)),
       };
     }
-    return { process: (frame) => this.#measure([frame], () => stage.process(frame), workOf) };
+    return { process: (frame) => this.#measure([frame], () => stage.process(frame)) };
   }
 
   /** The sink, with its writes measured. */
@@ -165,37 +172,51 @@ export class Meter {
     return { write: (frames) => this.#measure(frames, () => sink.write(frames)) };
   }
 
-  async #measure<T>(
-    frames: readonly Frame[],
-    call: () => T | Promise<T>,
-    workOf: (made: T) => Work | undefined = () => undefined,
-  ): Promise<T> {
+  /** A worker thread begins with frames: they are in flight until the returned function is called. */
+  begin(limitMs: number, frames = 1): () => void {
+    const call = { started: performance.now(), limitMs };
+    this.#calls.add(call);
+    this.inFlight += frames;
+    return () => {
+      this.#calls.delete(call);
+      this.inFlight -= frames;
+    };
+  }
+
+  /** A worker thread has worked for a frame for `ms` milliseconds, from `started` on the main thread's `performance.now()`. */
+  worked(id: string, started: number, ms: number, isDone: boolean): void {
+    this.workSeconds += ms / 1000;
+    this.#judge(isDone, started, ms, this.limitMs);
+    this.#ended([id], started, ms);
+  }
+
+  async #measure<T>(frames: readonly Frame[], call: () => T | Promise<T>): Promise<T> {
+    const limitMs = this.limitMs * frames.length;
+    const end = this.begin(limitMs, frames.length);
     const started = performance.now();
-    const underway = { started, limitMs: this.limitMs * frames.length };
-    this.#calls.add(underway);
-    this.inFlight += frames.length;
-    let work: Work | undefined;
+    let isDone = false;
     try {
       const made = await call();
-      this.#lateSince = null;
-      work = workOf(made);
-      if (work !== undefined) this.workSeconds += work.ms / 1000;
+      isDone = true;
       return made;
-    } catch (error) {
-      if (performance.now() - started >= underway.limitMs) this.#lateSince ??= started;
-      throw error;
     } finally {
-      this.#calls.delete(underway);
+      const ms = performance.now() - started;
+      end();
+      this.#judge(isDone, started, ms, limitMs);
       this.#ended(
         frames.map(({ id }) => id),
-        work?.started ?? started,
-        work?.ms,
+        started,
+        ms,
       );
     }
   }
 
+  #judge(isDone: boolean, started: number, ms: number, limitMs: number): void {
+    if (isDone) this.#lateSince = null;
+    else if (ms >= limitMs) this.#lateSince ??= started;
+  }
+
   #ended(ids: readonly string[], started: number, ms = performance.now() - started): void {
-    this.inFlight -= ids.length;
     this.callSeconds += ms / 1000;
     this.durations.observe(ms / 1000);
     this.batches.observe(ids.length);
@@ -204,12 +225,13 @@ export class Meter {
   }
 
   #passed(frame: Frame): void {
-    const bytes = frameBytes(frame);
-    const held = this.#workOf(frame)?.bytes ?? bytes;
+    this.#count(frameBytes(frame));
+    this.#passing.next(frame);
+  }
+
+  #count(bytes: number): void {
     this.framesOut += 1;
-    this.bytes += held;
-    // Frames processed by a thread before there was a subscriber have no pixels here.
-    if (this.#passing.observed && held === bytes) this.#passing.next(frame);
+    this.bytes += bytes;
   }
 }
 

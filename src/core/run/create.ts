@@ -9,10 +9,8 @@ import {
 } from '../config/pipeline.js';
 import { isFatal, messageOf, RxrayError } from '../errors.js';
 import { compileExpression } from '../expression.js';
-import type { Frame } from '../frame.js';
 import type {
   Candidate,
-  FrameStage,
   Log,
   Needs,
   Services,
@@ -22,6 +20,7 @@ import type {
 } from '../plugin.js';
 import type { WorkerPool } from '../workers/pool.js';
 import type { StageSpec } from '../workers/protocol.js';
+import { Segment, type PooledStage } from '../workers/segment.js';
 
 /** The sources and sinks of a graph. They hold files and folders, which only one graph at a time can have. */
 export interface Connectors {
@@ -37,12 +36,6 @@ export interface ConnectorHost {
   unread(source: string, name: string, reason: string): void;
   leftAlone(files: number): void;
   outage(source: string, reason: string | null): void;
-}
-
-/** A stage in worker threads, as the main thread sees it. */
-export interface PooledStage extends FrameStage {
-  /** Processes this stage only, none behind it, and returns its pixels. */
-  alone(frame: Frame): Promise<Frame>;
 }
 
 export type Stages = ReadonlyMap<string, StageInstance | PooledStage>;
@@ -93,15 +86,13 @@ export class CreateError extends Error {
 
 /**
  * Creates the stages of the graph, and adds them to `opened`. Throws {@link CreateError}, or the error itself if its
- * cause is outside the pipeline file (a folder that cannot be written, for example). `isWatched`: whether the output of
- * an entry has subscribers, so that threads must return its pixels.
+ * cause is outside the pipeline file (a folder that cannot be written, for example).
  */
 export async function createStages(
   pipeline: Pipeline,
   { log, pool, provide }: StageHost,
   opened: OpenPlugins,
   signal: AbortSignal,
-  isWatched: (id: string) => boolean,
 ): Promise<Stages> {
   const graph = randomUUID();
   const services = servicesOf(pipeline, log, signal);
@@ -109,7 +100,7 @@ export async function createStages(
     await make(opened, pipeline.stages, (node) =>
       node.plugin.runsIn === 'main'
         ? createOnMain(node, { ...services(node.id), ...provided(node.plugin.needs, provide) })
-        : createInWorkers(node, pool, { graph, signal, pipeline, isWatched }),
+        : createInWorkers(node, pipeline, pool, { graph, signal }),
     ),
   );
 }
@@ -230,54 +221,25 @@ async function createOnMain(node: StageNode, services: Services): Promise<StageI
 
 /** A proxy on the main thread for a stage that every worker thread creates for itself. */
 async function createInWorkers(
-  node: StageNode,
+  { id, url, use, batch, plugin, settings, timeoutMs = STAGE_TIMEOUT_MS }: StageNode,
+  { baseDir, stateDir }: Pipeline,
   pool: WorkerPool,
-  {
-    graph,
-    signal,
-    pipeline,
-    isWatched,
-  }: { graph: string; signal: AbortSignal; pipeline: Pipeline; isWatched: (id: string) => boolean },
+  { graph, signal }: { graph: string; signal: AbortSignal },
 ): Promise<PooledStage> {
-  if (node.batch !== undefined) {
-    throw new RxrayError('CONFIG_INVALID', `"${node.use}" takes frames one by one: leave out \`batch:\``);
+  if (batch !== undefined) {
+    throw new RxrayError('CONFIG_INVALID', `"${use}" takes frames one by one: leave out \`batch:\``);
   }
-  const spec = specOf(node, pipeline, graph);
-  const alone = { ...spec, next: undefined };
+  const key = `${graph}:${id}`;
+  const retainsNothing = plugin.retainsNothing === true;
+  const spec: StageSpec = { key, id, url, settings, baseDir, stateDir, timeoutMs, retainsNothing };
+  const alone = new Segment([spec]);
   signal.addEventListener('abort', () => {
-    pool.abort(spec.key);
+    pool.abort(key);
   });
   return {
+    spec,
     columns: await pool.create(spec),
-    process: (frame) => pool.process(handsOver(spec, isWatched) ? alone : spec, frame),
-    alone: (frame) => pool.process(alone, frame),
-    dispose: () => pool.disposeStage(spec.key),
+    process: (frame) => pool.make(alone, frame),
+    dispose: () => pool.disposeStage(key),
   };
-}
-
-/** Whether the pixels of a stage with another behind it are needed. */
-function handsOver(spec: StageSpec, isWatched: (id: string) => boolean): boolean {
-  if (spec.next === undefined) return false;
-  return isWatched(spec.id) || handsOver(spec.next, isWatched);
-}
-
-function specOf(node: StageNode, pipeline: Pipeline, graph: string): StageSpec {
-  const { id, url, settings, timeoutMs = STAGE_TIMEOUT_MS } = node;
-  const { baseDir, stateDir } = pipeline;
-  const successor = successorOf(node, pipeline);
-  const next = successor && specOf(successor, pipeline, graph);
-  const retainsNothing = node.plugin.retainsNothing === true && next?.retainsNothing !== false;
-  return {
-    ...{ key: `${graph}:${id}`, id, url, settings, baseDir, stateDir, timeoutMs, retainsNothing },
-    next,
-  };
-}
-
-/** The stage that a thread may go on with: it gets every frame, nobody else does, and no bound of its own holds it back. */
-function successorOf({ id, concurrency }: StageNode, { stages, sinks }: Pipeline): StageNode | undefined {
-  const [only, ...others] = [...stages, ...sinks].filter(({ from }) => from.includes(id));
-  const next = stages.find((stage) => stage === only);
-  if (next === undefined || others.length > 0 || next.from.length > 1) return undefined;
-  const bound = concurrency ?? next.concurrency ?? next.when;
-  return bound === undefined && next.plugin.runsIn !== 'main' ? next : undefined;
 }

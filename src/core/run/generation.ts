@@ -101,13 +101,7 @@ export class Generation {
     const isRemote = options.remote !== undefined;
     const opened = isRemote ? new OpenPlugins(run.log) : generation.#opened;
     try {
-      const stages = await createStages(
-        pipeline,
-        run,
-        opened,
-        generation.#abort.signal,
-        (id) => options.monitor.meters.get(id)?.watched === true,
-      );
+      const stages = await createStages(pipeline, run, opened, generation.#abort.signal);
       generation.#columns = new Map([...stages].map(([id, { columns = [] }]) => [id, { columns }]));
       // Stages that run on other machines are created here to check their settings and to get their columns.
       if (isRemote) await opened.dispose();

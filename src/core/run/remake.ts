@@ -3,7 +3,7 @@ import type { Pipeline, StageNode } from '../config/pipeline.js';
 import { compileCondition } from '../expression.js';
 import type { Frame } from '../frame.js';
 import type { StageInstance } from '../plugin.js';
-import type { PooledStage, Stages } from './create.js';
+import type { Stages } from './create.js';
 import { combine } from '../graph/join.js';
 
 /**
@@ -44,8 +44,7 @@ export function remake(pipeline: Pipeline, stages: Stages, frame: Frame): Remade
   }
 }
 
-async function apply(stage: StageInstance | PooledStage, frame: Frame): Promise<Frame> {
-  if ('alone' in stage) return stage.alone(frame);
+async function apply(stage: StageInstance, frame: Frame): Promise<Frame> {
   if ('operator' in stage) return lastValueFrom(of(frame).pipe(stage.operator));
   if ('process' in stage) return stage.process(frame);
   const [out] = await stage.processBatch([frame]);

@@ -2,13 +2,13 @@ import { randomUUID } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { extname } from 'node:path';
-import { serialize } from 'node:v8';
 import { BroadcastChannel } from 'node:worker_threads';
 import { Piscina } from 'piscina';
-import { RxrayError } from '../errors.js';
 import { imageBytes, type Frame } from '../frame.js';
+import { messageOf } from '../errors.js';
 import { tookTooLong } from '../time-limit.js';
 import type { Candidate, Column, Log } from '../plugin.js';
+import { movingAverage, QUICK_MS, type Segment } from './segment.js';
 import { countShared } from './shared-memory.js';
 import {
   NOTES,
@@ -17,61 +17,58 @@ import {
   type CreateReply,
   type ChannelMessage,
   type TaskResult,
-  type PackedSpec,
   type ProcessReply,
   type ReadReply,
   type Reply,
+  type StageOutput,
+  type StageReport,
   type StageSpec,
-  type Step,
+  type Stopped,
   type Task,
   type WorkerData,
 } from './protocol.js';
 
 /** How long worker threads may take to dispose of their stages before they are ended. */
 const DISPOSE_TIMEOUT_MS = 2000;
-/** Tasks that usually take no longer than sending a message share a message. */
-const QUICK_MS = 0.1;
 /** Reading larger files is never quick. */
 const SMALL_BYTES = 32 * 1024;
-/** The key for reading small files in the table of durations. */
-const READING = {};
 /** How often time limits of stages are checked. */
 const LOOK_MS = 250;
 /** Maximum number of tasks in a message. */
 const TASKS_PER_MESSAGE = 8;
 
-/** When a thread worked for a stage, and how long, in milliseconds. */
-export interface Work {
-  /** On the main thread's `performance.now()`. */
+/** What threads have done for a frame. */
+export interface Worked {
+  /** When the first stage began, on the main thread's `performance.now()`. */
   readonly started: number;
-  readonly ms: number;
-  /** The frame's memory in the thread: an image that is not needed elsewhere stays there. */
-  readonly bytes: number;
-  /** Memory held for stages after it that have been done already. */
-  readonly aheadBytes: number;
+  /** Of the stages that have been done, in order. */
+  readonly reports: readonly StageReport[];
+  /** The frame as the last of them made it, with its pixels. */
+  readonly frame: Frame;
+  /** Why the next stage has not been done. Absent: all have been done. */
+  readonly stopped?: Stopped<Error> | undefined;
 }
 
-/** The work of a thread for a frame, and its start. */
-interface Done {
-  readonly started: number;
-  readonly steps: readonly Step[];
-  /** The stage that the second step is of. */
-  readonly next: StageSpec | undefined;
-}
-
-/** Work done beyond the requested stage. */
-interface Ahead extends Done {
-  /** The stage that is next. */
-  readonly key: string;
+/** A thread broke down, or was ended. */
+class Breakdown extends Error {
+  constructor(
+    override readonly cause: Error,
+    /** Why it was ended: the stage took too long, or was disposed of, so that the frame is not needed. */
+    readonly why?: 'late' | 'disposed',
+    /** The number of the stage that it was in. */
+    readonly stage?: number,
+  ) {
+    super(cause.message, { cause });
+  }
 }
 
 /** A task and the promise of its caller. */
 interface Job {
   readonly task: Task;
-  /** Which stage it is for. */
-  readonly stage: StageSpec | undefined;
+  /** The stages that it is for. */
+  readonly segment: Segment | undefined;
   readonly resolve: (result: TaskResult<Reply>) => void;
-  readonly reject: (broken: unknown) => void;
+  readonly reject: (breakdown: Breakdown) => void;
 }
 
 /** The jobs of a thread, its notes on them, and how to end it. */
@@ -82,14 +79,14 @@ interface Underway {
   readonly end: EventEmitter;
   /** The job whose stage took too long. */
   late?: Job;
-  /** Whether the stage was disposed of meanwhile, so that its frames are not needed. */
-  disposed?: boolean;
+  /** Whether the stage was disposed of meanwhile. */
+  isDisposed?: boolean;
 }
 
 /**
  * The worker threads: they read files and run the CPU stages, so that the main thread stays free. Pixels pass between
- * threads in shared memory, without being copied. A thread that has done a stage continues with the next at once, while
- * the pixels are in its cache; a later request for that stage finds it done. Only the last of them returns its pixels.
+ * threads in shared memory, without being copied. A thread does a whole segment in one task, while the pixels are in its
+ * cache, and returns those of its last stage.
  */
 export class WorkerPool {
   readonly threads: number;
@@ -101,17 +98,12 @@ export class WorkerPool {
   readonly #onDisposed = new Map<string, () => void>();
   /** Quick jobs of this turn. */
   #quick: Job[] = [];
-  /** Durations of reading a small file, and of each stage per frame: moving averages in milliseconds. */
-  readonly #pace = new WeakMap<object, number>();
-  readonly #packed = new WeakMap<StageSpec, PackedSpec>();
-  /** Of what has been packed. */
-  #count = 0;
+  /** Duration of reading a small file: a moving average in milliseconds; unknown at first. */
+  #readMs = Infinity;
   /** Notes of threads that have answered, for the next. */
   readonly #notes: Float64Array[] = [];
   readonly #underway = new Set<Underway>();
   readonly #watch: NodeJS.Timeout;
-  readonly #ahead = new WeakMap<Frame, Ahead>();
-  readonly #works = new WeakMap<Frame, Work>();
 
   constructor(
     private readonly log: Log,
@@ -154,9 +146,9 @@ export class WorkerPool {
     const isSmall = candidate.size <= SMALL_BYTES;
     const reply = await this.#run<ReadReply>(
       { kind: 'read', candidate, maxBytes },
-      isSmall && this.#isQuick(READING),
+      isSmall && this.#readMs < QUICK_MS,
     );
-    if (isSmall && reply !== null) this.#learn(READING, reply.ms);
+    if (isSmall && reply !== null) this.#readMs = movingAverage(this.#readMs, reply.ms);
     countShared(reply?.encoded.byteLength ?? 0);
     return reply;
   }
@@ -166,90 +158,74 @@ export class WorkerPool {
     return (await this.#run<CreateReply>({ kind: 'create', stage })).columns;
   }
 
-  async process(stage: StageSpec, frame: Frame): Promise<Frame> {
-    const {
-      started,
-      steps: [step, ...later],
-      next,
-    } = this.#takeAhead(stage, frame) ?? (await this.#work(stage, frame));
-    if (step === undefined) throw new Error('a worker thread gave no answer');
-    const { result, ms } = step;
-    if (!result.ok) throw fromPlainError(result.error);
-    const { made, sameFile, sameImage, bytes } = result.value;
-    const { id, origin, meta, results } = frame;
-    const out: Frame = {
-      ...{ id, origin, meta, results },
-      ...made,
-      ...(sameFile && frame.encoded !== undefined && { encoded: frame.encoded }),
-      ...(sameImage && frame.image !== undefined && { image: frame.image }),
-    };
-    if (!sameImage) countShared(imageBytes(made));
-    const aheadBytes = later.reduce(
-      (sum, { result: its }) => sum + (its.ok ? imageBytes(its.value.made) : 0),
-      0,
-    );
-    this.#works.set(out, { started, ms, bytes, aheadBytes });
-    if (next !== undefined && later.length > 0) {
-      this.#ahead.set(out, { key: next.key, started: started + ms, steps: later, next: next.next });
-    }
-    return out;
+  /** The frame as the last stage of the segment makes it. Rejects with the error of the stage that fails. */
+  async make(segment: Segment, frame: Frame): Promise<Frame> {
+    const { frame: made, stopped } = await this.process(segment, frame);
+    if (stopped !== undefined && 'error' in stopped) throw stopped.error;
+    return made;
   }
 
-  /** The work of a thread for the frame, if there is any. */
-  workOf(frame: Frame): Work | undefined {
-    return this.#works.get(frame);
+  /** Does the stages `from` to `to` (exclusive) of the segment, until one fails or does not get the frame. Never rejects. */
+  process(segment: Segment, frame: Frame, from = 0, to = segment.stages.length): Promise<Worked> {
+    return this.#process(segment, frame, from, to, segment.isQuick(from, to));
   }
 
-  /** Only once: a second request does the work again. */
-  #takeAhead({ key }: StageSpec, frame: Frame): Ahead | undefined {
-    const ahead = this.#ahead.get(frame);
-    this.#ahead.delete(frame);
-    return ahead?.key === key ? ahead : undefined;
-  }
-
-  async #work(stage: StageSpec, frame: Frame, mayBeQuick = true): Promise<Done> {
-    const { next } = stage;
-    let steps: ProcessReply;
+  async #process(segment: Segment, frame: Frame, from: number, to: number, quick: boolean): Promise<Worked> {
+    const sent = performance.now();
+    let reply: ProcessReply;
     try {
-      steps = await this.#run<ProcessReply>(
-        { kind: 'process', stage: this.#packedOf(stage), frame },
-        mayBeQuick && this.#isQuick(stage),
-        stage,
-      );
-    } catch (broken) {
-      // Find the stage in which the thread broke down.
-      if (next === undefined || (broken instanceof RxrayError && broken.component === stage.id)) throw broken;
-      return this.#work({ ...stage, next: undefined }, frame, false);
+      const task: Task = { kind: 'process', segment: segment.packed, from, to, frame };
+      reply = await this.#run<ProcessReply>(task, quick, segment);
+    } catch (thrown) {
+      if (thrown instanceof Breakdown) return this.#withoutThread(segment, frame, from, to, thrown, sent);
+      return failed(frame, thrown as Error, sent);
     }
-    const worked = steps.reduce((sum, { ms }) => sum + ms, 0);
-    if (steps.every(({ result }) => result.ok)) this.#learn(stage, worked);
-    return { started: performance.now() - worked, steps, next };
+    const { reports, output, stopped } = reply;
+    segment.learn(from, reports);
+    if (output?.sameImage === false) countShared(imageBytes(output.made));
+    const ms = reports.reduce((sum, report) => sum + report.ms, stopped?.kind === 'failed' ? stopped.ms : 0);
+    return {
+      started: performance.now() - ms,
+      reports,
+      frame: output === undefined ? frame : joined(frame, output),
+      stopped:
+        stopped === undefined || stopped.kind === 'excluded'
+          ? stopped
+          : { ...stopped, error: fromPlainError(stopped.error) },
+    };
   }
 
-  #isQuick(work: StageSpec | typeof READING): boolean {
-    return (this.#pace.get(work) ?? Infinity) < QUICK_MS;
-  }
-
-  #learn(work: StageSpec | typeof READING, ms: number): void {
-    const pace = this.#pace.get(work) ?? ms;
-    this.#pace.set(work, pace + (ms - pace) / 8);
-  }
-
-  #packedOf(stage: StageSpec): PackedSpec {
-    let packed = this.#packed.get(stage);
-    if (packed === undefined) {
-      const plain = serialize(stage);
-      const bytes = new Uint8Array(new SharedArrayBuffer(plain.length));
-      bytes.set(plain);
-      packed = { number: (this.#count += 1), bytes };
-      this.#packed.set(stage, packed);
+  /** The frames between the stages are lost with the thread: does them again, and the one that it was in by itself. */
+  async #withoutThread(
+    segment: Segment,
+    frame: Frame,
+    from: number,
+    to: number,
+    { cause, why, stage = from }: Breakdown,
+    sent: number,
+  ): Promise<Worked> {
+    if (why === 'disposed' || to - from === 1) return failed(frame, cause, sent);
+    let worked: Worked = { started: sent, reports: [], frame };
+    for (const [first = 0, end = 0] of [
+      [from, stage],
+      [stage, stage + 1],
+      [stage + 1, to],
+    ]) {
+      if (first === end) continue;
+      const next =
+        why === 'late' && first === stage
+          ? failed(worked.frame, cause, performance.now() - (segment.stages[stage]?.timeoutMs ?? 0))
+          : await this.#process(segment, worked.frame, first, end, false);
+      const { started } = first === from ? next : worked;
+      worked = { ...next, started, reports: [...worked.reports, ...next.reports] };
+      if (worked.stopped !== undefined) break;
     }
-    return packed;
+    return worked;
   }
 
-  async #run<T extends Reply>(task: Task, quick = false, stage?: StageSpec): Promise<T> {
+  async #run<T extends Reply>(task: Task, quick = false, segment?: Segment): Promise<T> {
     const result = await new Promise<TaskResult<Reply>>((resolve, reject) => {
-      const job = { task, stage, resolve, reject };
+      const job = { task, segment, resolve, reject };
       if (!quick) void this.#send([job]);
       else if (this.#quick.push(job) === 1) setImmediate(() => this.#sendQuick());
     });
@@ -275,17 +251,15 @@ export class WorkerPool {
       results = (await this.#piscina.run(batch, {
         signal: underway.end,
       })) as readonly TaskResult<Reply>[];
-    } catch (broken) {
-      const { late } = underway;
-      if (late !== undefined) {
-        late.reject(lateness(late, notes));
-        for (const job of jobs) if (job !== late) void this.#send([job]);
-        return;
+    } catch (thrown) {
+      const { late, isDisposed = false } = underway;
+      const broken = thrown instanceof Error ? thrown : new Error(messageOf(thrown));
+      for (const job of jobs) {
+        if (job === late) job.reject(lateness(job, notes));
+        // Find the job in which the thread broke down.
+        else if (!isDisposed && (late !== undefined || jobs.length > 1)) void this.#send([job]);
+        else job.reject(new Breakdown(broken, isDisposed ? 'disposed' : undefined, stageOf(notes)));
       }
-      // Find the job in which the thread broke down.
-      if (underway.disposed === true) for (const job of jobs) job.reject(broken);
-      else if (jobs.length === 1) jobs[0]?.reject(broken);
-      else for (const job of jobs) void this.#send([job]);
       return;
     } finally {
       this.#underway.delete(underway);
@@ -293,7 +267,7 @@ export class WorkerPool {
     this.#notes.push(notes.fill(0));
     jobs.forEach(({ resolve, reject }, i) => {
       const result = results[i];
-      if (result === undefined) reject(new Error('a worker thread gave no answer'));
+      if (result === undefined) reject(new Breakdown(new Error('a worker thread gave no answer')));
       else resolve(result);
     });
   }
@@ -330,7 +304,7 @@ export class WorkerPool {
     await this.#disposeInThreads(key);
     for (const underway of this.#underway) {
       if (presentOf(underway).stage?.key !== key) continue;
-      underway.disposed = true;
+      underway.isDisposed = true;
       this.#end(underway);
     }
   }
@@ -364,17 +338,37 @@ export class WorkerPool {
 /** The present job and stage of the thread, by its notes. */
 function presentOf({ jobs, notes }: Underway): { job?: Job; stage?: StageSpec | undefined } {
   const job = jobs[notes[NOTES.task] ?? 0];
-  return job === undefined ? {} : { job, stage: stageOf(job, notes) };
+  return job === undefined ? {} : { job, stage: job.segment?.stages[notes[NOTES.stage] ?? 0] };
 }
 
-/** The present stage of the thread, by its notes. */
-function stageOf(job: Job, notes: Float64Array): StageSpec | undefined {
-  let { stage } = job;
-  for (let i = notes[NOTES.stage] ?? 0; i > 0; i -= 1) stage = stage?.next;
-  return stage;
+/** The number of the stage that the thread is in, by its notes. */
+function stageOf(notes: Float64Array): number | undefined {
+  return (notes[NOTES.since] ?? 0) > 0 ? notes[NOTES.stage] : undefined;
 }
 
-function lateness(job: Job, notes: Float64Array): RxrayError {
-  const { id = '', timeoutMs = 0 } = stageOf(job, notes) ?? {};
-  return tookTooLong(id, timeoutMs);
+function lateness({ segment }: Job, notes: Float64Array): Breakdown {
+  const stage = stageOf(notes) ?? 0;
+  const { id = '', timeoutMs = 0 } = segment?.stages[stage] ?? {};
+  return new Breakdown(tookTooLong(id, timeoutMs), 'late', stage);
+}
+
+/** What there is of a frame with which the first stage has failed. */
+function failed(frame: Frame, error: Error, started: number): Worked {
+  return {
+    started,
+    reports: [],
+    frame,
+    stopped: { kind: 'failed', error, ms: performance.now() - started },
+  };
+}
+
+/** The frame that stages made of the given one. */
+function joined(given: Frame, { made, sameFile, sameImage }: StageOutput): Frame {
+  const { id, origin, meta, results } = given;
+  return {
+    ...{ id, origin, meta, results },
+    ...made,
+    ...(sameFile && given.encoded !== undefined && { encoded: given.encoded }),
+    ...(sameImage && given.image !== undefined && { image: given.image }),
+  };
 }

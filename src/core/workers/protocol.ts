@@ -8,7 +8,17 @@ import { countShared } from './shared-memory.js';
 export type Task =
   | { readonly kind: 'read'; readonly candidate: Candidate; readonly maxBytes: number }
   | { readonly kind: 'create'; readonly stage: StageSpec }
-  | { readonly kind: 'process'; readonly stage: PackedSpec; readonly frame: Frame };
+  | ProcessTask;
+
+/** Some or all stages of a segment, one behind the other, for one frame. */
+export interface ProcessTask {
+  readonly kind: 'process';
+  readonly segment: PackedSegment;
+  /** Numbers of the first stage and of the one after the last. */
+  readonly from: number;
+  readonly to: number;
+  readonly frame: Frame;
+}
 
 /** Several tasks for one thread, and the memory for its notes on its progress: see {@link NOTES}. */
 export interface TaskBatch {
@@ -18,7 +28,7 @@ export interface TaskBatch {
 
 /**
  * Indices in a batch's notes: start of the stage's work (milliseconds since 1970; 0: not in a stage), number of the
- * task, number of the stage within the task.
+ * task, number of the stage in its segment.
  */
 export const NOTES = { since: 0, task: 1, stage: 2 } as const;
 
@@ -51,17 +61,19 @@ export interface StageSpec {
   readonly stateDir: string;
   /** Time limit for one frame, in milliseconds. Absent: none. */
   readonly timeoutMs?: number;
-  /** Whether neither it nor any stage in `next` holds on to an image: the thread uses its memory again. */
+  /** Whether it holds on to no image: the thread uses the memory again. */
   readonly retainsNothing?: boolean;
-  /** The only consumer of the stage's output, if it also runs in a thread: the thread continues with it at once. */
-  readonly next?: StageSpec | undefined;
+  /** A frame for which this CEL condition is false does not get to the stage. */
+  readonly when?: string | undefined;
+  /** Whether its results count for no verdict. */
+  readonly shadow?: boolean | undefined;
 }
 
-/** A {@link StageSpec} as it goes along with every frame: a thread unpacks it once. */
-export interface PackedSpec {
-  /** Unique per pool. */
+/** The stages of a segment as they go along with every frame: a thread unpacks them once. */
+export interface PackedSegment {
+  /** Unique per process. */
   readonly number: number;
-  /** By `v8.serialize`, in shared memory. */
+  /** An array of {@link StageSpec} by `v8.serialize`, in shared memory. */
   readonly bytes: Uint8Array;
 }
 
@@ -77,18 +89,31 @@ export type ReadReply = {
 export interface CreateReply {
   readonly columns: readonly Column[];
 }
-/** The results of the requested stage and of the stages after it, up to the first failure. Not empty. */
-export type ProcessReply = readonly Step[];
-export interface Step {
-  readonly result: TaskResult<StageOutput>;
-  /** How long the thread worked, in milliseconds. */
-  readonly ms: number;
+/** What a thread has done of a {@link ProcessTask}. */
+export interface ProcessReply {
+  /** Of the stages that it has done, in order. */
+  readonly reports: readonly StageReport[];
+  /** The frame as the last of them made it. Absent: none is done. */
+  readonly output?: StageOutput | undefined;
+  /** Why the next stage is not done. Absent: all are done. */
+  readonly stopped?: Stopped<PlainError> | undefined;
 }
-/** What the stage made of its frame. */
+export interface StageReport {
+  /** How long the stage worked, in milliseconds. */
+  readonly ms: number;
+  /** The memory of the frame that it made, including pixels. */
+  readonly bytes: number;
+}
+/** The stage failed, its `when:` is false, or its `when:` cannot be evaluated. */
+export type Stopped<E> =
+  | { readonly kind: 'failed'; readonly error: E; readonly ms: number }
+  | { readonly kind: 'excluded' }
+  | { readonly kind: 'undecided'; readonly error: E };
+/** What stages made of a frame. */
 export interface StageOutput {
   /**
    * The new frame without what the pool has already: `id`, `origin`, `encoded`, and `meta` and `results` where they are as
-   * before. Without its pixels, where the next stage has had them and is through.
+   * before.
    */
   readonly made: Omit<Frame, 'id' | 'origin' | 'encoded' | 'meta' | 'results'> &
     Partial<Pick<Frame, 'meta' | 'results'>>;
@@ -96,8 +121,6 @@ export interface StageOutput {
   readonly sameFile: boolean;
   /** Its pixels are those of the input, which are not sent back. */
   readonly sameImage: boolean;
-  /** Its memory, including pixels. */
-  readonly bytes: number;
 }
 
 /** Errors lose their class and code between threads, so they are sent as plain data. */

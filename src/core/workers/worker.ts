@@ -15,8 +15,9 @@ import { deserialize } from 'node:v8';
 import { BroadcastChannel } from 'node:worker_threads';
 import { workerData } from 'piscina';
 import { RxrayError, messageOf } from '../errors.js';
+import { compileCondition } from '../expression.js';
 import { isCode } from '../files.js';
-import { checkMade, frameBytes, type Frame, type Image } from '../frame.js';
+import { asShadow, checkMade, frameBytes, type Frame } from '../frame.js';
 import { reusingImageMemory } from '../image-memory.js';
 import type { Candidate, FrameStage, Log, Services } from '../plugin.js';
 import { loadPluginModule } from '../plugins/load.js';
@@ -26,15 +27,18 @@ import {
   shareImage,
   toPlainError,
   type TaskBatch,
-  type PackedSpec,
+  type PackedSegment,
   type StageOutput,
+  type StageReport,
+  type Stopped,
   type ChannelMessage,
   type TaskResult,
+  type PlainError,
   type ProcessReply,
+  type ProcessTask,
   type ReadReply,
   type Reply,
   type StageSpec,
-  type Step,
   type Task,
   type WorkerData,
 } from './protocol.js';
@@ -77,7 +81,7 @@ async function perform(task: Task, notes: Float64Array): Promise<TaskResult<Repl
       case 'create':
         return { ok: true, value: { columns: (await instanceOf(task.stage)).columns ?? [] } };
       case 'process':
-        return { ok: true, value: await processInMemory(unpacked(task.stage), task.frame, notes) };
+        return { ok: true, value: await process(task, notes) };
     }
   } catch (thrown) {
     return { ok: false, error: toPlainError(thrown) };
@@ -156,66 +160,87 @@ function isWhatItWas(opened: Stats, { path, within }: Candidate): boolean {
 }
 
 /** What leaves the thread is in shared memory by then, or was the caller's. */
-function processInMemory(first: StageSpec, frame: Frame, notes: Float64Array): Promise<ProcessReply> {
-  const work = (): Promise<ProcessReply> => process(first, frame, notes);
-  return first.retainsNothing === true ? reusingImageMemory(work) : work();
+function process({ segment, from, to, frame }: ProcessTask, notes: Float64Array): Promise<ProcessReply> {
+  const steps = unpacked(segment).slice(from, to);
+  const work = (): Promise<ProcessReply> => throughSteps(steps, from, frame, notes);
+  return steps.every(({ spec }) => spec.retainsNothing === true) ? reusingImageMemory(work) : work();
 }
 
-/** Processes the frame with the stage, and with those after it until one fails. */
-async function process(first: StageSpec, frame: Frame, notes: Float64Array): Promise<ProcessReply> {
-  const done: { readonly made: Frame; readonly ms: number }[] = [];
-  const failed: Step[] = [];
-  for (let spec: StageSpec | undefined = first; spec !== undefined; spec = spec.next) {
+/** Processes the frame with one stage after the other, until one fails or does not get it. `first`: the number of the first. */
+async function throughSteps(
+  steps: readonly Step[],
+  first: number,
+  frame: Frame,
+  notes: Float64Array,
+): Promise<ProcessReply> {
+  const reports: StageReport[] = [];
+  let made = frame;
+  let stopped: Stopped<PlainError> | undefined;
+  for (const { spec, isFor } of steps) {
+    stopped = heldBack(isFor, made);
+    if (stopped !== undefined) break;
     let started = performance.now();
     try {
       const stage = await instanceOf(spec);
       started = performance.now();
-      notes[NOTES.stage] = done.length;
+      notes[NOTES.stage] = first + reports.length;
       notes[NOTES.since] = performance.timeOrigin + started;
-      const given = done.at(-1)?.made ?? frame;
-      const made = checkMade(await stage.process(given), given);
-      done.push({ made, ms: performance.now() - started });
+      const out = checkMade(await stage.process(made), made);
+      made = spec.shadow === true ? asShadow(out, spec.id) : out;
+      reports.push({ ms: performance.now() - started, bytes: frameBytes(made) });
     } catch (thrown) {
-      failed.push({ result: { ok: false, error: toPlainError(thrown) }, ms: performance.now() - started });
+      stopped = { kind: 'failed', error: toPlainError(thrown), ms: performance.now() - started };
       break;
     } finally {
       notes[NOTES.since] = 0;
     }
   }
-  const steps = done.map(({ made, ms }, i): Step => {
-    const value = outputOf(made, done[i - 1]?.made ?? frame, frame.image, i === done.length - 1);
-    return { result: { ok: true, value }, ms };
-  });
-  return [...steps, ...failed];
+  return { reports, stopped, output: reports.length === 0 ? undefined : outputOf(made, frame) };
 }
 
-/**
- * What is to be said of a frame that a stage `made` of `before`; the pool has the image `given`. Pixels that the next
- * stage has processed are not needed elsewhere: only those of the last stage are sent.
- */
-function outputOf(made: Frame, before: Frame, given: Image | undefined, isLast: boolean): StageOutput {
+function heldBack(isFor: Step['isFor'], frame: Frame): Stopped<PlainError> | undefined {
+  try {
+    return isFor(frame) ? undefined : { kind: 'excluded' };
+  } catch (thrown) {
+    return { kind: 'undecided', error: toPlainError(thrown) };
+  }
+}
+
+/** What is to be said of a frame that was made of the `given` one: only what the pool does not have. */
+function outputOf(made: Frame, given: Frame): StageOutput {
   const { id: _id, origin: _origin, encoded, image, meta, results, ...rest } = made;
-  const sameImage = image !== undefined && image === given;
+  const sameImage = image !== undefined && image === given.image;
   return {
     made: {
       ...rest,
-      ...(meta !== before.meta && { meta }),
-      ...(results !== before.results && { results }),
-      ...(image !== undefined && !sameImage && isLast && { image: shareImage(image) }),
+      ...(meta !== given.meta && { meta }),
+      ...(results !== given.results && { results }),
+      ...(image !== undefined && !sameImage && { image: shareImage(image) }),
     },
     sameFile: encoded !== undefined,
     sameImage,
-    bytes: frameBytes(made),
   };
 }
 
-/** By {@link PackedSpec.number}. */
-const specs = new Map<number, StageSpec>();
+/** A stage of a segment, and its `when:`. */
+interface Step {
+  readonly spec: StageSpec;
+  readonly isFor: (frame: Frame) => boolean;
+}
 
-function unpacked({ number, bytes }: PackedSpec): StageSpec {
-  let spec = specs.get(number);
-  if (spec === undefined) specs.set(number, (spec = deserialize(Buffer.from(bytes)) as StageSpec));
-  return spec;
+/** By {@link PackedSegment.number}. */
+const segments = new Map<number, readonly Step[]>();
+
+function unpacked({ number, bytes }: PackedSegment): readonly Step[] {
+  let steps = segments.get(number);
+  if (steps === undefined) {
+    steps = (deserialize(Buffer.from(bytes)) as StageSpec[]).map((spec) => ({
+      spec,
+      isFor: spec.when === undefined ? () => true : compileCondition(spec.when),
+    }));
+    segments.set(number, steps);
+  }
+  return steps;
 }
 
 function instanceOf(spec: StageSpec): Promise<FrameStage> {
@@ -271,7 +296,9 @@ function workerLog(stage: string): Log {
 async function dispose(key: string): Promise<void> {
   const instance = instances.get(key);
   instances.delete(key);
-  for (const [number, spec] of specs) if (spec.key === key) specs.delete(number);
+  for (const [number, steps] of segments) {
+    if (steps.some(({ spec }) => spec.key === key)) segments.delete(number);
+  }
   instance?.disposal.abort();
   await instance?.stage.then((stage) => stage.dispose?.()).catch(() => undefined);
   channel.postMessage({ kind: 'disposed', key } satisfies ChannelMessage);
