@@ -52,7 +52,7 @@ export class DeadLetter {
 
   /** Removes the entry of a film that is done. */
   async forget(id: string): Promise<void> {
-    await this.#inTurn(id, async () => {
+    await this.#inTurn([id], async () => {
       if (this.#ids.delete(id)) await removeEntry(this.stateDir, id);
     });
   }
@@ -67,16 +67,17 @@ export class DeadLetter {
     // Films of one file share its copy, so they take turns.
     const { source, sha256 } = film.origin;
     const file = JSON.stringify([source, wholeFile(film.origin).name, sha256]);
-    await this.#inTurn(file, () => this.#inTurn(film.id, () => this.#write(film, failure)));
+    await this.#inTurn([film.id, file], () => this.#write(film, failure));
   }
 
-  async #inTurn(id: string, act: () => Promise<void>): Promise<void> {
-    const turn = (this.#under.get(id) ?? Promise.resolve()).then(act, act);
-    this.#under.set(id, turn);
+  /** Acts after every earlier operation on one of the ids or files. */
+  async #inTurn(keys: readonly string[], act: () => Promise<void>): Promise<void> {
+    const turn = Promise.allSettled(keys.map((key) => this.#under.get(key) ?? Promise.resolve())).then(act);
+    for (const key of keys) this.#under.set(key, turn);
     try {
       await turn;
     } finally {
-      if (this.#under.get(id) === turn) this.#under.delete(id);
+      for (const key of keys) if (this.#under.get(key) === turn) this.#under.delete(key);
     }
   }
 
