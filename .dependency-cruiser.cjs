@@ -14,7 +14,7 @@ const ALLOWED = {
   cluster: ['cluster', 'core'],
   host: ['host', 'core', 'engine', 'models', 'imaging', 'plugins', 'sinks', 'control', 'training'],
   // Runs in a browser: of the process it knows the shapes of its answers.
-  page: ['page', 'control', 'core/frame', 'imaging/heat'],
+  page: ['page', 'control', 'core/frame', 'imaging/heat', 'imaging/outline'],
 };
 
 // Inside core, in the order of a film's way: a folder may import itself and these. Files directly in core are shared,

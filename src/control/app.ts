@@ -9,7 +9,7 @@ import { serveStatic } from '@hono/node-server/serve-static';
 import type { Registry } from 'prom-client';
 import { z } from 'zod';
 import { ERRORS, messageOf, RxrayError } from '../core/errors.js';
-import { withoutImages, type Image, type Origin } from '../core/frame.js';
+import { withoutImages, type Image, type Origin, type View } from '../core/frame.js';
 import type { Monitor } from '../core/monitor/monitor.js';
 import { REVIEW_ANSWERS, Reviews, type Review } from '../core/reviews.js';
 import {
@@ -26,11 +26,13 @@ import type { PipelineRun } from '../core/run.js';
 import type { Engine } from '../engine/index.js';
 import { GradCam, hasGradCam } from './grad-cam.js';
 import { cookieOf, COOKIE, guard, headers, isToken, type Entrance } from './guard.js';
+import { historyOf, MAX_HISTORY_HOURS } from './history.js';
 import { LiveGraph } from './live.js';
 import { createRegistry } from './metrics.js';
 import { calibrationInForce } from '../models/calibration-in-force.js';
 import { driftOf, modelsOf } from './models.js';
 import { Pictures, toPng, type Picture } from './pictures.js';
+import { compareShadows } from './shadow.js';
 import { rowOf, SORTS, WORKLIST_ROWS, type WorklistFilm, type Worklist } from './worklist.js';
 
 /** The result of a reload: unless `taken`, the graph continues unchanged. */
@@ -71,6 +73,8 @@ export const MAX_STREAMS = 50;
 const MAX_SENDING = 4;
 const SEND_MS = 60_000;
 const MAX_BODY = 64 * 1024;
+/** Films that a shadow stage differs on, in one response. */
+const SHOWN_DIFFERING = 100;
 
 const querySchema = z.strictObject({
   sort: z.enum(SORTS).default('newest'),
@@ -206,6 +210,16 @@ export class ControlApp {
         throw new Refused(404, 'NO_CLUSTER', 'this process runs its stages itself: it is no head');
       return c.json(status);
     });
+    app.get('/api/history', async (c) => {
+      const hours = z.coerce
+        .number()
+        .positive()
+        .max(MAX_HISTORY_HOURS)
+        .safeParse(c.req.query('hours') ?? 24);
+      if (!hours.success)
+        throw new Refused(400, 'QUERY', `expected \`hours\` above 0, at most ${MAX_HISTORY_HOURS}`);
+      return c.json(await historyOf(this.controlled.monitor, hours.data, Date.now()));
+    });
     app.get('/api/graph', async (c) => c.json({ ...this.#status(), ...(await this.#live.look()) }));
   }
 
@@ -276,9 +290,9 @@ export class ControlApp {
     );
     app.get('/api/films/:id/stages/:stage/pixels', async (c) => {
       await this.#oneOfFew(c);
-      const image = await this.#pictures.pixels(await this.#film(c), c.req.param('stage'));
-      if (image === null) throw new Refused(404, 'NO_PICTURE', 'the film does not reach that stage');
-      const { width, height, channels, data } = image;
+      const shown = await this.#pictures.pixels(await this.#film(c), c.req.param('stage'));
+      if (shown === null) throw new Refused(404, 'NO_PICTURE', 'the film does not reach that stage');
+      const { width, height, channels, data } = shown.image;
       const bytes = Uint8Array.from(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
       return c.body(bytes, 200, {
         'content-type': 'application/octet-stream',
@@ -286,6 +300,7 @@ export class ControlApp {
         'x-image-height': String(height),
         'x-image-channels': String(channels),
         'x-image-type': data.constructor.name,
+        'x-image-view': viewHeader(shown.view),
       });
     });
     app.get('/api/films/:id/results/:stage/:field', async (c) =>
@@ -476,6 +491,15 @@ export class ControlApp {
       const models = monitor.pipeline === undefined ? [] : await modelsOf(monitor.pipeline);
       return c.json({ models: driftOf(models, await worklist.all()) });
     });
+    app.get('/api/shadow', async (c) =>
+      c.json({
+        shadows: compareShadows(await worklist.all()).map((compared) => ({
+          ...compared,
+          differing: compared.differing.slice(0, SHOWN_DIFFERING),
+          differ: compared.differing.length,
+        })),
+      }),
+    );
   }
 
   /** From the file itself; if it is gone, from the copy in the dead letter. */
@@ -574,9 +598,14 @@ function say(stream: SSEStreamingApi, event: string, data: unknown): Promise<voi
 function send(c: Context, picture: Picture | null): Response {
   if (picture === null) throw new Refused(404, 'NO_PICTURE', 'there is no picture of the film at that stage');
   const etag = `"${createHash('sha256').update(picture.data).digest('hex').slice(0, 32)}"`;
-  const fields = { etag, 'cache-control': 'private, no-cache' };
+  const fields = { etag, 'cache-control': 'private, no-cache', 'x-image-view': viewHeader(picture.view) };
   if (c.req.header('if-none-match') === etag) return c.body(null, 304, fields);
   return c.body(picture.data, 200, { 'content-type': picture.type, ...fields });
+}
+
+/** `x,y,width,height` of the part of the film that a picture shows, then the film's width and height, all in its pixels. */
+function viewHeader({ x, y, width, height, film }: View): string {
+  return [x, y, width, height, film.width, film.height].join();
 }
 
 function folderOf(settings: unknown): string[] {

@@ -50,17 +50,18 @@ export function createRegistry(monitor: Monitor, version: string): Registry {
   });
   new Counter({
     name: 'rxray_films_total',
-    help: 'Films that settled, or were skipped because they are settled',
+    help: 'Films that settled, and files left alone: settled before, or no images by their names',
     labelNames: ['outcome'],
     registers,
     collect() {
       this.reset();
-      const { done, failed, skipped, already, failedBefore } = monitor.films;
+      const { done, failed, skipped, already, failedBefore, leftAlone } = monitor.films;
       this.inc({ outcome: 'done' }, done);
       this.inc({ outcome: 'failed' }, failed);
       this.inc({ outcome: 'skipped' }, skipped);
       this.inc({ outcome: 'already_done' }, already);
       this.inc({ outcome: 'failed_before' }, failedBefore);
+      this.inc({ outcome: 'no_image' }, leftAlone);
     },
   });
   const gauges: Readonly<Record<string, { help: string; value: () => number }>> = {

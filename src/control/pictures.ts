@@ -1,6 +1,7 @@
 import sharp, { type Sharp } from 'sharp';
-import { isImage, type Frame, type Image } from '../core/frame.js';
+import { isImage, type Frame, type Image, type View } from '../core/frame.js';
 import type { Remade } from '../core/run/remake.js';
+import { viewOf } from '../imaging/view.js';
 import type { WorklistFilm } from './worklist.js';
 
 /** Size of the cache of encoded pictures, in bytes. */
@@ -15,6 +16,14 @@ const THUMBNAIL = 160;
 export interface Picture {
   readonly type: 'image/png' | 'image/webp';
   readonly data: Uint8Array<ArrayBuffer>;
+  /** The part of the film that it shows. */
+  readonly view: View;
+}
+
+/** Pixels, and the part of the film that they show. */
+export interface Shown {
+  readonly image: Image;
+  readonly view: View;
 }
 
 /** Pictures of processed films: on request, the stages run again on the file. Pictures are kept in bounded memory. */
@@ -37,13 +46,14 @@ export class Pictures {
     return this.#cached(`${film.id} ${film.sha256} thumbnail`, async () => {
       const at = await this.#stagesOf(film);
       for (const stage of stages) {
-        const image = (await at(stage))?.image;
-        if (image === undefined) continue;
+        const shown = shownBy(await at(stage));
+        if (shown === null) continue;
+        const { image, view } = shown;
         const data = await display(image)
           .resize(THUMBNAIL, THUMBNAIL, { fit: 'inside', withoutEnlargement: true })
           .webp({ quality: 80 })
           .toBuffer();
-        return { type: 'image/webp', data: Uint8Array.from(data) };
+        return { type: 'image/webp', data: Uint8Array.from(data), view };
       }
       return null;
     });
@@ -70,17 +80,17 @@ export class Pictures {
     draw: (image: Image) => Promise<Image>,
   ): Promise<Picture | null> {
     return this.#cached(`${film.id} ${film.sha256} ${stage} ${what}`, async () => {
-      const image = (await (await this.#stagesOf(film))(stage))?.image;
-      return image === undefined
-        ? null
-        : { type: 'image/png', data: Uint8Array.from(await toPng(await draw(image))) };
+      const shown = shownBy(await (await this.#stagesOf(film))(stage));
+      if (shown === null) return null;
+      const data = Uint8Array.from(await toPng(await draw(shown.image)));
+      return { type: 'image/png', data, view: shown.view };
     });
   }
 
   /** The pixels of a stage's output, at full bit depth. */
-  async pixels(film: WorklistFilm, stage: string): Promise<Image | null> {
+  async pixels(film: WorklistFilm, stage: string): Promise<Shown | null> {
     this.#lookAfter();
-    return (await (await this.#stagesOf(film))(stage))?.image ?? null;
+    return shownBy(await (await this.#stagesOf(film))(stage));
   }
 
   close(): void {
@@ -96,11 +106,10 @@ export class Pictures {
     return this.#cached(`${film.id} ${film.sha256} ${stage} ${what}`, async () => {
       const frame = await (await this.#stagesOf(film))(stage);
       const image = frame === null ? undefined : pick(frame);
-      if (image === undefined) return null;
-      return {
-        type: 'image/png',
-        data: Uint8Array.from(await display(image).png({ compressionLevel: 3 }).toBuffer()),
-      };
+      if (frame === null || image === undefined) return null;
+      // Maps and masks are of the image that the stage has got, which it passes on.
+      const view = viewOf(frame.image ?? image, frame.view);
+      return { type: 'image/png', data: Uint8Array.from(await toPng(image)), view };
     });
   }
 
@@ -149,6 +158,11 @@ export class Pictures {
     }
     return stages;
   }
+}
+
+function shownBy(frame: Frame | null): Shown | null {
+  if (frame?.image === undefined) return null;
+  return { image: frame.image, view: viewOf(frame.image, frame.view) };
 }
 
 /** PNG of an image, 8 bit for the screen. */

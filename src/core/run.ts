@@ -179,6 +179,7 @@ export async function startPipeline(
       },
       onLeftAlone: (files) => {
         counts.leftAlone += files;
+        monitor.films.leftAlone += files;
       },
       monitor,
     };

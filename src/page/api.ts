@@ -1,11 +1,13 @@
 /** The replies of the running process: see `docs/http-api.md`. */
 
-import type { Anomaly, Classification, Detection } from '../core/frame.js';
+import type { Anomaly, Classification, Detection, View } from '../core/frame.js';
 import type { Live, LiveNode } from '../control/live.js';
+import type { History } from '../control/history.js';
 import type { Drift, Model } from '../control/models.js';
+import type { ShadowComparison } from '../control/shadow.js';
 import type { Row as KeptRow, WorklistFilm, Sort } from '../control/worklist.js';
 
-export type { Anomaly, Classification, Detection, Drift, Live, LiveNode, Model, Sort };
+export type { Anomaly, Classification, Detection, Drift, History, Live, LiveNode, Model, Sort, View };
 
 export type Result = Classification | Anomaly | Detection | { readonly kind: string };
 
@@ -64,6 +66,13 @@ export interface Pixels {
   readonly height: number;
   readonly channels: number;
   readonly data: Uint8Array | Uint16Array | Float32Array;
+  readonly view: View;
+}
+
+/** A picture, 8 bit, and the part of the film that it shows. */
+export interface Picture {
+  readonly bitmap: ImageBitmap;
+  readonly view: View;
 }
 
 /** The process refused, or could not be reached. */
@@ -101,15 +110,21 @@ async function post<T>(path: string, body: unknown): Promise<T> {
 export const status = (): Promise<Status> => get('/api/status');
 export const film = (id: string): Promise<FilmDetails> => get(`/api/films/${id}`);
 /** A model, and the films that its thresholds were calibrated on. */
+/** A shadow stage's comparison, with the first of the films that they differ on, and their number. */
+export type ShownShadow = ShadowComparison & { readonly differ: number };
 export type ShownModel = Model & { readonly calibration: string };
 export const models = async (): Promise<readonly ShownModel[]> =>
   (await get<{ models: ShownModel[] }>('/api/models')).models;
+export const historyOfHours = (hours: number): Promise<History> => get(`/api/history?hours=${String(hours)}`);
+export const shadows = async (): Promise<readonly ShownShadow[]> =>
+  (await get<{ shadows: ShownShadow[] }>('/api/shadow')).shadows;
 export const drift = async (): Promise<readonly Drift[]> =>
   (await get<{ models: Drift[] }>('/api/drift')).models;
 export const search = (
   query: Query & { offset: number; limit: number },
 ): Promise<{ total: number; films: Row[] }> => post('/api/films/search', query);
 export const replay = (id: string): Promise<unknown> => post(`/api/films/${id}/replay`, {});
+export const discard = (id: string): Promise<unknown> => post('/api/failures/discard', { ids: [id] });
 export const review = (id: string, decision: object): Promise<Review> =>
   post(`/api/films/${id}/review`, decision);
 export const allFailures = (deed: 'replay' | 'discard'): Promise<{ failures: unknown[] }> =>
@@ -121,7 +136,8 @@ export const stageUrl = (id: string, stage: string): string => `/api/films/${id}
 export const resultUrl = (id: string, stage: string, field: string): string =>
   `/api/films/${id}/results/${stage}/${field}`;
 
-export const gradCamUrl = (id: string, stage: string): string => `/api/films/${id}/grad-cam/${stage}`;
+export const gradCamUrl = (id: string, stage: string, label = ''): string =>
+  `/api/films/${id}/grad-cam/${stage}${label === '' ? '' : `?label=${encodeURIComponent(label)}`}`;
 
 const SAMPLES = { Uint8Array, Uint16Array, Float32Array } as const;
 
@@ -134,10 +150,17 @@ export async function pixels(id: string, stage: string): Promise<Pixels> {
     height: Number(header('height')),
     channels: Number(header('channels')),
     data: new Samples(await response.arrayBuffer()),
+    view: viewOf(response),
   };
 }
 
-export async function picture(url: string): Promise<ImageBitmap> {
+export async function picture(url: string): Promise<Picture> {
   const response = await ask(url);
-  return createImageBitmap(await response.blob());
+  return { bitmap: await createImageBitmap(await response.blob()), view: viewOf(response) };
+}
+
+function viewOf({ headers }: Response): View {
+  const numbers = (headers.get('x-image-view') ?? '').split(',').map(Number);
+  const [x = 0, y = 0, width = 1, height = 1, filmWidth = 1, filmHeight = 1] = numbers;
+  return { x, y, width, height, film: { width: filmWidth, height: filmHeight } };
 }

@@ -2,7 +2,7 @@ import { FilmView } from './film.js';
 import { GraphView } from './graph.js';
 import { LogIn } from './log-in.js';
 import { ModelsView } from './models.js';
-import { announcement, connection, live, place, status } from './state.js';
+import { announcement, connection, failed, live, place, status } from './state.js';
 import { Worklist } from './worklist.js';
 
 const TABS = [
@@ -67,10 +67,12 @@ function State() {
         <>
           {' · '}
           {films.done} done
-          {films.failed > 0 && (
+          {failed.value > 0 && (
             <>
               {' · '}
-              <span class="bad">{films.failed} failed</span>
+              <a class="bad" href="#films?outcome=failed">
+                {failed.value} failed
+              </a>
             </>
           )}
           {load.waiting + load.frames > 0 && ` · ${String(load.waiting + load.frames)} in progress`}

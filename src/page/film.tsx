@@ -1,8 +1,9 @@
 import { useSignal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
-import { film as fetchFilm, stageUrl, type FilmDetails } from './api.js';
+import { film as fetchFilm, stageUrl, type FilmDetails, type Result } from './api.js';
+import { show, shown } from './light-box.js';
 import { neighbour, opened, query } from './list.js';
-import { ReplayButton } from './replay.js';
+import { DiscardButton, ReplayButton } from './replay.js';
 import { isTyping, ReviewPanel } from './review.js';
 import {
   answersOf,
@@ -12,7 +13,10 @@ import {
   isClassification,
   isDetection,
   Percentile,
+  percent,
   Suspicion,
+  titleOf,
+  wordsOf,
 } from './result.js';
 import { Viewer } from './viewer.js';
 
@@ -49,14 +53,14 @@ export function FilmView({ id }: { readonly id: string }) {
       <p>
         <a href={listAddress()}>← all films</a>{' '}
         <small>
-          <kbd>J</kbd> next, <kbd>K</kbd> previous, <kbd>Esc</kbd> back
+          <kbd>J</kbd> next, <kbd>K</kbd> previous, <kbd>C</kbd> compare, <kbd>Esc</kbd> back
         </small>
       </p>
       <h2>{found.file}</h2>
       <p class="notice">{found.notice}</p>
       <div class="columns">
         {found.outcome === 'done' && <Viewer film={found} />}
-        <div>
+        <div class="facts-of-film">
           <Verdict film={found} />
           {found.outcome === 'done' && <ReviewPanel film={found} />}
           <Origin film={found} />
@@ -86,8 +90,7 @@ async function go(step: 1 | -1): Promise<void> {
   const row = await neighbour(opened.value, step).catch(() => undefined);
   if (row === undefined) return;
   opened.value += step;
-  history.replaceState(history.state, '', `#films/${row.id}`);
-  dispatchEvent(new HashChangeEvent('hashchange'));
+  show({ stage: shown().beside === null ? null : shown().stage }, row.id);
 }
 
 function Verdict({ film }: { readonly film: FilmDetails }) {
@@ -98,7 +101,7 @@ function Verdict({ film }: { readonly film: FilmDetails }) {
         <h3>It failed{stage !== null && ` in ${stage}`}</h3>
         <p>{message}</p>
         <p>
-          <code>{code}</code> <ReplayButton id={film.id} />
+          <code>{code}</code> <ReplayButton id={film.id} /> <DiscardButton id={film.id} />
         </p>
       </section>
     );
@@ -112,7 +115,12 @@ function Verdict({ film }: { readonly film: FilmDetails }) {
       <VerdictText film={film} />
       {results.map(([stage, result]) => (
         <div key={stage} class="result">
-          <h4>{stage}</h4>
+          <h4>
+            {titleOf(result) ?? stage}{' '}
+            <small>{titleOf(result) !== undefined && namesOf(film, stage, result)}</small>
+          </h4>
+          <Segmented result={result} />
+          {titleOf(result) === undefined && <Fields result={result} />}
           {isClassification(result) && <ClassBars result={result} />}
           {isDetection(result) && <p>{foundOf(result) || 'Nothing found.'}</p>}
           {isAnomaly(result) && (
@@ -123,6 +131,33 @@ function Verdict({ film }: { readonly film: FilmDetails }) {
         </div>
       ))}
     </section>
+  );
+}
+
+/** `classes: chest-resnet`; shadow stages are marked. */
+function namesOf({ models }: FilmDetails, stage: string, result: Result): string {
+  const model = models.find((each) => each.stage === stage)?.name;
+  const names = model === undefined ? stage : `${stage}: ${model}`;
+  return 'shadow' in result && result.shadow ? `${names}, shadow: not part of the verdict` : names;
+}
+
+/** The fields of a result of a kind that the page does not know. */
+function Fields({ result }: { readonly result: Result }) {
+  const fields = Object.entries(result).filter(
+    ([key, value]) =>
+      key !== 'kind' && value !== '' && ['string', 'number', 'boolean'].includes(typeof value),
+  );
+  return <p>{fields.map(([key, value]) => `${wordsOf(key)}: ${String(value)}`).join(', ')}</p>;
+}
+
+/** How much of the film is lung, and why that may be wrong. */
+function Segmented({ result }: { readonly result: Result }) {
+  const { kind, areaFraction, plausible, reason } = result as Partial<Record<string, unknown>>;
+  if (kind !== 'segmentation' || typeof areaFraction !== 'number') return null;
+  return (
+    <p>
+      {percent(areaFraction)} of the film{plausible === false && <span class="bad">: {String(reason)}</span>}
+    </p>
   );
 }
 
@@ -212,7 +247,7 @@ function Timings({ film }: { readonly film: FilmDetails }) {
   );
 }
 
-/** Its picture after every stage. */
+/** Its picture after every stage: a click shows it large. */
 function Stages({ film }: { readonly film: FilmDetails }) {
   return (
     <section>
@@ -229,10 +264,22 @@ function Stages({ film }: { readonly film: FilmDetails }) {
 function Stage({ id, stage }: { readonly id: string; readonly stage: string }) {
   const missing = useSignal(false);
   if (missing.value) return null;
+  const { stage: large, beside, besideStage } = shown();
+  const open = (change: Parameters<typeof show>[0]): void => {
+    show(change);
+    document.querySelector('.viewer')?.scrollIntoView({ block: 'nearest' });
+  };
   return (
     <li>
       <figure>
-        <a href={stageUrl(id, stage)} target="_blank" title={`The film after ${stage}, at full size`}>
+        <button
+          type="button"
+          aria-pressed={large === stage}
+          title={`Show the film after ${stage}`}
+          onClick={() => {
+            open({ stage });
+          }}
+        >
           <img
             src={stageUrl(id, stage)}
             alt={`The film after ${stage}`}
@@ -241,8 +288,20 @@ function Stage({ id, stage }: { readonly id: string; readonly stage: string }) {
               missing.value = true;
             }}
           />
-        </a>
-        <figcaption>{stage}</figcaption>
+        </button>
+        <figcaption>
+          {stage}{' '}
+          <button
+            type="button"
+            aria-pressed={beside === id && besideStage === stage}
+            aria-label={`Show ${stage} beside`}
+            onClick={() => {
+              open({ beside: id, besideStage: stage });
+            }}
+          >
+            beside
+          </button>
+        </figcaption>
       </figure>
     </li>
   );

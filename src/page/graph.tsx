@@ -1,5 +1,6 @@
 import { useSignal } from '@preact/signals';
-import type { Live, LiveNode } from './api.js';
+import { useEffect } from 'preact/hooks';
+import { historyOfHours, type History, type Live, type LiveNode } from './api.js';
 import { Chart, type Series } from './chart.js';
 import { percent } from './result.js';
 import { history, HISTORY_SECONDS, live } from './state.js';
@@ -31,6 +32,7 @@ function Summary({ now }: { readonly now: Live }) {
     ['In flight', `${String(load.frames)} (${mebibytes(load.bytes)})`],
     ['Done', String(films.done)],
     ['Failed', String(films.failed)],
+    ...(films.leftAlone > 0 ? [['Left alone: no images', String(films.leftAlone)] as [string, string]] : []),
     ['Memory', mebibytes(memory)],
     ['Bottleneck', limiting ?? 'none: waiting for films'],
   ];
@@ -147,19 +149,107 @@ function placesOf(nodes: readonly LiveNode[]): Map<string, { x: number; y: numbe
   );
 }
 
+/** Live, or hours from the journal. */
+const SPANS: Readonly<Record<string, number | undefined>> = {
+  'two minutes': undefined,
+  hour: 1,
+  day: 24,
+  week: 7 * 24,
+  month: 30 * 24,
+};
+/** How often the history is read again. */
+const HISTORY_MS = 15_000;
+
 function Throughput() {
-  const series: Series[] = [{ label: 'Films per second', values: history.value.map(({ rate }) => rate) }];
+  const span = useSignal('two minutes');
+  const hours = SPANS[span.value];
   return (
     <section>
-      <h3>Last two minutes</h3>
+      <h3>
+        Films in the last{' '}
+        <select
+          aria-label="Films in the last"
+          value={span.value}
+          onChange={({ currentTarget }) => {
+            span.value = currentTarget.value;
+          }}
+        >
+          {Object.keys(SPANS).map((name) => (
+            <option key={name}>{name}</option>
+          ))}
+        </select>
+      </h3>
+      {hours === undefined ? (
+        <Chart
+          kind="line"
+          x={history.value.map(({ at }) => at)}
+          span={HISTORY_SECONDS}
+          series={[{ label: 'Films per second', values: history.value.map(({ rate }) => rate) }]}
+          label="Films per second over time"
+        />
+      ) : (
+        <Past key={hours} hours={hours} />
+      )}
+    </section>
+  );
+}
+
+/** How many films settled, and how many were suspicious, over the last hours. */
+function Past({ hours }: { readonly hours: number }) {
+  const past = useSignal<History | null>(null);
+  const fault = useSignal('');
+  useEffect(() => {
+    const read = (): void => {
+      historyOfHours(hours).then(
+        (found) => {
+          past.value = found;
+          fault.value = '';
+        },
+        (error: unknown) => {
+          fault.value = error instanceof Error ? error.message : String(error);
+        },
+      );
+    };
+    read();
+    const timer = setInterval(read, HISTORY_MS);
+    return () => {
+      clearInterval(timer);
+    };
+  }, [hours]);
+  if (past.value === null) return <p role="alert">{fault}</p>;
+  const { intervals, minutes } = past.value;
+  const sum = (key: 'done' | 'failed' | 'skipped' | 'suspicious'): number =>
+    intervals.reduce((total, interval) => total + interval[key], 0);
+  const done = sum('done');
+  const counts = [
+    `${done.toLocaleString()} done`,
+    `${sum('suspicious').toLocaleString()} of them suspicious${done > 0 ? ` (${percent(sum('suspicious') / done)})` : ''}`,
+    `${sum('failed').toLocaleString()} failed`,
+    `${sum('skipped').toLocaleString()} skipped`,
+  ].join(', ');
+  const every =
+    minutes === 1
+      ? 'minute'
+      : minutes < 60
+        ? `${String(minutes)} minutes`
+        : minutes === 60
+          ? 'hour'
+          : `${String(minutes / 60)} hours`;
+  const series: Series[] = [
+    { label: `Done per ${every}`, values: intervals.map((each) => each.done) },
+    { label: 'Suspicious', values: intervals.map(({ suspicious }) => suspicious) },
+  ];
+  return (
+    <>
+      <p role="alert">{fault}</p>
+      <p>{counts}.</p>
       <Chart
         kind="line"
-        x={history.value.map(({ at }) => at)}
-        span={HISTORY_SECONDS}
+        x={intervals.map(({ at }) => at / 1000)}
         series={series}
-        label="Films per second over time"
+        label={`Films per ${every}: ${counts}`}
       />
-    </section>
+    </>
   );
 }
 

@@ -53,8 +53,8 @@ export function remember(): void {
 /** Reads filters and order from the address after the user has changed it or gone back. */
 export function recall(): void {
   if (!place.value.startsWith('films?') && place.value !== 'films') return;
-  const asked = queryOf(place.value, historyText() ?? query.value.text ?? '');
-  if (JSON.stringify(asked) === JSON.stringify(query.value)) return;
+  const asked = queryOf(place.value, historyText() ?? query.peek().text ?? '');
+  if (JSON.stringify(asked) === JSON.stringify(query.peek())) return;
   batch(() => {
     rows.value = new Map();
     query.value = asked;

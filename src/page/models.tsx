@@ -4,6 +4,7 @@ import { gfm, gfmHtml } from 'micromark-extension-gfm';
 import { useEffect } from 'preact/hooks';
 import * as api from './api.js';
 import { Chart } from './chart.js';
+import { Shadows } from './shadow.js';
 import { status } from './state.js';
 
 const LEVELS: Readonly<Record<api.Drift['level'], string>> = {
@@ -59,6 +60,7 @@ export function ModelsView() {
           </details>
         </section>
       ))}
+      <Shadows />
     </article>
   );
 }

@@ -5,10 +5,15 @@ export const isClassification = (result: Result): result is Classification =>
 export const isAnomaly = (result: Result): result is Anomaly => result.kind === 'anomaly';
 export const isDetection = (result: Result): result is Detection => result.kind === 'detection';
 
+/** The results that count: those of shadow stages do not. */
+export function shownIn(results: Row['results']): Result[] {
+  return Object.values(results).filter((result) => !('shadow' in result && result.shadow));
+}
+
 /** The status of a film in a few words. */
 export function answersOf({ outcome, failure, results }: Row): string {
   if (outcome !== 'done') return failure?.message ?? 'failed';
-  const all = Object.values(results);
+  const all = shownIn(results);
   const boxes = all.filter(isDetection).map((each) => foundOf(each) || 'nothing found');
   return [...all.filter(isClassification).map(answerOf), ...boxes].join(', ') || 'done';
 }
@@ -39,14 +44,19 @@ export function Suspicion({ row: { verdict } }: { readonly row: Pick<Row, 'verdi
 
 /** The label of a film, or its findings where there may be several. */
 function answerOf({ label, probability, positives, probabilities }: Classification): string {
-  if (positives === undefined) return `${label} ${percent(probability)}`;
-  const found = positives.map((finding) => `${finding} ${percent(probabilities[finding] ?? 0)}`);
+  if (positives === undefined) return `${wordsOf(label)} ${percent(probability)}`;
+  const found = positives.map((finding) => `${wordsOf(finding)} ${percent(probabilities[finding] ?? 0)}`);
   return found.join(', ') || 'no finding';
+}
+
+/** A label or an id for people: `lung_opacity` → `lung opacity`. */
+export function wordsOf(label: string): string {
+  return label.replaceAll('_', ' ');
 }
 
 /** `opacity 92 %, opacity 61 %`. */
 export function foundOf({ boxes }: Detection): string {
-  return boxes.map(({ label, score }) => `${label} ${percent(score)}`).join(', ');
+  return boxes.map(({ label, score }) => `${wordsOf(label)} ${percent(score)}`).join(', ');
 }
 
 /** One bar a class, the most probable first; findings above their threshold are marked. */
@@ -56,13 +66,25 @@ export function ClassBars({ result }: { readonly result: Classification }) {
     <ul class="bars">
       {classes.map(([label, probability]) => (
         <li key={label}>
-          <span>{result.positives?.includes(label) === true ? <strong>{label}</strong> : label}</span>
-          <meter min={0} max={1} value={probability} aria-label={label} />
+          <span>
+            {result.positives?.includes(label) === true ? <strong>{wordsOf(label)}</strong> : wordsOf(label)}
+          </span>
+          <meter min={0} max={1} value={probability} aria-label={wordsOf(label)} />
           <span class="number">{percent(probability)}</span>
         </li>
       ))}
     </ul>
   );
+}
+
+/** What a result is, for people; undefined for kinds of plugins that the page does not know. */
+export function titleOf(result: Result): string | undefined {
+  if (isClassification(result)) return result.positives === undefined ? 'Class' : 'Findings';
+  return {
+    anomaly: 'Difference from normal films',
+    detection: 'Findings with their place',
+    segmentation: 'Lungs',
+  }[result.kind];
 }
 
 /** The share of normal films with a lower anomaly score. */

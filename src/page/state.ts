@@ -8,6 +8,8 @@ export const live = signal<api.Live | null>(null);
 export const history = signal<readonly { readonly at: number; readonly rate: number }[]>([]);
 /** Incremented with each settled film, so that the worklist reloads. */
 export const settled = signal(0);
+/** Films of the worklist that have failed: a film that was replayed and is done is not one of them. */
+export const failed = signal(0);
 /** A message for sighted users and screen readers: a film has failed, the graph was replaced. */
 export const announcement = signal('');
 export const connection = signal<'connecting' | 'open' | 'lost' | 'token'>('connecting');
@@ -57,6 +59,7 @@ function listen(): void {
   };
   events.addEventListener('open', () => {
     connection.value = 'open';
+    countFailed();
     settled.value += 1;
   });
   events.addEventListener('error', () => {
@@ -71,10 +74,27 @@ function listen(): void {
   });
   on('film', ({ outcome }) => {
     settled.value += 1;
+    countFailed();
     if (outcome === 'failed') announcement.value = 'A film has failed.';
   });
   on('graph', (now) => {
     status.value = now;
     announcement.value = 'The graph was replaced.';
   });
+}
+
+/** Films that settle within this time are counted together. */
+const COUNT_MS = 1000;
+let counting: ReturnType<typeof setTimeout> | undefined;
+
+function countFailed(): void {
+  counting ??= setTimeout(() => {
+    counting = undefined;
+    void api.search({ sort: 'newest', outcome: 'failed', offset: 0, limit: 1 }).then(
+      ({ total }) => {
+        failed.value = total;
+      },
+      () => undefined,
+    );
+  }, COUNT_MS);
 }

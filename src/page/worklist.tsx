@@ -23,6 +23,7 @@ import {
   isAnomaly,
   isClassification,
   Percentile,
+  shownIn,
   Suspicion,
   timeOf,
 } from './result.js';
@@ -44,7 +45,7 @@ const labels = signal<readonly string[]>([]);
 export function Worklist() {
   const scroller = useRef<HTMLDivElement>(null);
   const moved = useRef(-Infinity);
-  useEffect(recall, []);
+  useSignalEffect(recall);
   useSignalEffect(() => {
     const asked = query.value;
     const timer = setTimeout(() => void load(asked), REST_MS);
@@ -321,7 +322,7 @@ function FilmRow({ index, row }: { readonly index: number; readonly row: Row | u
   const style = { transform: `translateY(${String(index * ROW_HEIGHT)}px)` };
   if (row === undefined)
     return <div role="row" aria-rowindex={index + 2} class="row waiting" style={style} />;
-  const results = Object.values(row.results);
+  const results = shownIn(row.results);
   const isLast = opened.value === index && opened.value > 0;
   return (
     <div
@@ -353,9 +354,13 @@ function FilmRow({ index, row }: { readonly index: number; readonly row: Row | u
         </small>
       </span>
       <span role="cell">
-        {results.filter(isClassification).map((result, i) => (
-          <ClassBars key={i} result={result} />
-        ))}
+        {/* Bars of one classifier fill the row: what the others say is in the verdict. */}
+        {results
+          .filter(isClassification)
+          .slice(0, 1)
+          .map((result, i) => (
+            <ClassBars key={i} result={result} />
+          ))}
       </span>
       <span role="cell">
         {results.filter(isAnomaly).map((result, i) => (

@@ -8,7 +8,7 @@ describe('the progress of a run', () => {
   let text: string;
   const stream = (columns = 120): NodeJS.WriteStream =>
     ({ columns, write: (chunk: string) => ((text += chunk), true) }) as unknown as NodeJS.WriteStream;
-  const films = { done: 0, failed: 0, skipped: 0, already: 0, failedBefore: 0 };
+  const films = { done: 0, failed: 0, skipped: 0, already: 0, failedBefore: 0, leftAlone: 0 };
   let waiting: number;
   const monitor = { films, load: () => ({ waiting, frames: 10, bytes: 0 }) };
 

@@ -36,7 +36,7 @@ const answer: GraphReply = {
   at: '',
   uptimeSeconds: 3725,
   memory: 300 * 1024 ** 2,
-  films: { done: 9, failed: 1, skipped: 0, already: 0, failedBefore: 0 },
+  films: { done: 9, failed: 1, skipped: 0, already: 0, failedBefore: 0, leftAlone: 0 },
   filmsPerSecond: 2.5,
   load: { waiting: 100, frames: 64, bytes: 0 },
   cluster: null,

@@ -84,6 +84,7 @@ describe('the control interface', () => {
     await writeFile(join(dir, 'inbox/large.png'), await film(96, 80).png().toBuffer());
     await writeFile(join(dir, 'inbox/small.png'), await film(40, 40).png().toBuffer());
     await writeFile(join(dir, 'inbox/bad.png'), 'not a film');
+    await writeFile(join(dir, 'inbox/Thumbs.db'), 'no image by its name');
     await settled;
   });
 
@@ -131,7 +132,9 @@ describe('the control interface', () => {
 
   it('gives the graph with its numbers, node by node', async () => {
     const live = (await client.json('/api/graph')) as { nodes: Record<string, unknown>[]; films: object };
-    expect(live.films).to.deep.equal({ done: 2, failed: 1, skipped: 0, already: 0, failedBefore: 0 });
+    expect(live.films).to.deep.equal({
+      ...{ done: 2, failed: 1, skipped: 0, already: 0, failedBefore: 0, leftAlone: 1 },
+    });
     expect(
       live.nodes.map(({ id, kind, from, framesOut, errors }) => ({ id, kind, from, framesOut, errors })),
     ).to.deep.equal([

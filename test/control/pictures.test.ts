@@ -28,7 +28,7 @@ describe('pictures of films', () => {
       size = next;
       graph = {};
       for (let i = 0; i < 2; i++) expect(await widthOf(await pictures.stage(film, 'prep'))).to.equal(next);
-      expect((await pictures.pixels(film, 'prep'))?.width).to.equal(next);
+      expect((await pictures.pixels(film, 'prep'))?.image.width).to.equal(next);
       expect(await widthOf(await pictures.thumbnail(film, ['prep']))).to.equal(next);
     }
     expect(made).to.equal(2);

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { setTimeout } from 'node:timers/promises';
 import { expect } from 'chai';
+import sharp from 'sharp';
 import type { Browser, Page } from 'playwright-core';
 import { toyAnogan, toyClassifier } from '../support/bundles.js';
 import { launchBrowser } from '../support/browser.js';
@@ -26,6 +27,10 @@ stages:
   - id: classes
     use: resnet
     with: { bundle: ./classifier }
+  - id: trial
+    use: resnet
+    shadow: true
+    with: { bundle: ./classifier }
   - id: anogan_size
     from: decode
     use: resize
@@ -34,7 +39,7 @@ stages:
     use: anogan
     with: { bundle: ./anogan }
   - use: join
-    from: [classes, anomaly]
+    from: [classes, trial, anomaly]
 sinks:
   - use: csv
     with: { path: ./out.csv, columns: [file] }
@@ -170,6 +175,29 @@ describe('the page', function () {
     expect(page.url()).to.match(/#films\/[0-9a-f]{32}$/);
   });
 
+  it('shows another stage beside the film: both zoom and move together, and go into one PNG each', async () => {
+    await page.getByRole('button', { name: 'Show small beside' }).click();
+    await until('document.querySelectorAll("canvas").length === 2');
+    expect(page.url()).to.match(/\?beside=[0-9a-f]{32}&besideStage=small$/);
+    const SCENES = '[...document.querySelectorAll(".scene")].map((scene) => scene.style.transform)';
+    await page.locator('canvas').first().focus();
+    await page.keyboard.press('+');
+    await page.keyboard.press('Shift+ArrowRight');
+    const [first, second] = await page.evaluate<string[]>(SCENES);
+    expect(first).to.equal(second).and.contain('scale(1.25)');
+    const download = page.waitForEvent('download');
+    await page.getByRole('button', { name: 'PNG' }).first().click();
+    const saved = await sharp(await (await download).path()).metadata();
+    expect([saved.format, saved.width]).to.deep.equal(['png', 1024]);
+    await page.getByRole('button', { name: 'Reset' }).click();
+    await page.getByRole('button', { name: 'Close' }).click();
+    await until('document.querySelectorAll("canvas").length === 1');
+    await page.getByLabel('Overlay').selectOption('residual of anomaly');
+    await page.getByLabel('Outline').check();
+    await page.locator('.scene path').waitFor({ state: 'attached' });
+    expect(await page.evaluate(IN_COLOUR)).to.equal(false);
+  });
+
   it('takes a review by keys, keeps who and when, and exports it as a manifest', async () => {
     await page.locator('h2').click();
     await page.keyboard.press('w');
@@ -205,11 +233,17 @@ describe('the page', function () {
     expect(page.url()).to.match(/#films$/);
   });
 
+  it('shows how many films settled in the last hour, from the journal', async () => {
+    await page.getByRole('link', { name: 'Graph', exact: true }).click();
+    await page.getByLabel('Films in the last').selectOption('hour');
+    await page.getByText(/^1 done, \d of them suspicious \(\d+ %\), 1 failed, 0 skipped\.$/).waitFor();
+  });
+
   it('shows the graph as it runs, and the models with their cards', async () => {
     await page.getByRole('link', { name: 'Graph', exact: true }).click();
     const table = page.getByRole('table');
     await table.getByRole('row', { name: /^anomaly anogan/ }).waitFor();
-    expect(await page.locator('svg .box').count()).to.equal(8);
+    expect(await page.locator('svg .box').count()).to.equal(9);
     expect(
       await table
         .getByRole('row', { name: /^decode/ })
@@ -220,6 +254,10 @@ describe('the page', function () {
     await page.getByRole('link', { name: 'Models' }).click();
     await page.getByText('Model card').first().click();
     await page.getByText('toy').first().waitFor();
+    await page
+      .getByRole('region', { name: 'Shadow stage trial' })
+      .getByText(/Same verdict: \d+ % \(\d+ %–\d+ %\)/)
+      .waitFor();
     await page
       .getByText(/Too few films/)
       .first()
@@ -263,7 +301,7 @@ describe('the page', function () {
       .getByRole('table')
       .getByRole('row', { name: /^screen console/ })
       .waitFor();
-    expect(await page.locator('svg .box').count()).to.equal(9);
+    expect(await page.locator('svg .box').count()).to.equal(10);
 
     await page.getByRole('link', { name: 'Films', exact: true }).click();
     await row.getByRole('link').click();

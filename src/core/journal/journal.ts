@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads';
 import { durably } from '../durable.js';
 import { RxrayError, messageOf } from '../errors.js';
 import type { Status } from '../fate.js';
+import type { Interval } from '../history.js';
 import type { Candidate, Log } from '../plugin.js';
 import { makePrivate } from '../private-folder.js';
 import type {
@@ -127,9 +128,12 @@ export class Journal {
 
   /**
    * The sink has confirmed the film. Resolves when that is on the disk: with the film if this was its last delivery.
+   * `abnormal`: its verdict, for the history.
    */
-  confirm(id: string, sink: string): Promise<FilmFile | null> {
-    return durably('journal.confirm', () => this.#request({ kind: 'confirm', id, sink, at: Date.now() }));
+  confirm(id: string, sink: string, abnormal = false): Promise<FilmFile | null> {
+    return durably('journal.confirm', () =>
+      this.#request({ kind: 'confirm', id, sink, abnormal, at: Date.now() }),
+    );
   }
 
   /**
@@ -156,6 +160,14 @@ export class Journal {
   /** Number of parked deliveries, by sink. */
   parkedCounts(): Promise<Readonly<Record<string, number>>> {
     return this.#request({ kind: 'parkedCounts' });
+  }
+
+  /**
+   * Films that settled since then (ms since 1970), in intervals of so many minutes; intervals without films are left out.
+   * It reads one row per minute, however many films there are.
+   */
+  history(since: number, minutes: number): Promise<readonly Interval[]> {
+    return this.#request({ kind: 'history', since, minutes });
   }
 
   /** Stores a value under a key; null deletes it. */

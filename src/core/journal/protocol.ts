@@ -1,5 +1,6 @@
 import type { ErrorCode } from '../errors.js';
 import type { Fate, Status } from '../fate.js';
+import type { Interval } from '../history.js';
 
 /** A film's file, as recorded in the journal. */
 export interface FilmFile {
@@ -28,6 +29,8 @@ export interface Conclusion extends FilmFile {
   readonly graph: string;
   /** Milliseconds since 1970. */
   readonly at: number;
+  /** Whether its verdict is abnormal, for the history. */
+  readonly abnormal?: boolean;
 }
 
 /** A sink has refused a parked film. */
@@ -104,12 +107,19 @@ export type JournalRequest =
       readonly frame: Uint8Array;
       readonly at: number;
     }
-  | { readonly kind: 'confirm'; readonly id: string; readonly sink: string; readonly at: number }
+  | {
+      readonly kind: 'confirm';
+      readonly id: string;
+      readonly sink: string;
+      readonly abnormal: boolean;
+      readonly at: number;
+    }
   | { readonly kind: 'passed'; readonly id: string }
   | { readonly kind: 'record'; readonly conclusion: Conclusion }
   | { readonly kind: 'refuse'; readonly refusal: Refusal }
   | { readonly kind: 'parked'; readonly sink: string; readonly after: number; readonly limit: number }
   | { readonly kind: 'parkedCounts' }
+  | { readonly kind: 'history'; readonly since: number; readonly minutes: number }
   | { readonly kind: 'note'; readonly key: string; readonly value: string | null }
   | { readonly kind: 'noted'; readonly key: string }
   | { readonly kind: 'obsolete'; readonly ids: readonly string[] }
@@ -129,6 +139,7 @@ export interface JournalResponses {
   refuse: null;
   parked: Parked[];
   parkedCounts: Record<string, number>;
+  history: Interval[];
   note: null;
   noted: string | null;
   obsolete: string[];

@@ -1,5 +1,5 @@
 import Database from 'libsql';
-import type { ErrorCode } from '../errors.js';
+import { isSkip, type ErrorCode } from '../errors.js';
 import {
   ADMITTED,
   concluded,
@@ -10,15 +10,17 @@ import {
   type Status,
 } from '../fate.js';
 import { partOf } from '../file-part.js';
+import type { Interval } from '../history.js';
 import type { Admittance, Conclusion, FilmFile, JournalRecord, Parked, Policy, Refusal } from './protocol.js';
 
 /** The layout of the tables, stored in `PRAGMA user_version`. */
-const VERSION = 3;
+const VERSION = 4;
 
 /**
  * `films`: one row per film, never deleted, with its fate; `at` is when it settled, `attempts` the number of attempts,
  * `begun` the number since it last settled. `discovered`: files that a source has offered and that wait for admission.
  * `deliveries`: the status at each sink of a film that is not done; for a film that is done, `sinks` has the times.
+ * `history`: how many films settled in each minute since 1970.
  */
 const SCHEMA = `
   CREATE TABLE films (
@@ -39,6 +41,12 @@ const SCHEMA = `
   ) STRICT;
   CREATE INDEX parked ON deliveries (sink, row) WHERE status = 'parked';
   CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+`;
+const HISTORY = `
+  CREATE TABLE history (
+    minute INTEGER PRIMARY KEY, done INTEGER NOT NULL, failed INTEGER NOT NULL, skipped INTEGER NOT NULL,
+    suspicious INTEGER NOT NULL
+  ) STRICT;
 `;
 
 /** The code at the start of a reason such as `FRAME_SINK: 413`, and the message after it. */
@@ -79,10 +87,20 @@ const UPGRADES: Readonly<Record<number, readonly [number, string]>> = {
      DROP INDEX parked;
      CREATE INDEX parked ON deliveries (sink, row) WHERE status = 'parked';`,
   ],
+  // Counts the films of before, whose verdicts were not recorded.
+  3: [
+    4,
+    `${HISTORY}
+     INSERT INTO history SELECT at / 60000, sum(status = 'done'), sum(status = 'failed'), 0, 0
+       FROM films WHERE status IN ('done', 'failed') GROUP BY 1;`,
+  ],
 };
 
 /** Discovered files that were not admitted in this time are deleted from the table. */
 const FORGET_AFTER_MS = 30 * 24 * 3600 * 1000;
+/** How long the history goes back. */
+const HISTORY_MS = 400 * 24 * 3600 * 1000;
+const MINUTE_MS = 60_000;
 
 /** The same path, size, mtime, inode and ctime. */
 const SAME_VERSION =
@@ -123,6 +141,7 @@ export class Store {
     this.#db.exec('BEGIN IMMEDIATE; COMMIT');
     this.#upgrade();
     this.#run('DELETE FROM discovered WHERE at < ?', Date.now() - FORGET_AFTER_MS);
+    this.#run('DELETE FROM history WHERE minute < ?', minuteOf(Date.now() - HISTORY_MS));
     this.commit();
   }
 
@@ -135,7 +154,7 @@ export class Store {
     }
     const isNew = this.#get("SELECT 1 FROM sqlite_schema WHERE name = 'films'") === undefined;
     while (version < VERSION) {
-      const [to, statements] = (isNew ? undefined : UPGRADES[version]) ?? [VERSION, SCHEMA];
+      const [to, statements] = (isNew ? undefined : UPGRADES[version]) ?? [VERSION, SCHEMA + HISTORY];
       this.#db.exec(`BEGIN IMMEDIATE; ${statements} PRAGMA user_version = ${String(to)}; COMMIT`);
       version = to;
     }
@@ -317,11 +336,12 @@ export class Store {
   }
 
   /** The sink has confirmed the frame. Returns the film if this was its last delivery. */
-  confirm(id: string, sink: string, at: number): FilmFile | null {
+  confirm(id: string, sink: string, abnormal: boolean, at: number): FilmFile | null {
     const known = this.#stored(id);
     const fate = next(known.fate, { kind: 'confirm', sink });
     this.#save(id, known, fate, at);
     const isLast = known.fate.status === 'waiting' && fate.status === 'done';
+    if (isLast) this.#count('done', abnormal, at);
     return isLast && known.row !== undefined ? filmIn(known.row) : null;
   }
 
@@ -335,12 +355,13 @@ export class Store {
     if (known.fate.code === null) this.#run('UPDATE films SET message = ? WHERE id = ?', message, id);
     if (fate.status !== known.fate.status) {
       this.#run('UPDATE films SET graph = ?, at = ? WHERE id = ?', graph, at, id);
+      if (fate.status === 'failed') this.#count('failed', false, at);
     }
     this.#save(id, known, fate, at);
   }
 
   /** The film leaves the graph with this fate: it is done, unless it waits for a sink, or has failed meanwhile. */
-  record({ fate: attempt, message, graph, at, ...film }: Conclusion): Status {
+  record({ fate: attempt, message, graph, at, abnormal = false, ...film }: Conclusion): Status {
     const { id, source, name, path, size, mtimeMs, ino = null, ctimeMs = null, sha256 } = film;
     const known = this.#stored(id);
     const fate = concluded(known.fate, attempt);
@@ -370,7 +391,34 @@ export class Store {
       this.#run('DELETE FROM discovered WHERE source = ? AND name = ?', source, discovered);
     }
     this.#save(id, known, fate, at);
+    if (fate.status === 'done') this.#count('done', abnormal, at);
+    if (fate.status === 'failed') this.#count(isSkip(fate.code) ? 'skipped' : 'failed', false, at);
     return fate.status;
+  }
+
+  /** A film has settled. */
+  #count(outcome: 'done' | 'failed' | 'skipped', abnormal: boolean, at: number): void {
+    this.#run(
+      `INSERT INTO history (minute, done, failed, skipped, suspicious) VALUES (?, ?, ?, ?, ?)
+       ON CONFLICT DO UPDATE SET done = done + excluded.done, failed = failed + excluded.failed,
+         skipped = skipped + excluded.skipped, suspicious = suspicious + excluded.suspicious`,
+      minuteOf(at),
+      Number(outcome === 'done'),
+      Number(outcome === 'failed'),
+      Number(outcome === 'skipped'),
+      Number(abnormal),
+    );
+  }
+
+  /** Films that settled since then, in intervals of so many minutes; empty ones are left out. */
+  history(since: number, minutes: number): Interval[] {
+    return this.#all(
+      `SELECT (minute - minute % ?) * ${String(MINUTE_MS)} AS at, sum(done) AS done, sum(failed) AS failed,
+         sum(skipped) AS skipped, sum(suspicious) AS suspicious
+       FROM history WHERE minute >= ? GROUP BY 1 ORDER BY 1`,
+      minutes,
+      minuteOf(since),
+    ) as Interval[];
   }
 
   #stored(id: string): StoredFilm {
@@ -542,6 +590,10 @@ export class Store {
     this.#db.exec('BEGIN IMMEDIATE');
     this.#dirty = true;
   }
+}
+
+function minuteOf(at: number): number {
+  return Math.floor(at / MINUTE_MS);
 }
 
 function recordIn(row: Row | undefined, { since, failedSince }: Policy): JournalRecord | null {

@@ -29,7 +29,13 @@ let timer: NodeJS.Timeout | undefined;
 let broken: Extract<ResponseMessage, { ok: false }> | undefined;
 
 /** Requests whose responses do not wait for a commit. */
-const LAZY: ReadonlySet<JournalRequest['kind']> = new Set(['lookUp', 'parked', 'parkedCounts', 'noted']);
+const LAZY: ReadonlySet<JournalRequest['kind']> = new Set([
+  'lookUp',
+  'parked',
+  'parkedCounts',
+  'history',
+  'noted',
+]);
 /** Requests whose writes must survive a crash of this process, but not a power failure. */
 const COUNTS: ReadonlySet<JournalRequest['kind']> = new Set(['admit', 'passed']);
 
@@ -89,7 +95,7 @@ function perform(request: JournalRequest): JournalResponses[keyof JournalRespons
       store.park(request.id, request.sink, request.frame, request.at);
       return null;
     case 'confirm':
-      return store.confirm(request.id, request.sink, request.at);
+      return store.confirm(request.id, request.sink, request.abnormal, request.at);
     case 'record':
       return store.record(request.conclusion);
     case 'refuse':
@@ -99,6 +105,8 @@ function perform(request: JournalRequest): JournalResponses[keyof JournalRespons
       return store.parked(request.sink, request.after, request.limit);
     case 'parkedCounts':
       return store.parkedCounts();
+    case 'history':
+      return store.history(request.since, request.minutes);
     case 'note':
       store.note(request.key, request.value);
       return null;

@@ -1,6 +1,7 @@
 import { Subject, type Observable } from 'rxjs';
 import type { Pipeline } from '../config/pipeline.js';
 import type { Settled, Span } from '../flow/settled.js';
+import type { Interval } from '../history.js';
 import type { Kind } from '../plugin.js';
 import { Meter, type Trouble } from './meter.js';
 import type { RemoteStatus } from './remote-status.js';
@@ -27,8 +28,8 @@ export interface Troubled extends Trouble {
  */
 export class Monitor {
   readonly startedAt = new Date();
-  /** Films since the start, counted as in the run's summary. */
-  readonly films = { done: 0, failed: 0, skipped: 0, already: 0, failedBefore: 0 };
+  /** Files since the start, counted as in the run's summary. */
+  readonly films = { done: 0, failed: 0, skipped: 0, already: 0, failedBefore: 0, leftAlone: 0 };
   /** When a film settled last, in milliseconds since 1970; null before the first. */
   lastSettledAt: number | null = null;
   /** Called on request. */
@@ -37,6 +38,8 @@ export class Monitor {
   remote: () => RemoteStatus | null = () => null;
   /** Numbers of films parked in the journal, by sink. */
   parked: () => Promise<Readonly<Record<string, number>>> = async () => ({});
+  /** Films that settled since then (ms since 1970), by intervals of so many minutes, from the journal. */
+  history: (since: number, minutes: number) => Promise<readonly Interval[]> = async () => [];
   /** Why no films are admitted at present. */
   held: Trouble | null = null;
   /** Sinks that cannot take frames, and sources that cannot offer any, by their ids. */

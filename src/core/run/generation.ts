@@ -36,6 +36,7 @@ import {
 } from './create.js';
 import { intake } from '../intake/intake.js';
 import { remake, type Remade } from './remake.js';
+import { verdictOf } from '../verdict.js';
 import { replaysOf } from '../intake/replays.js';
 import type { Settled, Span } from '../flow/settled.js';
 import { failureOf, type Failure, type SinkAnswer, type Ticket } from '../flow/ticket.js';
@@ -212,6 +213,7 @@ export class Generation {
     monitor.load = () => admission.load;
     // At the very end the journal may be closed.
     monitor.parked = () => journal.parkedCounts().catch(() => ({}));
+    monitor.history = (since, minutes) => journal.history(since, minutes).catch(() => []);
     if (this.#connectors === undefined) throw new Error('the graph is not connected');
     const { sources, sinks } = this.#connectors.parts;
     this.#outlets = new Map(
@@ -324,7 +326,7 @@ export class Generation {
     };
     const { journal } = this.run;
     if (thrown === undefined) {
-      if ((await journal.confirm(id, sink)) === null) return undefined;
+      if ((await journal.confirm(id, sink, isAbnormal(frame))) === null) return undefined;
       await this.#endReplay(id, candidate, 'done');
       await this.#putAway(source, candidate, 'done', sha256);
       return this.#settled({ id, origin: frame.origin }, frame, undefined, []);
@@ -369,7 +371,7 @@ export class Generation {
     return { id, name, origin, outcome, frame, ...(failure !== undefined && { failure }), graph, spans };
   }
 
-  #conclusionOf({ id, origin, candidate, fate, failure }: Ticket): Conclusion {
+  #conclusionOf({ id, origin, candidate, fate, failure, delivery }: Ticket): Conclusion {
     const { path, name, size, mtimeMs, ino, ctimeMs } = candidate;
     const { source, sha256 } = origin;
     return {
@@ -378,6 +380,7 @@ export class Generation {
       message: failure?.message ?? null,
       graph: this.pipeline.hash,
       at: Date.now(),
+      abnormal: isAbnormal(delivery),
     };
   }
 
@@ -431,6 +434,10 @@ function imageCounterOf({ stages }: Pipeline): ((path: string) => Promise<number
     .filter((counter) => counter !== undefined);
   if (counters.length === 0) return undefined;
   return async (path) => Math.max(...(await Promise.all(counters.map((count) => count(path)))));
+}
+
+function isAbnormal(frame: Frame | null): boolean {
+  return verdictOf(frame?.results ?? {}).abnormal === true;
 }
 
 /** Emits each ticket when all sinks have answered. Errors when the run cannot continue. */

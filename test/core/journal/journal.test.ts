@@ -144,6 +144,37 @@ describe('Journal', () => {
     await journal.close();
   });
 
+  it('counts what settled in each interval, with the verdicts, also of a film that waited for a sink', async () => {
+    const journal = await Journal.open(dir, log);
+    const now = 60_000 * Math.floor(Date.now() / 60_000);
+    const skipped = after(ADMITTED, [{ kind: 'fail', code: 'FRAME_NO_PIXELS' }]);
+    const minute = (n: number): number => now - n * 60_000;
+    await Promise.all([
+      journal.record(entry('a', { at: minute(5), abnormal: true })),
+      journal.record(entry('b', { at: minute(4) })),
+      journal.record(entry('c', { at: minute(4), fate: failed })),
+      journal.record(entry('d', { at: minute(1), fate: skipped })),
+    ]);
+    // Its only sink is down: it settles when that has it.
+    await journal.admit(film('late'), all);
+    await journal.park('id of late', 'csv', new Uint8Array(1));
+    await journal.record(entry('late', { fate: after(ADMITTED, [{ kind: 'leave' }]), at: minute(3) }));
+    const empty = { done: 0, failed: 0, skipped: 0, suspicious: 0 };
+    expect(await journal.history(minute(5), 1)).to.deep.equal([
+      { ...empty, at: minute(5), done: 1, suspicious: 1 },
+      { ...empty, at: minute(4), done: 1, failed: 1 },
+      { ...empty, at: minute(1), skipped: 1 },
+    ]);
+    await journal.confirm('id of late', 'csv', true);
+    await journal.close();
+    const again = await Journal.open(dir, log);
+    const whole = await again.history(minute(5), 1_000_000);
+    expect(whole.map(({ at: _, ...counts }) => counts)).to.deep.equal([
+      { done: 3, failed: 1, skipped: 1, suspicious: 2 },
+    ]);
+    await again.close();
+  });
+
   it('has on the disk what it has acknowledged, when it is killed', async function () {
     this.timeout(60_000);
     const program = `
