@@ -1,6 +1,7 @@
 /**
  * `npm run bench:dicom`: `decode` against pydicom with its compiled plugins, one thread each, by turns in one run, for a film of
- * 1024 × 1024 in each transfer syntax. rxray's time includes rendering (LUTs, windows), pydicom's only the stored values.
+ * 1024 × 1024 with a window in each transfer syntax. rxray's time includes rendering (LUTs, window, 8 or 16 bit); pydicom's is
+ * given without it (stored values only) and with it (the same work).
  * `RXRAY_PYTHON` names a Python with pydicom 3 and its plugins (see `bench/peers/dicom.py`).
  */
 import { execFileSync, spawn } from 'node:child_process';
@@ -23,10 +24,12 @@ try {
   const answers = createInterface(child.stdout);
   const median = (times: readonly number[]): number =>
     [...times].sort((a, b) => a - b)[Math.floor(times.length / 2)] ?? NaN;
-  console.log('| transfer syntax | rxray (ms) | pydicom (ms) | pydicom ÷ rxray |\n|---|---|---|---|');
+  console.log(
+    '| transfer syntax | rxray (ms) | pydicom, decoded (ms) | ÷ rxray | pydicom, rendered (ms) | ÷ rxray |\n|---|---|---|---|---|---|',
+  );
   for (const name of readdirSync(folder).filter((file) => file.endsWith('.film'))) {
     const path = join(folder, name);
-    const [own, theirs]: [number[], number[]] = [[], []];
+    const [own, decoded, rendered]: [number[], number[], number[]] = [[], [], []];
     let reason = '';
     for (let turn = 0; turn <= TURNS; turn++) {
       const started = performance.now();
@@ -37,12 +40,19 @@ try {
       // The first turn loads what is needed.
       if (turn === 0) continue;
       own.push(ms);
-      if (answer.startsWith('cannot')) reason = answer;
-      else theirs.push(Number(answer));
+      if (answer.startsWith('cannot')) {
+        reason = answer;
+        continue;
+      }
+      const [first = NaN, second = NaN] = answer.split(' ').map(Number);
+      decoded.push(first);
+      rendered.push(second);
     }
-    const [a, b] = [median(own), median(theirs)];
-    const other = reason === '' ? `${b.toFixed(1)} | ${(b / a).toFixed(2)}` : `${reason} | –`;
-    console.log(`| ${name.replace('.film', '')} | ${a.toFixed(1)} | ${other} |`);
+    const ours = median(own);
+    const compared = (times: readonly number[]): string =>
+      `${median(times).toFixed(1)} | ${(median(times) / ours).toFixed(2)}`;
+    const others = reason === '' ? `${compared(decoded)} | ${compared(rendered)}` : `${reason} | – | – | –`;
+    console.log(`| ${name.replace('.film', '')} | ${ours.toFixed(1)} | ${others} |`);
   }
   child.stdin.end();
 } finally {

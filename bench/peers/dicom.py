@@ -1,4 +1,4 @@
-"""pydicom for `bench/dicom.ts`: `make FOLDER` writes a film in each transfer syntax; `serve` decodes what it is told to.
+"""pydicom for `bench/dicom.ts`: `make FOLDER` writes a film in each transfer syntax; `serve` decodes and renders them.
 
 Needs pydicom 3 with pylibjpeg, pylibjpeg-libjpeg, pylibjpeg-openjpeg, pylibjpeg-rle and python-gdcm; dcmtk and libgdcm-tools.
 """
@@ -11,6 +11,7 @@ import warnings
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 warnings.filterwarnings("ignore")
 SIDE = 1024
@@ -30,6 +31,8 @@ def film(bits):
     ds.Rows = ds.Columns = SIDE
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = (8 if bits == 8 else 16), bits, bits - 1, 0
+    ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = 0, 1, "US"
+    ds.WindowCenter, ds.WindowWidth = 2 ** (bits - 1), 2**bits * 3 // 4
     ds.PixelData = samples.astype("u1" if bits == 8 else "<u2").tobytes()
     ds["PixelData"].VR = "OB" if bits == 8 else "OW"
     return ds
@@ -57,12 +60,22 @@ def make(folder):
 
 
 def serve():
-    """A path a line; answers with the milliseconds that reading it and decoding its pixels took, or why not."""
+    """A path a line; answers with the milliseconds that reading and decoding it took, and those with rendering, or why not.
+
+    Rendering is what a viewer shows, as rxray's `decode` gives it: modality LUT, window, 8 or 16 bit.
+    """
     for line in sys.stdin:
         start = time.perf_counter()
         try:
-            pydicom.dcmread(line.strip()).pixel_array
-            print((time.perf_counter() - start) * 1000, flush=True)
+            ds = pydicom.dcmread(line.strip())
+            stored = ds.pixel_array
+            decoded = time.perf_counter()
+            values = apply_voi_lut(apply_modality_lut(stored, ds), ds)
+            low, high = 0, 2**ds.BitsStored - 1
+            deep = ds.BitsStored > 8
+            white = 65535 if deep else 255
+            ((values - low) * (white / (high - low)) + 0.5).astype(np.uint16 if deep else np.uint8)
+            print((decoded - start) * 1000, (time.perf_counter() - start) * 1000, flush=True)
         except Exception as error:
             print("cannot:", str(error).replace("\n", " ")[:80], flush=True)
 

@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -11,21 +10,10 @@ import webhook from '../../src/sinks/webhook.js';
 import { verdictOf } from '../../src/core/verdict.js';
 import { makeFrame, testServices, type TestServices } from '../../src/testing.js';
 import { Proxy } from '../support/proxy.js';
+import { selfSigned } from '../support/tls-front.js';
 import { Receiver } from './receiver.js';
 
 const SECRET = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
-
-/** A key and a certificate that nobody but itself has signed; undefined without openssl. */
-function selfSigned(): { key: string; cert: string } | undefined {
-  const options =
-    '-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout - -days 1 -subj /CN=localhost';
-  const { status, stdout } = spawnSync('openssl', ['req', '-x509', ...options.split(' ')], {
-    encoding: 'utf8',
-  });
-  if (status !== 0) return undefined;
-  const [key = '', cert = ''] = stdout.split(/(?=-----BEGIN CERTIFICATE)/);
-  return { key, cert };
-}
 
 describe('the webhook sink', () => {
   let receiver: Receiver;
