@@ -86,7 +86,9 @@ function readMeta(bytes: Buffer, start: number): { syntax?: string; sopClass?: s
 
 function inflate(bytes: Buffer, { maxBytes }: { readonly maxBytes: number }): Buffer {
   try {
-    return inflateRawSync(bytes, { maxOutputLength: maxBytes });
+    // Larger than the default of 16 kB, with which joining the chunks takes as long as inflating.
+    const chunkSize = Math.max(64 * 1024, Math.min(4 * bytes.length, maxBytes));
+    return inflateRawSync(bytes, { maxOutputLength: maxBytes, chunkSize });
   } catch (cause) {
     if (cause instanceof RangeError && 'code' in cause && cause.code === 'ERR_BUFFER_TOO_LARGE') {
       throw new RxrayError(

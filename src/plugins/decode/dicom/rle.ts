@@ -48,7 +48,9 @@ function unpack(packed: Uint8Array, out: Uint8Array, place: number, step: number
     const length = Math.min(literal ? control + 1 : 257 - control, most - found);
     // A literal may be cut off by the end.
     const there = literal ? Math.min(length, packed.length - at) : at < packed.length ? length : 0;
-    for (let i = 0; i < there; i++, to += step) out[to] = packed[literal ? at + i : at] ?? 0;
+    const end = to + there * step;
+    if (literal) for (let from = at; to < end; to += step) out[to] = packed[from++] ?? 0;
+    else for (const value = packed[at] ?? 0; to < end; to += step) out[to] = value;
     at += literal ? length : 1;
     found += there;
   }
