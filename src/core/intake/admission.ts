@@ -157,6 +157,7 @@ export class Admission {
   #hasRoomFor({ alone }: Entering): boolean {
     if (this.#inGraph.size === 0) return true;
     if (alone || this.#alone !== undefined) return false;
+    if (this.limits.bytes === Infinity && this.unstaged === Infinity) return true;
     let bytes = 0;
     let unstaged = 0;
     for (const ticket of this.#inGraph) {
@@ -169,6 +170,7 @@ export class Admission {
   #hasCreditFor(candidate: Candidate): boolean {
     if (this.#inFlight.size === 0) return true;
     if (this.#inFlight.size >= this.limits.frames) return false;
+    if (this.limits.bytes === Infinity) return true;
     let bytes = candidate.size * EXPANSION;
     for (const { candidate: held, ticket } of this.#inFlight) {
       bytes += Math.max(held.size * EXPANSION, ticket?.bytes ?? 0);

@@ -24,6 +24,7 @@ import type { JournalRecord, Policy } from '../journal/protocol.js';
 import type { Monitor } from '../monitor/monitor.js';
 import type { Candidate, Log, SourceInstance } from '../plugin.js';
 import type { WorkerPool } from '../workers/pool.js';
+import type { HashReply, ReadReply } from '../workers/protocol.js';
 import type { Admission, Admitted, Offer } from './admission.js';
 import { Ticket, type Token } from '../flow/ticket.js';
 
@@ -116,6 +117,8 @@ export function intake(
     let { candidate } = admitted;
     const { replay } = candidate;
     let sha256 = '';
+    const open = (file: Candidate): Promise<HashReply | ReadReply> =>
+      referencesOnly ? pool.hash(file, limits.bytes) : pool.read(file, limits.bytes);
     let encoded: Uint8Array | undefined;
     let error: unknown = candidate.error;
     try {
@@ -125,7 +128,7 @@ export function intake(
           if (copy !== undefined) candidate = { ...candidate, copy };
           admitted.copy = copy;
         }
-        let reply = await pool.read(candidate, limits.bytes);
+        let reply = await open(candidate);
         while (reply === null) {
           const changed = once && replay === undefined ? await lookAgain(candidate) : null;
           if (changed === null) {
@@ -134,9 +137,10 @@ export function intake(
             return null;
           }
           candidate = changed;
-          reply = await pool.read(candidate, limits.bytes);
+          reply = await open(candidate);
         }
-        ({ sha256, encoded } = reply);
+        ({ sha256 } = reply);
+        encoded = 'encoded' in reply ? reply.encoded : undefined;
         const { ino, ctimeMs } = reply;
         // A copy has its own inode and change time.
         if (candidate.copy === undefined && replay?.copy === undefined)
@@ -170,7 +174,7 @@ export function intake(
       },
     });
     admitted.ticket = ticket;
-    if (encoded === undefined) {
+    if (sha256 === '') {
       ticket.fail(undefined, error, 'FRAME_UNREADABLE');
       return { ticket, frame: null };
     }
@@ -195,8 +199,7 @@ export function intake(
       ticket.release();
       return null;
     }
-    if (referencesOnly) encoded = undefined;
-    else ticket.hold(encoded.byteLength);
+    ticket.hold(encoded?.byteLength ?? 0);
     const precaution = precautionAfter(interrupted);
     if (precaution === 'putAside') {
       ticket.fail(undefined, new RxrayError('FRAME_CRASH', CRASHED), 'FRAME_CRASH');

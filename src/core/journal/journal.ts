@@ -101,8 +101,8 @@ export class Journal {
   /**
    * Counts an attempt at a film, and returns what earlier attempts have done. If the film is settled, its record is
    * updated with the present path, mtime, inode and ctime. An attempt that needs a precaution ({@link precautionAfter})
-   * is counted only with `alone`. `harmless`: this process runs no stage, so that a film cannot crash it. Resolves when
-   * the count would survive a crash of this process.
+   * is counted only with `alone`. `harmless`: this process runs no stage, so that a film cannot crash it, and the count
+   * need not survive a crash. Otherwise resolves when it would.
    */
   admit(
     film: FilmFile,

@@ -190,7 +190,7 @@ export class Store {
           : row.code === 'FRAME_UNREADABLE'
             ? null
             : recordIn(row, policy);
-      if (known === null) {
+      if (known === null && row?.status !== 'admitted') {
         this.#run(
           `INSERT INTO discovered (source, name, path, size, mtimeMs, at, ino, ctimeMs) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
            ON CONFLICT DO UPDATE SET path = excluded.path, size = excluded.size, mtimeMs = excluded.mtimeMs,
@@ -367,11 +367,13 @@ export class Store {
     const fate = concluded(known.fate, attempt);
     this.#begun.delete(id);
     this.#run(
-      `INSERT INTO films (id, source, name, path, size, mtimeMs, ino, ctimeMs, sha256, status, graph, at, message)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'admitted', ?, ?, ?)
+      `INSERT INTO films (id, source, name, path, size, mtimeMs, ino, ctimeMs, sha256, status, code, graph, at, sinks,
+         message)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
        ON CONFLICT DO UPDATE SET path = excluded.path, size = excluded.size, mtimeMs = excluded.mtimeMs,
-         ino = ifnull(excluded.ino, ino), ctimeMs = ifnull(excluded.ctimeMs, ctimeMs), graph = excluded.graph,
-         at = excluded.at, begun = 0, message = iif(?, excluded.message, message)`,
+         ino = ifnull(excluded.ino, ino), ctimeMs = ifnull(excluded.ctimeMs, ctimeMs), status = excluded.status,
+         code = excluded.code, graph = excluded.graph, at = excluded.at, sinks = ifnull(excluded.sinks, sinks),
+         begun = 0, message = iif(?, excluded.message, message)`,
       id,
       source,
       name,
@@ -381,16 +383,20 @@ export class Store {
       ino,
       ctimeMs,
       sha256,
+      fate.status,
+      fate.code,
       graph,
       at,
+      sinksOf(known, fate, at),
       message,
       Number(known.fate.code === null),
     );
     // An unreadable file was never admitted, and neither is a file with several films.
-    for (const discovered of new Set([name, partOf(film)?.file ?? name])) {
+    const { file } = partOf(film) ?? {};
+    for (const discovered of [...(sha256 === null ? [name] : []), ...(file === undefined ? [] : [file])]) {
       this.#run('DELETE FROM discovered WHERE source = ? AND name = ?', source, discovered);
     }
-    this.#save(id, known, fate, at);
+    this.#saveDeliveries(id, known, fate, at);
     if (fate.status === 'done') this.#count('done', abnormal, at);
     if (fate.status === 'failed') this.#count(isSkip(fate.code) ? 'skipped' : 'failed', false, at);
     return fate.status;
@@ -438,20 +444,28 @@ export class Store {
   }
 
   /** Writes the changes from the stored fate to the new one. */
-  #save(id: string, { fate: before, times }: StoredFilm, fate: Fate, at: number): void {
-    const changed = Object.entries(fate.sinks).filter(([sink, delivery]) => delivery !== before.sinks[sink]);
-    if (fate.status === 'done' && before.status !== 'done') {
-      const sinks = JSON.stringify({ ...times, ...Object.fromEntries(changed.map(([sink]) => [sink, at])) });
+  #save(id: string, known: StoredFilm, fate: Fate, at: number): void {
+    const { fate: before } = known;
+    const sinks = sinksOf(known, fate, at);
+    if (sinks !== null) {
       this.#run(
         "UPDATE films SET status = 'done', code = NULL, at = ?, sinks = ? WHERE id = ?",
         at,
         sinks,
         id,
       );
-      this.#run('DELETE FROM deliveries WHERE film = ?', id);
+    } else if (fate.status !== before.status || fate.code !== before.code) {
+      this.#run('UPDATE films SET status = ?, code = ? WHERE id = ?', fate.status, fate.code, id);
+    }
+    this.#saveDeliveries(id, known, fate, at);
+  }
+
+  #saveDeliveries(id: string, known: StoredFilm, fate: Fate, at: number): void {
+    if (sinksOf(known, fate, at) !== null) {
+      if (Object.keys(known.times).length > 0) this.#run('DELETE FROM deliveries WHERE film = ?', id);
       return;
     }
-    for (const [sink, delivery] of changed) {
+    for (const [sink, delivery] of changedSinks(known, fate)) {
       this.#run(
         `INSERT INTO deliveries (film, sink, status, at) VALUES (?, ?, ?, ?)
          ON CONFLICT DO UPDATE SET status = excluded.status, frame = NULL, at = excluded.at`,
@@ -460,9 +474,6 @@ export class Store {
         delivery,
         at,
       );
-    }
-    if (fate.status !== before.status || fate.code !== before.code) {
-      this.#run('UPDATE films SET status = ?, code = ? WHERE id = ?', fate.status, fate.code, id);
     }
   }
 
@@ -594,6 +605,17 @@ export class Store {
 
 function minuteOf(at: number): number {
   return Math.floor(at / MINUTE_MS);
+}
+
+function changedSinks({ fate: before }: StoredFilm, fate: Fate): [string, Delivery][] {
+  return Object.entries(fate.sinks).filter(([sink, delivery]) => delivery !== before.sinks[sink]);
+}
+
+/** For a film that is done now: when each sink answered, as JSON. Null for any other. */
+function sinksOf(known: StoredFilm, fate: Fate, at: number): string | null {
+  if (fate.status !== 'done' || known.fate.status === 'done') return null;
+  const now = changedSinks(known, fate).map(([sink]) => [sink, at] as const);
+  return JSON.stringify({ ...known.times, ...Object.fromEntries(now) });
 }
 
 function recordIn(row: Row | undefined, { since, failedSince }: Policy): JournalRecord | null {

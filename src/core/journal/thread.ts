@@ -28,19 +28,21 @@ let timer: NodeJS.Timeout | undefined;
  */
 let broken: Extract<ResponseMessage, { ok: false }> | undefined;
 
-/** Requests whose responses do not wait for a commit. */
-const LAZY: ReadonlySet<JournalRequest['kind']> = new Set([
+const READS: ReadonlySet<JournalRequest['kind']> = new Set([
   'lookUp',
   'parked',
   'parkedCounts',
   'history',
   'noted',
 ]);
-/** Requests whose writes must survive a crash of this process, but not a power failure. */
-const COUNTS: ReadonlySet<JournalRequest['kind']> = new Set(['admit', 'passed']);
+/** Whether the response does not wait for a commit. */
+const isLazy = (request: JournalRequest): boolean =>
+  READS.has(request.kind) || (request.kind === 'admit' && request.harmless);
+/** Whether the writes must survive a crash of this process, but not a power failure. */
+const isCount = ({ request }: RequestMessage): boolean =>
+  request.kind === 'passed' || (request.kind === 'admit' && !request.harmless);
 
 port.on('message', (messages: readonly RequestMessage[]) => {
-  const isCount = ({ request: { kind } }: RequestMessage): boolean => COUNTS.has(kind);
   // Inside an open transaction they are committed with that.
   const counts = store?.dirty === true ? [] : messages.filter(isCount);
   const now = counts.length > 0 ? respondToCounts(counts) : [];
@@ -51,7 +53,7 @@ port.on('message', (messages: readonly RequestMessage[]) => {
       broken === undefined || request.kind === 'close'
         ? respond(seq, () => perform(request))
         : { ...broken, seq };
-    if (!response.ok || LAZY.has(request.kind)) {
+    if (!response.ok || isLazy(request)) {
       now.push(response);
       continue;
     }

@@ -18,6 +18,7 @@ import {
   type ChannelMessage,
   type TaskResult,
   type ProcessReply,
+  type HashReply,
   type ReadReply,
   type Reply,
   type StageOutput,
@@ -151,6 +152,11 @@ export class WorkerPool {
     if (isSmall && reply !== null) this.#readMs = movingAverage(this.#readMs, reply.ms);
     countShared(reply?.encoded.byteLength ?? 0);
     return reply;
+  }
+
+  /** Hashes a complete file; null if it changed meanwhile or is gone. Small files share messages. */
+  hash(candidate: Candidate, maxBytes: number): Promise<HashReply> {
+    return this.#run<HashReply>({ kind: 'hash', candidate, maxBytes }, candidate.size <= SMALL_BYTES);
   }
 
   /** Creates the stage in one thread, to check its settings and to get its columns. */

@@ -7,6 +7,7 @@ import { countShared } from './shared-memory.js';
 /** A task for a worker thread. */
 export type Task =
   | { readonly kind: 'read'; readonly candidate: Candidate; readonly maxBytes: number }
+  | { readonly kind: 'hash'; readonly candidate: Candidate; readonly maxBytes: number }
   | { readonly kind: 'create'; readonly stage: StageSpec }
   | ProcessTask;
 
@@ -33,7 +34,7 @@ export interface TaskBatch {
 export const NOTES = { since: 0, task: 1, stage: 2 } as const;
 
 /** The reply to a task. */
-export type Reply = ReadReply | CreateReply | ProcessReply;
+export type Reply = ReadReply | HashReply | CreateReply | ProcessReply;
 
 /** The start data of every worker thread. */
 export interface WorkerData {
@@ -86,6 +87,8 @@ export type ReadReply = {
   readonly ctimeMs: number;
   readonly ms: number;
 } | null;
+/** The same without the bytes. */
+export type HashReply = Omit<NonNullable<ReadReply>, 'encoded'> | null;
 export interface CreateReply {
   readonly columns: readonly Column[];
 }

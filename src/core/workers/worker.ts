@@ -36,6 +36,7 @@ import {
   type PlainError,
   type ProcessReply,
   type ProcessTask,
+  type HashReply,
   type ReadReply,
   type Reply,
   type StageSpec,
@@ -78,6 +79,8 @@ async function perform(task: Task, notes: Float64Array): Promise<TaskResult<Repl
     switch (task.kind) {
       case 'read':
         return { ok: true, value: await read(task.candidate, task.maxBytes) };
+      case 'hash':
+        return { ok: true, value: await hash(task.candidate, task.maxBytes) };
       case 'create':
         return { ok: true, value: { columns: (await instanceOf(task.stage)).columns ?? [] } };
       case 'process':
@@ -88,8 +91,42 @@ async function perform(task: Task, notes: Float64Array): Promise<TaskResult<Repl
   }
 }
 
-/** A thread has one task at a time, so it may block: synchronous calls take a tenth of the time of promises. */
-async function read(offered: Candidate, maxBytes: number): Promise<ReadReply> {
+async function read(candidate: Candidate, maxBytes: number): Promise<ReadReply> {
+  const allocate = (size: number): Uint8Array => {
+    countShared(size);
+    return new Uint8Array(new SharedArrayBuffer(size));
+  };
+  return readInto(allocate, candidate, maxBytes);
+}
+
+/** Memory that is used again, for files that only have to be hashed. */
+let scratch = new Uint8Array();
+const SCRATCH_BYTES = 1024 ** 2;
+
+async function hash(candidate: Candidate, maxBytes: number): Promise<HashReply> {
+  const reply = await readInto(
+    (size) => {
+      const bytes = Math.min(size, SCRATCH_BYTES);
+      if (scratch.length < bytes) scratch = new Uint8Array(bytes);
+      return scratch.subarray(0, bytes);
+    },
+    candidate,
+    maxBytes,
+  );
+  if (reply === null) return null;
+  const { encoded: _bytes, ...rest } = reply;
+  return rest;
+}
+
+/**
+ * Reads the file into the memory, from its beginning again when that is full, and hashes it. A thread has one task at a
+ * time, so it may block: synchronous calls take a tenth of the time of promises.
+ */
+async function readInto(
+  memory: (size: number) => Uint8Array,
+  offered: Candidate,
+  maxBytes: number,
+): Promise<ReadReply> {
   const started = performance.now();
   const copy = offered.copy ?? offered.replay?.copy;
   const candidate: Candidate = copy === undefined ? offered : { name: offered.name, ...copy };
@@ -109,17 +146,21 @@ async function read(offered: Candidate, maxBytes: number): Promise<ReadReply> {
   try {
     const opened = fstatSync(file);
     if (!isWhatItWas(opened, candidate)) return null;
-    const encoded = new Uint8Array(new SharedArrayBuffer(candidate.size));
-    countShared(encoded.byteLength);
-    let filled = 0;
-    while (filled < encoded.length) {
-      const bytesRead = readSync(file, encoded, filled, encoded.length - filled, filled);
+    const encoded = memory(candidate.size);
+    const hashed = createHash('sha256');
+    let [position, filled] = [0, 0];
+    while (position < candidate.size) {
+      if (filled === encoded.length) filled = 0;
+      const most = Math.min(encoded.length - filled, candidate.size - position);
+      const bytesRead = readSync(file, encoded, filled, most, position);
       if (bytesRead === 0) return null;
+      hashed.update(encoded.subarray(filled, filled + bytesRead));
       filled += bytesRead;
+      position += bytesRead;
     }
     const { size, mtimeMs, ino, ctimeMs } = fstatSync(file);
     if (size !== candidate.size || mtimeMs !== candidate.mtimeMs || ctimeMs !== opened.ctimeMs) return null;
-    const sha256 = createHash('sha256').update(encoded).digest('hex');
+    const sha256 = hashed.digest('hex');
     return { encoded, sha256, ino, ctimeMs, ms: performance.now() - started };
   } catch (cause) {
     if (cause instanceof RxrayError) throw cause;

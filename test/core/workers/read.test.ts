@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, realpath, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -44,6 +45,18 @@ describe('a file that is read in a worker thread', () => {
     await symlink('ward/film', join(folder, 'inbox/link'));
     expect(await read(await candidate('ward/film'))).to.equal('film');
     expect(await read(await candidate('link'))).to.equal('film');
+  });
+
+  it('is only hashed where nobody needs its bytes, also when it is longer than the memory for that', async () => {
+    const bytes = Buffer.alloc(2_500_000, 'film');
+    await writeFile(join(folder, 'inbox/large'), bytes);
+    const large = await candidate('large');
+    const sha256 = createHash('sha256').update(bytes).digest('hex');
+    expect(await pool.hash(large, bytes.length))
+      .to.include({ sha256 })
+      .and.not.have.property('encoded');
+    expect((await pool.read(large, bytes.length))?.sha256).to.equal(sha256);
+    expect(await pool.hash({ ...large, size: large.size + 1 }, 3_000_000)).to.equal(null);
   });
 
   it('is refused when a link out of the folder has taken its place since it was offered', async () => {
