@@ -25,8 +25,8 @@ export interface Remote {
   readonly frames: number;
   /** Errors when the run cannot continue. Never completes. */
   readonly fatal$: Observable<never>;
-  /** Sets the graph of all further films. */
-  use(pipeline: Pipeline): void;
+  /** Sets the graph of all further films; `monitor` gets the counters of its stages. */
+  use(pipeline: Pipeline, monitor: Monitor): void;
   /** Processes a film. Rejects with a stage's error; never settles after `signal` is aborted. */
   process(film: Reference, signal: AbortSignal): Promise<Findings>;
   /** The workers now; `waiting` files have not been taken in yet. */

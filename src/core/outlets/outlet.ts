@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { OnError, SinkRetry } from '../config/pipeline.js';
 import { errorKind, isFatal, messageOf, RxrayError, type Unavailable } from '../errors.js';
 import { withoutPixels, type Frame } from '../frame.js';
@@ -77,6 +78,9 @@ export class Outlet {
   #entering = 0;
   #state: 'open' | 'ended' | 'closed' = 'open';
   #stopped = false;
+  #finishing = false;
+  /** The work in progress. */
+  #working: Promise<void> = Promise.resolve();
   #wake: () => void = () => undefined;
 
   constructor(options: OutletOptions) {
@@ -94,7 +98,7 @@ export class Outlet {
   /** Serves the sink until {@link end} and nothing is left to do, or {@link close}. Rejects when the run cannot go on. */
   async run(): Promise<void> {
     while (this.#state !== 'closed') {
-      if (this.#hasWork()) await this.#work();
+      if (this.#hasWork()) await (this.#working = this.#work());
       else if (this.#state === 'ended' && this.#entering === 0) return;
       else await this.#sleep();
     }
@@ -133,6 +137,17 @@ export class Outlet {
     this.#wake();
   }
 
+  /**
+   * Starts no more writes; resolves when the frames of the one in progress have been answered. A frame that the sink has
+   * but that was not answered would be processed again, perhaps by another graph.
+   */
+  async finish(): Promise<void> {
+    this.#finishing = true;
+    this.stop();
+    await this.#working.catch(() => undefined);
+    await setImmediate();
+  }
+
   /** Starts no more writes. */
   close(): void {
     this.#state = 'closed';
@@ -140,6 +155,7 @@ export class Outlet {
   }
 
   #hasWork(): boolean {
+    if (this.#finishing) return false;
     return this.#queue.length > 0 || (this.#fromJournal && !this.#leavesJournal());
   }
 

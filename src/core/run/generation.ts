@@ -273,14 +273,16 @@ export class Generation {
       monitor,
       log,
     });
-    remote?.use(pipeline);
+    remote?.use(pipeline, monitor);
     const all$ =
       remote === undefined
         ? wire(pipeline, this.#stages, this.#outlets, tokens$, { log, pool, monitor })
         : wireRemote(pipeline, this.#outlets, tokens$, { remote, monitor, signal: this.#abort.signal });
     const answered$ = all$.pipe(
       allAnswered(pipeline.sinks.length === 0 ? [''] : pipeline.sinks.map(({ id }) => id)),
-      takeUntil(abandoned),
+      takeUntil(
+        abandoned.pipe(mergeMap(() => Promise.all([...this.#outlets.values()].map((each) => each.finish())))),
+      ),
     );
     const live$ = answered$.pipe(
       mergeMap((ticket) => this.#conclude(ticket)),

@@ -91,6 +91,31 @@ describe('an outlet', () => {
     expect(logged.join()).to.match(/"sink":"csv"\} the sink is down, .*away.*the sink is up again/);
   });
 
+  it('answers the frames of a write in progress when it is to finish, and starts no other', async () => {
+    let begin = (): void => undefined;
+    let end = (): void => undefined;
+    const begun = new Promise<void>((resolve) => (begin = resolve));
+    const it = outlet(
+      () => {
+        begin();
+        return new Promise<void>((resolve) => (end = resolve));
+      },
+      { maxBatch: 1 },
+    );
+    const running = it.run();
+    const answers: string[] = [];
+    for (const id of ['a', 'b'])
+      void it.deliver(frame(id)).then(({ kind }) => answers.push(`${id}: ${kind}`));
+    await begun;
+    const finished = it.finish();
+    end();
+    await finished;
+    expect(answers).to.deep.equal(['a: confirm']);
+    expect(written).to.deep.equal([['a']]);
+    it.close();
+    await running;
+  });
+
   it('is down when a write does not return in time', async () => {
     let release: () => void = () => undefined;
     let writes = 0;
