@@ -9,6 +9,8 @@ export interface Drawing {
   readonly name: string;
   readonly cards: readonly Card[];
   readonly arrows: readonly Arrow[];
+  /** The workers that run the stages, one line each. */
+  readonly workers?: readonly string[];
 }
 
 interface Card {
@@ -65,7 +67,12 @@ export function drawingOf(pipeline: Pipeline, live?: Live): Drawing {
     ...stages.map((node) => card('stage', node)),
     ...sinks.map((node) => card('sink', node)),
   ];
-  return { name, cards, arrows };
+  const workers = live?.cluster?.workers.map(
+    ({ name: worker, through, films, filmsPerSecond }) =>
+      `${worker} · ${String(through)} through · ${String(films)} in progress` +
+      (filmsPerSecond === null ? '' : ` · ${filmsPerSecond.toFixed(1)}/s`),
+  );
+  return { name, cards, arrows, ...(workers !== undefined && { workers }) };
 }
 
 /** `12.3/s · 4 wait · 97 % busy`: zeros are left out. */
@@ -102,13 +109,17 @@ const SHAPES: Readonly<Record<Kind, readonly [string, string]>> = {
 };
 
 /** The drawing as a Mermaid flow chart. */
-export function toMermaid({ cards, arrows }: Drawing): string {
+export function toMermaid({ cards, arrows, workers }: Drawing): string {
   const nodes = cards.map(({ id, kind, lines, live, limiting }) => {
     const [open, close] = SHAPES[kind];
     const now = live === undefined ? [] : [`<i>${escapeMermaid(live)}</i>`];
     const text = [`<b>${id}</b>`, ...lines.map(escapeMermaid), ...now].join('<br>');
     return `  ${mermaidId(id)}${open}"${text}"${close}:::${limiting === true ? 'limiting' : kind}`;
   });
+  if (workers !== undefined) {
+    const text = ['<b>workers</b>', ...workers.map(escapeMermaid)].join('<br>');
+    nodes.push(`  workers["${text}"]:::stage`);
+  }
   const edges = arrows.map(
     ({ from, to, when }) =>
       `  ${mermaidId(from)} -->${when === undefined ? '' : `|"${escapeMermaid(when)}"|`} ${mermaidId(to)}`,
@@ -174,7 +185,7 @@ interface LayoutGraph {
 const { Graph, layout } = dagre as unknown as Layout;
 
 /** The drawing as an SVG image, left to right. */
-export function toSvg({ name, cards, arrows }: Drawing): string {
+export function toSvg({ name, cards, arrows, workers = [] }: Drawing): string {
   const graph = new Graph({ multigraph: true });
   graph.setGraph({ rankdir: 'LR', nodesep: 26, ranksep: 48, edgesep: 18, marginx: MARGIN, marginy: MARGIN });
   for (const card of cards) graph.setNode(card.id, sizeOf(card));
@@ -185,9 +196,10 @@ export function toSvg({ name, cards, arrows }: Drawing): string {
   layout(graph);
 
   const { width = 0, height = 0 } = graph.graph();
+  const widest = Math.max(textWidth(name, 18), ...workers.map((line) => textWidth(line, 12)));
   const size = {
-    width: Math.ceil(Math.max(width, textWidth(name, 18) + 2 * MARGIN)),
-    height: Math.ceil(height) + HEADER,
+    width: Math.ceil(Math.max(width, widest + 2 * MARGIN)),
+    height: Math.ceil(height) + HEADER + workers.length * LINE,
   };
   const edges = arrows.map((arrow, index) => {
     const edge = graph.edge(arrow.from, arrow.to, String(index));
@@ -205,6 +217,10 @@ export function toSvg({ name, cards, arrows }: Drawing): string {
     ),
     ...edges.map(({ arrow, edge }) => pill(arrow.when, edge.x ?? 0, edge.y ?? 0)).filter((svg) => svg !== ''),
     ...cards.map((card) => cardSvg(card, graph.node(card.id))),
+    ...workers.map(
+      (line, index) =>
+        `<text x="${MARGIN}" y="${Math.ceil(height) + index * LINE}" font-size="12" fill="${FAINT}">${escapeXml(line)}</text>`,
+    ),
     '</g>',
     '</svg>',
   ].join('\n');

@@ -167,7 +167,7 @@ export async function runFile(
         const log = host.get(LOG);
         return startPipeline(pipeline, host, {
           ...options,
-          remote: (journal) => openHead(cluster, journal, log),
+          remote: (journal) => openHead(cluster, journal, log, pipeline.baseDir),
         });
       },
       reload,

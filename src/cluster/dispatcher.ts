@@ -80,8 +80,13 @@ export class Dispatcher {
   }
 
   /** What the workers said last. */
-  get workers(): readonly Pick<Worker, 'name' | 'tasks' | 'room' | 'through' | 'busySeconds'>[] {
+  get workers(): readonly Pick<Worker, 'id' | 'name' | 'tasks' | 'room' | 'through' | 'busySeconds'>[] {
     return [...this.#workers.values()];
+  }
+
+  /** The film of an id, until it is done. */
+  filmOf(id: string): Reference | undefined {
+    return this.#tasks.get(id)?.film;
   }
 
   /** From now on films are assigned to workers with this graph. */
@@ -120,7 +125,7 @@ export class Dispatcher {
   }
 
   /** A worker reports its films. */
-  beat({ worker: id, graph, seq, holding, ...said }: Beat): void {
+  beat({ worker: id, graph, seq, holding, ...said }: Omit<Beat, 'stages'>): void {
     const { room, name, through, busySeconds } = said;
     const now = { graph, room, name, through, busySeconds, heardAt: this.#now() };
     let worker = this.#workers.get(id);

@@ -1,8 +1,10 @@
+import { createHash } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
 import type { Container } from 'inversify';
 import { Subject } from 'rxjs';
 import type { Pipeline } from '../core/config/pipeline.js';
 import { createRunContainer, LOG } from '../core/container.js';
+import { messageOf } from '../core/errors.js';
 import { isAnswered } from '../core/fate.js';
 import { withoutPixels, type Frame } from '../core/frame.js';
 import { Admission } from '../core/intake/admission.js';
@@ -10,10 +12,11 @@ import { createStages, OpenPlugins } from '../core/run/create.js';
 import type { Findings } from '../core/graph/remote.js';
 import { Ticket, type Failure, type Token } from '../core/flow/ticket.js';
 import { wire } from '../core/graph/wire.js';
-import { Monitor } from '../core/monitor/monitor.js';
+import type { Monitor } from '../core/monitor/monitor.js';
 import type { Outlet } from '../core/outlets/outlet.js';
 import { WorkerPool } from '../core/workers/pool.js';
 import { toPlainError, type PlainError } from '../core/workers/protocol.js';
+import { fetchFilm, type FilmAddress } from './film-server.js';
 import type { Assignment, Result } from './protocol.js';
 
 /** How often a missing file is looked for: network file systems may show new files late. */
@@ -22,7 +25,6 @@ const LOOK_MS = 250;
 
 /** Runs the stages of a graph on a worker, without sources and sinks. */
 export class GraphRunner {
-  readonly monitor = new Monitor();
   readonly #abort = new AbortController();
   readonly #admitted = new Subject<Token>();
   readonly #outcomes = new Map<string, (outcome: Result['outcome']) => void>();
@@ -31,17 +33,27 @@ export class GraphRunner {
 
   private constructor(
     readonly pipeline: Pipeline,
+    private readonly monitor: Monitor,
     private readonly container: Container,
     private readonly pool: WorkerPool,
+    private readonly films: FilmAddress | undefined,
   ) {
     this.#opened = new OpenPlugins(container.get(LOG));
     this.#admission = new Admission({ ...pipeline.limits, frames: Infinity }, 2 * pool.threads);
   }
 
-  /** Makes the stages. Throws `CreateError`. */
-  static async open(pipeline: Pipeline, host: Container): Promise<GraphRunner> {
+  /**
+   * Makes the stages; `monitor` observes them. `films`: where films are fetched; default: they are read under the head's
+   * paths. Throws `CreateError`.
+   */
+  static async open(
+    pipeline: Pipeline,
+    host: Container,
+    monitor: Monitor,
+    films?: FilmAddress,
+  ): Promise<GraphRunner> {
     const container = createRunContainer(host, pipeline.stateDir);
-    const runner = new GraphRunner(pipeline, container, container.get(WorkerPool));
+    const runner = new GraphRunner(pipeline, monitor, container, container.get(WorkerPool), films);
     try {
       const parts = {
         log: container.get(LOG),
@@ -68,7 +80,10 @@ export class GraphRunner {
   async process({ frame, candidate }: Assignment): Promise<Result['outcome']> {
     let encoded: Uint8Array;
     try {
-      const read = await this.#read(candidate);
+      const read =
+        this.films === undefined
+          ? await this.#read(candidate)
+          : await this.#fetch(this.films, frame.id, candidate);
       if (read?.sha256 !== frame.origin.sha256) return { kind: 'unseen' };
       ({ encoded } = read);
     } catch (error) {
@@ -96,6 +111,24 @@ export class GraphRunner {
     this.#abort.abort();
     await this.#opened.dispose();
     await this.container.unbindAllAsync();
+  }
+
+  /** From the head; null if it does not have the film any more, or cannot be reached. */
+  async #fetch(
+    films: FilmAddress,
+    id: string,
+    { size, copy, replay }: Assignment['candidate'],
+  ): Promise<{ encoded: Uint8Array; sha256: string } | null> {
+    for (let look = 1; ; look += 1) {
+      try {
+        const encoded = await fetchFilm(films, id, (copy ?? replay?.copy)?.size ?? size);
+        return encoded && { encoded, sha256: createHash('sha256').update(encoded).digest('hex') };
+      } catch (error) {
+        this.container.get(LOG).warn({ frame: id }, `the film cannot be fetched: ${messageOf(error)}`);
+        if (look === LOOKS) return null;
+        await setTimeout(LOOK_MS);
+      }
+    }
   }
 
   async #read(candidate: Assignment['candidate']): ReturnType<WorkerPool['read']> {

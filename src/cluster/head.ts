@@ -1,15 +1,19 @@
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
+import { resolve } from 'node:path';
 import { ReplaySubject } from 'rxjs';
 import type { Cluster, Pipeline } from '../core/config/pipeline.js';
 import { messageOf, RxrayError } from '../core/errors.js';
 import type { Remote } from '../core/graph/remote.js';
 import type { Journal } from '../core/journal/journal.js';
+import type { Monitor } from '../core/monitor/monitor.js';
 import type { RemoteStatus } from '../core/monitor/remote-status.js';
 import type { Log } from '../core/plugin.js';
 import { Dispatcher } from './dispatcher.js';
+import { FilmServer, type FilmAddress } from './film-server.js';
 import { describeGraph } from './graph.js';
 import { openBus, type Bus } from './nats.js';
 import { subjects, type Beacon, type Graph, type ToHead, type ToWorker } from './protocol.js';
+import { WorkerMeters } from './worker-meters.js';
 
 /** The journal's keys for its id and for the number of starts of heads. */
 const NOTE = 'cluster';
@@ -43,13 +47,35 @@ export function checkHead({ sinks, cluster }: Pipeline): Cluster {
   return cluster;
 }
 
-/** Connects to the workers of a journal. */
-export async function openHead(cluster: Cluster, journal: Journal, log: Log): Promise<ClusterHead> {
-  const noted = JSON.parse((await journal.noted(NOTE)) ?? '{}') as { id?: string; epoch?: number };
-  const identity = { id: noted.id ?? randomUUID(), epoch: (noted.epoch ?? 0) + 1 };
+/** What the journal keeps of its heads. */
+interface Identity {
+  readonly id: string;
+  readonly epoch: number;
+  /** For {@link FilmServer}: workers that have it go on with the next head. */
+  readonly token: string;
+}
+
+/** Connects to the workers of a journal; paths are relative to `baseDir`. */
+export async function openHead(
+  cluster: Cluster,
+  journal: Journal,
+  log: Log,
+  baseDir = '.',
+): Promise<ClusterHead> {
+  const noted = JSON.parse((await journal.noted(NOTE)) ?? '{}') as Partial<Identity>;
+  const identity: Identity = {
+    id: noted.id ?? randomUUID(),
+    epoch: (noted.epoch ?? 0) + 1,
+    token: noted.token ?? randomBytes(32).toString('hex'),
+  };
   await journal.note(NOTE, JSON.stringify(identity));
-  const head = new ClusterHead(cluster, identity.id, identity.epoch, log);
-  await head.open();
+  const head = new ClusterHead(cluster, identity, log);
+  try {
+    await head.open(baseDir);
+  } catch (error) {
+    await head.close();
+    throw error;
+  }
   return head;
 }
 
@@ -68,17 +94,23 @@ export class ClusterHead implements Remote {
   #graph: Graph | undefined;
   #wanted: Pipeline | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #films: FilmServer | undefined;
+  #filmAddress: FilmAddress | undefined;
+  #monitor: Monitor | undefined;
+  readonly #meters = new WorkerMeters(() => this.#monitor?.meters ?? new Map());
+  /** The worker that sends frames for `tap`. */
+  #tapped: string | undefined;
   /** Films that workers have finished since the start. */
   #through = 0;
   readonly #startedAt = performance.now();
 
   constructor(
     private readonly cluster: Cluster,
-    private readonly journal: string,
-    private readonly epoch: number,
+    private readonly identity: Identity,
     private readonly log: Log,
   ) {
     const { leaseMs, attempts, frames } = cluster;
+    const { epoch } = identity;
     this.frames = frames;
     this.#dispatcher = new Dispatcher({
       leaseMs,
@@ -91,7 +123,28 @@ export class ClusterHead implements Remote {
     });
   }
 
-  async open(): Promise<void> {
+  private get journal(): string {
+    return this.identity.id;
+  }
+
+  private get epoch(): number {
+    return this.identity.epoch;
+  }
+
+  /** Throws CONFIG_CREATE. */
+  async open(baseDir: string): Promise<void> {
+    const { films, serve } = this.cluster;
+    if (films === 'head' && serve !== undefined) {
+      const [, host = '', port] = /^\[?(.+?)\]?:(\d+)$/.exec(serve.listen) ?? [];
+      const { token } = this.identity;
+      this.#films = await FilmServer.open({
+        ...{ host, port: Number(port), token },
+        cert: serve.cert && resolve(baseDir, serve.cert),
+        key: serve.key && resolve(baseDir, serve.key),
+        filmOf: (id) => this.#dispatcher.filmOf(id)?.candidate,
+      });
+      this.#filmAddress = { url: serve.url, token };
+    }
     this.#bus = await openBus(this.cluster.with, `rxray head ${this.journal}`, this.log, (isConnected) => {
       this.#dispatcher.connected(isConnected);
     });
@@ -100,6 +153,8 @@ export class ClusterHead implements Remote {
     this.#timer = setInterval(() => {
       this.#beacon();
       this.#dispatcher.tick();
+      this.#meters.keep(new Set(this.#dispatcher.workers.map(({ id }) => id)));
+      this.#tap();
     }, this.cluster.leaseMs / BEATS);
   }
 
@@ -128,7 +183,8 @@ export class ClusterHead implements Remote {
     };
   }
 
-  use(pipeline: Pipeline): void {
+  use(pipeline: Pipeline, monitor: Monitor): void {
+    this.#monitor = monitor;
     // Until the hash is known, no worker has the new graph: none may process its films with the old one.
     this.#graph = undefined;
     this.#dispatcher.use('');
@@ -154,6 +210,7 @@ export class ClusterHead implements Remote {
 
   async close(): Promise<void> {
     clearInterval(this.#timer);
+    await this.#films?.close();
     await this.#bus?.close();
   }
 
@@ -167,6 +224,17 @@ export class ClusterHead implements Remote {
     });
   }
 
+  /** Asks one worker for frames of the stages that somebody looks at. */
+  #tap(): void {
+    const meters = [...(this.#monitor?.meters.values() ?? [])];
+    const stages = meters.filter(({ kind, watched }) => kind === 'stage' && watched).map(({ id }) => id);
+    if (stages.length === 0) return;
+    const { workers } = this.#dispatcher;
+    const busy = workers.find(({ tasks }) => tasks.size > 0) ?? workers[0];
+    if (!workers.some(({ id }) => id === this.#tapped)) this.#tapped = busy?.id;
+    if (this.#tapped !== undefined) this.#say(this.#tapped, { kind: 'tap', epoch: this.epoch, stages });
+  }
+
   #say(worker: string, message: ToWorker): void {
     this.#bus?.publish(subjects.worker(this.journal, worker), message);
   }
@@ -177,9 +245,12 @@ export class ClusterHead implements Remote {
     switch (message.kind) {
       case 'beat':
         this.#dispatcher.beat(message);
+        this.#meters.take(worker, message.stages);
         break;
       case 'graph?':
-        if (this.#graph !== undefined) this.#say(worker, { kind: 'graph', epoch, graph: this.#graph });
+        if (this.#graph !== undefined) {
+          this.#say(worker, { kind: 'graph', epoch, graph: this.#graph, films: this.#filmAddress });
+        }
         break;
       case 'results':
         this.#through += message.results.length;
@@ -189,6 +260,9 @@ export class ClusterHead implements Remote {
           epoch,
           results: message.results.map(({ id, attempt }) => [id, attempt] as const),
         });
+        break;
+      case 'tapped':
+        this.#monitor?.meters.get(message.stage)?.show(message.frame);
         break;
       case 'handBack':
         this.#dispatcher.handBack(worker, message.ids);

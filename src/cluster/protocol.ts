@@ -1,10 +1,13 @@
 import { deserialize, serialize } from 'node:v8';
 import type { Pipeline } from '../core/config/pipeline.js';
+import type { Frame } from '../core/frame.js';
 import type { Findings, Reference } from '../core/graph/remote.js';
 import type { PlainError } from '../core/workers/protocol.js';
+import type { FilmAddress } from './film-server.js';
+import type { StageCounts } from './worker-meters.js';
 
 /** The version of these messages. Heads and workers of different versions use different subjects. */
-const VERSION = 2;
+const VERSION = 3;
 
 /** The subjects of one journal: heads to all, workers to the head, the head to one worker. */
 export const subjects = {
@@ -84,6 +87,8 @@ export interface Beat {
   /** Films that it is through with, and for how long it has had films (s), since it started. */
   readonly through: number;
   readonly busySeconds: number;
+  /** Of its stages, since it started. */
+  readonly stages: StageCounts;
 }
 
 export type ToHead =
@@ -103,10 +108,24 @@ export type ToHead =
       readonly epoch: number;
       readonly ids: readonly string[];
     }
+  /** A frame that has come out of a stage: with its image if that fits into a message, without its file. */
+  | {
+      readonly kind: 'tapped';
+      readonly worker: string;
+      readonly epoch: number;
+      readonly stage: string;
+      readonly frame: Frame;
+    }
   | { readonly kind: 'bye'; readonly worker: string; readonly epoch: number };
 
 export type ToWorker =
-  | { readonly kind: 'graph'; readonly epoch: number; readonly graph: Graph }
+  | {
+      readonly kind: 'graph';
+      readonly epoch: number;
+      readonly graph: Graph;
+      /** Where the head serves films; absent if workers read them under the head's paths. */
+      readonly films?: FilmAddress | undefined;
+    }
   | {
       readonly kind: 'assign';
       readonly epoch: number;
@@ -114,6 +133,8 @@ export type ToWorker =
       readonly seq: number;
       readonly films: readonly Assignment[];
     }
+  /** Asks for frames that come out of these stages, until the next beat but one. */
+  | { readonly kind: 'tap'; readonly epoch: number; readonly stages: readonly string[] }
   /** The head confirms these results. */
   | {
       readonly kind: 'confirm';

@@ -4,14 +4,18 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { serialize } from 'node:v8';
 import type { Container } from 'inversify';
+import type { Subscription } from 'rxjs';
 import type { Cluster } from '../core/config/pipeline.js';
 import { LOG } from '../core/container.js';
 import { messageOf } from '../core/errors.js';
+import { withoutPixels, type Frame } from '../core/frame.js';
+import { Monitor } from '../core/monitor/monitor.js';
 import type { Log } from '../core/plugin.js';
 import type { PluginRegistry } from '../core/plugins/registry.js';
 import { pipelineOf } from './graph.js';
 import { BEATS } from './head.js';
 import { openBus, type Bus } from './nats.js';
+import type { StageCounts } from './worker-meters.js';
 import { subjects, type Beacon, type Result, type ToHead, type ToWorker } from './protocol.js';
 import { GraphRunner } from './graph-runner.js';
 
@@ -27,14 +31,21 @@ export interface WorkOptions {
 
 /** The machine and the process, for people. */
 const NAME = `${hostname()}:${String(process.pid)}`;
-/** Maximum size of a message without the result. */
+/** Maximum size of a message without its results. */
 const ENVELOPE = 1024;
+/** Results that come within this time share a message: for the head, each message is expensive, whatever its size. */
+const TOGETHER_MS = 5;
+
+/** Minimum time between two frames of a tap: faster ones are dropped. */
+const TAP_MS = 50;
 
 /** A film that the worker has. */
 interface Holding {
   attempt: number;
   /** From its end until the head confirms it. */
   result?: Result;
+  /** Of the result in a message. */
+  bytes?: number;
 }
 
 /**
@@ -45,6 +56,12 @@ export class ClusterWorker {
   readonly id = randomUUID();
   readonly #log: Log;
   readonly #holding = new Map<string, Holding>();
+  /** Of all graphs that it runs, one after the other. */
+  readonly #monitor = new Monitor();
+  /** Stages whose frames the head asks for. */
+  readonly #taps = new Map<string, Subscription>();
+  #tapTimer: NodeJS.Timeout | undefined;
+  #tappedAt = 0;
   #bus: Bus | undefined;
   #head: Beacon | undefined;
   #beats: NodeJS.Timeout | undefined;
@@ -53,6 +70,8 @@ export class ClusterWorker {
   /** The hash of the runner's graph; null without one. */
   #graph: string | null = null;
   #isChanging = false;
+  /** Films whose results have not been sent yet. */
+  readonly #unsent = new Set<Holding>();
   /** A graph that failed to load: it is not tried again. */
   #refused: string | undefined;
   #seq = 0;
@@ -99,6 +118,7 @@ export class ClusterWorker {
       await Promise.race([idle, late]);
     }
     clearInterval(this.#beats);
+    this.#tap([]);
     const ids = [...this.#holding.keys()];
     if (ids.length > 0) this.#say({ kind: 'handBack', ...this.#self, ids });
     this.#say({ kind: 'bye', ...this.#self });
@@ -127,7 +147,10 @@ export class ClusterWorker {
     } else if (beacon.journal !== before.journal || beacon.epoch < before.epoch) return;
     this.#head = beacon;
     // This head assigns the films of an earlier head again.
-    if (before !== undefined && before.epoch !== beacon.epoch) this.#holding.clear();
+    if (before !== undefined && before.epoch !== beacon.epoch) {
+      this.#holding.clear();
+      this.#unsent.clear();
+    }
     if (before?.leaseMs !== beacon.leaseMs) this.#beatEvery(beacon.leaseMs / BEATS);
     this.#followGraph();
     if (before?.epoch !== beacon.epoch) this.#beat();
@@ -145,10 +168,7 @@ export class ClusterWorker {
 
   /** Its complete state, and results that the head has not confirmed. */
   #beat(): void {
-    const results = [...this.#holding.values()].flatMap(({ result }) =>
-      result === undefined ? [] : [result],
-    );
-    this.#sendResults(results);
+    this.#sendResults([...this.#holding.values()]);
     this.#say({
       kind: 'beat',
       ...this.#self,
@@ -156,9 +176,46 @@ export class ClusterWorker {
       seq: this.#seq,
       holding: [...this.#holding].map(([id, { attempt }]) => [id, attempt] as const),
       ...{ name: NAME, through: this.#through, busySeconds: this.#busySeconds() },
+      stages: this.#stages(),
       room: this.#stopping || this.#graph !== this.#head?.graph ? 0 : (this.#runner?.room ?? 0),
     });
     this.#followGraph();
+  }
+
+  #stages(): StageCounts {
+    const stages = [...this.#monitor.meters.values()].filter(({ kind }) => kind === 'stage');
+    return Object.fromEntries(stages.map(({ id, counts }) => [id, counts]));
+  }
+
+  /** Sends frames that come out of these stages until the head has not asked for them for some time. */
+  #tap(wanted: readonly string[]): void {
+    clearTimeout(this.#tapTimer);
+    for (const [stage, subscription] of this.#taps) {
+      if (wanted.includes(stage)) continue;
+      subscription.unsubscribe();
+      this.#taps.delete(stage);
+    }
+    if (wanted.length === 0) return;
+    for (const stage of wanted) {
+      const meter = this.#monitor.meters.get(stage);
+      if (meter === undefined || this.#taps.has(stage)) continue;
+      this.#taps.set(
+        stage,
+        meter.passing$.subscribe((frame) => this.#show(stage, frame)),
+      );
+    }
+    this.#tapTimer = setTimeout(() => this.#tap([]), 3 * this.#beatMs).unref();
+  }
+
+  #show(stage: string, { encoded: _file, ...frame }: Frame): void {
+    const now = performance.now();
+    if (now - this.#tappedAt < TAP_MS) return;
+    this.#tappedAt = now;
+    for (const shown of [frame, withoutPixels(frame)]) {
+      if (serialize(shown).byteLength > this.#mostBytes) continue;
+      this.#say({ kind: 'tapped', ...this.#self, stage, frame: shown });
+      return;
+    }
   }
 
   /** Requests the head's graph if it has another one, after the films of the present one have finished. */
@@ -172,12 +229,15 @@ export class ClusterWorker {
     if (message.epoch !== this.#head?.epoch) return;
     switch (message.kind) {
       case 'graph':
-        if (message.graph.hash !== this.#graph && !this.#isChanging) void this.#take(message.graph);
+        if (message.graph.hash !== this.#graph && !this.#isChanging) void this.#take(message);
         break;
       case 'assign':
         this.#seq = Math.max(this.#seq, message.seq);
         if (this.#stopping || message.graph !== this.#graph || this.#runner === undefined) return;
         for (const film of message.films) this.#begin(film, this.#runner, message.graph);
+        break;
+      case 'tap':
+        this.#tap(message.stages);
         break;
       case 'confirm':
         for (const [id, attempt] of message.results) {
@@ -189,7 +249,7 @@ export class ClusterWorker {
     }
   }
 
-  async #take(graph: Extract<ToWorker, { kind: 'graph' }>['graph']): Promise<void> {
+  async #take({ graph, films }: Extract<ToWorker, { kind: 'graph' }>): Promise<void> {
     this.#isChanging = true;
     const before = this.#runner;
     this.#runner = undefined;
@@ -197,7 +257,7 @@ export class ClusterWorker {
     try {
       await before?.dispose();
       const pipeline = await pipelineOf(graph, this.options.registry, this.#stateDir);
-      this.#runner = await GraphRunner.open(pipeline, this.host);
+      this.#runner = await GraphRunner.open(pipeline, this.host, this.#monitor, films);
       this.#graph = graph.hash;
       this.#log.info({ graph: pipeline.hash }, 'the graph is ready');
     } catch (error) {
@@ -229,24 +289,48 @@ export class ClusterWorker {
       this.#sinceMs = performance.now();
       this.#atWork -= 1;
       if (this.#holding.get(id) !== holding || this.#graph !== graph) return;
-      holding.result = { id, attempt: holding.attempt, outcome: this.#sendable(outcome) };
-      this.#sendResults([holding.result]);
+      Object.assign(holding, this.#sendable({ id, attempt: holding.attempt, outcome }));
+      this.#unsent.add(holding);
+      if (this.#unsent.size > 1) return;
+      setTimeout(() => {
+        this.#sendResults([...this.#unsent]);
+      }, TOGETHER_MS);
     });
   }
 
-  /** A film whose results do not fit into a message fails. */
-  #sendable(outcome: Result['outcome']): Result['outcome'] {
-    const bytes = serialize(outcome).byteLength;
-    const most = (this.#bus?.maxBytes ?? 0) - ENVELOPE;
-    if (bytes <= most) return outcome;
-    const message = `metadata and results have ${String(bytes)} bytes, the NATS servers accept ${String(most)}`;
-    return { kind: 'failed', error: { code: 'FRAME_STAGE', message } };
+  /** The largest message of results, in bytes. */
+  get #mostBytes(): number {
+    return (this.#bus?.maxBytes ?? 0) - ENVELOPE;
   }
 
-  #sendResults(results: readonly Result[]): void {
-    if (this.#graph === null) return;
-    for (const result of results) {
-      this.#say({ kind: 'results', ...this.#self, graph: this.#graph, results: [result] });
+  /** A film whose results do not fit into a message fails. */
+  #sendable(result: Result): Required<Pick<Holding, 'result' | 'bytes'>> {
+    const bytes = serialize(result).byteLength;
+    if (bytes <= this.#mostBytes) return { result, bytes };
+    const message = `metadata and results have ${String(bytes)} bytes, the NATS servers accept ${String(this.#mostBytes)}`;
+    const failed: Result = {
+      ...result,
+      outcome: { kind: 'failed', error: { code: 'FRAME_STAGE', message } },
+    };
+    return { result: failed, bytes: serialize(failed).byteLength };
+  }
+
+  /** Sends the results of those films that have one, in as few messages as they fit into. */
+  #sendResults(holdings: readonly Holding[]): void {
+    const graph = this.#graph;
+    let [results, size]: [Result[], number] = [[], 0];
+    const send = (): void => {
+      if (results.length > 0 && graph !== null) this.#say({ kind: 'results', ...this.#self, graph, results });
+      [results, size] = [[], 0];
+    };
+    for (const holding of holdings) {
+      this.#unsent.delete(holding);
+      const { result, bytes = 0 } = holding;
+      if (result === undefined) continue;
+      if (size + bytes > this.#mostBytes) send();
+      results.push(result);
+      size += bytes;
     }
+    send();
   }
 }

@@ -20,6 +20,7 @@ export function GraphView() {
       <Picture nodes={now.nodes} limiting={now.limiting} />
       <Throughput />
       <Numbers nodes={now.nodes} limiting={now.limiting} />
+      {now.cluster !== null && <Workers cluster={now.cluster} />}
     </article>
   );
 }
@@ -315,6 +316,43 @@ function Numbers({ nodes, limiting }: Parts) {
                 <td class="number">{node.ms === null ? '–' : `${node.ms.toFixed(1)} ms`}</td>
                 <td class="number">{node.busy === null ? '–' : percent(node.busy)}</td>
                 <td class={node.errors > 0 ? 'number bad' : 'number'}>{node.errors}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </section>
+  );
+}
+
+/** The workers on other machines. */
+function Workers({ cluster }: { readonly cluster: NonNullable<Live['cluster']> }) {
+  const { workers, backlog, desired } = cluster;
+  return (
+    <section>
+      <h3>Workers</h3>
+      <p>
+        {workers.length} running, {desired} wanted; {backlog} films waiting or in progress
+      </p>
+      <div class="wide" tabIndex={0} role="region" aria-label="Numbers of every worker">
+        <table>
+          <thead>
+            <tr>
+              {['Worker', 'Through', 'Per second', 'In work', 'Room'].map((name, i) => (
+                <th key={name} scope="col" class={i > 0 ? 'number' : ''}>
+                  {name}
+                </th>
+              ))}
+            </tr>
+          </thead>
+          <tbody>
+            {workers.map(({ name, through, filmsPerSecond, films, room }) => (
+              <tr key={name}>
+                <th scope="row">{name}</th>
+                <td class="number">{through}</td>
+                <td class="number">{filmsPerSecond?.toFixed(1) ?? '–'}</td>
+                <td class="number">{films}</td>
+                <td class="number">{room}</td>
               </tr>
             ))}
           </tbody>

@@ -168,9 +168,32 @@ export const clusterSchema = z
       credentials: z.string().default('').describe('A credentials file of NATS. Default: none.'),
     }),
     films: z
-      .enum(['shared'])
+      .enum(['shared', 'head'])
       .default('shared')
-      .describe('How workers read the films: under the same path as the head.'),
+      .describe(
+        'How workers get the films. `shared`: they read them under the same path as the head. `head`: from the head, at `serve`.',
+      ),
+    serve: z
+      .strictObject({
+        listen: z
+          .string()
+          .regex(/^(\[[^\]]+\]|[^:]+):\d{1,5}$/, 'expected host:port')
+          .default('0.0.0.0:8485')
+          .describe('Where the head listens.'),
+        url: z
+          .url({ protocol: /^https?$/ })
+          .describe(
+            'The address that workers use: `https://head.example:8485`. `http:` only for this machine.',
+          ),
+        cert: z.string().min(1).optional().describe("The certificate's file (PEM), with its chain."),
+        key: z.string().min(1).optional().describe("The private key's file (PEM)."),
+      })
+      .refine(
+        ({ url, cert, key }) => (cert !== undefined && key !== undefined) || isLocalHttp(url),
+        'expected `cert` and `key`',
+      )
+      .optional()
+      .describe('Where the head serves films to its workers, for `films: head`.'),
     leaseMs: z
       .int()
       .min(500)
@@ -195,7 +218,17 @@ export const clusterSchema = z
       .describe('A film fails after this many workers died while it was their only film.'),
     frames: z.int().min(1).default(2000).describe('Maximum number of films in flight.'),
   })
+  .refine(({ films, serve }) => films === 'shared' || serve !== undefined, {
+    error: 'expected `serve` with `films: head`',
+    path: ['films'],
+  })
   .describe('`rxray head` leaves the stages to `rxray work` on other machines. `rxray run` ignores this.');
+
+/** Films without encryption stay on this machine. */
+function isLocalHttp(url: string): boolean {
+  const { protocol, hostname } = new URL(url);
+  return protocol === 'http:' && ['localhost', '127.0.0.1', '[::1]'].includes(hostname);
+}
 
 export const pipelineSchema = z.strictObject({
   version: z.literal(1).describe('The version of this format.'),

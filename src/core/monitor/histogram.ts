@@ -16,4 +16,16 @@ export class Histogram {
     this.sum += value;
     this.count += 1;
   }
+
+  /** Adds what another one with the same bounds has observed since `before`. */
+  add(now: HistogramCounts, before?: HistogramCounts): void {
+    for (const [bucket, count] of now.counts.entries()) {
+      this.counts[bucket] = (this.counts[bucket] ?? 0) + count - (before?.counts[bucket] ?? 0);
+    }
+    this.sum += now.sum - (before?.sum ?? 0);
+    this.count += now.count - (before?.count ?? 0);
+  }
 }
+
+/** A histogram as plain data. */
+export type HistogramCounts = Pick<Histogram, 'counts' | 'sum' | 'count'>;

@@ -3,7 +3,7 @@ import { frameBytes, type Frame } from '../frame.js';
 import type { Span } from '../flow/settled.js';
 import { isLive, type SinkAnswer, type Token } from '../flow/ticket.js';
 import type { Kind, SinkInstance, StageInstance } from '../plugin.js';
-import { Histogram } from './histogram.js';
+import { Histogram, type HistogramCounts } from './histogram.js';
 
 /** In seconds: from a cheap stage on a small film to a long latent search. */
 const DURATIONS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
@@ -15,6 +15,19 @@ const BATCHES = [1, 2, 4, 8, 16, 32, 64, 128];
 export interface Trouble {
   readonly since: Date;
   readonly message: string;
+}
+
+/** The counters of a {@link Meter} as plain data. */
+export interface MeterCounts extends Pick<
+  Meter,
+  'framesIn' | 'framesOut' | 'errors' | 'bytes' | 'callSeconds' | 'workSeconds'
+> {
+  readonly durations: HistogramCounts;
+  readonly batches: HistogramCounts;
+  /** Now. */
+  readonly queue: number;
+  readonly inFlight: number;
+  readonly capacity: number;
 }
 
 /** A call that is in progress. */
@@ -83,6 +96,32 @@ export class Meter {
     return { since: dateOf(oldest.started), message: 'a call has not returned since' };
   }
 
+  get counts(): MeterCounts {
+    const { framesIn, framesOut, errors, bytes, callSeconds, workSeconds, queue, inFlight, capacity } = this;
+    const plain = ({ counts, sum, count }: Histogram): HistogramCounts => ({ counts, sum, count });
+    return {
+      ...{ framesIn, framesOut, errors, bytes, callSeconds, workSeconds, queue, inFlight },
+      ...{ capacity: capacity ?? 0, durations: plain(this.durations), batches: plain(this.batches) },
+    };
+  }
+
+  /** Adds what another process has counted for the same entry since `before`. */
+  add(now: MeterCounts, before?: MeterCounts): void {
+    const grown = (key: Exclude<keyof MeterCounts, 'durations' | 'batches'>): number =>
+      now[key] - (before?.[key] ?? 0);
+    this.framesIn += grown('framesIn');
+    this.framesOut += grown('framesOut');
+    this.errors += grown('errors');
+    this.bytes += grown('bytes');
+    this.callSeconds += grown('callSeconds');
+    this.workSeconds += grown('workSeconds');
+    this.durations.add(now.durations, before?.durations);
+    this.batches.add(now.batches, before?.batches);
+    this.#tokensIn += grown('queue') + grown('inFlight');
+    this.inFlight += grown('inFlight');
+    this.capacity = (this.capacity ?? 0) + grown('capacity');
+  }
+
   /** Every frame that comes out from now on. */
   readonly passing$ = new Observable<Frame>((subscriber) => this.#passing.subscribe(subscriber));
 
@@ -130,6 +169,11 @@ export class Meter {
   /** Whether the output has subscribers. */
   get watched(): boolean {
     return this.#passing.observed;
+  }
+
+  /** Shows a frame that has come out in another process to the subscribers. */
+  show(frame: Frame): void {
+    this.#passing.next(frame);
   }
 
   /** The stage with its calls measured. */

@@ -1,0 +1,110 @@
+import { timingSafeEqual } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http';
+import { createServer } from 'node:https';
+import { pipeline } from 'node:stream/promises';
+import { once } from 'node:events';
+import { messageOf, RxrayError } from '../core/errors.js';
+import type { Candidate } from '../core/plugin.js';
+
+/** Where the head serves films. */
+export interface FilmServerOptions {
+  readonly host: string;
+  readonly port: number;
+  /** Files (PEM). Without them: plain HTTP. */
+  readonly cert?: string | undefined;
+  readonly key?: string | undefined;
+  /** What requests must have as `Authorization: Bearer …`. */
+  readonly token: string;
+  /** The film of an id, while it is in flight. */
+  readonly filmOf: (id: string) => Candidate | undefined;
+}
+
+/** Serves the files of films in flight to workers: `GET /films/ID`. */
+export class FilmServer {
+  private constructor(private readonly server: Server) {}
+
+  /** Throws CONFIG_CREATE. */
+  static async open({ host, port, cert, key, token, filmOf }: FilmServerOptions): Promise<FilmServer> {
+    const respond: RequestListener = ({ headers, method, url = '' }, response) => {
+      const refuse = (status: number): void => {
+        response.writeHead(status).end();
+      };
+      if (!isEqual(headers.authorization ?? '', `Bearer ${token}`)) return refuse(401);
+      const [, id = ''] = /^\/films\/([0-9a-f]+)$/.exec(url) ?? [];
+      const film = method === 'GET' ? filmOf(id) : undefined;
+      if (film === undefined) return refuse(404);
+      const file = createReadStream((film.copy ?? film.replay?.copy ?? film).path);
+      file.once('open', () => response.writeHead(200, { 'content-type': 'application/octet-stream' }));
+      file.once('error', () => {
+        if (!response.headersSent) refuse(404);
+      });
+      // A worker that breaks off asks again.
+      void pipeline(file, response).catch(() => undefined);
+    };
+    try {
+      const isPlain = cert === undefined || key === undefined;
+      const server = isPlain
+        ? createHttpServer(respond)
+        : createServer({ cert: await readFile(cert), key: await readFile(key) }, respond);
+      server.listen(port, host);
+      await once(server, 'listening');
+      return new FilmServer(server);
+    } catch (cause) {
+      const message = `films cannot be served at ${host}:${String(port)} (\`cluster.serve\`): ${messageOf(cause)}`;
+      throw new RxrayError('CONFIG_CREATE', message, { cause });
+    }
+  }
+
+  get port(): number {
+    const address = this.server.address();
+    return typeof address === 'object' && address !== null ? address.port : 0;
+  }
+
+  async close(): Promise<void> {
+    const closed = once(this.server, 'close');
+    this.server.close();
+    this.server.closeAllConnections();
+    await closed;
+  }
+}
+
+function isEqual(given: string, expected: string): boolean {
+  const [a, b] = [Buffer.from(given), Buffer.from(expected)];
+  return a.length === b.length && timingSafeEqual(a, b);
+}
+
+/** How workers get films from the head. */
+export interface FilmAddress {
+  /** `https://head.example:8485` */
+  readonly url: string;
+  readonly token: string;
+}
+
+/** The bytes of a film in flight, in shared memory; null if the head does not have it. Throws if it cannot be reached. */
+export async function fetchFilm(
+  { url, token }: FilmAddress,
+  id: string,
+  size: number,
+): Promise<Uint8Array | null> {
+  const response = await fetch(new URL(`/films/${id}`, url), {
+    headers: { authorization: `Bearer ${token}` },
+    signal: AbortSignal.timeout(FETCH_MS),
+  });
+  if (!response.ok || response.body === null) {
+    await response.body?.cancel();
+    if (response.status === 404) return null;
+    throw new Error(`the head answered ${String(response.status)}`);
+  }
+  const bytes = new Uint8Array(new SharedArrayBuffer(size));
+  let filled = 0;
+  for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
+    if (filled + chunk.length > size) return null;
+    bytes.set(chunk, filled);
+    filled += chunk.length;
+  }
+  return filled === size ? bytes : null;
+}
+
+const FETCH_MS = 60_000;

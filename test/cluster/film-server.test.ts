@@ -1,0 +1,57 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { fetchFilm, FilmServer } from '../../src/cluster/film-server.js';
+import { clusterSchema } from '../../src/core/config/schema.js';
+
+describe('a head that serves films', () => {
+  const token = 'secret';
+  let folder: string;
+  let server: FilmServer;
+  let url: string;
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'rxray-films-'));
+    await writeFile(join(folder, 'film'), 'film');
+    const film = { path: join(folder, 'film'), name: 'film', size: 4, mtimeMs: 1 };
+    const gone = { ...film, path: join(folder, 'gone') };
+    server = await FilmServer.open({
+      ...{ host: '127.0.0.1', port: 0, token },
+      filmOf: (id) => ({ aa: film, bb: gone })[id],
+    });
+    url = `http://127.0.0.1:${String(server.port)}`;
+  });
+  after(async () => {
+    await server.close();
+    await rm(folder, { recursive: true });
+  });
+
+  it('gives the bytes of a film in flight to whoever has the token', async () => {
+    expect(Buffer.from((await fetchFilm({ url, token }, 'aa', 4)) ?? []).toString()).to.equal('film');
+    expect((await fetch(`${url}/films/aa`)).status).to.equal(401);
+    const [outcome] = await Promise.allSettled([fetchFilm({ url, token: 'secreT' }, 'aa', 4)]);
+    expect(outcome).to.have.nested.property('reason.message', 'the head answered 401');
+  });
+
+  it('has no other films, none that are gone, and none that have another size by now', async () => {
+    expect(await fetchFilm({ url, token }, 'cc', 4)).to.equal(null);
+    expect(await fetchFilm({ url, token }, 'bb', 4)).to.equal(null);
+    expect(await fetchFilm({ url, token }, 'aa', 3)).to.equal(null);
+    expect(await fetchFilm({ url, token }, 'aa', 5)).to.equal(null);
+    const paths = ['/films/../film', '/films/aa/..', '/'];
+    for (const path of paths) {
+      const { status } = await fetch(url + path, { headers: { authorization: `Bearer ${token}` } });
+      expect(status).to.equal(404);
+    }
+  });
+
+  it('needs an address, and a certificate unless workers are on the same machine', () => {
+    const nats = { use: 'nats', with: { servers: ['nats://127.0.0.1'] }, films: 'head' };
+    const isFine = (serve?: object): boolean => clusterSchema.safeParse({ ...nats, serve }).success;
+    expect(isFine()).to.equal(false);
+    expect(isFine({ url: 'https://head:8485' })).to.equal(false);
+    expect(isFine({ url: 'http://head:8485' })).to.equal(false);
+    expect(isFine({ url: 'https://head:8485', cert: 'cert.pem', key: 'key.pem' })).to.equal(true);
+    expect(isFine({ url: 'http://127.0.0.1:8485' })).to.equal(true);
+  });
+});
