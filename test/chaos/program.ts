@@ -8,9 +8,10 @@ const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const SOURCES = join(ROOT, 'src');
 
 /** What is started, or loaded by its path. */
-const ENTRIES = ['cli/main', 'core/workers/worker', 'core/journal/*', 'plugins/*', 'sinks/*'];
+const ENTRIES = ['cli/main', 'index', 'core/workers/worker', 'core/journal/*', 'plugins/*', 'sinks/*'];
 /** Native code, or found by the paths of their own files. */
 const EXTERNAL = [
+  '@nats-io/*',
   'libsql',
   'sharp',
   'opencv-wasm',

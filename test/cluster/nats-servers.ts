@@ -1,6 +1,6 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 
 /** Debian puts it where users do not look. */
 const PROGRAM = process.env['RXRAY_NATS_SERVER'] ?? 'nats-server';
@@ -23,12 +23,15 @@ export function natsVersion(): string | undefined {
 export class NatsServers {
   readonly #nodes: { readonly port: number; readonly args: readonly string[]; process?: ChildProcess }[];
 
-  private constructor(ports: readonly (readonly [client: number, cluster: number])[]) {
+  private constructor(
+    private readonly host: string,
+    ports: readonly (readonly [client: number, cluster: number])[],
+  ) {
     const routes = ports.map(([, cluster]) => `nats://127.0.0.1:${String(cluster)}`).join(',');
     this.#nodes = ports.map(([port, cluster], index) => ({
       port,
       args: [
-        ...['--addr', '127.0.0.1', '--port', String(port), '--name', `node-${String(index)}`],
+        ...['--addr', host, '--port', String(port), '--name', `node-${String(index)}`],
         ...[
           '--cluster_name',
           'films',
@@ -41,11 +44,12 @@ export class NatsServers {
     }));
   }
 
-  static async start(count: number): Promise<NatsServers> {
+  /** `host`: the address that clients use. */
+  static async start(count: number, host = '127.0.0.1'): Promise<NatsServers> {
     for (let attempt = 1; ; attempt += 1) {
       const pairs: [number, number][] = [];
       for (let i = 0; i < count; i += 1) pairs.push([await freePort(), await freePort()]);
-      const servers = new NatsServers(pairs);
+      const servers = new NatsServers(host, pairs);
       const started = await Promise.allSettled(pairs.map((_, index) => servers.restart(index)));
       const failed = started.find((each) => each.status === 'rejected');
       if (failed === undefined) return servers;
@@ -59,7 +63,26 @@ export class NatsServers {
   }
 
   get urls(): string[] {
-    return this.#nodes.map(({ port }) => `nats://127.0.0.1:${String(port)}`);
+    return this.#nodes.map(({ port }) => `nats://${this.host}:${String(port)}`);
+  }
+
+  /** The process ids; undefined for a node that has not been started. */
+  get pids(): (number | undefined)[] {
+    return this.#nodes.map((node) => node.process?.pid);
+  }
+
+  /** The id that a server gives itself at its start, as it greets clients. */
+  async idOf(index: number): Promise<string> {
+    const node = this.#nodes[index];
+    if (node === undefined) throw new Error(`there is no node ${String(index)}`);
+    const socket = connect(node.port, this.host);
+    try {
+      const [greeting] = (await once(socket, 'data')) as [Buffer];
+      const info = JSON.parse(greeting.toString().replace(/^INFO /, '')) as { server_id: string };
+      return info.server_id;
+    } finally {
+      socket.destroy();
+    }
   }
 
   async kill(index: number): Promise<void> {
