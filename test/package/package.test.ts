@@ -7,7 +7,7 @@ import { expect } from 'chai';
 
 /** Without the models; the browser's page, the schema and the docs are in it. */
 const MAX_BYTES = 5_000_000;
-const PACKAGES = ['rxray-plugin-sharpness', 'sink-postgres'];
+const PACKAGES = ['rxray-plugin-sharpness', 'sink-postgres', 'sink-email'];
 
 const run = promisify(execFile);
 
