@@ -5,9 +5,16 @@ import { writeBundle } from '../../src/training/write-bundle.js';
 import { exportResnet, initResnet } from '../../src/models/index.js';
 import { film, greyPng } from '../support/films.js';
 import { GRAPH, Lab } from '../support/lab.js';
-import { tinyModel } from '../support/onnx-models.js';
+import { endlessSegmenter, tinyModel } from '../support/onnx-models.js';
 
 const GOOD = 'good.png';
+/** A white film of 64 × 64 pixels. */
+const WHITE = greyPng(
+  64,
+  64,
+  8,
+  Buffer.concat(Array(64).fill(Buffer.from([0, ...Array<number>(64).fill(255)]))),
+);
 const RESNET = { depth: 18, width: 2, inputSize: 64, classes: 2 } as const;
 
 const BUNDLE: Omit<Bundle, 'files'> = {
@@ -83,16 +90,32 @@ describe('bad models and failing stages', () => {
     const stage =
       '- use: resnet\n    with: { bundle: ./model, device: cpu }\n    timeoutMs: 1000\n    batch: { size: 1 }';
     await lab.write('pipeline.yaml', GRAPH.replace('- use: clahe', stage));
-    await lab.write(
-      'inbox/white.png',
-      greyPng(64, 64, 8, Buffer.concat(Array(64).fill(Buffer.from([0, ...Array<number>(64).fill(255)])))),
-    );
+    await lab.write('inbox/white.png', WHITE);
     await lab.write('inbox/zoe.png', await film(64, 64).png().toBuffer());
     const { code, stderr } = await lab.run();
     // By SIGKILL: nothing else ends a thread that is inside native code.
     expect(code, stderr).to.equal(null);
     expect(stderr).to.match(/resnet has not answered for 1000 ms.*RUN_STOPPED/);
     expect([...(await lab.letters()).keys()]).to.deep.equal([]);
+  });
+
+  it('a model that never answers in a worker thread costs its film, and the run ends', async () => {
+    const { labels: _, ...segmenter } = BUNDLE;
+    await writeBundle(
+      lab.path('model'),
+      { ...segmenter, kind: 'segmenter', architecture: { name: 'onnx' } },
+      { model: endlessSegmenter(64, 0.99) },
+      '',
+    );
+    const stage = '- use: unet\n    with: { bundle: ./model }\n    timeoutMs: 3000';
+    await lab.write('pipeline.yaml', GRAPH.replace('- use: clahe', stage));
+    await lab.write('inbox/white.png', WHITE);
+    await lab.write('inbox/zoe.png', await film(64, 64).png().toBuffer());
+    const { code, stderr } = await lab.run();
+    expect(stderr).to.match(/white\.png.*unet.*3000 ms/);
+    expect([...(await lab.letters()).keys()]).to.deep.equal(['white.png']);
+    expect((await lab.delivered()).sort()).to.deep.equal([GOOD, 'zoe.png']);
+    expect(code).to.equal(null);
   });
 
   it('a stage that throws costs only the film it threw on, which can be repeated', async () => {

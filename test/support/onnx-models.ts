@@ -72,32 +72,7 @@ export function tinyModel({
   add('ReduceMean', [], [ints('axes', [2, 3]), int('keepdims', 0)]);
   const means = last;
   if (endlessAbove !== undefined) {
-    const scalar = (name: string, elemType: number): object => ({
-      ...{ name, type: { tensorType: { elemType, shape: { dim: [] } } } },
-    });
-    const body = {
-      name: 'body',
-      node: [
-        { opType: 'Identity', input: ['goesOn'], output: ['goesOnAgain'] },
-        { opType: 'Identity', input: ['carried'], output: ['carriedOn'] },
-      ],
-      input: [
-        scalar('iteration', 7),
-        scalar('goesOn', 9),
-        { name: 'carried', type: { tensorType: { elemType: 1 } } },
-      ],
-      output: [scalar('goesOnAgain', 9), { name: 'carriedOn', type: { tensorType: { elemType: 1 } } }],
-    };
-    nodes.push(
-      { opType: 'ReduceMax', input: [means], output: ['highest'], attribute: [int('keepdims', 0)] },
-      { opType: 'Greater', input: ['highest', 'limit'], output: ['endless'] },
-      {
-        opType: 'Loop',
-        input: ['', 'endless', means],
-        output: ['looped'],
-        attribute: [{ name: 'body', g: body, type: 5 }],
-      },
-    );
+    nodes.push(...endlessNodes(means, 'looped'));
     last = 'looped';
   }
   add('MatMul', ['W']);
@@ -160,4 +135,61 @@ export function tinyModel({
     },
   };
   return { bytes: onnx.ModelProto.encode(onnx.ModelProto.fromObject(model)).finish(), weights: values };
+}
+
+/** Nodes that pass `from` on as `to`, and loop for ever where its largest value is above the scalar `limit`. */
+function endlessNodes(from: string, to: string): object[] {
+  const scalar = (name: string, elemType: number): object => ({
+    ...{ name, type: { tensorType: { elemType, shape: { dim: [] } } } },
+  });
+  const body = {
+    name: 'body',
+    node: [
+      { opType: 'Identity', input: ['goesOn'], output: ['goesOnAgain'] },
+      { opType: 'Identity', input: ['carried'], output: ['carriedOn'] },
+    ],
+    input: [
+      scalar('iteration', 7),
+      scalar('goesOn', 9),
+      { name: 'carried', type: { tensorType: { elemType: 1 } } },
+    ],
+    output: [scalar('goesOnAgain', 9), { name: 'carriedOn', type: { tensorType: { elemType: 1 } } }],
+  };
+  const keepdims = { name: 'keepdims', i: 0, type: 2 };
+  return [
+    { opType: 'ReduceMax', input: [from], output: ['highest'], attribute: [keepdims] },
+    { opType: 'Greater', input: ['highest', 'limit'], output: ['endless'] },
+    {
+      opType: 'Loop',
+      input: ['', 'endless', from],
+      output: [to],
+      attribute: [{ name: 'body', g: body, type: 5 }],
+    },
+  ];
+}
+
+/** A segmenter (N × size × size × 1) whose mask is its film, and which loops for ever on a film with a sample above `endlessAbove`. */
+export function endlessSegmenter(size: number, endlessAbove: number): Uint8Array {
+  const info = (name: string): object => ({
+    name,
+    type: {
+      tensorType: {
+        elemType: TYPE.float32,
+        shape: { dim: [{ dimParam: 'N' }, { dimValue: size }, { dimValue: size }, { dimValue: 1 }] },
+      },
+    },
+  });
+  const rawData = Buffer.from(Float32Array.of(endlessAbove).buffer);
+  const model = {
+    irVersion: 8,
+    opsetImport: [{ domain: '', version: 13 }],
+    graph: {
+      name: 'g',
+      node: endlessNodes('images', 'probabilities'),
+      input: [info('images')],
+      output: [info('probabilities')],
+      initializer: [{ name: 'limit', dataType: 1, dims: [], rawData }],
+    },
+  };
+  return onnx.ModelProto.encode(onnx.ModelProto.fromObject(model)).finish();
 }

@@ -2,10 +2,11 @@ import { randomUUID } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { extname } from 'node:path';
-import { BroadcastChannel } from 'node:worker_threads';
+import { setTimeout as delay } from 'node:timers/promises';
+import { BroadcastChannel, type Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { imageBytes, type Frame } from '../frame.js';
-import { messageOf } from '../errors.js';
+import { messageOf, RxrayError } from '../errors.js';
 import { tookTooLong } from '../time-limit.js';
 import type { Candidate, Column, Log } from '../plugin.js';
 import { movingAverage, QUICK_MS, type Segment } from './segment.js';
@@ -31,6 +32,8 @@ import {
 
 /** How long worker threads may take to dispose of their stages before they are ended. */
 const DISPOSE_TIMEOUT_MS = 2000;
+/** How long threads may take to end: one that is inside native code does not. */
+const END_MS = 5000;
 /** Reading larger files is never quick. */
 const SMALL_BYTES = 32 * 1024;
 /** How often time limits of stages are checked. */
@@ -78,8 +81,8 @@ interface Underway {
   readonly notes: Float64Array;
   /** Ends the thread on `abort`; an AbortController for every message costs more. */
   readonly end: EventEmitter;
-  /** The job whose stage took too long. */
-  late?: Job;
+  /** The job whose stage took too long, and its error. */
+  late?: { readonly job: Job; readonly breakdown: Breakdown };
   /** Whether the stage was disposed of meanwhile. */
   isDisposed?: boolean;
 }
@@ -104,6 +107,8 @@ export class WorkerPool {
   /** Notes of threads that have answered, for the next. */
   readonly #notes: Float64Array[] = [];
   readonly #underway = new Set<Underway>();
+  /** Threads that were ended and have not exited: they are inside native code, and each uses a processor. */
+  readonly #ending = new Set<Worker>();
   readonly #watch: NodeJS.Timeout;
 
   constructor(
@@ -261,7 +266,7 @@ export class WorkerPool {
       const { late, isDisposed = false } = underway;
       const broken = thrown instanceof Error ? thrown : new Error(messageOf(thrown));
       for (const job of jobs) {
-        if (job === late) job.reject(lateness(job, notes));
+        if (job === late?.job) job.reject(late.breakdown);
         // Find the job in which the thread broke down.
         else if (!isDisposed && (late !== undefined || jobs.length > 1)) void this.#send([job]);
         else job.reject(new Breakdown(broken, isDisposed ? 'disposed' : undefined, stageOf(notes)));
@@ -289,7 +294,7 @@ export class WorkerPool {
         { stage: stage.id },
         `the stage took longer than ${String(stage.timeoutMs)} ms: its worker thread is ended, and another takes its place`,
       );
-      underway.late = job;
+      underway.late = { job, breakdown: this.#lateness(stage, underway.notes) };
       this.#end(underway);
     }
   }
@@ -297,7 +302,29 @@ export class WorkerPool {
   #end({ end, notes }: Underway): void {
     // A batch that has not started needs no thread to be ended.
     if ((notes[NOTES.since] ?? 0) > 0) this.#ready -= 1;
+    const before = this.#piscina.threads;
     end.emit('abort');
+    const left = new Set(this.#piscina.threads);
+    for (const thread of before) if (!left.has(thread)) this.#awaitEnd(thread);
+  }
+
+  #awaitEnd(thread: Worker): void {
+    if (this.#ending.size === 0) process.once('exit', killProcess);
+    this.#ending.add(thread);
+    thread.once('exit', () => {
+      this.#ending.delete(thread);
+      if (this.#ending.size === 0) process.off('exit', killProcess);
+    });
+  }
+
+  /** The film fails; but when threads that cannot be ended have taken all processors, the run ends. */
+  #lateness({ id, timeoutMs = 0 }: StageSpec, notes: Float64Array): Breakdown {
+    const stuck = this.#ending.size;
+    if (stuck < this.threads) return new Breakdown(tookTooLong(id, timeoutMs), 'late', stageOf(notes));
+    const threads = stuck === 1 ? 'one thread' : `${String(stuck)} threads`;
+    const message = `the stage has not answered for ${String(timeoutMs)} ms (\`timeoutMs\`), and ${threads} before cannot be ended`;
+    const error = new RxrayError('RUN_STOPPED', message, { component: id });
+    return new Breakdown(error, 'late', stageOf(notes));
   }
 
   /** Aborts the signal of the stage in all threads. */
@@ -337,8 +364,16 @@ export class WorkerPool {
   async dispose(): Promise<void> {
     clearInterval(this.#watch);
     this.#channel.close();
-    await this.#piscina.destroy();
+    for (const thread of this.#piscina.threads) this.#awaitEnd(thread);
+    await Promise.race([this.#piscina.destroy(), delay(END_MS, undefined, { ref: false })]);
+    // Piscina refers to threads that it ends.
+    for (const thread of this.#ending) thread.unref();
   }
+}
+
+/** Node waits for its threads when it exits: one that is inside native code would keep the process for ever. */
+function killProcess(): void {
+  process.kill(process.pid, 'SIGKILL');
 }
 
 /** The present job and stage of the thread, by its notes. */
@@ -350,12 +385,6 @@ function presentOf({ jobs, notes }: Underway): { job?: Job; stage?: StageSpec | 
 /** The number of the stage that the thread is in, by its notes. */
 function stageOf(notes: Float64Array): number | undefined {
   return (notes[NOTES.since] ?? 0) > 0 ? notes[NOTES.stage] : undefined;
-}
-
-function lateness({ segment }: Job, notes: Float64Array): Breakdown {
-  const stage = stageOf(notes) ?? 0;
-  const { id = '', timeoutMs = 0 } = segment?.stages[stage] ?? {};
-  return new Breakdown(tookTooLong(id, timeoutMs), 'late', stage);
 }
 
 /** What there is of a frame with which the first stage has failed. */
