@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { messageOf, RxrayError } from '../core/errors.js';
 import { type Candidate, defineSource, type SourceInstance, type SourceServices } from '../core/plugin.js';
 import { FilmFetcher } from './manifest/fetch.js';
-import { headerOf, linesOf, type Line } from './manifest/lines.js';
+import { headOf, linesOf, type Line } from './manifest/lines.js';
 import { rowReader, type Row } from './manifest/row.js';
 
 const options = z.strictObject({
@@ -72,8 +72,8 @@ async function manifestSource(settings: ManifestOptions, services: SourceService
       cause,
     });
   });
-  const columns = settings.columns ?? (await headerOf(file));
-  const rowOf = rowReader(columns, file);
+  const head = await headOf(file, settings.columns === undefined);
+  const rowOf = rowReader(settings.columns ?? head.columns, head.delimiter, file);
   const folder = join(stateDir, `fetched-${id}`);
   // Files left by a crash.
   await rm(folder, { recursive: true, force: true });
@@ -99,7 +99,7 @@ async function manifestSource(settings: ManifestOptions, services: SourceService
   }
 
   return {
-    candidates$: from(linesOf(file, { part, hasHeader: settings.columns === undefined })).pipe(
+    candidates$: from(linesOf(file, { part, head })).pipe(
       bufferCount(AT_ONCE),
       concatMap(offers),
       concatMap((candidates) => from(candidates)),

@@ -1,8 +1,7 @@
-import { parse } from 'csv-parse/sync';
 import { z } from 'zod';
 import { messageOf, RxrayError } from '../core/errors.js';
 import type { Film } from './film.js';
-import { delimiterOf, readText, tidy } from './text-file.js';
+import { parseTable, readText, tidy, type TableRow } from './text-file.js';
 
 /** A film and its boxes as a file names them. */
 export interface BoxedFilm {
@@ -37,13 +36,10 @@ export async function readBoxes(path: string, columns: Columns = {}): Promise<Bo
 const NUMBERS = ['x', 'y', 'w', 'h'] as const;
 
 function ofTable(text: string, path: string, columns: Columns): BoxedFilm[] {
-  let found: { record: Record<string, string>; info: { lines: number } }[];
+  let found: TableRow[];
+  let decimal: string;
   try {
-    found = parse(text, {
-      columns: (header: string[]) => header.map(tidy),
-      delimiter: delimiterOf(text),
-      ...{ info: true, bom: true, trim: true, skip_empty_lines: true, skip_records_with_empty_values: true },
-    }) as unknown as typeof found;
+    ({ rows: found, decimal } = parseTable(text));
   } catch (cause) {
     throw broken(`${path} is neither a table (CSV) with a header nor JSON: ${messageOf(cause)}`, cause);
   }
@@ -55,8 +51,8 @@ function ofTable(text: string, path: string, columns: Columns): BoxedFilm[] {
   }
   const known = new Set<string>([...Object.values(names), ...NUMBERS]);
   const films = new Map<string, Omit<BoxedFilm, 'boxes'> & { boxes: BoxedFilm['boxes'][number][] }>();
-  for (const { record, info } of found) {
-    const where = `${path}, line ${info.lines}`;
+  for (const { record, line } of found) {
+    const where = `${path}, line ${line}`;
     const name = record[names.path] ?? '';
     if (name === '') throw broken(`${where}: the film has no path`);
     const given = {
@@ -74,7 +70,7 @@ function ofTable(text: string, path: string, columns: Columns): BoxedFilm[] {
     const label = tidy(record[names.class] ?? '');
     if (label === '') continue;
     const [x, y, width, height] = NUMBERS.map((column) =>
-      record[column] === '' ? NaN : Number(record[column]),
+      record[column] === '' ? NaN : Number(record[column]?.replace(decimal, '.')),
     ) as [number, number, number, number];
     film.boxes.push(checked({ x, y, width, height, label }, `${where}: ${name}`));
   }

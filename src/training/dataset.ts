@@ -1,14 +1,13 @@
 import { createHash } from 'node:crypto';
 import { open, readFile, readdir, realpath, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { parse } from 'csv-parse/sync';
 import { messageOf, RxrayError } from '../core/errors.js';
 import { isClutter } from '../core/no-image.js';
 import { readBoxes } from './boxes-manifest.js';
 import type { Film, Split } from './film.js';
 import { nearDuplicates, type Pair } from './near-duplicates.js';
 import { named, type Preparation, type Unreadable } from './preprocess.js';
-import { delimiterOf, readText, tidy } from './text-file.js';
+import { parseTable, readText, tidy, type TableRow } from './text-file.js';
 import { drawSplit, leaksInto, straddling } from './splits.js';
 
 export interface Dataset {
@@ -166,14 +165,9 @@ async function readManifest(
   { columns = {}, directory, masked = false }: DatasetOptions,
 ): Promise<Read> {
   const duplicateOf = columns.duplicateOf ?? 'duplicate_of';
-  let found: { record: Record<string, string>; info: { lines: number } }[];
+  let found: TableRow[];
   try {
-    const text = await readText(path);
-    found = parse(text, {
-      columns: (header: string[]) => header.map(tidy),
-      delimiter: delimiterOf(text),
-      ...{ info: true, bom: true, trim: true, skip_empty_lines: true, skip_records_with_empty_values: true },
-    }) as unknown as typeof found;
+    found = parseTable(await readText(path)).rows;
   } catch (cause) {
     throw broken(`${path} is not a table (CSV) with a header: ${messageOf(cause)}`, cause);
   }
@@ -189,7 +183,7 @@ async function readManifest(
   const originals = found.filter(({ record }) => !record[duplicateOf]);
   const root = resolve(directory ?? dirname(path));
   const known = new Set([...Object.values(names), duplicateOf]);
-  const rows = originals.map(({ record, info: { lines } }): Row => {
+  const rows = originals.map(({ record, line }): Row => {
     const name = record[names.path] ?? '';
     const split = record[names.split];
     const patient = tidy(record[names.patient] ?? '');
@@ -202,12 +196,12 @@ async function readManifest(
     const needed = masked ? mask : label;
     if (name === '' || needed === '') {
       const lacking = name === '' ? 'path' : masked ? 'mask' : 'class';
-      throw broken(`${path}, line ${lines}: the film ${name} has no ${lacking}`);
+      throw broken(`${path}, line ${line}: the film ${name} has no ${lacking}`);
     }
     const part = split ? splitNamed(split) : undefined;
     if (split && part === undefined) {
       throw broken(
-        `${path}, line ${lines}: the split of ${name} is "${split}", expected ${Object.keys(SPLITS).join(', ')}`,
+        `${path}, line ${line}: the split of ${name} is "${split}", expected ${Object.keys(SPLITS).join(', ')}`,
       );
     }
     return {

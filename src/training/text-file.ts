@@ -1,4 +1,6 @@
 import { readFile } from 'node:fs/promises';
+import { parse } from 'csv-parse/sync';
+import { delimiterOf, namedDelimiter } from '../core/delimiter.js';
 
 /**
  * The text of a file as people's programs write it: UTF-8 with or without a byte order mark, or UTF-16 of either byte
@@ -33,9 +35,44 @@ export function tidy(name: string): string {
   return name.normalize('NFC').trim();
 }
 
-/** What separates a table's cells: the one that the header has most of. German Excel writes semicolons. */
-export function delimiterOf(text: string): string {
-  const [header = ''] = text.replace(/"[^"]*"/g, '').split(/[\r\n]/);
-  const counted = [',', ';', '\t'].map((delimiter) => ({ delimiter, count: header.split(delimiter).length }));
-  return counted.reduce((best, each) => (each.count > best.count ? each : best)).delimiter;
+/** Cells without empty ones at the end, but at least so many. */
+function withoutEmptyEnd(cells: readonly string[], least: number): readonly string[] {
+  let length = cells.length;
+  while (length > least && cells[length - 1] === '') length -= 1;
+  return cells.slice(0, length);
+}
+
+/** One row of a table. */
+export interface TableRow {
+  /** By the names of the header; an empty cell is ''. */
+  readonly record: Readonly<Record<string, string>>;
+  /** Counted from 1. */
+  readonly line: number;
+}
+
+/**
+ * The rows of a table (CSV) with a header as people's programs write it: with commas, semicolons or tabs, or the separator of
+ * a first line `sep=;`, and perhaps one more at the end of a line. `decimal`: a comma where another sign separates cells.
+ * Throws what is wrong with it, with the line.
+ */
+export function parseTable(text: string): { rows: TableRow[]; decimal: '.' | ',' } {
+  const named = namedDelimiter(text);
+  const delimiter = named ?? delimiterOf(text);
+  const parsed = parse(text, {
+    ...{ delimiter, from_line: named === undefined ? 1 : 2, info: true, bom: true, trim: true },
+    ...{ relax_column_count: true, skip_empty_lines: true, skip_records_with_empty_values: true },
+  }) as unknown as { record: string[]; info: { lines: number } }[];
+  const [names = [], ...rest] = parsed.map(({ record }) => record);
+  const header = withoutEmptyEnd(names.map(tidy), 0);
+  const double = header.find((name, i) => name !== '' && header.indexOf(name) < i);
+  if (double !== undefined) throw new Error(`two columns have the name "${double}"`);
+  const rows = rest.map((cells, i): TableRow => {
+    const line = parsed[i + 1]?.info.lines ?? 0;
+    const row = withoutEmptyEnd(cells, header.length);
+    if (row.length !== header.length) {
+      throw new Error(`line ${line} has ${row.length} cells, expected ${header.length}`);
+    }
+    return { record: Object.fromEntries(header.map((name, c) => [name, row[c] ?? ''])), line };
+  });
+  return { rows, decimal: delimiter === ',' ? '.' : ',' };
 }

@@ -102,6 +102,33 @@ describe('the manifest source', () => {
     });
   });
 
+  it('reads lists as Excel writes them: semicolons, a line `sep=`, a separator at the end; UTF-16 is refused', async () => {
+    for (const list of [
+      '\uFEFFpath;size\r\n"a;1.png";1\r\nb.png;2\r\n',
+      'sep=;\r\n"Path";"Size";\r\n"a;1.png";1;\r\nb.png;2;\r\n',
+      'path\tsize\na;1.png\t1\nb.png\t2',
+    ]) {
+      for (const count of [1, 3]) {
+        const found: string[] = [];
+        for (let index = 0; index < count; index += 1) {
+          found.push(...(await names(await open(list, {}, { index, count }))));
+          await source?.dispose?.();
+        }
+        expect(found.sort(), JSON.stringify(list)).to.deep.equal(['a;1.png', 'b.png']);
+      }
+    }
+    expect(await names(await open('sep=;\na;b.png\n', { columns: ['path', 'size'] }))).to.deep.equal([]);
+    for (const bytes of [
+      Buffer.from('path\na.png', 'utf16le'),
+      Buffer.from('\uFEFFpath', 'utf16le').swap16(),
+    ]) {
+      const [outcome] = await Promise.allSettled([open(bytes)]);
+      expect(outcome)
+        .to.have.nested.property('reason.message')
+        .that.contains('is UTF-16 text: save it as UTF-8');
+    }
+  });
+
   it('names the lines that it cannot read, and goes on', async () => {
     const found = await names(await open('path,size\na.png,1\n"b.png,2\nc.png\nd.png,x\ne.png,5\n'));
     expect(found).to.deep.equal(['a.png', 'e.png']);

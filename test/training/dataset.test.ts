@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { RxrayError } from '../../src/core/errors.js';
+import { readBoxes } from '../../src/training/boxes-manifest.js';
 import { readDataset, type Dataset } from '../../src/training/dataset.js';
 
 describe('training data', () => {
@@ -158,6 +159,38 @@ describe('training data', () => {
       expect(classes).to.deep.equal(['Normal']);
       expect(findings).to.include('Normal, normal are taken for one class, Normal');
     }
+  });
+
+  it('come from tables with a line `sep=`, UTF-16 of either order, quotes, and separators at the end', async () => {
+    await put('a.png');
+    await put('b.png');
+    const table = '"path" ; " class " ;\r\n"a.png";x;\r\nb.png;y\r\n';
+    const texts = [`sep=;\r\n${table}`, `\uFEFF"sep=;"\n${table}`, `SEP=\t\n${table.replaceAll(';', '\t')}`];
+    for (const text of [table, ...texts]) {
+      const little = Buffer.from(`\uFEFF${text.replace('\uFEFF', '')}`, 'utf16le');
+      for (const bytes of [Buffer.from(text), little, Buffer.from(little).swap16()]) {
+        await writeFile(join(dir, 'table.csv'), bytes);
+        const { classes, films } = await readDataset(join(dir, 'table.csv'));
+        expect([classes, films.length], JSON.stringify(text)).to.deep.equal([['x', 'y'], 2]);
+      }
+    }
+    for (const [line, reason] of [
+      ['path;class;class\na.png;x;y', 'two columns have the name "class"'],
+      ['sep=;\npath;class\na.png;x\nb.png;y;z', 'line 4 has 3 cells, expected 2'],
+    ] as const) {
+      await writeFile(join(dir, 'table.csv'), line);
+      const [outcome] = await Promise.allSettled([readDataset(join(dir, 'table.csv'))]);
+      expect(outcome).to.have.nested.property('reason.message').that.contains(reason);
+    }
+  });
+
+  it('have boxes with decimal commas where semicolons separate the cells', async () => {
+    await writeFile(join(dir, 'boxes.csv'), 'sep=;\npath;label;x;y;w;h\na.png;mass;1,5;2;10,25;20\n');
+    const [film] = await readBoxes(join(dir, 'boxes.csv'));
+    expect(film?.boxes).to.deep.equal([{ x: 1.5, y: 2, width: 10.25, height: 20, label: 'mass' }]);
+    await writeFile(join(dir, 'boxes.csv'), 'path,label,x,y,w,h\na.png,mass,"1,500",2,10,20\n');
+    const [outcome] = await Promise.allSettled([readBoxes(join(dir, 'boxes.csv'))]);
+    expect(outcome).to.have.nested.property('reason.message').that.contains('line 2');
   });
 
   it('are found in the other Unicode form, as macOS writes names', async () => {

@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { parse } from 'csv-parse/sync';
+import { delimiterOf, namedDelimiter } from '../../core/delimiter.js';
 import { messageOf, RxrayError } from '../../core/errors.js';
 import type { Part } from '../../core/part.js';
 
@@ -17,15 +18,45 @@ export interface Line {
   readonly place: string;
 }
 
-/** The columns that the first line names. */
-export async function headerOf(file: string): Promise<string[]> {
-  for await (const { bytes } of split(open(file, 0), file)) return cells(text(bytes));
+/** What stands before the first film. */
+export interface Head {
+  /** What the header names; empty without one. */
+  readonly columns: readonly string[];
+  readonly delimiter: string;
+  /** Where the first film begins, in bytes. */
+  readonly end: number;
+}
+
+/** Reads the header, if there is one, and a line such as `sep=;` before it. Throws CONFIG_CREATE. */
+export async function headOf(file: string, hasHeader: boolean): Promise<Head> {
+  let named: string | undefined;
+  for await (const { bytes, at } of split(open(file, 0), file)) {
+    const [first, second] = bytes;
+    if (at === 0 && (isMark(first, second) || (first === 0) !== (second === 0))) {
+      throw new RxrayError('CONFIG_CREATE', `${file} is UTF-16 text: save it as UTF-8`);
+    }
+    const line = text(bytes);
+    const end = at + bytes.length + 1;
+    if (at === 0) named = namedDelimiter(line);
+    if (at === 0 && named !== undefined) continue;
+    if (!hasHeader) return { columns: [], delimiter: named ?? ',', end: at };
+    const delimiter = named ?? delimiterOf(line);
+    const columns = cells(line, delimiter);
+    while (columns.at(-1)?.trim() === '') columns.pop();
+    return { columns, delimiter, end };
+  }
+  if (!hasHeader) return { columns: [], delimiter: ',', end: 0 };
   throw new RxrayError('CONFIG_CREATE', `${file} is empty: expected a header, and one film per line`);
 }
 
+/** Whether these are UTF-16's byte order mark. */
+function isMark(first = 0, second = 0): boolean {
+  return (first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff);
+}
+
 /** The cells of one line (RFC 4180). Throws for unmatched quotes: cells must not contain line breaks. */
-export function cells(line: string): string[] {
-  const [row = []] = parse(line, { relax_column_count: true });
+export function cells(line: string, delimiter: string): string[] {
+  const [row = []] = parse(line, { delimiter, relax_column_count: true });
   return row;
 }
 
@@ -36,7 +67,7 @@ export function cells(line: string): string[] {
  */
 export async function* linesOf(
   file: string,
-  { part, hasHeader }: { part?: Part | undefined; hasHeader: boolean },
+  { part, head }: { part?: Part | undefined; head: Head },
 ): AsyncGenerator<Line> {
   const { index, count } = part ?? { index: 0, count: 1 };
   const isCompressed = file.endsWith('.gz');
@@ -51,7 +82,7 @@ export async function* linesOf(
     const offset = start + at;
     if (offset >= end) return;
     number += 1;
-    if (offset < begin || (hasHeader && offset === 0)) continue;
+    if (offset < begin || offset < head.end) continue;
     if (isCompressed && number % count !== index) continue;
     const line = text(bytes);
     const place = begin === 0 ? `line ${String(number)}` : `byte ${String(offset)}`;

@@ -21,7 +21,11 @@ const ALIASES: Readonly<Record<string, string>> = {
  * Returns a reader of rows with these columns. It returns undefined for old versions of objects, and throws for faulty
  * lines. Throws CONFIG_CREATE if no column has the film's path.
  */
-export function rowReader(columns: readonly string[], file: string): (line: Line) => Row | undefined {
+export function rowReader(
+  columns: readonly string[],
+  delimiter: string,
+  file: string,
+): (line: Line) => Row | undefined {
   const places = new Map(
     columns.map((name, index) => {
       const plain = name.toLowerCase().replaceAll(/[^a-z0-9]/g, '');
@@ -35,7 +39,9 @@ export function rowReader(columns: readonly string[], file: string): (line: Line
     );
   }
   return (line) => {
-    const row = cells(line.text);
+    const row = cells(line.text, delimiter);
+    // Some programs end every line with a separator.
+    while (row.length > columns.length && row.at(-1) === '') row.pop();
     if (row.length !== columns.length) {
       throw new Error(`expected ${String(columns.length)} columns, got ${String(row.length)}`);
     }
