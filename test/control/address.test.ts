@@ -34,7 +34,7 @@ describe('--page', () => {
     expect(pageAt('90')).to.deep.equal({ host: '127.0.0.1', port: 90 });
     expect(pageAt('ward.example:90')).to.deep.equal({ host: 'ward.example', port: 90 });
     expect(pageAt('[::1]:90')).to.deep.equal({ host: '::1', port: 90 });
-    for (const wrong of ['', 'x', '70000', ':80', '::1:80'])
+    for (const wrong of ['', 'x', '80a', '-1', '1.5', '65536', '70000', ':80', '::1:80'])
       expect(() => pageAt(wrong), wrong).to.throw(/port/);
   });
 

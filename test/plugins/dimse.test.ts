@@ -127,6 +127,20 @@ describe('dimse source', () => {
     expect(await bench.files()).to.have.length(1);
   });
 
+  it('names the address that it cannot have', async () => {
+    bench = await Bench.open();
+    const [outcome] = await Promise.allSettled([Bench.open({ port: bench.port })]);
+    expect(outcome).to.have.nested.property('reason.code', 'CONFIG_CREATE');
+    expect(outcome)
+      .to.have.nested.property('reason.message')
+      .that.contains(`127.0.0.1:${bench.port}`)
+      .and.contains('EADDRINUSE');
+    for (const port of [-1, 65_536, 80.5, '80a'])
+      expect(dimse.options.safeParse({ port, callers: [{ aeTitle: 'SENDER' }] }).success, `${port}`).to.equal(
+        false,
+      );
+  });
+
   it('takes no UID for a path', async () => {
     bench = await Bench.open();
     const bad = ['../../evil', '..', '/etc/evil', 'a\0b'].map((instance) => ({ ...dicomFilm(1), instance }));

@@ -154,6 +154,23 @@ describe('the sqlite sink', () => {
     expect(rows()).to.have.lengthOf(1);
   });
 
+  it('is down while another program reads at the commit, or writes at the beginning of a group', async () => {
+    const sink = await open({}, {}, 100);
+    const other = new Database(join(folder, 'out/results.db'));
+    for (const [index, lock] of ['BEGIN', 'BEGIN IMMEDIATE'].entries()) {
+      other.exec(lock);
+      other.prepare('SELECT count(*) FROM films').get();
+      const group = [film, makeFrame({ name: `${index}.png`, image: null, results: RESULTS })];
+      const [outcome] = await Promise.allSettled([sink.write(group)]);
+      expect((outcome as PromiseRejectedResult).reason).to.be.instanceOf(Unavailable);
+      expect(rows(), 'nothing of the group').to.have.lengthOf(index === 0 ? 0 : 2);
+      other.exec('COMMIT');
+      await sink.write(group);
+      expect(rows()).to.have.lengthOf(2 + index);
+    }
+    other.close();
+  });
+
   it('refuses columns that differ in case only, which SQLite cannot tell apart', async () => {
     const columns = ['Normal', 'normal'].map((name) => ({
       stage: 'classes',
