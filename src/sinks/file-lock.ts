@@ -33,7 +33,8 @@ export async function lockFile(path: string): Promise<FileLock | undefined> {
   return {
     async release() {
       // Removed while still locked: a process that opened it before finds it locked, a later one creates a new file.
-      await rm(path, { force: true });
+      // Windows and SMB remove no open file: it stays there, unlocked.
+      await rm(path, { force: true }).catch(() => undefined);
       database.close();
     },
   };
