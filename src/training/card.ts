@@ -74,7 +74,7 @@ export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string
     ...(limits.length === 0 ? [NOT_STATED] : limits.map((limit) => `- ${limit}`)),
     '',
     '## Figures on the validation films',
-    `${training.bestEpoch === undefined ? '' : 'These films also selected the epoch, so the figures are somewhat too good. '}Intervals are 95 % (bootstrap over films).`,
+    `${choseEpoch(training) ? 'These films also selected the epoch, so the figures are somewhat too good. ' : ''}Intervals are 95 % (bootstrap over films).`,
     '',
     ...metricLines(metrics),
     ...calibrationLines(bundle),
@@ -121,6 +121,12 @@ export function importedCard({ name, license, data }: Omit<Bundle, 'files'>, wha
     `Source: ${data.source} Weights: ${licenceOf(license)}. Its training data and performance are unknown; \`rxray evaluate\` measures it on your own films.`,
     '',
   ].join('\n');
+}
+
+/** Whether the validation films selected the epoch of the training, or of one of its members. */
+function choseEpoch({ bestEpoch, members }: Readonly<Record<string, unknown>>): boolean {
+  if (bestEpoch !== undefined) return true;
+  return Array.isArray(members) && members.some((member) => choseEpoch(member as Record<string, unknown>));
 }
 
 function withoutHistory(training: Readonly<Record<string, unknown>>): Record<string, unknown> {

@@ -50,16 +50,20 @@ export async function makeEnsemble(
       );
     }),
   );
-  const { films, labelled, chain } = await classifierFilms(recipe, ['val']);
+  const { films, labelled } = await classifierFilms(recipe, ['val']);
   return finishClassifier(recipe, engine, {
     architecture: resnet,
     members: averageWeights ? [meanOf(members)] : members,
     storage,
-    chain,
+    // As it was recorded: an option of a stage that came later is no part of how they were trained.
+    chain: first.preprocessing,
     films,
     val: labelled('val'),
     ...(shifts && { shifted: await shiftedValidation(recipe) }),
-    training: { command: recipe.command, ...options, members: bundles.map(({ training }) => training) },
+    training:
+      bundles.length === 1
+        ? { ...first.training, ...options, calibratedBy: recipe.command }
+        : { command: recipe.command, ...options, members: bundles.map(({ training }) => training) },
   });
 }
 

@@ -27,17 +27,18 @@ describe('rxray verify', function () {
     await toyClassifier(join(dir, 'classifier'), { preprocessing: chain(32) });
     await toyAnogan(join(dir, 'anogan'), { preprocessing: chain(64) });
     await toyDetector(join(dir, 'detector'), { preprocessing: chain(32) });
+    const boxes = ['path,label,x,y,w,h', 'films/one.png,mass,1,2,3,4', 'films/ward/two.png,,,,,'];
+    await writeFile(join(dir, 'boxes.csv'), boxes.join('\n'));
   });
   after(() => rm(dir, { recursive: true }));
 
   it('finds four ways alike to the last bit, for a classifier, a search and a detector', async () => {
-    for (const bundle of ['classifier', 'anogan', 'detector']) {
-      const { code, stdout, stderr } = await verify(
-        join(dir, bundle),
-        '--data',
-        join(dir, 'films'),
-        '--json',
-      );
+    for (const [bundle, data] of [
+      ['classifier', 'films'],
+      ['anogan', 'films'],
+      ['detector', 'boxes.csv'],
+    ] as const) {
+      const { code, stdout, stderr } = await verify(join(dir, bundle), '--data', join(dir, data), '--json');
       expect(code, stdout + stderr).to.equal(0);
       const found = JSON.parse(stdout) as Record<string, unknown>;
       expect(found).to.deep.include({ model: 'toy', films: 2, same: true, differences: [], phantom: null });

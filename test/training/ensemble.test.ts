@@ -121,6 +121,8 @@ describe('classifier bundles', function () {
     expect(bundle?.calibration).to.include({ films: 12, shifts: SHIFTS.length - 1 });
     const card = await readFile(join(dir, 'mean', 'README.md'), 'utf8');
     expect(card).to.include(`and ${SHIFTS.length - 1} altered versions of each`);
+    expect(card).to.include('These films also selected the epoch');
+    expect(bundle?.preprocessing).to.deep.equal((await readBundle(join(dir, 'one'))).preprocessing);
     const [one, two, mean] = await Promise.all(
       ['one', 'two', 'mean'].map(async (name) => {
         const written = await readBundle(join(dir, name));
@@ -131,6 +133,14 @@ describe('classifier bundles', function () {
     mean?.forEach((value, i) => {
       expect(value).to.be.closeTo(((one?.[i] ?? 0) + 2 * (two?.[i] ?? 0)) / 3, 1e-6);
     });
+  });
+
+  it('keep their weights and their training when one is calibrated again', async () => {
+    const again = await makeEnsemble(await recipe('again'), engine, [join(dir, 'one')], { shifts: true });
+    const one = await readBundle(join(dir, 'one'));
+    expect(again?.files).to.deep.equal(one.files);
+    expect(again?.training).to.deep.include({ ...one.training, calibratedBy: 'rxray train again' });
+    expect(again?.calibration?.shifts).to.equal(SHIFTS.length - 1);
   });
 
   it('may be trained on films with other CLAHE and without', async () => {

@@ -84,7 +84,7 @@ export async function verifyBundle(
 ): Promise<Verification> {
   const scratch = await mkdtemp(join(tmpdir(), 'rxray-verify-'));
   try {
-    const { films, unreadable } = await filmsOf(options);
+    const { films, unreadable } = await filmsOf(options, bundle.kind);
     const compared = await compare(dir, bundle, films, options.method, scratch, services);
     return { ...compared, unreadable: [...unreadable, ...compared.unreadable] };
   } finally {
@@ -260,12 +260,14 @@ function closest(wanted: Float32Array, others: readonly Float32Array[]): string 
 
 const IMAGE = /\.(jpe?g|png|tiff?|webp|bmp|gif|dcm)$/i;
 
-async function filmsOf({
-  data,
-  limit = Infinity,
-}: VerifyOptions): Promise<{ films: VerifiedFilm[]; unreadable: UnreadableByName[] }> {
+/** A manifest has the columns that this kind of model is trained on. */
+async function filmsOf(
+  { data, limit = Infinity }: VerifyOptions,
+  kind: Bundle['kind'],
+): Promise<{ films: VerifiedFilm[]; unreadable: UnreadableByName[] }> {
   const isFolder = (await stat(data).catch(() => undefined))?.isDirectory() === true;
-  const dataset = isFolder ? undefined : await readDataset(data, { validation: 0 });
+  const labelled = { validation: 0, masked: kind === 'segmenter', boxed: kind === 'detector' };
+  const dataset = isFolder ? undefined : await readDataset(data, labelled);
   const all =
     dataset?.films ??
     (await readdir(data, { recursive: true }))
