@@ -4,7 +4,7 @@ import { isCancel, select, text } from '@clack/prompts';
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import { RxrayError } from '../core/errors.js';
 import { MAX_TIMER_MS } from '../core/plugin.js';
-import { Engine } from '../engine/index.js';
+import { Engine, readOnnx } from '../engine/index.js';
 import { INTERPOLATIONS, type Interpolation } from '../plugins/resize.js';
 import { ACTIVATIONS, type Activation, type PreprocessingStep } from '../models/bundle.js';
 import {
@@ -15,7 +15,7 @@ import {
 } from '../training/import-classifier.js';
 import { NOT_STATED, UNKNOWN } from '../training/card.js';
 import { importDetector, openOnnxDetector, type OnnxDetector } from '../training/import-detector.js';
-import { readLabels, usualHealthyLabels } from '../training/labels.js';
+import { labelsWith, readLabels, usualHealthyLabels } from '../training/labels.js';
 import { requireBundlePlace } from '../training/write-bundle.js';
 import { builtInRegistry } from '../host/builtins.js';
 import { EXIT } from './exit.js';
@@ -52,11 +52,12 @@ const TIMEOUT_S = 120;
 
 const EXAMPLES = `
 Examples:
+  $ rxray import model.onnx --out models/mine          labels from its metadata, or from labels.txt beside it
   $ rxray import resnet18.onnx --out models/mine --labels normal,opacity --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
   $ rxray import xrv.onnx --out models/xrv --labels labels.txt --activation sigmoid --range=-1024,1024 --film film.png
   $ rxray import retinanet.onnx --out models/boxes --labels background,opacity      torchvision's boxes, scores, labels
-  $ rxray import model.onnx --out models/mine          asks for missing options, in a terminal
 
+In a terminal it asks for what the file leaves open.
 The model is run on one film (--film, or a phantom): check that its result is plausible. It runs in a
 process of its own, which is ended when an answer takes longer than --timeout.
 Exit codes: 0 fine, 2 wrong usage or a model that does not match the options, 3 fatal.`;
@@ -66,7 +67,10 @@ export function importCommand(program: Command): void {
     .command('import')
     .argument('<model>', 'an ONNX classifier or detector: an export of torchvision, timm, torchxrayvision, …')
     .requiredOption('--out <dir>', "the bundle's folder")
-    .option('--labels <names|file>', 'its classes in order: a,b,c; a file with one class per line; or JSON')
+    .option(
+      '--labels <names|file>',
+      'its classes in order: a,b,c; a file with one class per line; or JSON (default: from its metadata, or a file beside it)',
+    )
     .addOption(
       new Option(
         '--activation <name>',
@@ -114,9 +118,9 @@ async function importModel(model: string, flags: Flags): Promise<number> {
     const out = resolve(flags.out);
     await requireBundlePlace(out);
     const detector = await openOnnxDetector(model, engine);
-    if (detector !== undefined) return await importBoxes(detector, flags, out, engine);
+    if (detector !== undefined) return await importBoxes(model, detector, flags, out, engine);
     const opened = await openOnnxClassifier(model, engine);
-    const known = await complete(flags, opened.images);
+    const known = await complete(flags, opened.images, await labelsOf(model, opened.bytes));
     if (known === undefined) return EXIT.usage;
     const { width, height } = known;
     const chain = await chainOf(flags, width, height, known.interpolation);
@@ -157,12 +161,14 @@ async function importModel(model: string, flags: Flags): Promise<number> {
 
 /** The same for a model that answers with boxes. */
 async function importBoxes(
+  model: string,
   detector: OnnxDetector,
   flags: Flags,
   out: string,
   engine: Engine,
 ): Promise<number> {
-  const known = await complete({ activation: 'none', ...flags }, detector.images);
+  const brought = await labelsOf(model, detector.bytes);
+  const known = await complete({ activation: 'none', ...flags }, detector.images, brought);
   if (known === undefined) return EXIT.usage;
   const { width, height, labels } = known;
   const { license, source, film } = flags;
@@ -203,7 +209,7 @@ async function chainOf(
 }
 
 /** Adds what the file contains, then the user's answers; undefined if something is still missing. */
-async function complete(flags: Flags, input: OnnxInput) {
+async function complete(flags: Flags, input: OnnxInput, brought: Brought) {
   const interactive = process.stdin.isTTY && process.stdout.isTTY;
   const missing: string[] = [];
   const ask = async (option: string, message: string, placeholder: string): Promise<string | undefined> => {
@@ -220,9 +226,9 @@ async function complete(flags: Flags, input: OnnxInput) {
     (flags.channels === undefined ? undefined : (Number(flags.channels) as 1 | 3)) ??
     input.channels ??
     ((await ask('--channels', 'How many channels does its input have, 1 or 3?', '3')) === '1' ? 1 : 3);
-  const given =
-    flags.labels ?? (await ask('--labels', 'Which classes does it have, in order?', 'normal,opacity'));
-  const labels = given === undefined ? [] : await readLabels(given);
+  const labels = await labelsFrom(flags.labels, brought, () =>
+    ask('--labels', 'Which classes does it have, in order?', 'normal,opacity'),
+  );
   const activation = flags.activation ?? (interactive ? await askActivation() : undefined);
   const list = async (
     given: number[] | undefined,
@@ -258,6 +264,26 @@ async function complete(flags: Flags, input: OnnxInput) {
     mean,
     std,
   };
+}
+
+type Brought = Awaited<ReturnType<typeof labelsWith>>;
+
+function labelsOf(model: string, bytes: Uint8Array): Promise<Brought> {
+  return labelsWith(model, readOnnx(bytes, 'metadata').metadata);
+}
+
+/** As given, else as the model brings them along, else as the user answers. */
+async function labelsFrom(
+  given: string | undefined,
+  brought: Brought,
+  ask: () => Promise<string | undefined>,
+): Promise<string[]> {
+  if (given === undefined && brought !== undefined) {
+    process.stderr.write(`labels from ${brought.from}: ${brought.labels.join(', ')}\n`);
+    return brought.labels;
+  }
+  const text = given ?? (await ask());
+  return text === undefined ? [] : readLabels(text);
 }
 
 async function askActivation(): Promise<Activation | undefined> {

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
+import { availableParallelism } from 'node:os';
 import { setTimeout } from 'node:timers/promises';
 import type { Container } from 'inversify';
 import { Subject } from 'rxjs';
 import type { Pipeline } from '../core/config/pipeline.js';
-import { createRunContainer, LOG } from '../core/container.js';
+import { CPU, createRunContainer, LOG } from '../core/container.js';
 import { messageOf } from '../core/errors.js';
 import { isAnswered } from '../core/fate.js';
 import { withoutPixels, type Frame } from '../core/frame.js';
@@ -52,6 +53,7 @@ export class GraphRunner {
     monitor: Monitor,
     films?: FilmAddress,
   ): Promise<GraphRunner> {
+    host.get(CPU).threads = pipeline.threads ?? availableParallelism();
     const container = createRunContainer(host, pipeline.stateDir);
     const runner = new GraphRunner(pipeline, monitor, container, container.get(WorkerPool), films);
     try {

@@ -10,9 +10,10 @@ import type { Graph } from './protocol.js';
 
 /** The part of a graph that a worker needs, and the hashes of its files: plugins and bundles. */
 export async function describeGraph(pipeline: Pipeline): Promise<Graph> {
-  const { file, baseDir, name, limits, duplicates, shutdownTimeoutMs, hash } = pipeline;
+  const { file, baseDir, name, threads, limits, duplicates, shutdownTimeoutMs, hash } = pipeline;
   const description: Graph['pipeline'] = {
     ...{ file, baseDir, name, limits, duplicates, shutdownTimeoutMs, hash },
+    ...(threads !== undefined && { threads }),
     sources: pipeline.sources.map(({ id }) => id),
     stages: pipeline.stages.map(
       ({ plugin, url: _url, written: _written, location: _location, ...stage }) => ({

@@ -38,7 +38,7 @@ export interface Graph {
   /** Settings as parsed; plugins are loaded by the worker. */
   readonly pipeline: Pick<
     Pipeline,
-    'file' | 'baseDir' | 'name' | 'limits' | 'duplicates' | 'shutdownTimeoutMs'
+    'file' | 'baseDir' | 'name' | 'threads' | 'limits' | 'duplicates' | 'shutdownTimeoutMs'
   > & {
     /** {@link Pipeline.hash}. */
     readonly hash: string;

@@ -1,3 +1,4 @@
+import sharp from 'sharp';
 import { RxrayError } from '../core/errors.js';
 import type { Image } from '../core/frame.js';
 import { readInitializers, type Engine, type EngineSession } from '../engine/index.js';
@@ -18,7 +19,7 @@ export class GradCam {
 
   constructor(private readonly engine: Engine) {}
 
-  /** The map, 8 bit, black where there is no evidence for `label`; its sides are 1/16 of the model's input. */
+  /** The map, 8 bit, black where there is no evidence for `label`; it is as large as the model's input. */
   async draw(model: Model, image: Image, label: string): Promise<Image> {
     const { bundle, folder } = model;
     const index = bundle.labels.indexOf(label);
@@ -38,12 +39,14 @@ export class GradCam {
     const [, height = 0, width = 0] = map?.dims ?? [];
     const values = map?.data as Float32Array;
     const highest = values.reduce((a, b) => Math.max(a, b), 1e-12);
-    return {
-      width,
-      height,
-      channels: 1,
-      data: Uint8Array.from(values, (value) => Math.round((255 * value) / highest)),
-    };
+    const small = Uint8Array.from(values, (value) => Math.round((255 * value) / highest));
+    const size = { width: bundle.input.width, height: bundle.input.height };
+    const data = await sharp(small, { raw: { width, height, channels: 1 } })
+      .resize({ ...size, kernel: 'cubic', fit: 'fill' })
+      .toColourspace('b-w')
+      .raw()
+      .toBuffer();
+    return { ...size, channels: 1, data };
   }
 
   async close(): Promise<void> {

@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises';
-import { extname } from 'node:path';
+import { basename, dirname, extname, join } from 'node:path';
 import { RxrayError, messageOf } from '../core/errors.js';
 import { readText, tidy } from './text-file.js';
 
@@ -12,7 +12,49 @@ export async function readLabels(given: string): Promise<string[]> {
     (info) => info.isFile(),
     () => !given.includes(',') && extname(given) !== '',
   );
-  const labels = (isFile ? await fromFile(given) : given.split(',')).map(tidy);
+  return checked(isFile ? await fromFile(given) : given.split(','));
+}
+
+/** Where exporters keep labels: keys of an ONNX file's metadata, and files in the model's folder. */
+const KEYS = ['labels', 'classes', 'class_names', 'names', 'id2label'];
+const FILES = ['labels.txt', 'labels.json', 'classes.txt', 'classes.json', 'config.json'];
+
+/**
+ * The labels that a model brings along, and from where; undefined without any. Looks into its metadata (a JSON list, an
+ * object from index to label, as Python prints it too, or `a,b,c`), then for `MODEL.labels.txt`, `labels.txt` and the
+ * like beside it (`config.json` counts with an `id2label`). Throws as {@link readLabels} does.
+ */
+export async function labelsWith(
+  model: string,
+  metadata: Readonly<Record<string, string>>,
+): Promise<{ readonly labels: string[]; readonly from: string } | undefined> {
+  for (const key of KEYS) {
+    const text = metadata[key];
+    if (text === undefined || text.trim() === '') continue;
+    const from = `the model's metadata "${key}"`;
+    return {
+      labels: checked(/^\s*[[{]/.test(text) ? fromJson(from, asJson(text)) : text.split(/[,\n]/)),
+      from,
+    };
+  }
+  const stem = basename(model, extname(model));
+  for (const name of [`${stem}.labels.txt`, `${stem}.labels.json`, ...FILES]) {
+    const path = join(dirname(model), name);
+    const text = await readText(path).catch(() => undefined);
+    if (text === undefined || (name === 'config.json' && !text.includes('"id2label"'))) continue;
+    return { labels: checked(await fromFile(path)), from: path };
+  }
+  return undefined;
+}
+
+/** Python prints `{0: 'normal', 1: 'opacity'}`. */
+function asJson(text: string): string {
+  return text.includes('"') ? text : text.replaceAll("'", '"').replace(/(?<=[{,]\s*)(\d+)(?=\s*:)/g, '"$1"');
+}
+
+/** Throws `IMPORT_REFUSED` with the list where a label is blank or occurs twice. */
+function checked(given: readonly string[]): string[] {
+  const labels = given.map(tidy);
   const blank = labels.flatMap((label, i) => (label === '' ? [i + 1] : []));
   if (blank.length > 0) throw refused(`label ${blank.join(', ')} of ${labels.length} is blank`, labels);
   const positions = new Map<string, number[]>();

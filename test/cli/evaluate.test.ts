@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import sharp from 'sharp';
 import type * as Command from '../../src/cli/evaluate.js';
+import { Reviews } from '../../src/core/reviews.js';
 import { seededRandom } from '../../src/models/random.js';
 import { SHIFTS, type ShiftSuite } from '../../src/training/evaluation/shifts.js';
 import { toyAnogan, toyClassifier } from '../support/bundles.js';
@@ -63,6 +64,40 @@ describe('rxray evaluate', function () {
 
   const evaluate = (bundle: string, data: string, more: More = {}) =>
     evaluateFiles(join(dir, bundle), { data: join(dir, data), cache: join(dir, 'cache'), ...more });
+
+  it('takes the reviewed films of a pipeline with the classes that people gave, without the unusable ones', async () => {
+    const pipeline = join(dir, 'ward.yaml');
+    await writeFile(
+      pipeline,
+      'version: 1\nsources: [{ use: watch, with: { path: ./films } }]\nsinks: [{ use: console }]\n',
+    );
+    const evaluated = () =>
+      evaluateFiles(join(dir, 'classifier'), { reviews: pipeline, cache: join(dir, 'cache'), json: true });
+    const none = await evaluated();
+    expect(none).to.include({ code: 2 });
+    expect(none.text).to.match(/^TRAINING_DATA no film has been reviewed/);
+    const reviews = new Reviews(join(dir, '.rxray'));
+    const decisions = {
+      bacterial: ['wrong', 'viral'],
+      normal: ['right', 'normal'],
+      viral: ['unusable', null],
+    } as const;
+    for (const [folder, [answer, label]] of Object.entries(decisions)) {
+      const file = `${folder}/0.png`;
+      await reviews.add({
+        ...{ id: folder, file, path: join(dir, 'films', file), sha256: '', answer, class: label },
+        ...{ by: 'ada', at: '2026-01-01T08:00:00.000Z' },
+      });
+    }
+    const { text, code } = await evaluated();
+    expect(code, text).to.equal(0);
+    const { n, perClass } = JSON.parse(text) as { n: number; perClass: Record<string, { n: number }> };
+    expect(n).to.equal(2);
+    const supports = Object.fromEntries(
+      Object.entries(perClass).map(([label, { n: count }]) => [label, count]),
+    );
+    expect(supports).to.deep.equal({ bacterial: 0, normal: 1, viral: 1 });
+  });
 
   /** In a process of its own: a report traces a network, and mocha holds a second copy of the engine. */
   const inProcess = (bundle: string, ...args: string[]): Promise<Result> =>

@@ -1,10 +1,11 @@
-import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'chai';
 import { toOnnx } from '../../src/engine/index.js';
 import { readBundle } from '../../src/models/bundle.js';
+import { labelsWith } from '../../src/training/labels.js';
 import { rxray } from '../support/lab.js';
 import { tinyModel } from '../support/onnx-models.js';
 
@@ -28,11 +29,39 @@ describe('rxray import', function () {
     dir = await mkdtemp(join(tmpdir(), 'rxray-import-'));
     await writeFile(join(dir, 'model.onnx'), foreign('symbolic'));
     await writeFile(join(dir, 'single.onnx'), foreign(undefined, true));
-    await writeFile(join(dir, 'labels.txt'), 'dark\nbright\nnegative\n');
+    await writeFile(join(dir, 'three.txt'), 'dark\nbright\nnegative\n');
   });
   after(() => rm(dir, { recursive: true }));
 
   const model = (name: string, out: string): string[] => ['import', join(dir, name), '--out', join(dir, out)];
+
+  it('takes the labels from the model, or from a file beside it, unless told others', async () => {
+    const model = foreign('symbolic');
+    const folder = join(dir, 'with-labels');
+    await mkdir(folder);
+    await writeFile(
+      join(folder, 'config.json'),
+      '{ "id2label": { "0": "dark", "1": "bright", "2": "none" } }',
+    );
+    expect(await labelsWith(join(folder, 'model.onnx'), {})).to.deep.equal({
+      ...{ labels: ['dark', 'bright', 'none'], from: join(folder, 'config.json') },
+    });
+    for (const text of ["{0: 'a', 1: 'b c'}", '["a", "b c"]', 'a,b c', '{"0": "a", "1": "b c"}']) {
+      const found = await labelsWith(join(folder, 'model.onnx'), { names: text });
+      expect(found).to.deep.equal({ labels: ['a', 'b c'], from: 'the model\'s metadata "names"' });
+    }
+    expect(await labelsWith(join(dir, 'elsewhere', 'model.onnx'), {})).to.equal(undefined);
+    await writeFile(join(folder, 'model.onnx'), model);
+    const args = ['import', join(folder, 'model.onnx'), '--out', join(dir, 'brought'), '--json'];
+    const { code, stdout, stderr } = await rxray(...args);
+    expect(code, stderr).to.equal(0);
+    expect(stderr).to.contain('config.json: dark, bright, none');
+    expect(Object.keys((JSON.parse(stdout) as { answer: object }).answer)).to.deep.equal([
+      'dark',
+      'bright',
+      'none',
+    ]);
+  });
 
   it('writes a bundle whose mean and std are those of samples from 0 to 1, and tries it on a film', async () => {
     const given = ['--labels', 'dark,bright,negative', '--range=-1024,1024', '--mean', '512', '--std', '256'];
@@ -56,7 +85,7 @@ describe('rxray import', function () {
   });
 
   it('runs a model that was exported for one film at a time, and leaves its probabilities as they are', async () => {
-    const labels = ['--labels', join(dir, 'labels.txt')];
+    const labels = ['--labels', join(dir, 'three.txt')];
     const { code, stdout, stderr } = await rxray(...model('single.onnx', 'single'), ...labels);
     expect(code, stderr).to.equal(0);
     expect(stdout)
@@ -74,7 +103,7 @@ describe('rxray import', function () {
       rxray(...model('model.onnx', 'x'), '--labels', 'a,B,b'),
       rxray(...model('model.onnx', '.'), '--labels', 'a,b,c'),
       rxray(...model('model.onnx', 'x')),
-      rxray(...model('labels.txt', 'x'), '--labels', 'a'),
+      rxray(...model('three.txt', 'x'), '--labels', 'a'),
     ]);
     for (const { code, stderr } of [few, size, double, place, silent, none]) expect(code, stderr).to.equal(2);
     expect(await readBundle(join(dir, 'single'))).to.deep.equal(before);
@@ -83,7 +112,7 @@ describe('rxray import', function () {
     expect(double.stderr).to.include('"B" is label 2 and 3').and.to.include('"a", "B", "b"');
     expect(place.stderr).to.include('BUNDLE_PLACE');
     expect(await readdir(dir))
-      .to.include.members(['model.onnx', 'labels.txt'])
+      .to.include.members(['model.onnx', 'three.txt'])
       .and.not.include('x');
     expect(silent.stderr).to.include('the model file does not contain everything: give --labels');
     expect(none.stderr).to.include('IMPORT_REFUSED').and.to.include('cannot be loaded');

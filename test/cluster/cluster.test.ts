@@ -5,6 +5,7 @@ import { setTimeout } from 'node:timers/promises';
 import { expect } from 'chai';
 import { firstValueFrom } from 'rxjs';
 import { describeGraph, pipelineOf } from '../../src/cluster/graph.js';
+import { GraphRunner } from '../../src/cluster/graph-runner.js';
 import { checkHead, desiredWorkers, openHead } from '../../src/cluster/head.js';
 import { ClusterWorker } from '../../src/cluster/worker.js';
 import { parsePipeline } from '../../src/core/config/load.js';
@@ -30,6 +31,7 @@ describe('a head and its workers', () => {
   async function load(servers: readonly string[], sink = '{ use: console }'): Promise<Pipeline> {
     const text = `
 version: 1
+threads: 1
 cluster: { use: nats, with: { servers: ${JSON.stringify(servers)} }, leaseMs: 500 }
 sources: [{ use: watch, with: { path: ./inbox } }]
 stages: [{ use: ./stage.mjs, with: { weights: ./weights.bin } }]
@@ -58,6 +60,17 @@ sinks: [${sink}]
       .to.have.nested.property('reason.message')
       .that.matches(/weights\.bin$/);
     expect((await describeGraph(await load(['nats://127.0.0.1']))).hash).to.equal(graph.hash);
+  });
+
+  it('have as many threads as `threads:` says', async () => {
+    const graph = await describeGraph(await load(['nats://127.0.0.1']));
+    const there = await pipelineOf(graph, builtInRegistry(), folder);
+    const host = createHost({ debug() {}, info() {}, warn() {}, error() {} });
+    const monitor = new Monitor();
+    const runner = await GraphRunner.open(there, host, monitor);
+    expect(monitor.threads).to.equal(1);
+    await runner.dispose();
+    await host.unbindAllAsync();
   });
 
   it('cannot do without `cluster:`, and not with a sink that needs pixels', async () => {

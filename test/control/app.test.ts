@@ -28,6 +28,7 @@ const silent = { debug() {}, info() {}, warn() {}, error() {} };
 const GRAPH = `
 version: 1
 name: ward
+threads: 1
 sources: [{ use: watch, with: { path: ./inbox, settleMs: 50, scanMs: 300 } }]
 stages:
   - use: decode
@@ -111,6 +112,7 @@ describe('the control interface', () => {
       expect(await client.json('/api/status')).to.include({
         name: 'ward',
         state: 'running',
+        threads: 1,
         version: '1.2.3',
       });
     });

@@ -22,7 +22,7 @@ describe('Grad-CAM', () => {
   after(() => engine.dispose());
 
   it('of a pooled head adds up to what the class gets beyond its bias', async () => {
-    const session = await engine.load(gradCamModel(parameters, options, 4).bytes, { device: 'cpu' });
+    const session = await engine.load(gradCamModel(parameters, options, [4]).bytes, { device: 'cpu' });
     const { map, logits, features } = await session.run({ images, target });
     expect(map?.dims).to.deep.equal([2, 2, 2]);
     expect(features?.dims).to.deep.equal([2, 32]);
@@ -38,7 +38,9 @@ describe('Grad-CAM', () => {
   it('of an earlier stage is finer, and answers alike', async () => {
     const [last, third] = await Promise.all(
       [4, 3].map(async (stage) => {
-        const session = await engine.load(gradCamModel(parameters, options, stage).bytes, { device: 'cpu' });
+        const session = await engine.load(gradCamModel(parameters, options, [stage]).bytes, {
+          device: 'cpu',
+        });
         const found = await session.run({ images, target });
         await session.dispose();
         return found;
@@ -50,6 +52,31 @@ describe('Grad-CAM', () => {
         expect(third?.[name]?.data[i]).to.be.closeTo(value, 1e-5);
       });
     }
+  });
+
+  it('of several stages has the size of the finest, and is high only where all of them are', async () => {
+    const run = async (stages: number[]): Promise<Float32Array> => {
+      const session = await engine.load(gradCamModel(parameters, options, stages).bytes, { device: 'cpu' });
+      const { map } = await session.run({ images, target });
+      await session.dispose();
+      expect(map?.dims).to.deep.equal([
+        2,
+        64 / 2 ** ((stages[0] ?? 0) + 1),
+        64 / 2 ** ((stages[0] ?? 0) + 1),
+      ]);
+      return map?.data as Float32Array;
+    };
+    const [both, fine, coarse] = await Promise.all([run([2, 3]), run([2]), run([3])]);
+    const highest = (data: Float32Array, film: number): number =>
+      Math.max(...data.subarray((film * data.length) / 2, ((film + 1) * data.length) / 2));
+    // In the corner, the coarse map has the value of its own corner.
+    for (const film of [0, 1]) {
+      const at = (data: Float32Array): number =>
+        (data[(film * data.length) / 2] ?? NaN) / highest(data, film);
+      const expected = Math.sqrt(at(fine) * at(coarse));
+      expect(both[(film * both.length) / 2] ?? NaN).to.be.closeTo(expected, 1e-4);
+    }
+    expect(Math.max(...both)).to.be.at.most(1 + 1e-6);
   });
 
   it('takes the parameters back from the bundle’s file, and answers as the bundle does', async () => {
