@@ -1,4 +1,4 @@
-/** Defined terms of one set without code extensions (PS3.3, C.12.1.1.2), and the names that WHATWG's decoders have. */
+/** Defined terms of one set without code extensions (PS3.3, C.12.1.1.2), and the names of WHATWG's decoders for them. */
 const PLAIN: Readonly<Record<string, string>> = {
   'ISO_IR 100': 'iso-8859-1',
   'ISO_IR 101': 'iso-8859-2',
@@ -17,7 +17,7 @@ const PLAIN: Readonly<Record<string, string>> = {
   GBK: 'gbk',
 };
 
-/** How the bytes of one half of the code table are read: a decoder, how many bytes a character has, and what it wants of them. */
+/** How the bytes of one half of the code table are read: a decoder, the bytes per character, and the bytes that the decoder expects. */
 interface CodeElement {
   readonly decoder: string;
   readonly width: 1 | 2;
@@ -56,8 +56,8 @@ const ESCAPES: readonly (readonly [sequence: string, half: 'g0' | 'g1', element:
 /**
  * Text in the character sets that SpecificCharacterSet names, with the code extensions of ISO 2022 (PS3.5, 6.1.2).
  *
- * Always well-formed Unicode. What is not valid in its set, or has no set and is not ASCII, is read as UTF-8 if it is
- * that, else as Latin-1 or with U+FFFD in the place of what cannot be read, with a warning.
+ * Always well-formed Unicode. Text that is not valid in its set, or has no set and is not ASCII, is read as UTF-8 if it is
+ * valid UTF-8, else as Latin-1 or with U+FFFD for unreadable bytes, with a warning.
  */
 export function inBytes(bytes: Buffer, sets: readonly string[], warnings: string[]): string {
   if (bytes.every((byte) => byte < 0x80 && byte !== 0x1b)) return bytes.toString('latin1');
@@ -82,7 +82,7 @@ function decode(decoder: string, bytes: Uint8Array): string | undefined {
   }
 }
 
-/** Delimiters and line ends bring the first set back (PS3.5, 6.1.2.5.3). */
+/** Delimiters and line ends switch back to the first set (PS3.5, 6.1.2.5.3). */
 const RESETS = new Set(Buffer.from('\\^=\r\n\f\t'));
 
 function extended(bytes: Buffer, decoder = 'iso-8859-1'): string {

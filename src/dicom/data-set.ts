@@ -44,9 +44,9 @@ export function tagName(tag: number): string {
 }
 
 /**
- * The elements of a data set or of a sequence's item. Values are read when they are asked for.
+ * The elements of a data set or of a sequence's item. Values are read on access.
  *
- * Tags are numbers, group × 65536 + element: `0x00280010`. A value that is not there is undefined.
+ * Tags are numbers, group × 65536 + element: `0x00280010`. A missing value is undefined.
  */
 export class DataSet {
   readonly #items = new Map<number, DataSet[]>();
@@ -92,7 +92,7 @@ export class DataSet {
     return first === '' ? undefined : first;
   }
 
-  /** The items of a sequence. Throws FRAME_DAMAGED when they cannot be read. */
+  /** The items of a sequence. Throws FRAME_DAMAGED if they cannot be read. */
   items(tag: number): readonly DataSet[] {
     const element = this.elements.get(tag);
     if (element === undefined) return [];
@@ -109,19 +109,19 @@ export class DataSet {
 /**
  * The elements from `position` up to `last` (default: PixelData).
  *
- * Throws FRAME_DAMAGED when an element before it does not end inside the file.
+ * Throws FRAME_DAMAGED if an element before it does not end inside the file.
  */
 export function readDataSet(bytes: Buffer, position: number, encoding: Encoding, last = PIXEL_DATA): DataSet {
   return new Reader(bytes, encoding, last).dataSet(position);
 }
 
-/** PS3.5, 6.2.2, note 4: what is inside an element of an unknown VR is implicit little endian. */
+/** PS3.5, 6.2.2, note 4: the contents of an element of an unknown VR are implicit little endian. */
 const UNKNOWN: Encoding = { explicit: false, littleEndian: true };
 
 /** One pass over a data set or a sequence. It holds no more elements than {@link MAX_ELEMENTS}. */
 class Reader {
   #left = MAX_ELEMENTS;
-  /** Where the last call has stopped. */
+  /** Where the last call stopped. */
   #position = 0;
 
   constructor(
@@ -179,7 +179,7 @@ class Reader {
     return elements;
   }
 
-  /** To the end of a sequence of undefined length, or of encapsulated pixels: what is in items of a known length is not looked at. */
+  /** To the end of a sequence of undefined length, or of encapsulated pixels: items of a known length are not parsed. */
   #skipSequence(start: number, end: number, vr: string | undefined, depth: number): void {
     const reader = vr === 'UN' ? new Reader(this.bytes, UNKNOWN) : this;
     reader.#eachItem(start, end, depth, true, (position, itemEnd, isOpen) => {
@@ -189,7 +189,7 @@ class Reader {
     this.#position = reader.#position;
   }
 
-  /** Calls `take` with each item, which has to move the position behind it; `isOpen`: its end is marked, and not known before. */
+  /** Calls `take` with each item, which must move the position behind it; `isOpen`: its end is marked by a delimiter. */
   #eachItem(
     start: number,
     end: number,
@@ -228,7 +228,7 @@ function tagAt(bytes: Buffer, position: number, { littleEndian }: Encoding): num
     : bytes.readUInt32BE(position);
 }
 
-/** VR, length and place of the value. Single elements without a VR occur in explicit files, too. */
+/** VR, length and position of the value. Single elements without a VR occur in explicit files, too. */
 function headerAt(
   bytes: Buffer,
   position: number,

@@ -27,9 +27,9 @@ export function isDicom(bytes: Buffer): boolean {
 /**
  * Finds the elements of a file, with and without the Part 10 preamble and meta header (PS3.10, 7.1).
  *
- * The meta header is believed where the data agree with it: its group length is not used, and byte order and
- * explicit VRs are told from the first element. Throws FRAME_DAMAGED, or FRAME_TOO_LARGE when a deflated file
- * unpacks to more than `maxBytes`. What was set right is added to `warnings`. Elements after `last` are not read.
+ * The meta header counts only where the data agree with it: its group length is not used, and byte order and explicit
+ * VRs are detected from the first element. Throws FRAME_DAMAGED, or FRAME_TOO_LARGE when a deflated file
+ * unpacks to more than `maxBytes`. Corrections are added to `warnings`. Elements after `last` are not read.
  */
 export function parse(
   bytes: Buffer,

@@ -1,14 +1,14 @@
 import { IMPLEMENTATION_NAME, IMPLEMENTATION_UID } from './pdu.js';
 import { bytesOf } from './write.js';
 
-/** What the meta header of a file says. */
+/** The contents of a file's meta header. */
 export interface Identity {
   readonly sopClass: string;
   readonly instance: string;
   readonly syntax: string;
 }
 
-/** Preamble and meta header of a DICOM file (PS3.10, 7.1): the same for the same object, whoever sent it. */
+/** Preamble and meta header of a DICOM file (PS3.10, 7.1): the same for the same object, whichever peer sent it. */
 export function metaHeader({ sopClass, instance, syntax }: Identity): Buffer {
   const rest = bytesOf([
     [0x00020001, 'OB', Buffer.of(0, 1)],

@@ -15,7 +15,7 @@ export interface Pdu {
   readonly body: Buffer;
 }
 
-/** The peer does not keep to the protocol, or to the limits: the association is to be aborted. */
+/** The peer violates the protocol or the limits: the association must be aborted. */
 export class ProtocolError extends Error {
   constructor(message: string) {
     super(message);
@@ -23,12 +23,12 @@ export class ProtocolError extends Error {
   }
 }
 
-/** What each side says of itself when an association begins. */
+/** What each side declares when an association begins. */
 export interface Associate {
   readonly called: string;
   readonly calling: string;
   readonly contexts: readonly PresentationContext[];
-  /** The largest P-DATA that it takes, in bytes; 0 has no limit. */
+  /** The largest P-DATA that it accepts, in bytes; 0: no limit. */
   readonly maxLength: number;
 }
 
@@ -38,7 +38,7 @@ export interface PresentationContext {
   readonly abstractSyntax?: string;
   /** Those proposed, or the one accepted. */
   readonly transferSyntaxes: readonly string[];
-  /** 0 accepted; of the reasons against it, see PS3.8, table 9-18. */
+  /** 0: accepted; other values are reasons for rejection (PS3.8, table 9-18). */
   readonly result: number;
 }
 
@@ -51,7 +51,7 @@ export const REJECTIONS = {
 } as const;
 
 const APPLICATION_CONTEXT = '1.2.840.10008.3.1.1.1';
-/** Of this program (PS3.7, D.3.3.2): 2.25 and a UUID, as anybody may make one. */
+/** Identifies this program (PS3.7, D.3.3.2): 2.25 and a UUID, which needs no registration. */
 export const IMPLEMENTATION_UID = '2.25.302437459382615746592386150573298841537';
 export const IMPLEMENTATION_NAME = 'RXRAY';
 /** An association request has a few kilobytes; 128 contexts with all their syntaxes stay below this. */
@@ -59,10 +59,10 @@ const MAX_ASSOCIATE = 1024 * 1024;
 const HEADER = 6;
 /** Presentation contexts have odd numbers of one byte (PS3.8, 9.3.2.2). */
 const MAX_CONTEXTS = 128;
-/** The shortest PDU that a peer may ask for: room for the header of a fragment and for some of its bytes. */
+/** The smallest PDU length that a peer may request: enough for a fragment's header and some of its bytes. */
 const MIN_PDU = 64;
 
-/** Cuts a stream of bytes into PDUs. Throws {@link ProtocolError} for an unknown type, or a PDU that is too long, before it is read. */
+/** Splits a stream of bytes into PDUs. Throws {@link ProtocolError} for an unknown type, or a PDU that is too long, before it is read. */
 export async function* readPdus(chunks: AsyncIterable<Buffer>, maxData: number): AsyncGenerator<Pdu> {
   let held: Buffer[] = [];
   let size = 0;

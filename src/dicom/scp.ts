@@ -28,38 +28,38 @@ export const VERIFICATION = '1.2.840.10008.1.1';
 /** Storage SOP classes (PS3.4, B.5). */
 const STORAGE = /^1\.2\.840\.10008\.5\.1\.4\.1\.1\.[\d.]{1,40}$/;
 
-/** Takes one object. Nothing of it may stay when {@link discard} has been called instead of {@link commit}. */
+/** Receives one object. {@link discard}, called instead of {@link commit}, removes everything written of it. */
 export interface Receipt {
   write(bytes: Buffer): Promise<void>;
-  /** Resolves with the status for the sender, when the object is durable or has been given up. */
+  /** Resolves with the status for the sender, when the object is durable or has been discarded. */
   commit(): Promise<number>;
   discard(): Promise<void>;
 }
 
 export interface ScpOptions {
   readonly aeTitle: string;
-  /** The longest P-DATA that is taken, in bytes. */
+  /** The longest accepted P-DATA, in bytes. */
   readonly maxPdu: number;
-  /** How long a peer may take for a PDU. */
+  /** Time limit for a PDU. */
   readonly timeoutMs: number;
   /** Whether the calling AE title may send from the address of this socket. */
   readonly allows: (calling: string) => boolean;
-  /** Takes an object, or refuses it with a status. */
+  /** Accepts an object, or refuses it with a status. */
   readonly receive: (identity: Identity) => Promise<Receipt | number>;
 }
 
 /**
  * Serves one association to its end: C-ECHO and C-STORE (PS3.7, 9.1; PS3.8, 9.2). Resolves when the socket is closed.
  *
- * PDUs are handled one by one, and the socket is read no further meanwhile, so that no more than one PDU is held. Rejects
- * with {@link ProtocolError} where the peer does not keep to the protocol; the association has been aborted then.
+ * PDUs are handled one by one, and reading pauses meanwhile, so that at most one PDU is in memory. Rejects with
+ * {@link ProtocolError} if the peer violates the protocol; the association has been aborted then.
  */
 export async function serveAssociation(socket: Socket, options: ScpOptions): Promise<void> {
   socket.setTimeout(options.timeoutMs, () => {
     socket.destroy(new ProtocolError(`the peer said nothing for ${options.timeoutMs} ms`));
   });
   let association: Association | undefined;
-  // A peer that sends a byte now and then must not keep its place, either.
+  // Single bytes now and then do not extend the time limit.
   const deadline = (): NodeJS.Timeout =>
     setTimeout(() => {
       socket.destroy(new ProtocolError(`the peer sent no whole PDU within ${options.timeoutMs} ms`));
@@ -120,7 +120,7 @@ class Association {
   readonly #syntaxes = new Map<number, string>();
   #command: Buffer[] = [];
   #commandBytes = 0;
-  /** The C-STORE whose data set is coming. */
+  /** The C-STORE whose data set is being received. */
   #storing:
     | { readonly request: Command; readonly context: number; receipt: Receipt | undefined; status: number }
     | undefined;
@@ -139,7 +139,7 @@ class Association {
       const isKnown = abstractSyntax === VERIFICATION || STORAGE.test(abstractSyntax);
       const syntax = transferSyntaxes.find((uid) => isAccepted(uid, abstractSyntax));
       if (isKnown && syntax !== undefined) this.#syntaxes.set(id, syntax);
-      // PS3.8, table 9-18: 3 abstract syntax, 4 transfer syntaxes not supported. A rejected context names one all the same.
+      // PS3.8, table 9-18: 3 abstract syntax, 4 transfer syntaxes not supported. A rejected context must name one, too.
       const result = !isKnown ? 3 : syntax === undefined ? 4 : 0;
       return { id, result, transferSyntaxes: [syntax ?? transferSyntaxes[0] ?? IMPLICIT] };
     });
@@ -167,7 +167,7 @@ class Association {
     await this.#perform(context, command);
   }
 
-  /** The association is over: an object that is not complete is given up. */
+  /** The association has ended: an incomplete object is discarded. */
   async end(): Promise<void> {
     const storing = this.#storing;
     this.#storing = undefined;
@@ -210,7 +210,7 @@ class Association {
   async #takeData(context: number, bytes: Buffer, isLast: boolean): Promise<void> {
     const storing = this.#storing;
     if (storing?.context !== context) throw new ProtocolError('a data set without a command');
-    // What is refused is read to its end all the same: the sender waits for the answer until then.
+    // A refused object is still read to its end: the sender waits for the answer until then.
     await storing.receipt?.write(bytes);
     if (!isLast) return;
     const status = (await storing.receipt?.commit()) ?? storing.status;

@@ -20,7 +20,7 @@ import {
 } from './pdu.js';
 import { EXPLICIT } from './syntaxes.js';
 
-/** An object to be sent: its data set in explicit VR little endian, without a meta header. */
+/** An object to send: its data set in explicit VR little endian, without a meta header. */
 export interface ObjectToSend {
   readonly sopClass: string;
   readonly instance: string;
@@ -32,9 +32,9 @@ export interface ScuOptions {
   readonly port: number;
   /** The AE title of the receiver. */
   readonly called: string;
-  /** Our own. */
+  /** Our own AE title. */
   readonly calling: string;
-  /** How long the receiver may say nothing. */
+  /** Time limit for each answer of the receiver. */
   readonly timeoutMs: number;
   readonly tls?: ConnectionOptions | undefined;
   readonly signal: AbortSignal;
@@ -52,7 +52,7 @@ const MAX_PDU = 128 * 1024;
 
 /**
  * Sends objects in one association, one after the other (C-STORE, PS3.7, 9.1.1). Returns the status of each: 0 for success;
- * 0x0122 where the receiver does not take the SOP class. Rejects when there is no association, or it ends.
+ * 0x0122 if the receiver does not accept the SOP class. Rejects if there is no association, or if it ends early.
  */
 export async function store(objects: readonly ObjectToSend[], options: ScuOptions): Promise<number[]> {
   const { host, port, tls, timeoutMs, signal } = options;
@@ -63,7 +63,7 @@ export async function store(objects: readonly ObjectToSend[], options: ScuOption
   socket.setTimeout(timeoutMs, () => {
     socket.destroy(new AssociationError(`it did not answer within ${timeoutMs} ms`));
   });
-  // Whoever reads hears of it.
+  // Reading from the socket reports errors.
   socket.on('error', () => undefined);
   try {
     return await exchange(socket, objects, options);
@@ -95,7 +95,7 @@ async function exchange(
   if (answer.type !== PDU.associateAccept)
     throw new ProtocolError(`a PDU of type ${answer.type} is not expected here`);
   const { contexts, maxLength } = readAssociate(answer.body);
-  // What is sent is in explicit VR: a receiver that accepts something else was not offered it.
+  // Objects are in explicit VR, the only syntax offered.
   const accepted = new Set(
     contexts
       .filter(({ result, transferSyntaxes: [syntax] }) => result === 0 && syntax === EXPLICIT)
@@ -122,7 +122,7 @@ async function exchange(
     statuses.push(await statusOf(pdus));
   }
   await send(socket, pdu(PDU.releaseRequest, Buffer.alloc(4)));
-  // All objects have been answered: how the association ends changes nothing.
+  // All objects have been answered: an error in ending the association does not matter.
   await next(pdus).catch(() => undefined);
   return statuses;
 }

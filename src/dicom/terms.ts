@@ -13,7 +13,7 @@ export const VIEW_POSITIONS: ReadonlySet<string> = new Set(
   'AP PA LL RL RLD LLD RLO LLO LATERAL LAT CC MLO ML LM XCC XCCL XCCM FB SIO ISO CV'.split(' '),
 );
 
-/** SOP classes without pixels, by what their UIDs begin with (PS3.4, B.5), and what they are. */
+/** SOP classes without pixels: the start of their UIDs (PS3.4, B.5), and what they are. */
 const WITHOUT_PIXELS: readonly (readonly [root: string, kind: string])[] = [
   ['1.2.840.10008.1.3.10', 'a DICOMDIR'],
   ['1.2.840.10008.5.1.4.1.1.88.59', 'a key object selection'],
@@ -39,14 +39,14 @@ const WITHOUT_PIXELS: readonly (readonly [root: string, kind: string])[] = [
   ['1.2.840.10008.5.1.4.45.', 'an implant template'],
 ];
 
-/** Among them, the ones with pixels: segmentations, RT images and doses. */
+/** Exceptions with pixels: segmentations, RT images and doses. */
 const WITH_PIXELS = new Set(
   ['66.4', '66.7', '66.8', '481.1', '481.2', '481.23', '481.24'].map(
     (end) => `1.2.840.10008.5.1.4.1.1.${end}`,
   ),
 );
 
-/** What an object without pixels is; undefined where its SOP class should have some, or is unknown. */
+/** What an object without pixels is; undefined if its SOP class has pixels, or is unknown. */
 export function withoutPixels(sopClass = ''): string | undefined {
   if (WITH_PIXELS.has(sopClass)) return undefined;
   return WITHOUT_PIXELS.find(([root]) => sopClass.startsWith(root))?.[1];

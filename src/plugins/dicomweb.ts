@@ -23,19 +23,22 @@ const options = z.strictObject({
     .describe(
       'The root of the DICOMweb service, to which `/series` is added: `http://127.0.0.1:8042/dicom-web`.',
     ),
-  headers: z.record(z.string(), z.string()).default({}).describe('More headers, such as `Authorization`.'),
+  headers: z
+    .record(z.string(), z.string())
+    .default({})
+    .describe('Additional headers, such as `Authorization`.'),
   modalities: z
     .array(z.string().regex(/^[A-Z]{2,16}$/, 'expected a modality such as `CR`'))
     .min(1)
     .default(['CR', 'DX'])
     .describe(
-      'Which modalities are taken. What rxray sends back has others (SR, OT) and must not be among them.',
+      'The modalities to fetch. Leave out those of the objects that rxray sends back (SR, OT, SEG, PR).',
     ),
   days: z
     .int()
     .positive()
     .optional()
-    .describe('Only studies of today and of so many days before it. Default: all that the archive has.'),
+    .describe('Only studies of today and of this many days before. Default: all studies of the archive.'),
   query: z
     .record(z.string(), z.string())
     .default({})
@@ -47,31 +50,26 @@ const options = z.strictObject({
     .describe(
       'More attributes that a series or its study must match, by keyword: `{ BodyPartExamined: CHEST }`.',
     ),
-  pollMs: z
-    .int()
-    .min(100)
-    .max(MAX_TIMER_MS)
-    .default(60_000)
-    .describe('How long to wait between two searches.'),
+  pollMs: z.int().min(100).max(MAX_TIMER_MS).default(60_000).describe('Wait between two searches.'),
   path: z
     .string()
     .min(1)
     .default('./fetched')
     .describe(
-      'The folder for films that are being processed, relative to the pipeline file. Made when it is missing.',
+      'The folder for films that are being processed, relative to the pipeline file. Created if it is missing.',
     ),
   onDone: z
     .enum(['delete', 'keep'])
     .default('delete')
     .describe(
-      'What becomes of a fetched file that is done. A failed one stays, and the dead letter has a copy.',
+      'What happens to a fetched file that is done. A failed one stays, and the dead letter has a copy.',
     ),
   answerTimeoutMs: z
     .int()
     .positive()
     .max(MAX_TIMER_MS)
     .default(60_000)
-    .describe('How long one request may take, a film included.'),
+    .describe('Time limit for one request, including the download of a film.'),
 });
 type DicomwebOptions = z.output<typeof options>;
 
@@ -112,9 +110,9 @@ export default defineSource({
   },
 });
 
-/** How many films the journal is asked for at a time. */
+/** Films per query of the journal. */
 const AT_ONCE = 64;
-/** Waits between two attempts grow to this; after so many attempts a film fails that an archive which answers does not give. */
+/** Longest wait between attempts; number of attempts after which a film fails while the archive answers other requests. */
 const MAX_WAIT_MS = 30_000;
 const ATTEMPTS = 5;
 /** Films that are being written, and copies that are being read. */
@@ -124,7 +122,7 @@ class DicomwebSource implements SourceInstance {
   readonly candidates$: Observable<Candidate>;
   readonly #again = new Subject<Candidate>();
   readonly #archive: Archive;
-  /** How many objects a series had when it was last looked at. */
+  /** The number of objects in each series at the last search. */
   readonly #counts = new Map<string, number>();
   #outage: string | null = null;
 
@@ -168,8 +166,8 @@ class DicomwebSource implements SourceInstance {
   }
 
   /**
-   * Brings a film to its place in the folder, where it stays until it is settled: a sink may read its header from there.
-   * What is read, and then deleted by the host, is a second link to it.
+   * Downloads a film into the folder, where it stays until it is settled: a sink may read its header there. Returns a hard
+   * link to it, which the host reads and then deletes.
    */
   async fetch(candidate: Candidate, maxBytes: number): Promise<Copy | undefined> {
     const place = placeOf(candidate.name);
@@ -192,7 +190,7 @@ class DicomwebSource implements SourceInstance {
   async settle({ path }: Candidate, outcome: 'done' | 'failed'): Promise<void> {
     if (outcome === 'failed' || this.settings.onDone === 'keep') return;
     await rm(path, { force: true });
-    // The folders of its series and its study go with their last film.
+    // The folders of its series and study are removed with their last film.
     const series = dirname(path);
     await rmdir(series)
       .then(() => rmdir(dirname(series)))
@@ -207,7 +205,7 @@ class DicomwebSource implements SourceInstance {
     await rename(part, path);
   }
 
-  /** While the archive is down, films wait; of one that answers, a film that it does not give fails. */
+  /** While the archive is down, films wait; while it answers, a film that cannot be fetched fails. */
   async #retrieve(place: Place, maxBytes: number): Promise<Buffer> {
     for (let attempt = 1; ; attempt++) {
       try {
@@ -256,7 +254,7 @@ class DicomwebSource implements SourceInstance {
     for (const Modality of modalities) {
       for await (const { study, series, count } of this.#archive.series({ ...since, ...query, Modality })) {
         if (ended.aborted) return;
-        // Nothing has come to it since the journal was last asked for its films.
+        // Unchanged since the last query of the journal for its films.
         if (count !== undefined && this.#counts.get(series) === count) continue;
         let some: Candidate[] = [];
         for await (const place of this.#archive.instances({ study, series })) {
@@ -272,7 +270,7 @@ class DicomwebSource implements SourceInstance {
     }
   }
 
-  /** Size and time are not known before the film has been fetched: its UIDs tell it from others. */
+  /** Size and time are unknown before the film is fetched: its UIDs identify it. */
   #candidate({ study, series, instance }: Place): Candidate {
     const name = `${study}/${series}/${instance}.dcm`;
     return { path: join(this.root, name), name, size: 0, mtimeMs: 0 };
@@ -297,7 +295,7 @@ class DicomwebSource implements SourceInstance {
   }
 }
 
-/** Asked anew: it changes while something is awaited. */
+/** A function, because the value changes during an `await`. */
 function isAborted({ aborted }: AbortSignal): boolean {
   return aborted;
 }
@@ -309,7 +307,7 @@ function placeOf(name: string): Place | undefined {
   return fits ? { study, series, instance } : undefined;
 }
 
-/** `20260131`: the day so many days before today, where this machine is. */
+/** `20260131`: the date this many days ago, in the machine's time zone. */
 function dateBefore(days: number): string {
   const date = new Date();
   date.setDate(date.getDate() - days);

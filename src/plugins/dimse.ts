@@ -12,14 +12,12 @@ import { serveAssociation } from '../dicom/scp.js';
 import { IncomingFolder } from './dimse/incoming.js';
 
 const options = z.strictObject({
-  aeTitle: AE_TITLE.default('RXRAY').describe('Our own AE title: senders must call it.'),
+  aeTitle: AE_TITLE.default('RXRAY').describe('Our own AE title. Calls to another one are rejected.'),
   host: z
     .string()
     .default('127.0.0.1')
-    .describe(
-      'The address to listen at. By default this machine alone can send; `0.0.0.0` is every network.',
-    ),
-  port: z.int().min(0).max(65_535).default(11_112).describe('The port to listen at; 0 takes a free one.'),
+    .describe('The address to listen on. Default: only this machine can send; `0.0.0.0`: all networks.'),
+  port: z.int().min(0).max(65_535).default(11_112).describe('The port to listen on; 0: any free port.'),
   callers: z
     .array(
       z.strictObject({
@@ -32,17 +30,17 @@ const options = z.strictObject({
       }),
     )
     .min(1)
-    .describe('Who may send. Others are rejected.'),
+    .describe('The allowed senders. Others are rejected.'),
   path: z
     .string()
     .min(1)
     .default('./received')
-    .describe('The folder for what is received, relative to the pipeline file. Made when it is missing.'),
+    .describe('The folder for received files, relative to the pipeline file. Created if it is missing.'),
   onDone: z
     .enum(['keep', 'delete'])
     .default('keep')
     .describe(
-      'What becomes of a received file that is done. A failed one stays, and the dead letter has a copy.',
+      'What happens to a received file that is done. A failed one stays, and the dead letter has a copy.',
     ),
   maxBytes: z
     .int()
@@ -54,14 +52,14 @@ const options = z.strictObject({
     .min(0)
     .default(256 * 1024 * 1024)
     .describe(
-      'Objects are refused with the status A700 (out of resources) while the disk has less free than this.',
+      'Objects are refused with the status A700 (out of resources) while the disk has less free space than this.',
     ),
   maxAssociations: z
     .int()
     .min(1)
     .max(1000)
     .default(16)
-    .describe('Most associations at a time; more are rejected.'),
+    .describe('Maximum number of associations at a time; further ones are rejected.'),
   maxPduBytes: z
     .int()
     .min(4096)
@@ -73,7 +71,7 @@ const options = z.strictObject({
     .min(100)
     .max(MAX_TIMER_MS)
     .default(60_000)
-    .describe('An association on which no whole PDU has come for this long is ended.'),
+    .describe('An association without a complete PDU for this long is ended.'),
   tls: z
     .strictObject({
       key: z.string().min(1).describe('The private key, a PEM file.'),
@@ -82,17 +80,19 @@ const options = z.strictObject({
         .string()
         .min(1)
         .optional()
-        .describe('Certificates that have signed those of the senders: who has none is rejected.'),
+        .describe(
+          'Certificates that sign those of the senders, a PEM file. Senders without one are rejected.',
+        ),
     })
     .optional()
-    .describe('Encrypts what is received.'),
+    .describe('Encrypts the connections.'),
 });
 type DimseOptions = z.output<typeof options>;
 
 export default defineSource({
   name: 'dimse',
   summary:
-    'Receives DICOM objects over the network (C-STORE, C-ECHO), each durable on the disk before it says so.',
+    'Receives DICOM objects over the network (C-STORE, C-ECHO). Each is durable on disk before it is confirmed.',
   options,
   examples: [
     { title: 'From a PACS on this machine', with: { callers: [{ aeTitle: 'ORTHANC' }] } },
@@ -151,10 +151,10 @@ export default defineSource({
   },
 });
 
-/** How many files the journal is asked for at a time. */
+/** Files per query of the journal. */
 const AT_ONCE = 64;
 
-/** Offers what was received before and is not settled. */
+/** Offers files that were received earlier and are not settled. */
 async function offerAll(
   folder: IncomingFolder,
   { unsettled }: SourceServices,
@@ -185,7 +185,7 @@ class Receiver {
     private readonly folder: IncomingFolder,
   ) {}
 
-  /** Throws CONFIG_CREATE when the address cannot be had, or the files of `tls` cannot be read. */
+  /** Throws CONFIG_CREATE if the address is not available, or the files of `tls` cannot be read. */
   static async listen(
     settings: DimseOptions,
     services: SourceServices,
@@ -226,12 +226,12 @@ class Receiver {
     }
   }
 
-  /** Takes no more associations. */
+  /** Accepts no more associations. */
   stop(): void {
     this.server.close();
   }
 
-  /** Ends what is under way, too: senders send again what was not confirmed. */
+  /** Ends open associations, too: senders repeat what was not confirmed. */
   async close(): Promise<void> {
     this.stop();
     for (const socket of this.#sockets) {
@@ -245,7 +245,7 @@ class Receiver {
     const { aeTitle: title, maxAssociations, maxPduBytes, timeoutMs, callers } = this.settings;
     const { id: source, log } = this.services;
     const peer = (socket.remoteAddress ?? '').replace(/^::ffff:/, '');
-    // Whoever reads hears of it.
+    // Reading from the socket reports errors.
     socket.on('error', () => undefined);
     if (this.#sockets.size >= maxAssociations) {
       log.warn(

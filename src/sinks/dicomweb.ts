@@ -57,7 +57,7 @@ export default defineSink({
   create: dicomwebSink,
 });
 
-/** Joins the parts of a request; no object has it, since it is made of their UIDs. */
+/** Separates the parts of a request. */
 const BOUNDARY = 'rxray-7c1f0b9e5d2a4836';
 /** FailedSOPSequence and FailureReason in the answer (PS3.18, table 10.5.1-1). */
 const FAILED = '00081198';
@@ -126,7 +126,7 @@ const failed = z.object({
     .optional(),
 });
 
-/** The reasons of the objects that were not stored; an answer without a body says that all were. */
+/** The failure reasons of the objects that were not stored; none if the answer has no body. */
 function failuresIn(answer: string): number[] {
   try {
     const { [FAILED]: sequence } = failed.parse(JSON.parse(answer));

@@ -11,17 +11,17 @@ import { objectMaker, objectOptions } from './dicom/objects.js';
 import { oneByOne } from './one-by-one.js';
 
 const options = z.strictObject({
-  host: z.string().min(1).default('127.0.0.1').describe('Where the receiver listens.'),
-  port: z.int().min(1).max(65_535).describe('The port at which the receiver listens.'),
+  host: z.string().min(1).default('127.0.0.1').describe('Host name or address of the receiver.'),
+  port: z.int().min(1).max(65_535).describe('Port of the receiver.'),
   called: AE_TITLE.describe('The AE title of the receiver.'),
-  aeTitle: AE_TITLE.default('RXRAY').describe('Our own AE title, by which the receiver knows us.'),
+  aeTitle: AE_TITLE.default('RXRAY').describe('Our own AE title, as configured at the receiver.'),
   ...objectOptions,
   receiveTimeoutMs: z
     .int()
     .min(100)
     .max(MAX_TIMER_MS)
     .default(20_000)
-    .describe('How long the receiver may say nothing.'),
+    .describe('Time limit for each answer of the receiver.'),
   tls: z
     .strictObject({
       ca: z.string().min(1).optional().describe('Certificates to trust, a PEM file. Default: those of Node.'),
@@ -29,11 +29,11 @@ const options = z.strictObject({
         .string()
         .min(1)
         .optional()
-        .describe('Our own private key, a PEM file, where the receiver wants one.'),
+        .describe('Our own private key, a PEM file, if the receiver requires one.'),
       cert: z.string().min(1).optional().describe('Our own certificate, a PEM file.'),
     })
     .optional()
-    .describe('Encrypts what is sent. The certificate of the receiver is verified.'),
+    .describe('Encrypts the connection. The certificate of the receiver is verified.'),
 });
 type DimseOptions = z.output<typeof options>;
 
@@ -70,7 +70,7 @@ async function dimseSink(settings: DimseOptions, services: SinkServices): Promis
   }
   const scu: ScuOptions = { host, port, called, calling, timeoutMs, tls, signal };
 
-  /** Throws for the first object that was not taken. */
+  /** Throws for the first object that was not stored. */
   function check(objects: readonly ObjectToSend[], statuses: readonly number[]): void {
     for (const [i] of objects.entries()) {
       const status = statuses[i] ?? STATUS.processingFailure;

@@ -5,7 +5,7 @@ import { isShadow } from '../core/verdict.js';
 /** UCUM codes. */
 export type Unit = '{ratio}' | '%' | '1';
 
-/** One thing that a report says of a film. `name` is English, and the same for the same thing. */
+/** One statement of a report about a film. `name` is English, and the same for the same thing. */
 export type Measurement = { readonly name: string } & (
   | { readonly value: number; readonly unit: Unit }
   /** A label of the model. */

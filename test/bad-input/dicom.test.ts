@@ -216,7 +216,7 @@ describe('hostile DICOM files', function () {
       uncode('DecodeJpegLs', stream, format),
     ]);
     expect(given.status === 'rejected' && String(given.reason)).to.match(
-      /codec did not come to an end within 103 ms/,
+      /codec did not finish within 103 ms/,
     );
     expect(next.status).to.equal('fulfilled');
   });

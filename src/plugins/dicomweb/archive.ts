@@ -3,7 +3,7 @@ import { RxrayError } from '../../core/errors.js';
 import { get, refusalOf } from '../../core/http.js';
 import { isDicom, parse } from '../../dicom/parse.js';
 
-/** Where an object is in the archive. */
+/** The UIDs of an object in the archive. */
 export interface Place {
   readonly study: string;
   readonly series: string;
@@ -11,7 +11,7 @@ export interface Place {
 }
 
 export interface Series extends Pick<Place, 'study' | 'series'> {
-  /** How many objects it has; undefined where the archive does not say. */
+  /** The number of its objects; undefined if the archive does not say. */
   readonly count: number | undefined;
 }
 
@@ -29,15 +29,15 @@ const INSTANCE = '00080018';
 const COUNT = '00201209';
 const UID = /^(?!.*\.\.)\d[\d.]{0,63}$/;
 
-/** Entries that are asked for at a time; answers of an archive that sends all at once may be this long. */
+/** Entries per page; size limit for answers of an archive that sends all at once. */
 const PAGE = 100;
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
-/** What a film may be wrapped in. */
+/** Allowance for the multipart envelope of a film. */
 const MAX_WRAPPING = 64 * 1024;
 
 const entries = z.array(z.record(z.string(), z.object({ Value: z.array(z.unknown()).optional() })));
 
-/** A PACS that speaks DICOMweb: QIDO-RS to look for films, WADO-RS to get them (PS3.18, 10.4 and 10.6). */
+/** A PACS with DICOMweb: QIDO-RS searches for films, WADO-RS fetches them (PS3.18, 10.4 and 10.6). */
 export class Archive {
   readonly #root: string;
 
@@ -48,7 +48,7 @@ export class Archive {
     this.#root = options.url.replace(/\/+$/, '');
   }
 
-  /** The series that match. Throws {@link Unavailable}, or FRAME_UNREADABLE where the archive refuses. */
+  /** The matching series. Throws {@link Unavailable}, or FRAME_UNREADABLE if the archive refuses. */
   async *series(query: Readonly<Record<string, string>>): AsyncGenerator<Series> {
     for await (const entry of this.#search('/series', { ...query, includefield: COUNT })) {
       const [study, series] = [uidIn(entry, STUDY), uidIn(entry, SERIES)];
@@ -67,9 +67,9 @@ export class Archive {
   }
 
   /**
-   * An object as a DICOM file, in the transfer syntax in which the archive has it.
+   * An object as a DICOM file, in the transfer syntax stored in the archive.
    *
-   * Throws {@link Unavailable}; FRAME_TOO_LARGE; FRAME_UNREADABLE where the archive refuses, or sends another object.
+   * Throws {@link Unavailable}; FRAME_TOO_LARGE; FRAME_UNREADABLE if the archive refuses, or sends another object.
    */
   async retrieve({ study, series, instance }: Place, maxBytes: number): Promise<Buffer> {
     const url = new URL(`${this.#root}/studies/${study}/series/${series}/instances/${instance}`);
@@ -83,7 +83,7 @@ export class Archive {
         `the film has more bytes than limits.bytes allows in flight (${String(maxBytes)})`,
       );
     }
-    // What cannot be read is for `decode` to refuse.
+    // `decode` refuses files that cannot be read.
     if ((sopInstanceIn(film, maxBytes) ?? instance) !== instance)
       throw unreadable('it sent another object than was asked for');
     return film;
@@ -165,7 +165,7 @@ function partIn(body: Buffer, contentType: string): Buffer {
   return body.subarray(content + 4, end);
 }
 
-/** Which object a file is; undefined where it cannot be read. */
+/** The UIDs of a file's object; undefined if they cannot be read. */
 function sopInstanceIn(film: Buffer, maxBytes: number): string | undefined {
   if (!isDicom(film)) return undefined;
   try {

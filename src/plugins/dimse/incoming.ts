@@ -23,28 +23,28 @@ import type { Receipt } from '../../dicom/scp.js';
 /** `3f/1.2.840.…-0123456789abcdef.dcm`: by the instance's UID and the hash of the file. */
 const STORED = /^[0-9a-f]{2}\/[\d.]{1,64}-[0-9a-f]{16}\.dcm$/;
 const UID = /^(?!\.)[\d.]{1,64}$/;
-/** After so many bytes of one object the free space of the disk is looked at again. */
+/** After this many bytes of one object, the free space of the disk is checked again. */
 const CHECK_EVERY = 16 * 1024 * 1024;
-/** Objects that are still coming. */
+/** The folder for objects that are being received. */
 const PARTS = '.incoming';
 
 export interface IncomingOptions {
   /** The longest object, in bytes. */
   readonly maxBytes: number;
-  /** Nothing is taken while the disk has less free than this. */
+  /** Objects are refused while the disk has less free space than this. */
   readonly minFreeBytes: number;
-  /** Called with each file that is durable and was not there before. */
+  /** Called with each new file when it is durable. */
   readonly onStored: (candidate: Candidate) => void;
 }
 
 /**
  * The folder of the objects that were received, as DICOM files.
  *
- * A file's name comes from the UID of its instance and from its bytes: an object that is sent again is the same file, and
- * another object under the same UID takes the place of none. A file appears under its name when it is on the disk.
+ * A file's name is derived from its instance UID and its bytes: an object that is sent again is the same file, and another
+ * object with the same UID overwrites nothing. A file appears under its name when it is durable.
  */
 export class IncomingFolder {
-  /** What is being put under its name, by that name: the same object may come twice at once. */
+  /** Renames in progress, by the new name: the same object may arrive twice at the same time. */
   readonly #keeping = new Map<string, Promise<void>>();
 
   private constructor(
@@ -52,7 +52,7 @@ export class IncomingFolder {
     private readonly options: IncomingOptions,
   ) {}
 
-  /** Makes the folder, and removes what broken transfers of an earlier process have left. */
+  /** Creates the folder, and removes incomplete files of an earlier process. */
   static async open(folder: string, options: IncomingOptions): Promise<IncomingFolder> {
     await mkdir(folder, { recursive: true, mode: 0o700 });
     const root = await realpath(folder);
@@ -66,7 +66,7 @@ export class IncomingFolder {
     return STORED.test(name);
   }
 
-  /** Every file that has been received. */
+  /** All received files. */
   async *files(): AsyncGenerator<Candidate> {
     for (const entry of await readdir(this.root, { withFileTypes: true })) {
       if (!entry.isDirectory() || !/^[0-9a-f]{2}$/.test(entry.name)) continue;
@@ -77,22 +77,22 @@ export class IncomingFolder {
     }
   }
 
-  /** The file of this name; undefined when there is none. */
+  /** The file of this name; undefined if there is none. */
   async look(name: string): Promise<Candidate | undefined> {
     const info = STORED.test(name) ? await lstat(join(this.root, name)).catch(() => undefined) : undefined;
     return info?.isFile() === true ? this.#candidate(name, info) : undefined;
   }
 
-  /** Deletes a file that is done with, unless it is another one by now. */
+  /** Deletes a file, unless another one has replaced it. */
   async remove({ name, size, mtimeMs, ino }: Candidate): Promise<void> {
     const found = await this.look(name);
     if (found?.size !== size || found.mtimeMs !== mtimeMs || found.ino !== ino) return;
     await rm(join(this.root, name), { force: true });
   }
 
-  /** Begins to take an object, or refuses it with a status. */
+  /** Begins to receive an object, or refuses it with a status. */
   async receive(identity: Identity): Promise<Receipt | number> {
-    // What is no UID must not become a path.
+    // An invalid UID must not become a path.
     if (!UID.test(identity.instance)) return STATUS.invalidInstance;
     if (await this.#isFull()) return STATUS.outOfResources;
     const part = join(this.root, PARTS, `${randomBytes(8).toString('hex')}.part`);
@@ -144,11 +144,11 @@ export class IncomingFolder {
   }
 }
 
-/** One object on its way to the disk. After a write that failed, the rest is dropped. */
+/** One object that is being written. After a failed write, the rest is dropped. */
 class Incoming implements Receipt {
   readonly #hash = createHash('sha256');
   #size = 0;
-  /** Bytes since the free space of the disk was looked at. */
+  /** Bytes since the last check of the disk's free space. */
   #unchecked = 0;
   #status: number = STATUS.success;
 

@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import type { SinkServices } from '../../core/plugin.js';
 import { readBundle, sha256 } from '../../models/bundle.js';
 
-/** Which model a stage's result is of. */
+/** The model that a stage's result comes from. */
 export interface Algorithm {
   readonly name: string;
   readonly version: string;
-  /** SHA-256 of the bundle's description, which has the hashes of its files. */
+  /** SHA-256 of bundle.json, which has the hashes of the bundle's files. */
   readonly sha256?: string;
 }
 
@@ -17,7 +17,7 @@ export const { version: VERSION } = createRequire(import.meta.url)('../../../pac
   version: string;
 };
 
-/** What each stage of the graph works by: its model where it has one, else the stage itself. */
+/** The algorithm of each stage: its model if it has one, else the stage itself. */
 export async function algorithmsOf({
   stages,
   resolve,

@@ -9,8 +9,8 @@ import type { SourceFilm } from './source-film.js';
 const SECONDARY_CAPTURE = '1.2.840.10008.5.1.4.1.1.7';
 
 /**
- * The annotated picture of a film as a Secondary Capture (PS3.3, A.8.1), RGB of 8 bits. Its UID comes from the frame's id;
- * it belongs to the film's study, in a series of its own. The frame has to have its image.
+ * The annotated picture of a film as a Secondary Capture (PS3.3, A.8.1), RGB of 8 bits. Its UID is derived from the frame's id;
+ * it is in the film's study, in a series of its own. The frame must have its image.
  */
 export async function captureOf(
   frame: Frame,
@@ -51,7 +51,7 @@ export async function captureOf(
     [0x00280101, 'US', 8],
     [0x00280102, 'US', 7],
     [0x00280103, 'US', 0],
-    // The id of the film and the results are in the picture; nothing of the patient is.
+    // The picture has the film's id and results, and no patient data.
     [0x00280301, 'CS', 'NO'],
     [0x7fe00010, 'OB', data],
   ];

@@ -14,7 +14,7 @@ export const dcm = (value: string, meaning: string): Code => ({ value, scheme: '
 export const sct = (value: string, meaning: string): Code => ({ value, scheme: 'SCT', meaning });
 export const ucum = (value: string, meaning: string): Code => ({ value, scheme: 'UCUM', meaning });
 
-/** A concept of this program, with a value that the meaning decides: the same words have the same code everywhere. */
+/** A concept of this program, with a code derived from its meaning: the same words always have the same code. */
 export function own(meaning: string): Code {
   const value = createHash('sha256').update(meaning).digest('hex').slice(0, 12).toUpperCase();
   return { value: `RX${value}`, scheme: '99RXRAY', meaning: cut(meaning, 64) };
@@ -23,7 +23,7 @@ export function own(meaning: string): Code {
 type Relationship =
   'CONTAINS' | 'HAS OBS CONTEXT' | 'HAS CONCEPT MOD' | 'HAS PROPERTIES' | 'SELECTED FROM' | 'INFERRED FROM';
 
-/** A node of the content tree (PS3.3, C.17.3), without its relationship to the one above. */
+/** A node of the content tree (PS3.3, C.17.3), without its relationship to its parent. */
 export type Content = (relationship: Relationship) => Item;
 
 export function container(concept: Code, children: readonly Item[], template?: string): Content {
@@ -59,7 +59,7 @@ export function coded(concept: Code, value: Code): Content {
   return node('CODE', concept, [[0x0040a168, 'SQ', [codeItem(value)]]]);
 }
 
-/** A number; at most 16 characters of it are written, as a decimal string has. */
+/** A number, written with at most 16 characters, as DS requires. */
 export function number(concept: Code, value: number, unit: Code): Content {
   return node('NUM', concept, [
     [
@@ -134,7 +134,7 @@ function decimal(value: number): string {
   return exact.length <= 16 ? exact : short;
 }
 
-/** At most so many characters, and none that has a meaning of its own in DICOM. */
+/** At most `most` characters, without control characters and backslashes, which DICOM reserves. */
 export function cut(value: string, most: number): string {
   return (
     Array.from(value.replaceAll(/[\\\p{Cc}]/gu, ' '))

@@ -9,7 +9,7 @@ import { presentationOf } from './presentation.js';
 import { segmentationsOf } from './segmentation.js';
 import { readSourceFilm } from './source-film.js';
 
-/** Options that the sinks of DICOM objects share. */
+/** Options of both sinks for DICOM objects. */
 export const objectOptions = {
   report: z
     .boolean()
@@ -19,7 +19,7 @@ export const objectOptions = {
     .boolean()
     .default(false)
     .describe(
-      'Send a Secondary Capture, too: the film with its label, its scores, its boxes and its anomaly map. What waits for the sink in the journal holds the pixels then.',
+      'Send a Secondary Capture, too: the film with its label, scores, boxes and anomaly map. Films that wait in the journal for the sink then include their pixels.',
     ),
   segmentation: z
     .boolean()
@@ -47,7 +47,7 @@ interface ObjectSettings {
   readonly size: number;
 }
 
-/** Makes the objects that are sent of a frame. Rejects with FRAME_SINK where its film is no DICOM object of a study. */
+/** Makes the objects to send for a frame. Rejects with FRAME_SINK if its film is not a DICOM object of a study. */
 export async function objectMaker(
   { report, picture, segmentation, presentation, size }: ObjectSettings,
   services: SinkServices,

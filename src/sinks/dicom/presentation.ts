@@ -10,14 +10,14 @@ import type { SourceFilm } from './source-film.js';
 
 const PRESENTATION_STATE = '1.2.840.10008.5.1.4.1.1.11.1';
 const LAYER = 'RXRAY';
-/** Attributes whose effect on the grey levels is not repeated: modality LUT, VOI LUT, functional groups. */
+/** Attributes that a presentation state would have to repeat, and that are not supported: modality LUT, VOI LUT, functional groups. */
 const NOT_REPEATED = [0x00283000, 0x00283010, 0x52009229];
 
 /**
  * The regions and measurements of a film as a Grayscale Softcopy Presentation State (PS3.3, A.33.1): a viewer draws them
  * over the film itself. The film's rescale and first window are repeated, since a presentation state replaces them.
  *
- * Undefined for colour films, and for films whose grey levels need more than that. UIDs come from the frame's id.
+ * Undefined for colour films, and for films whose grey levels need more than that. UIDs are derived from the frame's id.
  */
 export function presentationOf(frame: Frame, film: SourceFilm): ObjectToSend | undefined {
   const photometric = String(frame.meta['photometricInterpretation']);
@@ -123,7 +123,7 @@ function greyLevels(film: SourceFilm): Item {
   ];
 }
 
-/** The shape of the pixels: spacing where it is known, else the ratio. */
+/** The shape of the pixels: their spacing if it is known, else their ratio. */
 function shapeOf(film: SourceFilm): Item {
   const spacing = film.values(0x00280030);
   if (spacing.length === 2) return [[0x00700101, 'DS', spacing]];

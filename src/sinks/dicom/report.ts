@@ -39,10 +39,10 @@ const NO = sct('373067005', 'No');
 
 /**
  * The measurements of a film as an Enhanced SR: a measurement report (PS3.16, TID 1500) with one measurement group
- * (TID 1501) per stage, each with the algorithm that found it (TID 4019), and rectangles (TID 1410) where a result has
- * boxes in pixels of the film itself.
+ * (TID 1501) per stage, each with its algorithm (TID 4019), and a rectangle (TID 1410) for each box in
+ * pixels of the film itself.
  *
- * Its UID comes from the frame's id: a repeated delivery is the same object. It belongs to the film's study, in a series of its own.
+ * Its UID is derived from the frame's id: a repeated delivery is the same object. It is in the film's study, in a series of its own.
  */
 export function reportOf(frame: Frame, film: SourceFilm, options: ReportOptions): ObjectToSend {
   const instance = uidOf('report', frame.id, frame.repeat);
@@ -71,7 +71,7 @@ export function reportOf(frame: Frame, film: SourceFilm, options: ReportOptions)
     ],
     '1500',
   );
-  // The root has no relationship to anything above.
+  // The root has no parent.
   const content = tree('CONTAINS').filter(([tag]) => tag !== 0x0040a010);
   const { date, time } = momentOf(frame);
   const elements: Item = [
@@ -118,7 +118,7 @@ export function reportOf(frame: Frame, film: SourceFilm, options: ReportOptions)
 
 // ── what every object about a film has ────────────────────────────────────────────────────────────
 
-/** The patient and study modules, as the film has them. */
+/** The patient and study modules, copied from the film. */
 export function patientAndStudy(film: SourceFilm): Item {
   return [
     [0x00080005, 'CS', 'ISO_IR 192'],
@@ -154,7 +154,7 @@ export function frameNumberOf({ meta }: Frame, { frames }: SourceFilm): number |
   return frames > 1 ? Number(meta['page'] ?? 1) : undefined;
 }
 
-/** When the graph was through with the film, in UTC; the same at each delivery. */
+/** When the last stage finished, in UTC; the same at each delivery. */
 export function momentOf({ completedAt, origin }: Frame): { date: string; time: string } {
   const digits = (completedAt ?? origin.receivedAt).replaceAll(/\D/g, '');
   return { date: digits.slice(0, 8), time: digits.slice(8, 14) };

@@ -21,9 +21,9 @@ const mask = z.object({
 });
 
 /**
- * The lungs that each stage with a mask has found, as a DICOM Segmentation (PS3.3, A.51): one binary segment, pixel by pixel
- * the film's own. Left out: masks of an image that is not the whole film in its own pixels. UIDs come from the
- * frame's id; it belongs to the film's study, in a series of its own.
+ * The lungs that each stage with a mask has found, as a DICOM Segmentation (PS3.3, A.51): one binary segment with the
+ * pixels of the film. Masks of another image than the whole film in its own size are left out. UIDs are derived from the
+ * frame's id; the object is in the film's study, in a series of its own.
  */
 export function segmentationsOf(
   frame: Frame,
@@ -160,7 +160,7 @@ function segment({ name, version }: Algorithm): Item {
   ];
 }
 
-/** Where there is no frame of reference, the derivation says that both have the same pixels (PS3.3, A.51.5). */
+/** Without a frame of reference, the derivation says that both have the same pixels (PS3.3, A.51.5). */
 function derivation(source: Item): Item {
   return [
     [

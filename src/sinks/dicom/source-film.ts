@@ -6,13 +6,13 @@ import { inBytes } from '../../dicom/character-sets.js';
 import type { DataSet } from '../../dicom/data-set.js';
 import { isDicom, parse } from '../../dicom/parse.js';
 
-/** What an object about a film repeats of the film's own header, so that it belongs to the same patient and study. */
+/** The part of a film's header that an object about it repeats, so that both are filed under the same patient and study. */
 export interface SourceFilm {
   readonly sopClass: string;
   readonly instance: string;
   readonly study: string;
   readonly series: string;
-  /** 1, or the processed frame of a film with several. */
+  /** The number of frames in the file. */
   readonly frames: number;
   /** Text of an attribute, in Unicode; empty where it is missing. */
   text(tag: number): string;
@@ -24,10 +24,9 @@ export interface SourceFilm {
 const MAX_BYTES = 2 ** 31 - 1;
 
 /**
- * The header of the frame's DICOM file. It is read again from the file, so that it need not pass through the graph or
- * the journal.
+ * The header of the frame's DICOM file, read again from the file: no patient data passes through the graph or the journal.
  *
- * Throws FRAME_SINK when the film is gone, has other bytes by now, or is no DICOM object of a patient's study.
+ * Throws FRAME_SINK if the film is gone, has been replaced, or is not a DICOM object of a patient's study.
  */
 export async function readSourceFilm({ origin }: Frame, component: string): Promise<SourceFilm> {
   const refused = (reason: string, cause?: unknown): RxrayError =>

@@ -6,15 +6,15 @@ import { damaged } from '../../../dicom/failures.js';
 import type { CodecReply, CodecRequest } from './codec-thread.js';
 import type { Codec, Coded, Uncoded } from './native-codec.js';
 
-/** Damaged streams keep some codecs busy for minutes or for ever. A good one has this and a second for each million pixels. */
+/** Time limit, plus a second for each million pixels: some codecs never finish with damaged streams. */
 const LIMIT_MS = 60_000;
 
 let thread: Worker | undefined;
 let turn: Promise<unknown> = Promise.resolve();
 
 /**
- * Decodes one frame, in a thread of its own that can be ended: one frame after the other. Throws FRAME_DAMAGED with the
- * codec's reason, or when the codec does not come to an end in time.
+ * Decodes one frame at a time, in a thread of its own that can be ended. Throws FRAME_DAMAGED with the codec's reason, or
+ * if the codec does not finish in time.
  */
 export function uncode(codec: Codec, stream: Buffer, format: Coded, limitMs = LIMIT_MS): Promise<Uncoded> {
   const mine = turn.then(() => ask({ codec, stream: Uint8Array.from(stream), format }, limitMs));
@@ -37,9 +37,9 @@ async function ask(request: CodecRequest, limitMs: number): Promise<Uncoded> {
     thread = undefined;
     void worker.terminate();
     const isLate = cause instanceof Error && cause.name === 'AbortError';
-    // The film is at fault only where its codec is still at it.
+    // Only a codec that is still running is the film's fault.
     if (!isLate) throw new Error(`the thread for codecs failed: ${messageOf(cause)}`, { cause });
-    throw damaged(`its codec did not come to an end within ${most} ms`, cause);
+    throw damaged(`its codec did not finish within ${most} ms`, cause);
   } finally {
     worker.unref();
   }

@@ -3,8 +3,8 @@ import { createRequire } from 'node:module';
 import { messageOf } from '../../../core/errors.js';
 
 /**
- * The one module that knows dcmjs-codecs: libjpeg (8, 12 and 16 bit, lossless), CharLS, OpenJPEG, OpenJPH and
- * libjxl, compiled into one WebAssembly module. It is called directly, because what comes with it loads a second
+ * The only module that uses dcmjs-codecs: libjpeg (8, 12 and 16 bit, lossless), CharLS, OpenJPEG, OpenJPH and
+ * libjxl, compiled into one WebAssembly module. It is called directly, because its JavaScript loads a second
  * DICOM library and compiles the module again after each failure.
  */
 export type Codec = 'DecodeJpeg' | 'DecodeJpegLs' | 'DecodeJpeg2000' | 'DecodeHtJpeg2000' | 'DecodeJpegXl';
@@ -18,12 +18,12 @@ export interface Coded {
   readonly signed: boolean;
 }
 
-/** What a codec gives: samples of 8 or 16 bit, little endian. */
+/** The output of a codec: samples of 8 or 16 bit, little endian. */
 export interface Uncoded {
   readonly width: number;
   readonly height: number;
   readonly channels: number;
-  /** Whether each channel has a plane of its own. */
+  /** Whether the channels are separate planes. */
   readonly planar: boolean;
   readonly data: Buffer;
 }
@@ -32,7 +32,7 @@ type Exports = Record<string, (...args: number[]) => number> & {
   readonly memory: { readonly buffer: ArrayBuffer };
 };
 
-/** Node has it; its types come with those of browsers alone. */
+/** Node has this API; only the browsers' types declare it. */
 interface WebAssemblyApi {
   compile(bytes: Buffer): Promise<object>;
   instantiate(module: object, imports: object): Promise<{ exports: unknown }>;
@@ -40,14 +40,14 @@ interface WebAssemblyApi {
 const wasm = (globalThis as unknown as { WebAssembly: WebAssemblyApi }).WebAssembly;
 
 const HEAP_IN_USE = 64 * 1024;
-/** Above this, the memory of a decoder is given back: WebAssembly's never shrinks. */
+/** Above this, the instance is dropped to free its memory, since WebAssembly's memory never shrinks. */
 const MAX_MEMORY = 640 * 1024 * 1024;
-/** What libjpeg and OpenJPEG say about streams that they repair: the pixels would be wrong in silence. */
+/** Messages of libjpeg and OpenJPEG about streams that they repair: accepting them would give wrong pixels silently. */
 const REPAIRED = /corrupt|premature|truncat|not enough|missing|unexpected|extraneous|error/i;
 
 let compiled: Promise<object> | undefined;
 let instance: Exports | undefined;
-/** The memory of a new instance, as far as it is in use. */
+/** The used part of a new instance's memory. */
 let pristine: Uint8Array | undefined;
 let messages: string[] = [];
 
@@ -60,7 +60,7 @@ export async function uncodeHere(codec: Codec, stream: Buffer, format: Coded): P
   const { memory, ...api } = instance;
   const call = (name: string, ...args: number[]): number => api[name]?.(...args) ?? 0;
   messages = [];
-  // A damaged stream may have written anywhere and been decoded all the same: each frame finds what the first one found.
+  // A damaged stream may have written anywhere without an error: each frame starts with the memory of a new instance.
   if (pristine !== undefined) new Uint8Array(memory.buffer).set(pristine);
   try {
     const context = call('CreateCodecsContext');
@@ -108,7 +108,7 @@ function reasonOf(thrown: unknown): string {
 async function instantiate(): Promise<Exports> {
   compiled ??= load();
   const module = await compiled;
-  // Filled once the module is there: the functions below are called by it.
+  // Set when the module is instantiated; the functions below read it.
   const linked: { memory: Exports['memory'] } = { memory: { buffer: new ArrayBuffer(0) } };
   const text = (start: number, length: number): string =>
     Buffer.from(linked.memory.buffer, start, length).toString('latin1').slice(0, 200);
@@ -121,7 +121,7 @@ async function instantiate(): Promise<Exports> {
       throw new Error(text(start, length));
     },
   };
-  // The module reads no files; what it prints is dropped.
+  // The module reads no files; its output is dropped.
   const system = {
     environ_get: () => 0,
     environ_sizes_get: (count: number, size: number) => {
@@ -151,7 +151,7 @@ async function instantiate(): Promise<Exports> {
   const made = exports as Exports;
   linked.memory = made.memory;
   made._initialize?.();
-  // Static data, then the stack, whose upper end this is; on the heap above it, starting has taken some kilobytes.
+  // Static data, then the stack, whose upper end this is; above it, a few kilobytes of heap are in use after the start.
   const used = (made.emscripten_stack_get_current?.() ?? 0) + HEAP_IN_USE;
   pristine = new Uint8Array(made.memory.buffer.slice(0, used));
   return made;

@@ -132,7 +132,7 @@ function native(
   const words = swapped && (format.allocated === 16 || element.vr === 'OW');
   const samples = samplesOf(bytes, format, frame, words);
   const needed = Math.ceil((samplesIn(format, bytes) * format.allocated * format.frames) / 8);
-  // One byte makes the length even.
+  // A padding byte may make the length even.
   if (bytes.length < needed || bytes.length > needed + 1)
     warnings.push(`it has ${bytes.length} bytes of pixels, by its header there should be ${needed}`);
   return samples;
@@ -183,7 +183,7 @@ function samplesOf(bytes: Buffer, format: PixelFormat, frame: number, swapped: b
 // ── compressed ────────────────────────────────────────────────────────────────────────────────────
 
 interface Decompression {
-  /** Whether the transfer syntax allows to lose something. */
+  /** Whether the transfer syntax is lossy. */
   readonly isLossy: boolean;
   readonly format: PixelFormat;
   readonly limits: Limits;
@@ -211,7 +211,7 @@ async function compressed(stream: Buffer, declared: Coding, context: Decompressi
     case 'jpeg-ls': {
       const header = jpegHeader(stream);
       checkHeader(header, context.format);
-      // CharLS may look for the end of a stream that has none for minutes.
+      // CharLS may search for a missing end marker for minutes.
       if (!stream.includes(Buffer.of(0xff, 0xd9))) throw damaged('its JPEG-LS stream ends too early');
       return byCodec('DecodeJpegLs', stream, context, header.precision);
     }
@@ -270,7 +270,7 @@ async function jpeg2000(stream: Buffer, context: Decompression): Promise<Words> 
   const { transformed, highThroughput, precision } = header;
   const codec = highThroughput ? 'DecodeHtJpeg2000' : 'DecodeJpeg2000';
   const words = await byCodec(codec, stream.subarray(at), context, precision);
-  // What was lost may have pushed values over the ends of their range, into bits that are not stored.
+  // Lossy compression may push values beyond their range, into bits that are not stored.
   if (context.isLossy) clip(words.data, context.format);
   else if (!fits(words.data, context.format))
     context.warnings.push(
@@ -306,14 +306,14 @@ function jpeg2000Header(
 const START_OF_TILE = 0xff90;
 const END_OF_STREAM = 0xffd9;
 
-/** Whether all tiles are there, each to its end (T.800, A.4.2): decoders make a picture of any beginning. */
+/** Whether all tiles are complete (T.800, A.4.2): decoders accept truncated streams. */
 function checkTiles(stream: Buffer, first: number, tiles: number): void {
   const seen = new Set<number>();
   let position = first;
   while (position + 12 <= stream.length && stream.readUInt16BE(position) === START_OF_TILE) {
     seen.add(stream.readUInt16BE(position + 4));
     const length = stream.readUInt32BE(position + 6);
-    // The last one may go on to the end of the stream, which is then marked.
+    // The last one may extend to the end of the stream.
     const end = length === 0 ? stream.lastIndexOf(Buffer.of(0xff, END_OF_STREAM & 0xff)) : position + length;
     if (end < position + 12 || end > stream.length) throw damaged('its JPEG 2000 stream ends in a tile');
     position = end;
@@ -373,10 +373,10 @@ function clip(samples: Uint8Array | Uint16Array, { stored, signed }: PixelFormat
   });
 }
 
-/** What a stream says of itself. */
+/** The size that a stream declares. */
 type Frame = Pick<JpegHeader, 'width' | 'height' | 'components'>;
 
-/** Before a codec takes memory by what the stream says. */
+/** Checks a stream's size before a codec allocates memory for it. */
 function checkHeader({ width, height, components }: Frame, format: PixelFormat): void {
   if (width !== format.width || height !== format.height || components !== format.channels) {
     throw damaged(
