@@ -45,7 +45,7 @@ export function gradCamModel(
           return tf.sum(tf.mul(resnetHead(options, pass, last as tf.Tensor4D), target as tf.Tensor));
         };
         const gradient = smoothed(tf.grad(scoreOf)(activations) as tf.Tensor4D, 2 ** (LAST - stage));
-        return tf.sum(tf.mul(activations, tf.relu(gradient)), 3, true) as tf.Tensor4D;
+        return tf.sum<tf.Tensor4D>(tf.mul(activations, tf.relu(gradient)), 3, true);
       });
       const last = outputs.at(-1) as tf.Tensor4D;
       return {

@@ -107,8 +107,8 @@ export async function explanationSection({ evaluation, explanation }: Findings):
   return html`<h2>Grad-CAM</h2>
     <p>
       Grad-CAM (Selvaraju et al. 2017, as LayerCAM, Jiang et al. 2021) marks the regions that raise the score
-      of the predicted class, from yellow (weak) to red (strong). These films are classified correctly. The
-      maps show where the evidence is, not whether it is sound.
+      of the predicted class, from dark violet (weak) to light yellow (strong). These films are classified
+      correctly. The maps show where the evidence is, not whether it is sound.
     </p>
     <div class="films">${await Promise.all(cards)}</div>`;
 }
