@@ -6,8 +6,8 @@
  *     npm run bench:cluster -- --workers 1,2,4,8,16 --sleep 400 --concurrency 4 --films 40
  *     npm run bench:cluster -- --profile /tmp/profile                 a CPU profile of the head
  *
- * `--films` is the number for each worker. The first and the last tenth of the films are not counted: they contain the
- * start and the end. CPU is that of all threads, by /proc (Linux).
+ * `--films` is the number for each worker. Films before all workers are at work, and after that the first and the last
+ * tenth, are not counted: they contain the start and the end. CPU is that of all threads, by /proc (Linux).
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -17,6 +17,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { ControlClient } from '../src/control/client.js';
 import { NatsServers, natsVersion } from '../test/cluster/nats-servers.js';
 
 const CLI = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
@@ -70,6 +71,9 @@ async function measure(workers: number): Promise<Figures> {
     const profile = flags.profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${flags.profile}`];
     const head = launch(profile, ['head', join(folder, 'pipeline.yaml'), '--once']);
     const ended = once(head, 'exit');
+    const client = new ControlClient(join(folder, '.rxray'));
+    /** Whether all workers have the graph: films before that are not counted. */
+    let areReady = false;
     const looks: { at: number; bytes: number; head: number; worker: number; nats: number }[] = [];
     while (head.exitCode === null && head.signalCode === null) {
       const [bytes, ofHead, ofNats, ...ofWorkers] = await Promise.all([
@@ -81,12 +85,18 @@ async function measure(workers: number): Promise<Figures> {
         cpuOf(servers.pids[0]),
         ...working.map(({ pid }) => cpuOf(pid)),
       ]);
+      areReady ||= await haveGraph(client, workers);
+      if (!areReady) {
+        await Promise.race([sleep(100), ended]);
+        continue;
+      }
       const worker = ofWorkers.reduce((sum, each) => sum + each, 0);
       looks.push({ at: performance.now(), bytes, head: ofHead, worker, nats: ofNats });
       await Promise.race([sleep(100), ended]);
     }
     const total = looks.at(-1)?.bytes ?? 0;
-    const first = looks.find(({ bytes }) => bytes >= total / 10);
+    const begin = looks[0]?.bytes ?? 0;
+    const first = looks.find(({ bytes }) => bytes >= begin + (total - begin) / 10);
     const last = looks.findLast(({ bytes }) => bytes <= (total * 9) / 10);
     if (first === undefined || last === undefined || last.bytes <= first.bytes) {
       throw new Error('too few films to measure: set --films');
@@ -104,6 +114,12 @@ async function measure(workers: number): Promise<Figures> {
     await servers.close();
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+async function haveGraph(client: ControlClient, count: number): Promise<boolean> {
+  const answer = await client.json('/api/cluster').catch(() => ({ workers: [] }));
+  const { workers } = answer as { workers: { through: number }[] };
+  return workers.filter(({ through }) => through > 0).length === count;
 }
 
 async function writeFilms(folder: string, films: number, servers: readonly string[]): Promise<void> {

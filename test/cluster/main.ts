@@ -127,7 +127,7 @@ console.log(
     `${String(total.inFlight)} of ${String(total.faults)} faults while workers had films`,
     `head killed at ${String(diedAt.size)} of ${String(moments.size)} durable moments${missed.length === 0 ? '' : `, not at: ${missed.join(', ')}`}`,
     `${String(plan.poison * (total.films / Number(values.round)))} poisoned films, ${String(total.wronged)} wronged, ${String(total.mixed)} of two graphs`,
-    `${(total.films / total.seconds).toFixed(0)} films/s, head ${(cpu / total.films).toFixed(0)} µs CPU a film`,
+    `${(total.films / Math.max(1, total.seconds)).toFixed(0)} films/s, head ${(cpu / Math.max(1, total.films)).toFixed(0)} µs CPU a film`,
   ].join('\n'),
 );
 if (total.wronged > 0) complaints.push('films were wronged');
