@@ -31,10 +31,16 @@ export class FilmServer {
       const refuse = (status: number): void => {
         response.writeHead(status).end();
       };
-      if (!isEqual(headers.authorization ?? '', `Bearer ${token}`)) return refuse(401);
+      if (!isEqual(headers.authorization ?? '', `Bearer ${token}`)) {
+        refuse(401);
+        return;
+      }
       const [, id = ''] = /^\/films\/([0-9a-f]+)$/.exec(url) ?? [];
       const film = method === 'GET' ? filmOf(id) : undefined;
-      if (film === undefined) return refuse(404);
+      if (film === undefined) {
+        refuse(404);
+        return;
+      }
       const file = createReadStream((film.copy ?? film.replay?.copy ?? film).path);
       file.once('open', () => response.writeHead(200, { 'content-type': 'application/octet-stream' }));
       file.once('error', () => {
