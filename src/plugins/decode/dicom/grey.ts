@@ -39,7 +39,8 @@ export function renderGrey(
   const modality = values.map(modalityCurve(dataSet, frame, values, signed, warnings));
   const padding = paddingOf(dataSet, signed);
   const used = new Uint8Array(mask + 1);
-  // Bits outside the stored ones may hold overlays. By index: iterating takes three times as long.
+  // Bits outside the stored ones may hold overlays.
+  // eslint-disable-next-line @typescript-eslint/prefer-for-of -- iterating takes three times as long
   for (let i = 0; i < data.length; i++) used[((data[i] ?? 0) >> shift) & mask] = 1;
   if (padding !== undefined) values.forEach((value, bits) => padding(value) && (used[bits] = 0));
   const shown =
