@@ -35,7 +35,7 @@ function Shadow({ shadow }: { readonly shadow: ShownShadow }) {
         {stage} <small>shadow stage: compared with the verdicts, not part of them</small>
       </h3>
       <p>
-        {films.toLocaleString()} films
+        {films === 1 ? '1 film' : `${films.toLocaleString()} films`}
         {missing > 0 && `, and ${missing.toLocaleString()} without its result`}. In brackets: 95 % intervals
         (Wilson).
       </p>

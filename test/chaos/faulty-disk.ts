@@ -185,15 +185,17 @@ class Handle {
     bytes: Uint8Array,
     offset: number,
     length: number,
-    position: number,
+    position: number | null,
   ): Promise<{ bytesWritten: number }> {
     const copy = Buffer.from(bytes.subarray(offset, offset + length));
     const put = (count: number): void => {
+      // Null: a file opened with O_APPEND.
+      const from = position ?? this.#file.data.length;
       this.#file.change((data, upTo) => {
         const part = copy.subarray(0, Math.floor(count * upTo));
-        const grown = Buffer.alloc(Math.max(data.length, position + part.length));
+        const grown = Buffer.alloc(Math.max(data.length, from + part.length));
         data.copy(grown);
-        part.copy(grown, position);
+        part.copy(grown, from);
         return grown;
       });
     };
@@ -335,6 +337,13 @@ export async function rm(
 
 export const unlink = (path: string): Promise<void> => rm(path);
 
+export async function link(from: string, to: string): Promise<void> {
+  await deed('link', () => {
+    if (find(to) !== undefined) throw failure('EEXIST', 'link', to);
+    put(to, fileAt(from));
+  });
+}
+
 export async function readdir(path: string): Promise<string[]> {
   return [...folderAt(path).entries.keys()];
 }
@@ -352,6 +361,10 @@ export async function writeFile(
   const handle = await open(path, options.flag ?? 'w');
   await handle.writeFile(data);
   if (options.flush) await handle.sync();
+}
+
+export async function copyFile(from: string, to: string): Promise<void> {
+  await writeFile(to, fileAt(from).data);
 }
 
 // ── node:fs ─────────────────────────────────────────────────────────────────────────────────────────

@@ -14,12 +14,12 @@ export const MUTANTS: readonly Mutant[] = [
     patches: [
       {
         file: 'sinks/committed-file.ts',
-        find: 'const length = commit?.length ?? size;',
-        replace: 'const length = size;',
+        find: 'let length = commit?.length ?? size;',
+        replace: 'let length = size;',
       },
       {
         file: 'sinks/committed-file.ts',
-        find: 'if (commit !== undefined && (size < length || commit.crc !== crc)) {',
+        find: 'if (commit !== undefined && (size < length || commit.crc !== read.crc)) {',
         replace: 'if (size < 0) {',
       },
     ],

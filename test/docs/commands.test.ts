@@ -62,6 +62,8 @@ const LIST: Readonly<Record<string, typeof asShown | { more: string[] } | { why:
   'npm run build': notRun('`npm test` has built it'),
   'npm pack': byPackageTest,
   'npm install --ignore-scripts ~/rxray/rxray-0.1.0.tgz': byPackageTest,
+  'npm install': byPackageTest,
+  'npm install rxray-sink-email-0.1.0.tgz': byPackageTest,
   'npm run bench': minutes,
   'npm run bench -- --data FOLDER': minutes,
   'npm run bench -- --data FOLDER --anogan': minutes,

@@ -256,7 +256,8 @@ describe('the page', function () {
     await page.getByText('toy').first().waitFor();
     await page
       .getByRole('region', { name: 'Shadow stage trial' })
-      .getByText(/Same verdict: \d+ % \(\d+ %–\d+ %\)/)
+      .getByText(/^\d+ % \(\d+ %–\d+ %\)$/)
+      .first()
       .waitFor();
     await page
       .getByText(/Too few films/)

@@ -173,7 +173,8 @@ sinks: [{ use: csv, with: { path: ./out.csv } }]
       ['csv', 1, 1, 0, 0],
     ]);
     expect(monitor.meter('decode').workSeconds).to.be.greaterThan(0);
-    expect(monitor.films).to.deep.equal({ done: 1, failed: 1, skipped: 0, already: 0, failedBefore: 0 });
+    const others = { skipped: 0, already: 0, failedBefore: 0, leftAlone: 0 };
+    expect(monitor.films).to.deep.equal({ done: 1, failed: 1, ...others });
     expect(monitor.load()).to.deep.equal({ waiting: 0, frames: 0, bytes: 0 });
     const good = settled.find(({ name }) => name === 'good.png')!;
     expect(good.spans.map(({ component }) => component)).to.deep.equal(['decode', 'resize', 'csv']);
