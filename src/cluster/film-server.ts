@@ -1,4 +1,3 @@
-import { timingSafeEqual } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http';
@@ -6,6 +5,7 @@ import { createServer } from 'node:https';
 import { pipeline } from 'node:stream/promises';
 import { once } from 'node:events';
 import { messageOf, RxrayError } from '../core/errors.js';
+import { isSecret } from '../core/http.js';
 import type { Candidate } from '../core/plugin.js';
 
 /** Where the head serves films. */
@@ -31,7 +31,7 @@ export class FilmServer {
       const refuse = (status: number): void => {
         response.writeHead(status).end();
       };
-      if (!isEqual(headers.authorization ?? '', `Bearer ${token}`)) {
+      if (!isSecret(headers.authorization ?? '', `Bearer ${token}`)) {
         refuse(401);
         return;
       }
@@ -74,11 +74,6 @@ export class FilmServer {
     this.server.closeAllConnections();
     await closed;
   }
-}
-
-function isEqual(given: string, expected: string): boolean {
-  const [a, b] = [Buffer.from(given), Buffer.from(expected)];
-  return a.length === b.length && timingSafeEqual(a, b);
 }
 
 /** How workers get films from the head. */

@@ -10,6 +10,7 @@ import type { Registry } from 'prom-client';
 import { z } from 'zod';
 import { ERRORS, messageOf, RxrayError } from '../core/errors.js';
 import { withoutImages, type Image, type Origin, type View } from '../core/frame.js';
+import { isSecret } from '../core/http.js';
 import type { Monitor } from '../core/monitor/monitor.js';
 import { REVIEW_ANSWERS, Reviews, type Review } from '../core/reviews.js';
 import {
@@ -25,7 +26,7 @@ import type { Remade } from '../core/run/remake.js';
 import type { PipelineRun } from '../core/run.js';
 import type { Engine } from '../engine/index.js';
 import { GradCam, hasGradCam } from './grad-cam.js';
-import { cookieOf, COOKIE, guard, headers, isToken, type Entrance } from './guard.js';
+import { cookieOf, COOKIE, guard, headers, type Entrance } from './guard.js';
 import { historyOf, MAX_HISTORY_HOURS } from './history.js';
 import { LiveGraph } from './live.js';
 import { createRegistry } from './metrics.js';
@@ -190,7 +191,7 @@ export class ControlApp {
     app.get('/api/session', (c) => c.json({ tokenNeeded: token !== undefined }));
     app.post('/api/session', async (c) => {
       const { token: given } = z.strictObject({ token: z.string() }).parse(await c.req.json());
-      if (token === undefined || !isToken(given, token))
+      if (token === undefined || !isSecret(given, token))
         throw new Refused(401, 'TOKEN', 'the token is wrong');
       setCookie(c, COOKIE, cookieOf(token), { httpOnly: true, sameSite: 'Strict', path: '/' });
       return c.json({ tokenNeeded: false });

@@ -1,3 +1,4 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
 import { STATUS_CODES } from 'node:http';
 import { Unavailable } from './errors.js';
 import type { LintMessage, Log } from './plugin.js';
@@ -7,6 +8,15 @@ import { proxiedFetch, proxyFor } from './proxied-fetch.js';
 const MAX_RETRY_AFTER_MS = 3_600_000;
 /** Answers are read up to here, so that the connection can be used again. */
 const MAX_ANSWER_BYTES = 64 * 1024;
+
+/** Compares with a secret in constant time, whatever the lengths. */
+export function isSecret(given: string, secret: string): boolean {
+  const [a, b] = [given, secret].map((text) => createHash('sha256').update(text).digest()) as [
+    Buffer,
+    Buffer,
+  ];
+  return timingSafeEqual(a, b);
+}
 
 /** Reads an answer to its end, or gives it up: an answer that nobody reads keeps its connection busy. */
 export async function discard(response: Response): Promise<void> {

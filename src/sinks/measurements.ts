@@ -13,7 +13,8 @@ export type Measurement = { readonly name: string } & (
   | { readonly answer: boolean }
 );
 
-const box = z.object({
+/** A box that a stage has found. */
+export const region = z.object({
   x: z.number(),
   y: z.number(),
   width: z.number().min(0),
@@ -22,8 +23,8 @@ const box = z.object({
   score: z.number().optional(),
 });
 /** A region in pixels of the film. */
-export type Region = z.output<typeof box>;
-const lung = z.object({ areaFraction: z.number(), box });
+export type Region = z.output<typeof region>;
+const lung = z.object({ areaFraction: z.number(), box: region });
 
 /** Any result may have the verdict of a calibrated model. */
 const verdict = z.object({
@@ -116,7 +117,7 @@ export function fitsFilm({ meta }: Frame, { film }: Record<string, unknown>): bo
 }
 
 function regionsOf(result: Record<string, unknown>): Region[] {
-  const found = z.array(box).safeParse(result['boxes']).data ?? [];
+  const found = z.array(region).safeParse(result['boxes']).data ?? [];
   const lungs = (['left', 'right'] as const).flatMap((side) => {
     const known = lung.safeParse(result[side]).data;
     return known === undefined ? [] : [{ ...known.box, label: `${side} lung` }];

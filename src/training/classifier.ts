@@ -18,7 +18,8 @@ import type { InitialWeights } from './initial-weights.js';
 import { aurocInterval, balancedAccuracy, confusionMatrix, recalls } from './metrics.js';
 import { suiteOfEpoch, suiteScore, type ShiftedFilms } from './select-shifts.js';
 import type { ShiftSuite } from './evaluation/shifts.js';
-import { filmAt, imagesOf, unscaledInput, type PreparedFilms } from './preprocess.js';
+import { predict } from './predict.js';
+import { filmAt, type PreparedFilms } from './preprocess.js';
 import { seededRandom } from '../models/random.js';
 import { scheduled, type Schedule } from './schedule.js';
 
@@ -187,13 +188,7 @@ export async function trainClassifier(
     index: Uint32Array = val.index,
   ): Promise<Float32Array> {
     await evaluated.set(parameters);
-    const probabilities = new Float32Array(index.length * classes.length);
-    for (let from = 0; from < index.length; from += batchSize) {
-      const part = index.subarray(from, from + batchSize);
-      const out = await evaluation.step({ images: imagesOf(judged, part, unscaledInput(judged)) });
-      probabilities.set(out.probabilities?.data as Float32Array, from * classes.length);
-    }
-    return probabilities;
+    return predict(judged, index, { classes, batchSize }, (images) => evaluation.step({ images }));
   }
 
   const trained = await trainAveraged<ClassifierEpoch, 'correct'>(

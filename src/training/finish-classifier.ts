@@ -7,7 +7,8 @@ import { classifierMetrics, type LabelledFilms } from './classifier.js';
 import { usualHealthyLabels } from './labels.js';
 import { phantomCheck } from './phantom-check.js';
 import { calibrateOnShifts, type ShiftedFilms } from './select-shifts.js';
-import { imagesOf, unscaledInput, type PreparedFilms } from './preprocess.js';
+import { predict } from './predict.js';
+import type { PreparedFilms } from './preprocess.js';
 import { common, type Recipe } from './recipe.js';
 
 /** Films for one run of the exported file. */
@@ -36,15 +37,8 @@ export async function finishClassifier(
   const { classes } = recipe.dataset;
   const model = exportResnet(members, architecture, storage).bytes;
   const session = await engine.load(model, { name: 'resnet' });
-  const run = async (judged: PreparedFilms, index: Uint32Array): Promise<Float32Array> => {
-    const probabilities = new Float32Array(index.length * classes.length);
-    for (let from = 0; from < index.length; from += BATCH) {
-      const part = index.subarray(from, from + BATCH);
-      const out = await session.run({ images: imagesOf(judged, part, unscaledInput(judged)) });
-      probabilities.set(out.probabilities?.data as Float32Array, from * classes.length);
-    }
-    return probabilities;
-  };
+  const run = (judged: PreparedFilms, index: Uint32Array): Promise<Float32Array> =>
+    predict(judged, index, { classes, batchSize: BATCH }, (images) => session.run({ images }));
   const probabilities = await run(films, val.index);
   const versions = [probabilities];
   for (const each of shifted) versions.push(await run(each.films, Uint32Array.from(val.index.keys())));

@@ -86,18 +86,21 @@ export function image(reference: ImageReference): Content {
   return node('IMAGE', undefined, [[0x00081199, 'SQ', [referenceItem(reference)]]]);
 }
 
-/** A rectangle in the film, in pixels of the film, x to the right and y downwards from its upper left corner. */
-export function rectangle(
-  concept: Code,
-  { x, y, width, height }: { x: number; y: number; width: number; height: number },
-  reference: ImageReference,
-): Content {
-  const corners = [x, y, x + width, y, x + width, y + height, x, y + height, x, y];
+/** In pixels of the film, x to the right and y downwards from its upper left corner. */
+export type Rectangle = Readonly<Record<'x' | 'y' | 'width' | 'height', number>>;
+
+/** A rectangle in the film. */
+export function rectangle(concept: Code, shape: Rectangle, reference: ImageReference): Content {
   return node('SCOORD', concept, [
-    [0x00700022, 'FL', corners],
+    [0x00700022, 'FL', outlineOf(shape)],
     [0x00700023, 'CS', 'POLYLINE'],
     ...childrenOf([image(reference)('SELECTED FROM')]),
   ]);
+}
+
+/** The closed line around a rectangle: x and y of each corner by turns. */
+export function outlineOf({ x, y, width, height }: Rectangle): number[] {
+  return [x, y, x + width, y, x + width, y + height, x, y + height, x, y];
 }
 
 export function referenceItem({ sopClass, instance, frame }: ImageReference): Item {

@@ -4,8 +4,16 @@ import type { ObjectToSend } from '../../dicom/scu.js';
 import { bytesOf, type Item } from '../../dicom/write.js';
 import { findingsOf, type Measurement, type Region } from '../measurements.js';
 import { VERSION } from './algorithms.js';
-import { cut, referenceItem } from './content.js';
-import { equipment, frameNumberOf, instanceNumber, momentOf, patientAndStudy, uidOf } from './report.js';
+import { cut, outlineOf, referenceItem } from './content.js';
+import {
+  equipment,
+  frameNumberOf,
+  instanceNumber,
+  momentOf,
+  patientAndStudy,
+  referencedSeries,
+  uidOf,
+} from './report.js';
 import type { SourceFilm } from './source-film.js';
 
 const PRESENTATION_STATE = '1.2.840.10008.5.1.4.1.1.11.1';
@@ -25,7 +33,7 @@ export function presentationOf(frame: Frame, film: SourceFilm): ObjectToSend | u
   const instance = uidOf('presentation', frame.id, frame.repeat);
   const { date, time } = momentOf(frame);
   const { width, height } = frame.meta as { width: number; height: number };
-  const source: Item = [...referenceItem({ ...film, frame: frameNumberOf(frame, film) })];
+  const source = referenceItem({ ...film, frame: frameNumberOf(frame, film) });
   const findings = findingsOf(frame);
   const elements: Item = [
     ...patientAndStudy(film),
@@ -34,16 +42,7 @@ export function presentationOf(frame: Frame, film: SourceFilm): ObjectToSend | u
     [0x00080060, 'CS', 'PR'],
     ...equipment(VERSION),
     [0x0008103e, 'LO', 'rxray: annotations, for research only'],
-    [
-      0x00081115,
-      'SQ',
-      [
-        [
-          [0x00081140, 'SQ', [source]],
-          [0x0020000e, 'UI', film.series],
-        ],
-      ],
-    ],
+    referencedSeries(film, 0x00081140, source),
     [0x0020000e, 'UI', uidOf('presentations', film.series)],
     [0x00200011, 'IS', '9004'],
     [0x00200013, 'IS', instanceNumber(film)],
@@ -170,8 +169,8 @@ function labelOf({ label = 'region', score, x, y, width, height }: Region): Item
 
 function objectsOf(regions: readonly Region[]): Item {
   if (regions.length === 0) return [];
-  const objects = regions.map(({ x, y, width, height }): Item => {
-    const corners = [x, y, x + width, y, x + width, y + height, x, y + height, x, y];
+  const objects = regions.map((region): Item => {
+    const corners = outlineOf(region);
     return [
       [0x00700005, 'CS', 'PIXEL'],
       [0x00700020, 'US', 2],

@@ -90,21 +90,7 @@ export function reportOf(frame: Frame, film: SourceFilm, options: ReportOptions)
     [
       0x0040a375,
       'SQ',
-      [
-        [
-          [
-            0x00081115,
-            'SQ',
-            [
-              [
-                [0x00081199, 'SQ', [referenceItem(film)]],
-                [0x0020000e, 'UI', film.series],
-              ],
-            ],
-          ],
-          [0x0020000d, 'UI', film.study],
-        ],
-      ],
+      [[referencedSeries(film, 0x00081199, referenceItem(film)), [0x0020000d, 'UI', film.study]]],
     ],
     [0x0040a372, 'SQ', []],
     [0x0040a491, 'CS', 'COMPLETE'],
@@ -147,6 +133,15 @@ export function equipment(version: string): Item {
 export function instanceNumber(film: SourceFilm): string {
   const number = film.text(0x00200013);
   return /^\d{1,9}$/.test(number) ? number : '1';
+}
+
+/** The film's series with a reference to the film, in the sequence that the object at hand has for it. */
+export function referencedSeries({ series }: SourceFilm, sequence: number, reference: Item): Item[number] {
+  const item: Item = [
+    [sequence, 'SQ', [reference]],
+    [0x0020000e, 'UI', series],
+  ];
+  return [0x00081115, 'SQ', [item]];
 }
 
 /** The number of the processed frame, from 1, in a film with several; undefined in others. */

@@ -8,7 +8,15 @@ import { decodeRle } from '../../imaging/rle.js';
 import { fitsFilm } from '../measurements.js';
 import { type Algorithm, VERSION } from './algorithms.js';
 import { codeItem, cut, dcm, referenceItem, sct } from './content.js';
-import { equipment, frameNumberOf, instanceNumber, momentOf, patientAndStudy, uidOf } from './report.js';
+import {
+  equipment,
+  frameNumberOf,
+  instanceNumber,
+  momentOf,
+  patientAndStudy,
+  referencedSeries,
+  uidOf,
+} from './report.js';
 import type { SourceFilm } from './source-film.js';
 
 const SEGMENTATION = '1.2.840.10008.5.1.4.1.1.66.4';
@@ -73,16 +81,7 @@ function segmentationOf(
     [0x00080060, 'CS', 'SEG'],
     ...equipment(VERSION),
     [0x0008103e, 'LO', 'rxray: segmentations, for research only'],
-    [
-      0x00081115,
-      'SQ',
-      [
-        [
-          [0x0008114a, 'SQ', [source]],
-          [0x0020000e, 'UI', film.series],
-        ],
-      ],
-    ],
+    referencedSeries(film, 0x0008114a, source),
     [0x0020000e, 'UI', uidOf('segmentations', film.series)],
     [0x00200011, 'IS', '9003'],
     [0x00200013, 'IS', instanceNumber(film)],

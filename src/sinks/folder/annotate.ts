@@ -7,6 +7,7 @@ import { verdictOf } from '../../core/verdict.js';
 import { heatColour } from '../../imaging/heat.js';
 import { fullScale } from '../../imaging/image.js';
 import { fromFilm, viewOf } from '../../imaging/view.js';
+import { region, type Region } from '../measurements.js';
 
 export interface AnnotateOptions {
   /** Longer side of the film in the picture, in pixels. */
@@ -17,19 +18,9 @@ export interface AnnotateOptions {
 
 /** What a detector says: boxes in pixels of the frame's image, or of the whole film where `film` has its size. */
 const detected = z.object({
-  boxes: z.array(
-    z.object({
-      x: z.number(),
-      y: z.number(),
-      width: z.number().min(0),
-      height: z.number().min(0),
-      label: z.string().optional(),
-      score: z.number().optional(),
-    }),
-  ),
+  boxes: z.array(region),
   film: z.object({ width: z.number(), height: z.number() }).optional(),
 });
-type Boxes = z.output<typeof detected>['boxes'];
 
 const FONT = `font-family="Inter, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif"`;
 const LINE = 20;
@@ -122,7 +113,7 @@ function lineOf(id: string, result: Frame['results'][string]): string[] {
 }
 
 /** A result's boxes in pixels of the frame's image; none where it is not known which part of the film the image shows. */
-function boxesOnImage(result: Frame['results'][string], frame: Frame): Boxes {
+function boxesOnImage(result: Frame['results'][string], frame: Frame): Region[] {
   const { boxes = [], film } = detected.safeParse(result).data ?? {};
   if (film === undefined) return boxes;
   const image = imageOf(frame);
@@ -165,7 +156,7 @@ function eightBit({ data }: Image): Uint8Array {
   return Uint8Array.from(data, (value) => Math.round((value - lowest) * factor));
 }
 
-function boxOf({ x, y, width, height, label, score }: Boxes[number], scale: number): string {
+function boxOf({ x, y, width, height, label, score }: Region, scale: number): string {
   const [left, top] = [x * scale, y * scale];
   const sure = score === undefined ? '' : ` ${(100 * score).toFixed(0)} %`;
   const text = label === undefined ? '' : escapeXml(label + sure);
