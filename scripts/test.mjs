@@ -1,5 +1,5 @@
-// `npm test` after the build: the files that bear company three at a time, then those that watch what happens between
-// processes, which have the machine for themselves. Both parts run, whatever becomes of the first.
+// `npm test` after the build: most test files, three at a time; then those that kill or watch other processes, one by
+// one. The second part also runs when the first has failed.
 import { spawnSync } from 'node:child_process';
 
 const parts = ['test:parallel', 'test:serial'];

@@ -17,7 +17,7 @@ describe('README', () => {
     expect(parse(block('yaml'))).to.deep.equal(parse(await readFile('pipeline.yaml', 'utf8')));
   });
 
-  it('shows a stage that works as it stands there', async () => {
+  it('shows a stage that works unchanged', async () => {
     const lab = await Lab.open(GRAPH.replace('use: clahe', 'use: ./stages/invert.ts'), {
       'stages/invert.ts': block('ts'),
       'inbox/good.png': await film().png().toBuffer(),

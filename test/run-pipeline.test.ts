@@ -38,7 +38,7 @@ describe('runPipeline', () => {
     expect(await readFile(join(baseDir, 'out.csv'), 'utf8')).to.contain('a.png');
   });
 
-  it('does nothing before the subscription, and lets go of everything after it', async () => {
+  it('does nothing before the subscription, and closes everything after it', async () => {
     const films$ = runPipeline(GRAPH, { baseDir });
     await firstValueFrom(films$);
     // The journal of the run that was left is free when its films have reached their sinks.
@@ -58,7 +58,7 @@ describe('runPipeline', () => {
     });
   });
 
-  it('errors with everything that is wrong with the text', async () => {
+  it('errors with all problems of the text', async () => {
     const faulty$ = runPipeline(GRAPH.replace('decode', 'decod'), { baseDir });
     const error = await lastValueFrom(faulty$).then(
       () => null,

@@ -40,7 +40,7 @@ describe('a hostile pipeline file', () => {
   const graph = (extra: string): string =>
     `version: 1\nsources: [{ use: watch, with: { path: in } }]\nsinks: [{ use: console }]\n${extra}`;
 
-  it('runs no code and makes no objects by tags and special keys', async () => {
+  it('runs no code and creates no objects by tags and special keys', async () => {
     const global = globalThis as { hacked?: true; polluted?: true };
     for (const extra of [
       'name: !!js/function "function () { globalThis.hacked = true }"',

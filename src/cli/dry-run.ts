@@ -23,14 +23,14 @@ export interface DryRun {
   readonly unread: readonly { readonly file: string; readonly reason: string }[];
   /** Files that are known to be no images. */
   readonly leftAlone: number;
-  /** Sources that cannot be asked without a run. */
+  /** Sources that cannot list their films without a run. */
   readonly notAsked: readonly string[];
 }
 
 const nothing = (): void => undefined;
 const silent: Log = { debug: nothing, info: nothing, warn: nothing, error: nothing };
 
-/** Asks the sources what there is, and a copy of the journal what is settled. Changes nothing. Throws CONFIG_CREATE. */
+/** Lists the films of the sources and looks them up in a copy of the journal. Changes nothing. Throws CONFIG_CREATE. */
 export async function dryRun(pipeline: Pipeline): Promise<DryRun> {
   const stateDir = await mkdtemp(join(tmpdir(), 'rxray-dry-run-'));
   const films: Listed[] = [];
@@ -80,12 +80,12 @@ export function dryRunText({ films, unread, leftAlone, notAsked }: DryRun): stri
     ...(count('done') > 0 ? [`${count('done')} done already`] : []),
     ...(count('failed') > 0 ? [`${count('failed')} failed before`] : []),
     ...(unread.length > 0 ? [`${unread.length} that cannot be taken`] : []),
-    ...(leftAlone > 0 ? [`${leftAlone} left alone that are no images`] : []),
+    ...(leftAlone > 0 ? [`${leftAlone} left alone because they are not images`] : []),
   ];
   return [
     ...taken.map(({ file }) => `  ${printable(file)}`),
     ...unread.map(({ file, reason }) => `✗ ${printable(file)}  ${printable(reason)}`),
-    ...notAsked.map((id) => `the source ${id} is not asked: what it has is known in a run only`),
+    ...notAsked.map((id) => `the films of the source ${id} are only known in a run`),
     parts.join(', '),
   ].join('\n');
 }

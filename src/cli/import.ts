@@ -112,7 +112,7 @@ export function importCommand(program: Command): void {
 
 /** Returns the exit code. */
 async function importModel(model: string, flags: Flags): Promise<number> {
-  // Nobody has tried the model yet: it may run for ever, or end its process.
+  // An untested model may never return, or end its process.
   const engine = new Engine({ apart: true, limitMs: 1000 * flags.timeout });
   try {
     const out = resolve(flags.out);
@@ -144,8 +144,8 @@ async function importModel(model: string, flags: Flags): Promise<number> {
     const best = result.topK.map(({ label, probability }) => `${label} ${(100 * probability).toFixed(1)} %`);
     console.log(`${out}: its output is read as ${meaningInWords(bundle)} (${decided}).`);
     if (multiLabel !== true) {
-      const which = healthy.length === 0 ? 'no label stands' : `${healthy.join(', ')} stands`;
-      console.log(`${which} for a healthy film (--healthy).`);
+      const which = healthy.length === 0 ? 'no label means' : `${healthy.join(', ')} means`;
+      console.log(`${which} a healthy film (--healthy).`);
     }
     console.log(`For ${film ?? 'a phantom film'} it gives: ${best.join(', ')}. Is that plausible?`);
     console.log('Not a medical device.');
@@ -272,7 +272,7 @@ function labelsOf(model: string, bytes: Uint8Array): Promise<Brought> {
   return labelsWith(model, readOnnx(bytes, 'metadata').metadata);
 }
 
-/** As given, else as the model brings them along, else as the user answers. */
+/** From the option, else from the model's files, else from the user's answer. */
 async function labelsFrom(
   given: string | undefined,
   brought: Brought,
@@ -288,7 +288,7 @@ async function labelsFrom(
 
 async function askActivation(): Promise<Activation | undefined> {
   const options = [
-    { value: undefined, label: 'see for yourself', hint: 'by its graph and its output' },
+    { value: undefined, label: 'detect', hint: 'from its graph and its output' },
     { value: 'softmax' as const, label: 'softmax', hint: 'logits; one label per film' },
     { value: 'sigmoid' as const, label: 'sigmoid', hint: 'logits; findings that may occur together' },
     { value: 'none' as const, label: 'none', hint: 'they are probabilities' },
@@ -361,7 +361,7 @@ async function sideOf(
   return answer > 0 ? { width: answer, height: answer } : undefined;
 }
 
-/** Timers hold 24 days. */
+/** The longest timer: 24 days. */
 function secondsOf(value: string): number {
   const seconds = Number(value);
   if (seconds > 0 && 1000 * seconds <= MAX_TIMER_MS) return seconds;

@@ -28,8 +28,8 @@ export function phantoms(program: Command): void {
     .argument('<dir>', 'the folder for the films and their boxes')
     .option('-n, --count <n>', 'how many films', positive, 400)
     .option('--size <pixels>', 'width and height of a film', positive, 256)
-    .option('--opacities <n>', 'the most that a film has; how many it has is drawn, from none on', whole, 3)
-    .option('--seed <n>', 'of the first film; the next one has the next', whole, 1)
+    .option('--opacities <n>', 'maximum number in a film; the number is drawn at random from 0', whole, 3)
+    .option('--seed <n>', 'seed of the first film; increases by 1 for each film', whole, 1)
     .option('--json', 'print one JSON object')
     .addHelpText('after', EXAMPLES)
     .action(async (dir: string, flags: Flags) => {

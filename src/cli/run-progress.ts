@@ -21,7 +21,7 @@ export class RunProgress {
   readonly #ticks: Subscription;
   readonly #restore: (() => void)[] = [];
   #isDrawn = false;
-  /** When the first films had settled: what is before it is loading, and says nothing about the pace. */
+  /** When the first films had settled: the time before is spent on loading, and does not count for the rate. */
   #first: { readonly at: number; readonly settled: number } | undefined;
 
   constructor(

@@ -320,8 +320,8 @@ const printText: Printer = {
     if (leftAlone > 0)
       say(
         leftAlone === 1
-          ? '1 file that is no image was left alone'
-          : `${leftAlone} files that are no images were left alone`,
+          ? '1 file was left alone because it is not an image'
+          : `${leftAlone} files were left alone because they are not images`,
       );
     if (done + failed === 0) {
       if (already + failedBefore + skipped + waiting + unfinished + unread === 0) {
@@ -334,7 +334,7 @@ const printText: Printer = {
   },
 };
 
-/** Where the sources look, as far as they say it with `path`. */
+/** The `path` of each source, or its id where it has none. */
 function foldersOf({ sources, baseDir }: Pipeline): string {
   return sources
     .map(({ id, settings }) => {
@@ -399,7 +399,7 @@ function sayAlready({ done, failed, otherGraph }: Already): void {
   const parts = [
     ...(done > 0 ? [`${films(done)} ${done === 1 ? 'is' : 'are'} already done${version}`] : []),
     ...(failed > 0
-      ? [`${films(failed)} failed before and ${failed === 1 ? 'lies' : 'lie'} in the dead letter`]
+      ? [`${films(failed)} failed before and ${failed === 1 ? 'is' : 'are'} in the dead letter`]
       : []),
   ];
   if (parts.length === 0) return;

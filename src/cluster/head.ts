@@ -22,7 +22,7 @@ const NOTE = 'cluster';
 export const BEATS = 5;
 
 /**
- * How many workers would be through with a backlog in `drainSeconds`, when one does `rate` films a second. One while the
+ * How many workers would finish a backlog in `drainSeconds`, if each does `rate` films a second. One while the
  * rate is not known; none without a backlog.
  */
 export function desiredWorkers(backlog: number, rate: number | null, drainSeconds: number): number {
@@ -224,7 +224,7 @@ export class ClusterHead implements Remote {
     });
   }
 
-  /** Asks one worker for frames of the stages that somebody looks at. */
+  /** Asks one worker for frames of the stages that are tapped. */
   #tap(): void {
     const meters = [...(this.#monitor?.meters.values() ?? [])];
     const stages = meters.filter(({ kind, watched }) => kind === 'stage' && watched).map(({ id }) => id);

@@ -84,7 +84,7 @@ export interface Beat {
   readonly room: number;
   /** Its machine and process, for people. */
   readonly name: string;
-  /** Films that it is through with, and for how long it has had films (s), since it started. */
+  /** Finished films, and the time with films in progress (s), since it started. */
   readonly through: number;
   readonly busySeconds: number;
   /** Of its stages, since it started. */

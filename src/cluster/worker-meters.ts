@@ -15,7 +15,7 @@ export class WorkerMeters {
   /** `meters`: of the head, by the ids of the entries. */
   constructor(private readonly meters: () => ReadonlyMap<string, Meter>) {}
 
-  /** A worker tells its counters, which only grow. */
+  /** A worker has sent its counters, which only grow. */
   take(worker: string, stages: StageCounts): void {
     const before = this.#last.get(worker);
     for (const [id, counts] of Object.entries(stages)) this.meters().get(id)?.add(counts, before?.[id]);
@@ -26,7 +26,7 @@ export class WorkerMeters {
     if (this.#last.size > KEPT && oldest !== undefined) this.#last.delete(oldest);
   }
 
-  /** Those that are left: nothing is in progress at the others. */
+  /** The remaining workers: nothing is in progress at the others. */
   keep(workers: ReadonlySet<string>): void {
     for (const worker of this.#present) {
       if (workers.has(worker)) continue;

@@ -75,9 +75,9 @@ export class ClusterWorker {
   /** A graph that failed to load: it is not tried again. */
   #refused: string | undefined;
   #seq = 0;
-  /** Films that it is through with. */
+  /** Number of finished films. */
   #through = 0;
-  /** How long it has had films, up to `#sinceMs`, where it is at work now. */
+  /** The total time with films in progress, up to `#sinceMs` if there are any now. */
   #busyMs = 0;
   #atWork = 0;
   #sinceMs = 0;

@@ -50,7 +50,7 @@ export function createRegistry(monitor: Monitor, version: string): Registry {
   });
   new Counter({
     name: 'rxray_films_total',
-    help: 'Films that settled, and files left alone: settled before, or no images by their names',
+    help: 'Films that settled, and files left alone: settled before, or not images by their names',
     labelNames: ['outcome'],
     registers,
     collect() {
@@ -91,13 +91,13 @@ export function createRegistry(monitor: Monitor, version: string): Registry {
   }
 
   const ofCluster: Readonly<Record<string, { help: string; value: (status: RemoteStatus) => number }>> = {
-    workers: { help: 'Workers that the head hears', value: ({ workers }) => workers.length },
+    workers: { help: 'Workers that respond to the head', value: ({ workers }) => workers.length },
     backlog_films: {
-      help: 'Films that no worker is through with, and files that wait to be taken in',
+      help: 'Films that no worker has finished, and files that wait for admission',
       value: ({ backlog }) => backlog,
     },
     desired_workers: {
-      help: 'Workers that would be through with the backlog in drainSeconds',
+      help: 'Workers that would finish the backlog in drainSeconds',
       value: ({ desired }) => desired,
     },
   };
@@ -116,7 +116,7 @@ export function createRegistry(monitor: Monitor, version: string): Registry {
   }
   new Counter({
     name: 'rxray_cluster_worker_films_total',
-    help: 'Films that a worker is through with; only of a head',
+    help: 'Films that a worker has finished; only of a head',
     labelNames: ['worker'],
     registers,
     collect() {

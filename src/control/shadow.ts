@@ -2,7 +2,7 @@ import { isShadow, verdictOf } from '../core/verdict.js';
 import { wilson, type Interval } from '../models/wilson.js';
 import type { WorklistFilm } from './worklist.js';
 
-/** What was said of a film: by the graph as a whole, or by a shadow stage. */
+/** A judgement of a film: of the graph as a whole, or of a shadow stage. */
 interface Said {
   readonly abnormal: boolean | null;
   /** 0–1, 0.5 at the threshold. */
@@ -10,7 +10,7 @@ interface Said {
   readonly label: string | null;
 }
 
-/** A film of which a shadow stage says something else than the graph. */
+/** A film that a shadow stage judges differently from the graph. */
 export interface Differing {
   readonly id: string;
   readonly file: string;
@@ -21,7 +21,7 @@ export interface Differing {
 /** How a shadow stage agrees with the verdicts, on the same films. */
 export interface ShadowComparison {
   readonly stage: string;
-  /** Films of which both have said something. */
+  /** Films that both have judged. */
   readonly films: number;
   /** Films that the graph has judged, and the shadow stage has not: it failed, or was not asked. */
   readonly missing: number;

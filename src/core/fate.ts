@@ -70,7 +70,7 @@ export function after(fate: Fate, events: readonly FateEvent[]): Fate {
 }
 
 /**
- * The fate in the journal combined with that of an attempt, when the film leaves the graph. What the journal knows of
+ * The fate in the journal combined with that of an attempt, when the film leaves the graph. The journal's record of
  * parked deliveries counts: a sink may have answered meanwhile.
  */
 export function concluded(known: Fate, { status, code, sinks }: Fate): Fate {

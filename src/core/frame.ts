@@ -84,7 +84,7 @@ export interface FoundBox {
   readonly score: number;
 }
 
-/** What a detector says of a film. */
+/** The result of a detector. */
 export interface Detection extends Judgement {
   readonly kind: 'detection';
   readonly count: number;
@@ -114,8 +114,8 @@ export interface Frame {
   /** The pixels, once decoded. */
   readonly image?: Image;
   /**
-   * Which part of the film the image shows. A stage that cuts or resizes the image sets it, so that a later stage can tell
-   * places in pixels of the film. Absent: all of it, in the film's own pixels.
+   * Which part of the film the image shows. A stage that cuts or resizes the image sets it, so that a later stage can give
+   * positions in pixels of the film. Absent: all of it, in the film's own pixels.
    */
   readonly view?: View;
   /** Metadata from the decoder and other stages: `format`, `bits`, `modality`, … No patient data. */
@@ -178,13 +178,13 @@ export function checkMade(made: Frame | undefined, given: Frame): Frame {
   };
 }
 
-/** The frame, which the stage that gets it cannot turn into another one in place. */
+/** The frame, protected from changes in place by the next stage. */
 export function sealed(frame: Frame): Frame {
   Object.freeze(frame.origin);
   return Object.freeze(frame);
 }
 
-/** The frame, in which the results of the stage count for no verdict. */
+/** The frame with the results of the stage left out of the verdict. */
 export function asShadow(frame: Frame, stage: string): Frame {
   const result = frame.results[stage];
   if (result === undefined) return frame;

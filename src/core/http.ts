@@ -18,12 +18,12 @@ export function isSecret(given: string, secret: string): boolean {
   return timingSafeEqual(a, b);
 }
 
-/** Reads an answer to its end, or gives it up: an answer that nobody reads keeps its connection busy. */
+/** Reads an answer to its end, or gives it up: an unread answer keeps its connection busy. */
 export async function discard(response: Response): Promise<void> {
   await readAnswer(response);
 }
 
-/** The text of an answer, or what has come of it: no more than is read of any answer. Never rejects. */
+/** The text of an answer, or its part that has arrived, up to a limit. Never rejects. */
 export async function readAnswer(response: Response): Promise<string> {
   const chunks: Uint8Array[] = [];
   let bytes = 0;
@@ -34,7 +34,7 @@ export async function readAnswer(response: Response): Promise<string> {
       if (bytes > MAX_ANSWER_BYTES) break;
     }
   } catch {
-    // The status has come; that the rest breaks off, or takes longer than one attempt may, changes nothing.
+    // The status has arrived: it does not matter if the rest breaks off or takes too long.
   }
   return Buffer.concat(chunks).toString();
 }
@@ -62,7 +62,7 @@ function isUnencrypted({ protocol, hostname }: URL): boolean {
   return protocol === 'http:' && !['localhost', '127.0.0.1', '[::1]'].includes(hostname);
 }
 
-/** Logs which way requests to a receiver go. Throws CONFIG_CREATE where the environment names a proxy that is none. */
+/** Logs how requests reach a receiver. Throws CONFIG_CREATE if the environment names something else than a proxy. */
 export function logRoute(url: URL, log: Log): void {
   const { host } = url;
   const proxy = proxyFor(url);
@@ -103,7 +103,7 @@ interface Post extends Attempt {
   readonly body: string | Uint8Array<ArrayBuffer>;
 }
 
-/** One attempt, without following redirects. Throws {@link Unavailable} where nobody answers in time. */
+/** One attempt, without following redirects. Throws {@link Unavailable} if there is no answer in time. */
 export function post(url: URL, { headers, body, ...attempt }: Post): Promise<Response> {
   return bounded(attempt, (signal) =>
     proxiedFetch(url, { method: 'POST', headers, body, signal, redirect: 'manual' }),
@@ -112,7 +112,7 @@ export function post(url: URL, { headers, body, ...attempt }: Post): Promise<Res
 
 /**
  * The answer to a GET with its whole body, of at most `most` bytes; nothing of a longer one. Throws {@link Unavailable}
- * where nobody answers in time, or the answer breaks off.
+ * if there is no answer in time, or the answer breaks off.
  */
 export function get(
   url: URL,
@@ -146,7 +146,7 @@ async function bounded<T>(
 }
 
 /**
- * An answer that is no success, in words: `it answered 404 Not Found`. Throws {@link Unavailable} where it may be another
+ * An unsuccessful answer, in words: `it answered 404 Not Found`. Throws {@link Unavailable} if it may be another
  * one later. The receiver's own reason phrase may repeat what it was sent, secrets included: it is not shown.
  */
 export function refusalOf(response: Response): string {

@@ -1,17 +1,17 @@
 /** Smaller images are left to the garbage collector, which costs less. */
 const LEAST_BYTES = 64 * 1024;
-/** What a thread keeps for its next film. */
+/** How much memory a thread keeps for its next film. */
 const KEEP_BYTES = 48 * 1024 ** 2;
 
-/** What the work under way has been given; undefined where there is none. */
+/** The memory of the work in progress; undefined if there is none. */
 let lent: ArrayBuffer[] | undefined;
-/** What the next work may have, the largest last. */
+/** Memory for the next work, the largest last. */
 let spare: ArrayBuffer[] = [];
 
 /**
  * Runs `work`, whose calls of {@link copyOf} share memory with those of the work before and after it in this thread:
  * new memory for every image costs more than a film's other copies. What `work` resolves with must not hold any of
- * these images. Whoever still holds one all the same finds it empty, and never the pixels of another film. One at a time.
+ * these images. An image that is held nevertheless becomes empty, and never gets the pixels of another film. One at a time.
  */
 export async function reusingImageMemory<T>(work: () => Promise<T>): Promise<T> {
   if (lent !== undefined) throw new Error('the memory for images is in use');
@@ -19,7 +19,7 @@ export async function reusingImageMemory<T>(work: () => Promise<T>): Promise<T> 
   try {
     return await work();
   } finally {
-    // The memory moves to another object, and the one that `work` had loses it.
+    // The memory moves to another object, so that the images of `work` become empty.
     const left = lent.filter(({ byteLength }) => byteLength > 0);
     spare.push(...left.map((buffer) => structuredClone(buffer, { transfer: [buffer] })));
     lent = undefined;

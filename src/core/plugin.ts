@@ -245,7 +245,7 @@ export interface Device {
   /** Emits each time it becomes idle. */
   readonly idle$: Observable<unknown>;
   /**
-   * Gives up what it is at. The host calls it when a stage is late while the device is at work: that work may never
+   * Gives up its present work. The host calls it when a stage is late while the device is at work: that work may never
    * end and cannot be ended, so the run ends (RUN_STOPPED). Absent: the film fails alone.
    */
   giveUp?(reason: string): void;
@@ -268,7 +268,7 @@ export interface StageDefinition<O extends Options = Options, N extends Needs = 
    */
   readonly keepsPixels?: boolean;
   /**
-   * True for a stage that, once it has answered, holds on to neither the image that it was given nor the one that it made,
+   * True for a stage that, once it has returned, keeps neither its input image nor its output image,
    * and puts neither into its results: a worker thread then uses their memory again. Default false.
    */
   readonly retainsNothing?: boolean;
@@ -306,7 +306,7 @@ export interface SinkInstance {
    * be idempotent by frame id: after a crash the same frame is delivered again.
    *
    * The error decides what the host does: {@link Unavailable} is an outage, during which frames wait and are retried
-   * without limit; an `RxrayError` `FRAME_…` refuses the frame for good, `OUTPUT_…` ends the run; any other error is
+   * without limit; an `RxrayError` `FRAME_…` refuses the frame permanently, `OUTPUT_…` ends the run; any other error is
    * retried according to `retry:`, and then refuses the frame. After a rejection, except by an outage, the frames of a
    * group are delivered one by one. A sink therefore makes one attempt per call, and leaves retries to the host.
    */

@@ -17,13 +17,13 @@ PRIVATE.addSubnet('::', 127, 'ipv6');
 PRIVATE.addSubnet('fc00::', 7, 'ipv6');
 PRIVATE.addSubnet('fe80::', 10, 'ipv6');
 
-/** Names that no proxy outside can know: those without a dot, and the endings that are reserved for local networks. */
+/** Names that no outside proxy can resolve: those without a dot, and the endings that are reserved for local networks. */
 const LOCAL_NAME = /^[^.]+$|\.(localhost|local|internal)$/;
 
 /**
  * The proxy that the environment names for requests to this address; undefined for a direct connection. Addresses of this
- * machine and of private networks, and local names, are never asked for through a proxy; nor is what `NO_PROXY` names.
- * Throws CONFIG_CREATE for a proxy that is none.
+ * machine and of private networks, local names and the hosts of `NO_PROXY` are never requested through a proxy.
+ * Throws CONFIG_CREATE for anything else than an HTTP proxy.
  */
 export function proxyFor({ protocol, hostname, port }: URL, env: Environment = process.env): URL | undefined {
   const variable = protocol === 'https:' ? 'HTTPS_PROXY' : 'HTTP_PROXY';

@@ -277,7 +277,7 @@ export async function startPipeline(
       await exchange(wanted);
     }
     const { frames: unfinished, waiting } = generation.load;
-    // Every file was processed before anybody asked to stop.
+    // Every file was processed before a stop was requested.
     if (unfinished === 0 && waiting === 0 && !replaysOnly) await journal.note(AGAIN, null);
     const parked = Object.values(await journal.parkedCounts());
     if (hasTooManyErrors()) {
@@ -285,7 +285,7 @@ export async function startPipeline(
       const failed = counts.failed === 1 ? '1 film has' : `${counts.failed} films have`;
       throw new RxrayError(
         'RUN_STOPPED',
-        `${failed} failed, and \`maxErrors: ${maxErrors}\` ends the run then: see ${stateDir}/deadletter for each with its reason; the next run takes the films that are left`,
+        `${failed} failed, and \`maxErrors: ${maxErrors}\` ends the run then: see ${stateDir}/deadletter for each with its reason; the next run processes the remaining films`,
       );
     }
     return {

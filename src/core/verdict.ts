@@ -10,7 +10,7 @@ export interface Judgement {
   /** The value that is compared with `threshold`, in the model's own units. */
   readonly score?: number | null;
   readonly threshold?: number | null;
-  /** Set by the host on results of a `shadow` branch: recorded and compared, but not part of the verdict. */
+  /** Set by the host on results of a `shadow` stage: recorded and compared, but not part of the verdict. */
   readonly shadow?: boolean;
 }
 

@@ -10,7 +10,7 @@ export const KEY_FILE = 'dicom-uids.key';
 const KEY_BYTES = 32;
 
 /**
- * Maps UIDs to others, the same to the same: `2.25.` and 128 bits of a keyed hash (PS3.5, B.2). Without the key nobody can
+ * Maps UIDs to others, the same to the same: `2.25.` and 128 bits of a keyed hash (PS3.5, B.2). Without the key it is impossible to
  * find out which UID was mapped. The key is made when the first UID comes, for its owner alone. Throws STATE_DAMAGED if
  * there is a key of another length.
  */

@@ -33,7 +33,7 @@ const GIVEN_UP_MS = 1000;
  * time (each uses all cores, or `threads` of them); the rest wait, higher priority first. A worker that dies rejects everything that waits.
  *
  * A run cannot be ended from outside. When an engine is given up whose worker is inside native code, the process ends by
- * SIGKILL at its exit, because Node would wait there for the thread for ever; `apart: true` avoids that.
+ * SIGKILL at its exit, because Node would wait for the thread without end; `apart: true` avoids that.
  */
 export class Engine {
   readonly #log: EngineLog | undefined;
@@ -133,8 +133,8 @@ export class Engine {
   }
 
   /**
-   * Ends the worker, whatever it is at, and rejects what runs and what waits with `worker-gone`: for a model that does not
-   * answer. The engine is of no use afterwards.
+   * Ends the worker during any work, and rejects what runs and what waits with `worker-gone`: for a model that does not
+   * answer. The engine cannot be used afterwards.
    */
   giveUp(reason: string): void {
     this.#fail(new EngineError('worker-gone', reason));

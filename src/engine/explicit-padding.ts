@@ -4,7 +4,7 @@ import * as tf from '@tensorflow/tfjs-core';
 const PADDING_VALUES = { Conv2D: 0, FusedConv2D: 0, MaxPool: -3.4028235e38 } as const;
 
 /**
- * Lets a backend that knows only `same` and `valid` take padding as a number of pixels, as TensorFlow.js defines it and
+ * Lets a backend that supports only `same` and `valid` take padding as a number of pixels, as TensorFlow.js defines it and
  * ResNet uses it. tfjs-node 4.22 throws "TF Backend supports only 'valid' and 'same' padding" otherwise. The input is padded
  * first, NHWC, and the backend's own kernel runs with `valid`. A second call does nothing.
  */

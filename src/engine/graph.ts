@@ -105,7 +105,7 @@ export class Graph {
 
   /**
    * Appends a `Reshape`. Both dimension lists are given, so that a batch size that stays in its place can be written as "as
-   * in the input": ONNX Runtime then knows the dimension by its name, and reuses buffers behind it.
+   * in the input": ONNX Runtime then identifies the dimension by its name, and reuses buffers behind it.
    */
   reshape(name: string, from: readonly number[], to: readonly number[]): string {
     // A zero in a Reshape would mean "as it was".

@@ -1,5 +1,5 @@
 /**
- * The order in which a traced value lies in memory: physical axis `i` holds logical axis `order[i]`.
+ * The axis order of a traced value in memory: physical axis `i` holds logical axis `order[i]`.
  * TensorFlow.js code always sees the logical (NHWC, HWIO) shape.
  */
 export type AxisOrder = readonly number[];

@@ -14,7 +14,7 @@ export interface EngineOptions {
    */
   readonly spinning?: boolean;
   /**
-   * Runs models in a process of its own, which can be ended whatever a model does: for models that nobody has tried yet.
+   * Runs models in a process of its own, which can be ended whatever a model does: for untested models.
    * Every call copies its tensors from process to process.
    */
   readonly apart?: boolean;

@@ -17,7 +17,7 @@ const node = (): Place => ({ 5: attribute });
 const graph = (): Place => ({ 1: node, 5: tensor, 15: sparse });
 const MODEL: Place = { 7: graph, 25: () => ({ 7: node }) };
 
-/** Where the values of a tensor lie when they are not in the model's own file. */
+/** The position of a tensor's values in another file than the model's own. */
 interface ExternalData {
   readonly location: string;
   readonly offset: number;

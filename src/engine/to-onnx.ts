@@ -62,7 +62,7 @@ export function toOnnx(
 function predictionOf(model: LayersModel): TraceableFunction {
   return (inputs, variables) => {
     const tracer = activeTracer();
-    // The layers read tensors of their own: within this trace those stand for the variables of the graph.
+    // The layers read tensors of their own: within this trace those represent the variables of the graph.
     for (const weight of model.weights) {
       tracer.bind(weight.read().dataId, tracer.value(variables[weight.name] as tf.Tensor));
     }

@@ -35,7 +35,7 @@ export interface TraceOptions {
   readonly batch?: 'symbolic';
   /** Inputs without a batch dimension although their rank is ≥ 1. */
   readonly unbatched?: readonly string[];
-  /** How matrices and filters lie in the file; `single` unless given. */
+  /** The precision of matrices and filters in the file; `single` unless given. */
   readonly storage?: WeightStorage;
   /** Written into the file's metadata. */
   readonly metadata?: Readonly<Record<string, string>>;
@@ -82,7 +82,7 @@ export function traceToGraph(
   return makeBatchSymbolic(first, second);
 }
 
-/** The order in which a variable lies in a file or in a state store: filters lie as convolutions read them. */
+/** The axis order of a variable in a file or in a state store: filters are stored as convolutions read them. */
 export function storedOrder(dims: readonly number[]): AxisOrder {
   return dims.length === 4 ? FILTER_OIHW : identityOrder(dims.length);
 }
@@ -97,7 +97,7 @@ function traceOnce(
   const tracer = new Tracer(graph);
   const previous = tf.getBackend() as string | undefined;
   const { stackTraceLimit } = Error;
-  // The caller of an op that fails stands behind a dozen frames of TensorFlow.js.
+  // The caller of a failing op is behind a dozen stack frames of TensorFlow.js.
   Error.stackTraceLimit = 50;
   return withTracer(tracer, () => {
     const layouts: Record<string, AxisOrder> = {};
@@ -172,7 +172,7 @@ let ready = false;
 
 /** Registers the tracing backend, its kernels and the gradients with TensorFlow.js; safe to call again. */
 export function setUp(): void {
-  // Each time: whoever loads TensorFlow.js' layers later on has it put its own rules over these.
+  // Each time: TensorFlow.js' layers replace these rules by their own when they are loaded.
   registerAllGradients();
   if (ready) return;
   registerTracingBackend();

@@ -140,7 +140,7 @@ export class Tracer {
     return this.graph.constant(permute(data, padded, order), dims);
   }
 
-  /** The order in which a value lies, or the logical one for constants. */
+  /** The axis order of a value, or the logical one for constants. */
   orderOf(info: tf.TensorInfo): AxisOrder {
     const value = this.value(info);
     return value instanceof TracedValue ? value.order : identityOrder(info.shape.length);
@@ -154,7 +154,7 @@ export class Tracer {
   }
 
   /**
-   * An element-wise node with broadcasting. The result lies in the order of its largest full-rank operand;
+   * An element-wise node with broadcasting. The result has the axis order of its largest full-rank operand;
    * axes along which every operand is broadcast stay broadcast.
    */
   elementwise(
@@ -329,7 +329,7 @@ function flatDims(dims: readonly number[]): number[] {
   return inner === 1 ? [first] : [first, inner];
 }
 
-/** Key of a form that lies in an order, but as {@link flatDims}. */
+/** Key of a form in an axis order, but as {@link flatDims}. */
 function flatKey(order: AxisOrder): string {
   return `flat ${order.join()}`;
 }

@@ -15,7 +15,7 @@ export interface RunPipelineOptions {
   readonly once?: boolean;
   /** Process films again that are done. */
   readonly again?: boolean;
-  /** The variables that `${NAME}` stands for. Default: the environment of the process. */
+  /** The environment variables for `${NAME}`. Default: those of the process. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** The logger. Default: none. */
   readonly log?: Log;

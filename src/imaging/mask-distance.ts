@@ -58,7 +58,7 @@ function squaredDistanceTo(pixels: Uint32Array, { width, height }: Mask): Float6
   const values = new Float64Array(size);
   const vertices = new Int32Array(size);
   const borders = new Float64Array(size + 1);
-  /** The lower envelope of the parabolas that stand on one line of samples. */
+  /** The lower envelope of the parabolas over one line of samples. */
   const along = (start: number, step: number, length: number): void => {
     for (let i = 0; i < length; i++) values[i] = distance[start + i * step] ?? far;
     const meet = (q: number, v: number): number =>

@@ -165,7 +165,7 @@ function anatomy(random: () => number): Draw {
     const body = 1 - (Math.abs(across) ** 2.4 + Math.abs(along) ** 2.8);
     const air = step(body, -0.02, 0.16) * step(dome - v, -0.015, 0.03);
 
-    // What stands before the lungs, and hides them.
+    // Structures in front of the lungs, which hide them.
     const heart = Math.max(
       blob((u - 0.15 - 0.1 * (v - 0.25)) / (0.38 * heartSize), (v - 0.28) / (0.34 * heartSize), 0.55),
       blob((u + 0.06) / (0.2 * heartSize), (v - 0.24) / 0.27, 0.7),

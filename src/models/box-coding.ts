@@ -40,7 +40,7 @@ function centred(boxes: Corners, i: number): [number, number, number, number] {
   return [(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0];
 }
 
-/** What an anchor stands for that has no box: background, or too close to one to count as such. */
+/** The class of an anchor without a box: background, or too close to a box to count as background. */
 export const BACKGROUND = -1;
 export const BETWEEN = -2;
 

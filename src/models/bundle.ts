@@ -5,7 +5,7 @@ import { isAbsolute, join, relative, resolve } from 'node:path';
 import { z } from 'zod';
 import { referenceSchema } from './reference.js';
 
-/** One stage of a preprocessing chain, as it stands in YAML. */
+/** One stage of a preprocessing chain, as in YAML. */
 const step = z.strictObject({
   id: z.string().optional().describe('What later steps name it by; its `use` unless given.'),
   use: z.string(),
@@ -42,7 +42,7 @@ export const bundleSchema = z.strictObject({
     .describe('What rebuilds the network in TensorFlow.js: name and options.'),
   createdAt: z.string(),
   rxray: z.string().describe('The version that wrote it.'),
-  license: z.string().describe('Licence of the weights (SPDX); `unknown` where nobody has stated one.'),
+  license: z.string().describe('Licence of the weights (SPDX); `unknown` if none is stated.'),
   input: z.strictObject({
     width: z.int().positive(),
     height: z.int().positive(),
@@ -60,7 +60,7 @@ export const bundleSchema = z.strictObject({
     .enum(ACTIVATIONS)
     .optional()
     .describe(
-      'What makes probabilities of the numbers that a classifier gives: `softmax` over all labels, `sigmoid` of each, or `none`: ' +
+      'How probabilities are made of the numbers that a classifier gives: `softmax` over all labels, `sigmoid` of each, or `none`: ' +
         'they are probabilities. Absent: `none` for an output named `probabilities`, else `softmax`.',
     ),
   multiLabel: z
@@ -76,7 +76,7 @@ export const bundleSchema = z.strictObject({
   healthy: z
     .array(z.string())
     .optional()
-    .describe('The labels, or for an anomaly model the classes, that stand for a healthy film.'),
+    .describe('The labels, or for an anomaly model the classes, of healthy films.'),
   files: z
     .record(z.string(), file)
     .describe('By role: `model`; or `search`, `features`, `encoder`; `pca`, for comparison.'),
@@ -86,8 +86,8 @@ export const bundleSchema = z.strictObject({
   reference: z
     .partialRecord(z.enum(ANOMALY_METHODS), referenceSchema)
     .optional()
-    .describe('Where scores of normal films lie, by the method that scores them.'),
-  /** What makes a classifier's probabilities honest, fitted on the validation films. */
+    .describe('The scores of normal films, by the method that scores them.'),
+  /** How a classifier's probabilities are calibrated, fitted on the validation films. */
   calibration: z
     .strictObject({
       temperature: z.number().positive().describe('Probabilities are softmax(logits ÷ temperature).'),
@@ -99,7 +99,7 @@ export const bundleSchema = z.strictObject({
         .describe('Expected calibration error on those films.'),
       binary: z
         .strictObject({
-          normal: z.string().describe('The label that stands for healthy.'),
+          normal: z.string().describe('The label of healthy films.'),
           threshold: z
             .number()
             .min(0)
@@ -108,11 +108,11 @@ export const bundleSchema = z.strictObject({
           plateau: z
             .tuple([z.number(), z.number()])
             .optional()
-            .describe('The thresholds that did as well; the one taken lies three quarters up.'),
+            .describe('The thresholds that did as well; the chosen one is three quarters up this range.'),
           balancedAccuracy: z.number().optional().describe('At the threshold, on those films.'),
         })
         .optional()
-        .describe('Absent where no label stands for healthy.'),
+        .describe('Absent without a label of healthy films.'),
     })
     .optional(),
   ownCalibration: z
@@ -137,7 +137,7 @@ export const bundleSchema = z.strictObject({
         .describe('The bundle whose weights these are.'),
     })
     .optional()
-    .describe("Where `rxray calibrate` has replaced training's thresholds by those of other films."),
+    .describe("Present if `rxray calibrate` has replaced training's thresholds by those of other films."),
   check: z
     .strictObject({
       phantom: z.record(z.string(), z.number()).describe('Which of our own phantom films, by its options.'),
@@ -166,7 +166,7 @@ export const bundleSchema = z.strictObject({
 });
 export type Bundle = z.output<typeof bundleSchema>;
 
-/** The labels that stand for a healthy film; none where the bundle does not say. */
+/** The labels of healthy films; none if the bundle does not say. */
 export function healthyLabels({ healthy, calibration, training }: Omit<Bundle, 'files'>): readonly string[] {
   if (healthy !== undefined) return healthy;
   // Bundles of earlier versions say it in other places.

@@ -28,7 +28,7 @@ export interface AdamOptions {
 
 /**
  * RMSProp (Hinton, Neural Networks for Machine Learning, lecture 6e, 2012), not centred, with the formula of
- * `tf.train.rmsprop`: epsilon lies under the root, and the momentum holds steps that the learning rate has scaled.
+ * `tf.train.rmsprop`: epsilon is under the root, and the momentum accumulates steps that are scaled by the learning rate.
  */
 export interface RmspropOptions {
   readonly kind: 'rmsprop';

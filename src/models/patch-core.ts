@@ -21,7 +21,7 @@ export interface PatchcoreOptions {
   readonly layers: readonly PatchLayer[];
 }
 
-/** Where patches stand: rows × columns. */
+/** The grid of patches: rows × columns. */
 export type PatchGrid = readonly [rows: number, columns: number];
 
 /** Height and width of the images. */

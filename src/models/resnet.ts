@@ -31,8 +31,8 @@ export interface ResnetOptions {
 
 /**
  * `plain`: pooled features → classes. `dense128`: a dense layer of 128 with ReLU and dropout between.
- * `flatten128`: the same after 2×2 average pooling and flattening, so that it knows where in the image a
- * feature lies; it has as many weights as the image has places for them.
+ * `flatten128`: the same after 2×2 average pooling and flattening, which keeps the position of a feature in the
+ * image; the number of its weights grows with the size of the image.
  */
 export type ResnetHead = 'plain' | 'dense128' | 'flatten128';
 

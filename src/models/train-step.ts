@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { NEXT, traceToOnnx, type HostTensors, type InputSpec, type TensorMap } from '../engine/index.js';
 import { isMoment } from './optimizers.js';
 
-/** A training, evaluation or sampling step as an ONNX file whose parameters live in a state store. */
+/** A training, evaluation or sampling step as an ONNX file whose parameters are in a state store. */
 export interface TrainStep {
   /** The file to load with `engine.load(bytes, { state })`. */
   readonly bytes: Uint8Array;

@@ -27,7 +27,7 @@ const EPSILON = 1e-12;
  * arXiv:1704.00028), with x̂ somewhere between a real and a generated image. The penalty is a function of the
  * critic's gradient, so this step contains second derivatives.
  *
- * Feeds: `images` [N,64,64,1] −1..1, `z` [N,zDim], `mix` [N] 0..1 (where x̂ lies; 1 is the real image), `lr` [].
+ * Feeds: `images` [N,64,64,1] −1..1, `z` [N,zDim], `mix` [N] 0..1 (the position of x̂; 1 is the real image), `lr` [].
  * Returns: `loss`, `realScore`, `fakeScore` and `gradientPenalty` [] (means; the penalty without λ).
  */
 export function wganCriticStep(options: DcganOptions, { batchSize, penalty }: WganTraining): TrainStep {

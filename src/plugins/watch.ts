@@ -329,7 +329,7 @@ class FolderWatch {
     let some: string[] = [];
     const look = async (): Promise<void> => {
       const files = await Promise.all(some.map((path) => this.#lookAtOne(path)));
-      // A large folder takes long, and is no trouble while it answers.
+      // A large folder takes long, which is no problem while it responds.
       this.#slow?.refresh();
       some = [];
       const settled = files.filter((file) => file !== undefined);

@@ -48,9 +48,9 @@ export interface RowFormat {
   readonly header: string;
   /** Whether {@link scan} finds the ids; otherwise they are stored with the committed length. */
   readonly holdsIds: boolean;
-  /** Reads a file from its beginning and tells the ids in it. Throws what is wrong with it, {@link OtherColumns} for one. */
+  /** Reads a file from its beginning and passes on the ids in it. Throws if it is faulty, or {@link OtherColumns}. */
   scan(bytes: AsyncIterable<Buffer>, found: (id: string) => void): Promise<void>;
-  /** Tells the ids in a file with other columns, as far as they can be found. */
+  /** Passes on the ids in a file with other columns, as far as they can be found. */
   scanOther?(open: () => AsyncIterable<Buffer>, found: (id: string) => void): Promise<void>;
 }
 
@@ -267,7 +267,7 @@ export class CommittedFile {
     return rotate.bytes !== undefined && this.#rows.length + more > rotate.bytes;
   }
 
-  /** Puts the file aside and begins a new one, which knows the ids of the old one. */
+  /** Puts the file aside and begins a new one, with the ids of the old one. */
   async #rotate(): Promise<void> {
     const { rotate } = this.#options;
     this.#known = this.#ids;
@@ -480,7 +480,7 @@ async function replaceOther(
   return begun;
 }
 
-/** Puts the file aside and begins a new one, which knows the ids of the old one. */
+/** Puts the file aside and begins a new one, with the ids of the old one. */
 async function replaceBy(
   { header, name }: RowFormat,
   path: string,
@@ -526,7 +526,7 @@ async function laterCommit(
 ): Promise<Commit | undefined> {
   const { commit: later } = await lastCommit(copy).catch((): LastCommit => ({ damaged: true }));
   if (later === undefined || later.length > size) return undefined;
-  // What the damaged part of a journal says is in the copy.
+  // The copy also has the damaged part of the journal.
   const [least, found] = [commit?.seq ?? 0, later.seq ?? 0];
   if (damaged ? found < least : found <= least) return undefined;
   // Without a journal, a file with rows of others is accepted unchanged.

@@ -111,7 +111,7 @@ function listing(node: SourceNode, films: readonly FilmToTest[]): SourceNode {
 function mocked(node: StageNode, mock: Mock): StageNode {
   const plugin = defineStage({
     name: 'mock',
-    summary: 'Stands in for a stage.',
+    summary: 'Replaces a stage.',
     options: noOptions,
     runsIn: 'main',
     create: (_, { id }) => ({

@@ -8,7 +8,7 @@ import { runFilms, type FilmToTest, type Mock, type TestedFilm } from './graph.j
 export interface RunGraphOptions {
   /** Base folder of relative paths in the YAML. Default: the working directory. */
   readonly baseDir?: string;
-  /** The variables that `${NAME}` stands for. Default: the environment of the process. */
+  /** The environment variables for `${NAME}`. Default: those of the process. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** Mocked stages, by id: each adds a given result, or fails. */
   readonly mocks?: Readonly<Record<string, Mock>>;

@@ -13,7 +13,7 @@ export interface SourceHarness extends Harness<'source'> {
   offered?(name: string): Pick<Candidate, 'name' | 'size'>;
   /**
    * For sources whose files are written by others: starts a file in place. The suite appends a piece every 20 ms, so
-   * `with` must require a longer time at rest.
+   * `with` must require a longer time without changes.
    */
   begin?(name: string): Promise<{ append(bytes: Uint8Array): Promise<void>; close(): Promise<void> }>;
 }

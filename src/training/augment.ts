@@ -228,7 +228,7 @@ export function augment(
   const sigma = settings.blur > 0 ? random() * settings.blur : 0;
   const toned = toneOf(equalised as IntegerSamples, { ...tone, gain });
 
-  // The map from target to source. It stands for the inverse of rotate · shear · scale: since that is random, it need
+  // The map from target to source. It is used as the inverse of rotate · shear · scale: since that is random, it need
   // not be inverted.
   const sx = (mirror * stretch) / scale;
   const sy = 1 / (stretch * scale);
@@ -262,11 +262,11 @@ export function augment(
   return map;
 }
 
-/** Of a box that reaches out of the image, less than this share of its area is no object any more. */
+/** Of a box that reaches out of the image, less than this share of its area no longer counts as an object. */
 const LEAST_VISIBLE = 0.4;
 
 /**
- * Where a box lies after the warp of {@link augment}: the smallest rectangle around the ellipse that fills it, cut at the
+ * The box after the warp of {@link augment}: the smallest rectangle around the ellipse that fills it, cut at the
  * image's edges. Undefined where too little of it is left.
  */
 export function movedBox(

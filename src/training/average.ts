@@ -3,7 +3,7 @@ import type { HostTensors } from '../engine/index.js';
 /**
  * Exponential moving average of weights: steadier than the last step's, and often better (Izmailov et al.
  * 2018; Karras et al. 2018 for generators). `updates` counts what went in; early on the average
- * forgets faster, so that the random start does not linger.
+ * gives old weights less influence, so that the random start has no lasting effect.
  */
 export function averageInto(
   average: HostTensors,

@@ -3,7 +3,7 @@ import type { BoxInImage } from './batch-layout.js';
 import type { Film } from './film.js';
 import { viewAt, type PreparedFilms } from './preprocess.js';
 
-/** Of a box that a crop cuts, less than this share of its area is no object any more. */
+/** Of a box that a crop cuts, less than this share of its area no longer counts as an object. */
 const LEAST_VISIBLE = 0.4;
 
 /** The boxes of films in pixels of the prepared films, cut at their edges. A label is an index of `labels`. */

@@ -14,9 +14,9 @@ export interface About {
   readonly limits: readonly string[];
 }
 
-/** What stands for a licence that nobody has stated. */
+/** The licence if none is stated. */
 export const UNKNOWN = 'unknown';
-/** The same for the source of the data. */
+/** The source of the data if none is stated. */
 export const NOT_STATED = 'Not stated.';
 
 /** Where data come from, in a sentence or two. */

@@ -333,7 +333,7 @@ function oneSpelling(rows: readonly Row[]): { rows: Row[]; merged: string[] } {
   for (const [key, counts] of spellings) {
     const names = [...counts].sort(([, a], [, b]) => b - a).map(([name]) => name);
     chosen.set(key, names[0] ?? key);
-    if (names.length > 1) merged.push(`${names.join(', ')} are taken for one class, ${names[0] ?? key}`);
+    if (names.length > 1) merged.push(`${names.join(', ')} are treated as one class, ${names[0] ?? key}`);
   }
   return {
     rows: rows.map((row) => ({ ...row, class: chosen.get(row.class.toLowerCase()) ?? row.class })),
@@ -344,7 +344,7 @@ function oneSpelling(rows: readonly Row[]): { rows: Row[]; merged: string[] } {
 function leftOutFindings(leftOut: readonly string[]): string[] {
   return leftOut.length === 0
     ? []
-    : [`${leftOut.length} files left out that are no images (${some(leftOut)})`];
+    : [`${leftOut.length} files left out because they are not images (${some(leftOut)})`];
 }
 
 /** `images/` and `masks/`, the same names in both but for the ending. */
@@ -454,13 +454,13 @@ interface Found extends Pick<Dataset, 'films' | 'classes' | 'counts' | 'unreadab
 function findingsOf({ films, classes, counts, copies, unreadable, pairs, all, leaks }: Found): string[] {
   const findings: string[] = [];
   if (unreadable.length > 0) {
-    findings.push(`${unreadable.length} films left out that cannot be read (${named(unreadable)})`);
+    findings.push(`${unreadable.length} films left out because they cannot be read (${named(unreadable)})`);
   }
   if (copies > 0) findings.push(`${copies} exact copies left out`);
   if (pairs.length > 0) {
     const kept =
       leaks.size > 0
-        ? `${leaks.size} training films left out that nearly equal films of another split`
+        ? `${leaks.size} training films left out because they nearly equal films of another split`
         : 'kept on one side';
     findings.push(
       `${pairs.length} pairs of near copies (${some(pairs.map((pair) => namesOf(all, pair)))}): ${kept}`,
@@ -475,7 +475,7 @@ function findingsOf({ films, classes, counts, copies, unreadable, pairs, all, le
   }
   if (patientsOf(films) === null) {
     findings.push(
-      'whose films these are is not known: one patient may be in two splits, which flatters the figures',
+      'the patients of these films are not known: one patient may be in two splits, which makes the figures too good',
     );
   }
   for (const [split, mine] of Object.entries(counts)) {

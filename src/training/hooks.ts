@@ -7,7 +7,7 @@ export interface TrainingHooks<Epoch> {
   readonly signal?: AbortSignal;
   /** Milliseconds since 1970: stops after the running step, with a checkpoint, and returns the result so far. */
   readonly deadline?: number;
-  /** Told when that has ended the training. */
+  /** Called when that has ended the training. */
   readonly onDeadline?: () => void;
   readonly onStep?: (done: number, total: number, epoch: number, loss: number) => void;
   readonly onEpoch?: (epoch: Epoch, best: boolean) => void;

@@ -86,7 +86,7 @@ function outputsOf(outputs: readonly ValueInfo[]): OnnxDetector['outputs'] | und
   return { boxes: boxes.name, scores: scores.name, labels: labels.name };
 }
 
-/** Makes a bundle of a detector from elsewhere, and shows it a film. Throws `IMPORT_REFUSED`; `out` is then as it was before. */
+/** Makes a bundle of a detector from elsewhere, and shows it a film. Throws `IMPORT_REFUSED`; `out` is then unchanged. */
 export async function importDetector(
   model: OnnxDetector,
   settings: Pick<
@@ -130,7 +130,7 @@ export async function importDetector(
       data: { name: UNKNOWN, license: UNKNOWN, source: settings.source, fingerprint: '', counts: {} },
       training: {},
     };
-    // The stage that serves it has the last word, before an earlier bundle is replaced.
+    // The serving stage must accept it before an earlier bundle is replaced.
     const trial = join(temporary, 'bundle');
     await writeBundle(trial, described, { model: model.bytes }, cardOf(described));
     const stage = await openModel(trial, 'detector', {}, { registry, engine, log, stateDir: temporary });

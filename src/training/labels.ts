@@ -20,7 +20,7 @@ const KEYS = ['labels', 'classes', 'class_names', 'names', 'id2label'];
 const FILES = ['labels.txt', 'labels.json', 'classes.txt', 'classes.json', 'config.json'];
 
 /**
- * The labels that a model brings along, and from where; undefined without any. Looks into its metadata (a JSON list, an
+ * The labels that come with a model, and their source; undefined without any. Looks into its metadata (a JSON list, an
  * object from index to label, as Python prints it too, or `a,b,c`), then for `MODEL.labels.txt`, `labels.txt` and the
  * like beside it (`config.json` counts with an `id2label`). Throws as {@link readLabels} does.
  */
@@ -65,7 +65,7 @@ function checked(given: readonly string[]): string[] {
   const double = [...positions.values()].filter((found) => found.length > 1);
   if (double.length > 0) {
     const found = double.map((at) => `"${labels[(at[0] ?? 1) - 1] ?? ''}" is label ${at.join(' and ')}`);
-    throw refused(`a label stands for one output: ${found.join(', ')}`, labels);
+    throw refused(`each output needs a label of its own: ${found.join(', ')}`, labels);
   }
   return labels;
 }

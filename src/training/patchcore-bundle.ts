@@ -26,7 +26,7 @@ export interface PatchcoreSettings {
   /**
    * The network: trained on normal films alone to find pasted patches; or that of a bundle: the discriminator of
    * an AnoGAN, which has seen normal films only as well, or a classifier, which has seen the abnormal ones with
-   * their labels: then the model is no longer an unsupervised one, and says so.
+   * their labels: then the model is supervised, and its card says so.
    */
   readonly network: { readonly pretext: PretextSettings } | { readonly bundle: string };
   /** Stores weights and memory in half precision; the arithmetic stays in single. */

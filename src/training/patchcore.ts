@@ -25,7 +25,7 @@ export interface MemorySettings {
 }
 
 const AT_ONCE = 32;
-/** Axes that hardly vary are not blown up beyond this share of the largest variance. */
+/** An axis is scaled as if its variance were at least this share of the largest. */
 const LEAST_VARIANCE = 1e-3;
 
 /**

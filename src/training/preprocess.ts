@@ -184,7 +184,7 @@ export async function prepareFilms<F extends Omit<Film, 'split'>>(
     });
     if (all === undefined) {
       throw new Error(
-        films.length === 0 ? 'there are no films' : `no film gets through: ${named(unreadable)}`,
+        films.length === 0 ? 'there are no films' : `every film failed: ${named(unreadable)}`,
       );
     }
     all = { ...all, views };

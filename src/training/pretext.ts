@@ -23,7 +23,7 @@ export interface PretextEpoch {
   /** From 1. */
   readonly epoch: number;
   readonly loss: number;
-  /** Of telling films with a foreign patch from those without; 0.5 is guessing. */
+  /** For films with and without a foreign patch; 0.5 is guessing. */
   readonly accuracy: number;
   readonly seconds: number;
 }
@@ -41,7 +41,7 @@ const PASTED = 2;
 /**
  * Trains a ResNet-18 on normal films alone, to tell those with a patch of another film pasted in from those
  * without (CutPaste, Li et al. 2021; the patch is foreign, as in Tan et al. 2020, and has a hard or a soft
- * edge). The answer is of no use; what the network has to look at for it is what a memory of patches is made of.
+ * edge). Its output is not used: a memory of patches is made of the features that it learns for this.
  */
 export async function trainPretext(
   engine: Engine,

@@ -50,7 +50,7 @@ export async function prepare(
     ...(signal !== undefined && { signal }),
   });
   if (unreadable.length > 0) {
-    // That their files hold images is known by now.
+    // The files have been checked to be images before.
     const all = named(unreadable, Infinity);
     throw new RxrayError('TRAINING_DATA', `the preprocessing fails on ${unreadable.length} films: ${all}`);
   }

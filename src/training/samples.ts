@@ -5,7 +5,7 @@ import { addOpacity } from '../imaging/phantom.js';
 import { readBundle, readBundleFile } from '../models/bundle.js';
 import { filled, normalNoise, seededRandom } from '../models/random.js';
 
-/** A film that shows nobody: the generator made it up. */
+/** A synthetic film from the generator. */
 export interface SampleFilm {
   /** Grey, 8 bit, {@link SAMPLE_SIDE} pixels square. */
   readonly image: Image;

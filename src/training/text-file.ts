@@ -13,7 +13,7 @@ export async function readText(path: string): Promise<string> {
 export function decodeText(bytes: Uint8Array): string {
   const encoding = encodingOf(bytes);
   try {
-    // The decoder takes the byte order mark off.
+    // The decoder removes the byte order mark.
     return new TextDecoder(encoding, { fatal: true }).decode(bytes);
   } catch (cause) {
     throw new Error(`it is not ${encoding.toUpperCase()} text: save it as UTF-8`, { cause });

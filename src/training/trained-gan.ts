@@ -6,7 +6,7 @@ import { readBundle, readBundleFile, type Bundle } from '../models/bundle.js';
 import { initDcgan, ofNetwork, type DcganOptions } from '../models/dcgan.js';
 import { unfoldBatchNorm } from '../models/fold-batch-norm.js';
 
-/** A generator and its discriminator out of a bundle, and how they came to be. */
+/** A generator and its discriminator from a bundle, and how they were trained. */
 export interface TrainedGan {
   readonly architecture: DcganOptions;
   /** Both networks'; no encoder's. */

@@ -123,7 +123,7 @@ async function freeName(dir: string, name: string, hash: string): Promise<string
   throw refused(dir, `${name} is taken by another file`);
 }
 
-/** A README.md that somebody has changed, or that rxray did not write, is kept under another name. */
+/** A README.md that was edited, or that rxray did not write, is kept under another name. */
 async function keepEditedCard(dir: string, earlier: Owned | undefined): Promise<void> {
   const path = join(dir, 'README.md');
   const found = await readFile(path).catch(() => undefined);

@@ -147,7 +147,7 @@ describe('hostile DICOM files', function () {
     expect(() => JSON.stringify(found.meta)).not.to.throw();
   }
 
-  it('that are cut anywhere give an error, or the whole picture where only padding is gone', async () => {
+  it('that are truncated give an error, or the complete picture if only padding is missing', async () => {
     const cuts = Math.ceil(CASES / subjects.length);
     for (const subject of subjects) {
       for (let i = 0; i < cuts; i++) {
@@ -158,7 +158,7 @@ describe('hostile DICOM files', function () {
     }
   });
 
-  it('whose compressed stream is cut, with lengths that agree, give an error or the whole picture', async () => {
+  it('whose compressed stream is truncated, with matching lengths, give an error or the complete picture', async () => {
     const compressed = subjects.filter(({ fragment }) => fragment !== undefined);
     const cuts = Math.ceil(CASES / compressed.length);
     for (const subject of compressed) {
@@ -172,7 +172,7 @@ describe('hostile DICOM files', function () {
     }
   });
 
-  it('with a fuzzed header give an error or a picture of the size that they say', async () => {
+  it('with a fuzzed header give an error or a picture of the size in the header', async () => {
     const random = new Random(SEED);
     for (let i = 0; i < CASES; i++) {
       const subject = random.pick(subjects);
@@ -181,7 +181,7 @@ describe('hostile DICOM files', function () {
     }
   });
 
-  it('with fuzzed pixels give an error or a picture of the size that they say', async () => {
+  it('with fuzzed pixels give an error or a picture of the size in the header', async () => {
     const random = new Random(SEED + 1);
     for (let i = 0; i < CASES; i++) {
       const subject = random.pick(subjects);
@@ -190,7 +190,7 @@ describe('hostile DICOM files', function () {
     }
   });
 
-  it('with garbage for a stream, or that of another syntax, give an error or a picture of their size', async () => {
+  it('with garbage as a stream, or a stream of another syntax, give an error or a picture of the right size', async () => {
     const random = new Random(SEED + 2);
     const compressed = subjects.filter(({ fragment }) => fragment !== undefined);
     for (let i = 0; i < CASES; i++) {
@@ -204,7 +204,7 @@ describe('hostile DICOM files', function () {
     }
   });
 
-  it('whose codec comes to no end are given up, and the next one is decoded', async () => {
+  it('whose codec never ends are given up, and the next file is decoded', async () => {
     const subject = subjects.find(({ name }) => name === 'jpeg-ls-12');
     const { start, end } = subject?.fragment ?? { start: 0, end: 0 };
     const stream = subject?.bytes.subarray(start, end) ?? Buffer.alloc(0);
@@ -221,7 +221,7 @@ describe('hostile DICOM files', function () {
     expect(next.status).to.equal('fulfilled');
   });
 
-  it('that would need more memory than allowed are refused before it is taken', async () => {
+  it('that would need more memory than allowed are refused before it is allocated', async () => {
     const huge = (rows: number, columns: number): Buffer =>
       dicomFile(1, {
         others: [
@@ -292,7 +292,7 @@ describe('hostile DICOM files', function () {
     }
   });
 
-  it('whose numbers lie say so, or fail', async () => {
+  it('with wrong numbers give a warning, or fail', async () => {
     const film = (others: Parameters<typeof bytesOf>[0]): Buffer => dicomFile(1, { others });
     const warningsOf = async (bytes: Buffer): Promise<string> =>
       JSON.stringify((await run(bytes)).meta['warnings'] ?? []);

@@ -96,7 +96,7 @@ describe('hostile DICOM senders', function () {
     while ((await files()).some((name) => name.endsWith('.part'))) await setTimeout(10);
   }
 
-  it('who ask for PDUs in which nothing has room, or for too many contexts, are turned away', async () => {
+  it('that ask for PDUs that are too small, or for too many contexts, are rejected', async () => {
     await open();
     for (const length of [1, 6, 7, 63]) {
       expect((await say(Buffer.concat([request([CONTEXT], length), storing(1), release])))[0]).to.equal(
@@ -109,7 +109,7 @@ describe('hostile DICOM senders', function () {
     expect(await store([dicomFilm(1)], scu())).to.deep.equal([0]);
   });
 
-  it('who lie about lengths are turned away, and nothing of what they sent stays', async () => {
+  it('that send wrong lengths are rejected, and nothing that they sent is kept', async () => {
     await open();
     const lies = [
       Buffer.from([PDU.associateRequest, 0, 0xff, 0xff, 0xff, 0xff]),
@@ -130,7 +130,7 @@ describe('hostile DICOM senders', function () {
     expect(await store([dicomFilm(1)], scu())).to.deep.equal([0]);
   });
 
-  it('who send a byte now and then lose their place', async () => {
+  it('that send a byte now and then are disconnected', async () => {
     await open({ maxAssociations: 1, timeoutMs: 500 });
     const socket = connect(port, '127.0.0.1').on('error', () => undefined);
     const closed = new Promise((done) => socket.once('close', done));
@@ -143,7 +143,7 @@ describe('hostile DICOM senders', function () {
     expect(await store([dicomFilm(1)], scu())).to.deep.equal([0]);
   });
 
-  it('who send one object many times at once leave one file, which is offered once', async () => {
+  it('that send one object many times at once leave one file, which is offered once', async () => {
     await open();
     const film = dicomFilm(1, { side: 256 });
     const statuses = await Promise.all(Array.from({ length: 8 }, () => store([film, film], scu())));
@@ -152,7 +152,7 @@ describe('hostile DICOM senders', function () {
     expect(offered).to.have.length(1);
   });
 
-  it('whose associations are fuzzed harm nothing', async () => {
+  it('with fuzzed associations do no harm', async () => {
     await open({ timeoutMs: 5000 });
     const random = new Random(SEED);
     const whole = Buffer.concat([request(), storing(1), storing(2), release]);
@@ -201,7 +201,7 @@ describe('hostile DICOM receivers', () => {
       contexts: contexts.map(({ id, result, transferSyntaxes }) => ({ id, result, transferSyntaxes })),
     });
 
-  it('who vanish, say nothing or garbage, are an error each, in bounded time', async () => {
+  it('that disconnect, are silent or send garbage give an error each, in bounded time', async () => {
     for (const [answer, reason] of [
       [(socket: Socket) => socket.destroy(), /closed|ECONNRESET/],
       [() => undefined, /did not answer within 400 ms/],
@@ -243,7 +243,7 @@ describe('hostile DICOM receivers', () => {
     }
   });
 
-  it('who accept another transfer syntax than was offered get nothing', async () => {
+  it('that accept another transfer syntax than was offered get nothing', async () => {
     const implicit = [{ ...CONTEXT, transferSyntaxes: [IMPLICIT] }];
     const found = await sendTo((socket, count) => {
       if (count === 1) socket.write(accepting(implicit));

@@ -21,7 +21,7 @@ export default defineStage({
 });`;
 
 describe('a film that ends the process', () => {
-  it('is put aside after three attempts, and no other film with it, and runs again when it is replayed', async function () {
+  it('is put aside after three attempts, alone, and is processed again when it is replayed', async function () {
     this.timeout(300_000);
     const names = Array.from({ length: 12 }, (_, i) => `film-${String(i)}.png`);
     const png = (width: number): Promise<Buffer> => film(width, 32).png().toBuffer();

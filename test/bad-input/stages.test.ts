@@ -60,7 +60,7 @@ describe('bad models and failing stages', () => {
     expect(await lab.delivered()).to.deep.equal([]);
   });
 
-  it('a bundle whose ONNX file never was one is refused, too', async () => {
+  it('a bundle whose ONNX file is something else is refused, too', async () => {
     await writeBundle(lab.path('model'), BUNDLE, { model: Buffer.from('not a network') }, '');
     await lab.write('pipeline.yaml', withModel);
     const { code, stderr } = await lab.run();
@@ -69,7 +69,7 @@ describe('bad models and failing stages', () => {
     expect(await lab.delivered()).to.deep.equal([]);
   });
 
-  it('a film of another size than the model was trained on fails alone, and is told what to add', async () => {
+  it('a film of another size than the model was trained on fails alone, and the message says what to add', async () => {
     await writeBundle(lab.path('model'), BUNDLE, { model: model() }, '');
     await lab.write('pipeline.yaml', withModel);
     await lab.write('inbox/large.png', await film(96, 80).png().toBuffer());
@@ -80,7 +80,7 @@ describe('bad models and failing stages', () => {
     expect((await lab.letters()).get('large.png')?.code).to.equal('BUNDLE_SHAPE');
   });
 
-  it('a model that never answers ends the run, costs no other film, and is named', async () => {
+  it('a model that never answers ends the run, fails no other film, and is named', async () => {
     await writeBundle(
       lab.path('model'),
       { ...BUNDLE, input: { ...BUNDLE.input, layout: 'NCHW' }, architecture: { name: 'onnx' } },
@@ -99,7 +99,7 @@ describe('bad models and failing stages', () => {
     expect([...(await lab.letters()).keys()]).to.deep.equal([]);
   });
 
-  it('a model that never answers in a worker thread costs its film, and the run ends', async () => {
+  it('a model that never answers in a worker thread fails its film, and the run ends', async () => {
     await writeBundle(
       lab.path('model'),
       { ...BUNDLE, kind: 'segmenter', labels: [], architecture: { name: 'onnx' } },
@@ -117,7 +117,7 @@ describe('bad models and failing stages', () => {
     expect(code).to.equal(null);
   });
 
-  it('a stage that throws costs only the film it threw on, which can be repeated', async () => {
+  it('a stage that throws fails only the film it threw on, which can be repeated', async () => {
     await lab.write(
       'stage.ts',
       `import { defineStage, imageOf } from 'rxray';

@@ -6,13 +6,13 @@ import Database from 'libsql';
 import type { Expectation } from './films.js';
 import type { Received } from './receiver.js';
 
-/** What the harness knows and the program does not, as `truth.json` in the folder of a trial. */
+/** What only the harness records, as `truth.json` in the folder of a trial. */
 export interface Truth {
   readonly films: readonly Expectation[];
   readonly received: readonly Received[];
   /** The sinks of the graph beside the webhook, which all graphs have. */
   readonly sinks: readonly (keyof typeof READERS)[];
-  /** What becomes of a film in the inbox when it is done. */
+  /** What happens to a film in the inbox when it is done. */
   readonly onDone: 'keep' | 'move' | 'delete';
 }
 
@@ -35,8 +35,8 @@ interface Letter {
 }
 
 /**
- * Accounts for every film of a finished trial by what lies on the disk and what the receiver got. Knows
- * nothing of the program but the form of its outputs; imports nothing of it.
+ * Accounts for every film of a finished trial by the files on the disk and the requests that the receiver got. Uses
+ * only the format of the program's outputs; imports nothing of it.
  */
 export async function check(folder: string): Promise<Verdict> {
   const truth = JSON.parse(await readFile(join(folder, 'truth.json'), 'utf8')) as Truth;

@@ -89,7 +89,7 @@ describe('on a disk that tears writes, loses what was not synced, is full and fa
   });
   after(() => rm(folder, { recursive: true, force: true }));
 
-  it('every film stands in each sink exactly once, or in the dead letter', async () => {
+  it('every film is in each sink exactly once, or in the dead letter', async () => {
     await fc.assert(
       fc.asyncProperty(
         lives,

@@ -68,7 +68,7 @@ describe('a pipeline on a machine in trouble', function () {
     await ward.close();
   });
 
-  it('takes what arrives where the system grants no inotify', async function () {
+  it('takes new films on a system without inotify', async function () {
     const within = ['unshare', '-Ur', 'sh', '-c'];
     const none = 'echo 0 > /proc/sys/user/max_inotify_instances';
     if (!(await works(within[0]!, ...within.slice(1), none))) {
@@ -91,7 +91,7 @@ describe('a pipeline on a machine in trouble', function () {
     await ward.close();
   });
 
-  it('does not care about a clock that is set back', async () => {
+  it('is not affected by a clock that is set back', async () => {
     const ward = await Ward.open(0, 80);
     await ward.drop(80);
     const clock = new URL('./clock.mjs', import.meta.url).href;

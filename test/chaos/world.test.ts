@@ -9,7 +9,7 @@ describe('a graph whose files are treated badly', function () {
   });
 
   for (const [seed, onDone] of ['keep', 'move', 'delete'].entries()) {
-    it(`delivers every film once, whatever is done to it (onDone: ${onDone})`, async () => {
+    it(`delivers every film once, whatever happens to its file (onDone: ${onDone})`, async () => {
       // A third of the deeds each; `npm run chaos:world` does all of them with each.
       const { films, lost, double, deeds } = await world(seed, 5, seed, 3);
       expect([...lost, ...double]).to.deep.equal([]);

@@ -82,7 +82,7 @@ describe('rxray calibrate', function () {
     );
   });
 
-  it('shows in `rxray lint` whose thresholds a graph goes by', async () => {
+  it('shows in `rxray lint` which thresholds a graph uses', async () => {
     await cp(join(dir, 'ours'), join(dir, 'graph', 'ours'), { recursive: true });
     const file = join(dir, 'graph', 'pipeline.yaml');
     await writeFile(
@@ -118,7 +118,7 @@ describe('rxray calibrate', function () {
     expect(bundle.ownCalibration).to.include({ films: 20, normals: 20 }).and.not.have.property('temperature');
   });
 
-  it('says what does not fit', async () => {
+  it('reports data that do not fit', async () => {
     const refused = async (
       bundle: string,
       options: Partial<Parameters<typeof Command.calibrateFiles>[1]>,

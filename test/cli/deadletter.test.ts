@@ -64,7 +64,7 @@ describe('rxray deadletter', function () {
     expect(unknown.stderr).to.contain('DEADLETTER_UNKNOWN');
   });
 
-  it('replays a film whose file is gone until it comes through, exactly once', async () => {
+  it('replays a film whose file is gone until it succeeds, exactly once', async () => {
     await lab.run();
     await rm(lab.path('inbox/ward/a.png'));
     const again = await deadletter('replay', '--all');
@@ -112,7 +112,7 @@ describe('rxray deadletter', function () {
     expect(await list()).to.deep.equal([]);
   });
 
-  it('discards a film for good: the next run does not take it again', async () => {
+  it('discards a film permanently: the next run does not take it again', async () => {
     await lab.run();
     const { stdout } = await deadletter('discard', '--all');
     expect(stdout).to.contain('1 film discarded');
@@ -122,7 +122,7 @@ describe('rxray deadletter', function () {
     expect(await list()).to.deep.equal([]);
   });
 
-  it('wants films to be named, or all', async () => {
+  it('requires the ids of films, or --all', async () => {
     for (const args of [['discard'], ['replay', '--all', 'abc']]) {
       const { code, stderr } = await deadletter(...args);
       expect(code).to.equal(2);
@@ -140,7 +140,7 @@ describe('the dead letter after a crash', () => {
   afterEach(() => lab.close());
   const dir = (name: string): string => lab.path(`.rxray/deadletter/${name}`);
 
-  it('has the earlier letter when the new one had not taken its place', async () => {
+  it('has the earlier entry if the new one had not replaced it yet', async () => {
     await rename(dir(id), dir(`.${id}.old`));
     await mkdir(dir(`.${id}.part`));
     expect(await entryIds(lab.path('.rxray'))).to.deep.equal([id]);
@@ -148,7 +148,7 @@ describe('the dead letter after a crash', () => {
     expect(await readdir(dir(''))).to.deep.equal([id]);
   });
 
-  it('has the new letter when it had, and nothing of one that was being removed', async () => {
+  it('has the new entry if it had, and nothing of an entry that was being removed', async () => {
     await mkdir(dir(`.${id}.old`));
     await mkdir(dir(`.${'b'.repeat(32)}.gone`));
     await writeFile(join(dir(`.${'b'.repeat(32)}.gone`), 'reason.json'), '{}');

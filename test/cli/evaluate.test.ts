@@ -115,7 +115,7 @@ describe('rxray evaluate', function () {
     };
   }
 
-  it('prints one JSON object: a folder of classes is judged whole', async () => {
+  it('prints one JSON object: all of a folder of classes is evaluated', async () => {
     const found = await judged('classifier', 'films');
     expect(found).to.include({ n: 12, split: 'all', kind: 'classifier', model: 'toy' });
     for (const name of ['accuracy', 'balancedAccuracy', 'auroc', 'ece']) {
@@ -133,7 +133,7 @@ describe('rxray evaluate', function () {
     expect(found.binary.accuracy).to.be.a('number');
   });
 
-  it('judges the split asked for, by patient, at the bundle’s threshold and temperature', async () => {
+  it('evaluates the requested split, by patient, at the bundle’s threshold and temperature', async () => {
     const found = await judged('calibrated', 'films/manifest.csv', { split: 'test' });
     expect(found).to.include({ n: 9, split: 'test', temperature: 2 });
     expect(found.binary.threshold).to.equal(0.625);
@@ -141,7 +141,7 @@ describe('rxray evaluate', function () {
     expect(found.eceUncalibrated).to.not.equal(found.ece);
   });
 
-  it('judges them as they would come from elsewhere, and names the worst', async () => {
+  it('evaluates altered films, and names the worst figures', async () => {
     const found = (await judged('calibrated', 'films/manifest.csv', {
       shifts: true,
     })) as unknown as ShiftSuite;
@@ -158,7 +158,7 @@ describe('rxray evaluate', function () {
       .and.match(/worst specificity: \d\.\d{3} \(.+\)/);
   });
 
-  it('takes the test films by default, and says so in words', async () => {
+  it('uses the test films by default, and says so', async () => {
     const { code, text } = await evaluate('classifier', 'films/manifest.csv');
     expect(code).to.equal(0);
     expect(text).to.match(/^\S*toy on 9 films of the split "test"\n/);
@@ -166,7 +166,7 @@ describe('rxray evaluate', function () {
     expect(text).to.include('Not a medical device');
   });
 
-  it('judges an anomaly model: area, threshold, time per film', async () => {
+  it('evaluates an anomaly model: area, threshold, time per film', async () => {
     const found = await judged('anogan', 'films');
     expect(found).to.include({ n: 12, kind: 'anogan' });
     expect(found.auroc).to.be.a('number').within(0, 1);
@@ -174,7 +174,7 @@ describe('rxray evaluate', function () {
     expect(found.binary).to.include({ normal: 'normal', auroc: found.auroc });
   });
 
-  it('writes a report: one page that fetches nothing, and its numbers as JSON', async () => {
+  it('writes a report: one self-contained page, and its numbers as JSON', async () => {
     for (const [bundle, parts] of [
       ['calibrated', ['Reliability', 'Confusion matrix', 'Grad-CAM', "classifier's features"]],
       ['anogan', ['Anomaly maps', "discriminator's features"]],
@@ -225,7 +225,7 @@ describe('rxray evaluate', function () {
     }
   });
 
-  it('names a film that cannot be read, counts it and judges the others', async () => {
+  it('names a film that cannot be read, counts it and evaluates the others', async () => {
     const damaged = join(dir, 'damaged');
     await cp(join(dir, 'films'), damaged, { recursive: true });
     const film = join(damaged, 'viral', '0.png');

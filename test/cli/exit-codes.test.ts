@@ -12,7 +12,7 @@ describe('exit codes', () => {
 
   afterEach(() => lab.close());
 
-  it('0: every film came through', async () => {
+  it('0: every film is done', async () => {
     const { code, stderr } = await lab.run();
     expect(code, stderr).to.equal(0);
   });
@@ -30,7 +30,7 @@ describe('exit codes', () => {
     expect(code, stderr).to.equal(1);
   });
 
-  it('1: a folder could not be looked at, and is named', async () => {
+  it('1: a folder could not be read, and is named', async () => {
     await lab.write('inbox/ward/locked.png', 'x');
     await chmod(lab.path('inbox/ward'), 0o000);
     const { code, stderr } = await lab.run([], { asNobody: true });
@@ -39,7 +39,7 @@ describe('exit codes', () => {
     expect(stderr).to.match(/✗ ward {2}a folder cannot be read \(EACCES\)/);
   });
 
-  it('1: a film waits for a sink that is down, which is not said to be no film', async () => {
+  it('1: a film waits for a sink that is down, and the summary counts it', async () => {
     const sink =
       "- use: webhook\n    retry: { giveUpAfterMs: 100, backoffMs: 50 }\n    with: { url: 'http://127.0.0.1:9/' }";
     await lab.write('pipeline.yaml', GRAPH.replace(/- use: csv[^]*$/, sink));
@@ -55,7 +55,7 @@ describe('exit codes', () => {
     expect((await rxray('lint', lab.path('pipeline.yaml'))).code).to.equal(2);
   });
 
-  it('2: wrong usage, with what was meant', async () => {
+  it('2: wrong usage, with a suggestion', async () => {
     const option = await rxray('run', '--onec');
     expect(option.code).to.equal(2);
     expect(option.stderr).to.contain('--once');

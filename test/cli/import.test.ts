@@ -35,7 +35,7 @@ describe('rxray import', function () {
 
   const model = (name: string, out: string): string[] => ['import', join(dir, name), '--out', join(dir, out)];
 
-  it('takes the labels from the model, or from a file beside it, unless told others', async () => {
+  it('takes the labels from the model, or from a file beside it, unless others are given', async () => {
     const model = foreign('symbolic');
     const folder = join(dir, 'with-labels');
     await mkdir(folder);
@@ -94,7 +94,7 @@ describe('rxray import', function () {
     expect(await readBundle(join(dir, 'single'))).to.include({ activation: 'none', multiLabel: false });
   });
 
-  it('refuses, with 2 and the reason, what cannot be true', async () => {
+  it('refuses settings that cannot be right, with 2 and the reason', async () => {
     // Over a bundle that is there, which stays as it was.
     const before = await readBundle(join(dir, 'single'));
     const [few, size, double, place, silent, none] = await Promise.all([
@@ -118,7 +118,7 @@ describe('rxray import', function () {
     expect(none.stderr).to.include('IMPORT_REFUSED').and.to.include('cannot be loaded');
   });
 
-  it('refuses a model that gives no answer, or takes its process with it, and leaves nothing behind', async () => {
+  it('refuses a model that never answers, or crashes its process, and leaves nothing behind', async () => {
     await writeFile(join(dir, 'endless.onnx'), tinyModel({ weights: [1, 2], endlessAbove: -1 }).bytes);
     const labels = ['--labels', 'a,b', '--timeout', '2'];
     const { code, stderr } = await rxray(...model('endless.onnx', 'endless'), ...labels);

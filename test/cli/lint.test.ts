@@ -54,7 +54,7 @@ describe('rxray lint', () => {
     const { code, text } = await lintFile(path, { dryRun: true });
     expect(code).to.equal(0);
     const [, ...lines] = text.split('\n');
-    expect(lines.at(-1)).to.equal('a run would take 2 films, 1 left alone that are no images');
+    expect(lines.at(-1)).to.equal('a run would take 2 films, 1 left alone because they are not images');
     expect(lines.slice(0, -1).sort()).to.deep.equal(['  b.dcm', '  ward/a.png']);
     expect(readdirSync(folder)).to.deep.equal(before);
     const { films } = JSON.parse((await lintFile(path, { dryRun: true, json: true })).text) as {
@@ -101,7 +101,7 @@ describe('rxray lint', () => {
     });
   }
 
-  it('says all that as JSON, too', async () => {
+  it('prints the same as JSON, too', async () => {
     const path = file('json.yaml', graph('clahhe'));
     const { code, text } = await lintFile(path, { json: true });
     const report = JSON.parse(text) as { issues: { message: string }[] };

@@ -61,13 +61,13 @@ describe('a running process', () => {
     expect(await readdir(lab.path('.rxray'))).not.to.include('control.sock');
   });
 
-  it('is missed when it is not there', async () => {
+  it('is reported when it is not running', async () => {
     const { code, stderr } = await rxray('top', lab.path('pipeline.yaml'));
     expect(code).to.equal(2);
     expect(stderr).to.contain('CONTROL_NOT_RUNNING');
   });
 
-  it('does not start where the page has no place', async () => {
+  it('does not start if the page cannot be served', async () => {
     const { code, stderr } = await lab.run(['--page', '127.0.0.1:1'], { asNobody: true });
     expect(code).to.equal(2);
     expect(stderr).to.contain('CONTROL_ADDRESS');

@@ -78,7 +78,7 @@ describe('rxray new', function () {
     expect(await specOfRxray(join(folder, 'plugin'), join(folder, 'checkout'))).to.equal('file:../checkout');
   });
 
-  it('overwrites nothing, and wants a name in kebab-case', async () => {
+  it('overwrites nothing, and requires a name in kebab-case', async () => {
     await succeeds('new', 'source', 'again', '--dir', folder);
     const again = await rxray('new', 'source', 'again', '--dir', folder);
     expect(again.code).to.equal(2);

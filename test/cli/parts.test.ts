@@ -49,7 +49,7 @@ describe('rxray run --part', () => {
   };
   const part = (index: number) => lab.start(['--once', '--part', `${String(index)}/${String(PARTS)}`]);
 
-  it('gives, joined, what an undisturbed run gives, though a part was killed and repeated', async function () {
+  it('gives the same as an undisturbed run when joined, although a part was killed and repeated', async function () {
     this.timeout(120_000);
     const running = part(1);
     const state = lab.path(`.rxray/parts/00001-of-0000${String(PARTS)}`);

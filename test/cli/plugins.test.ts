@@ -46,7 +46,7 @@ describe('rxray plugins', () => {
     expect(JSON.parse(await describePlugins(undefined, { json: true }))).to.have.length(all.length);
   });
 
-  it('says what it does not know', async () => {
+  it('reports an unknown plugin', async () => {
     const error = await describePlugins('clahhe').catch((reason: unknown) => reason);
     expect(error)
       .to.be.instanceOf(RxrayError)

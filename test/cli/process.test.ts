@@ -51,7 +51,7 @@ describe('the process', () => {
     expect((await running.ended()).code).to.equal(1);
   });
 
-  it('takes over the file that the link to its pipeline leads to by now', async () => {
+  it('takes over the present target of the link to its pipeline', async () => {
     for (const [name, output] of [
       ['one', 'out.csv'],
       ['two', 'two.csv'],
@@ -86,7 +86,7 @@ describe('the process', () => {
     expect((await fetch(new URL('/healthz', page))).status).to.equal(200);
   });
 
-  it('refuses an empty RXRAY_TOKEN, which everybody has', async () => {
+  it('refuses an empty RXRAY_TOKEN', async () => {
     for (const RXRAY_TOKEN of ['', '  ']) {
       const { code, stderr } = await lab.start(['--page', '0'], { env: { RXRAY_TOKEN } }).ended();
       expect(code).to.equal(2);
@@ -94,7 +94,7 @@ describe('the process', () => {
     }
   });
 
-  it('outlives connections that ask for nothing, and more than it has handles for', async () => {
+  it('survives idle connections, and more of them than it has handles for', async () => {
     const running = lab.start(['--page', '0'], { under: ['prlimit', '--nofile=400'] });
     const { port, hostname } = new URL(await running.said(/the page is at (\S+)/));
     const sockets: Socket[] = [];
@@ -112,7 +112,7 @@ describe('the process', () => {
     for (const socket of sockets) socket.destroy();
   });
 
-  it('ends with codes that the shipped unit starts again, but for a mistake of the user', async () => {
+  it('ends with codes on which the shipped unit restarts it, except for a mistake of the user', async () => {
     const unit = await readFile(new URL('../../examples/service/rxray.service', import.meta.url), 'utf8');
     const valueOf = (key: string): string => new RegExp(`^${key}=(.*)$`, 'm').exec(unit)?.[1] ?? '';
     expect(valueOf('Restart')).to.equal('always');

@@ -41,7 +41,7 @@ describe('the progress of a run', () => {
     ]);
   });
 
-  it('is a bar that makes way for what is printed, on both streams, and leaves nothing', () => {
+  it('is a bar that stays below other output, on both streams, and is removed at the end', () => {
     const [stdout, stderr] = [stream(), stream(40)];
     const progress = new RunProgress(monitor, true, { stdout, stderr });
     clock.tick(200);
@@ -62,7 +62,7 @@ describe('the progress of a run', () => {
     expect(text).to.equal('\r\x1b[2Kx');
   });
 
-  it('says in words how long the rest takes, and nothing while that is not known', () => {
+  it('states the remaining time, once it is known', () => {
     expect([NaN, 'NULL', 'INF', Infinity].map(timeLeft)).to.deep.equal(['', '', '', '']);
     expect([3.2, 90, 3600, 7500].map(timeLeft)).to.deep.equal([
       '4 s left',

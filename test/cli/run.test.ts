@@ -12,7 +12,7 @@ describe('rxray run', () => {
   });
   afterEach(() => lab.close());
 
-  it('takes over the pipeline file when it is saved, and runs on as it was when that has errors', async () => {
+  it('takes over the pipeline file when it is saved, and continues unchanged if that has errors', async () => {
     const running = lab.start(['--watch-config']);
     await running.until(async () => (await lab.delivered()).length === 1);
     await lab.write(
@@ -36,7 +36,7 @@ describe('rxray run', () => {
     expect((await running.ended()).code).to.equal(0);
   });
 
-  it('skips what has no pixels: kept, counted, named, and no failure', async () => {
+  it('skips files without pixels: kept, counted, named, and not failures', async () => {
     const film = await readFile(new URL('../../fixtures/dicom/no-pixels.dcm', import.meta.url));
     const report = film.toString('latin1').replaceAll('5.1.4.1.1.1\0', '5.1.4.1.1.66');
     await lab.write('inbox/report.dcm', Buffer.from(report, 'latin1'));
@@ -52,11 +52,11 @@ describe('rxray run', () => {
     expect((await lab.run()).stderr).to.not.match(/failed/);
   });
 
-  it('leaves alone what is known to be no image, and says how many files that are', async () => {
+  it('leaves files alone that are known not to be images, and counts them', async () => {
     for (const name of ['notes.txt', 'Thumbs.db', 'disc/DICOMDIR', '__MACOSX/a.png', 'no image'])
       await lab.write(`inbox/${name}`, 'x');
     const { code, stderr } = await lab.run();
-    expect(stderr).to.contain('3 files that are no images were left alone').and.contain('1 film failed');
+    expect(stderr).to.contain('3 files were left alone because they are not images').and.contain('1 film failed');
     expect([...(await lab.letters()).keys()]).to.deep.equal(['no image']);
     expect(await lab.delivered()).to.deep.equal(['a.png']);
     expect(code).to.equal(1);
@@ -85,13 +85,13 @@ describe('rxray run', () => {
     expect((await lab.letters()).size).to.be.above(size);
   });
 
-  it('says how far it is where nobody sees a bar, and which folder is empty', async () => {
+  it('prints its progress without a terminal, and names an empty folder', async () => {
     await rm(lab.path('inbox/a.png'));
     const { stderr } = await lab.run();
     expect(stderr).to.contain(`no films found in ${lab.path('inbox')}`);
   });
 
-  it('says who holds the journal', async () => {
+  it('names the process that holds the journal', async () => {
     const running = lab.start();
     await running.until(async () => (await lab.delivered()).length === 1);
     const { code, stderr } = await lab.run();

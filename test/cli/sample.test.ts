@@ -37,7 +37,7 @@ describe('rxray sample', function () {
     expect(await draw('c', '2')).to.not.deep.equal(first);
   });
 
-  it('names the films that have an opacity, and takes a number that it can draw', async () => {
+  it('names the films with an opacity, and refuses a number that it cannot draw', async () => {
     const out = join(folder, 'opacities');
     const bundle = join(folder, 'anogan');
     const { code } = await rxray('sample', bundle, '-n', '3', '--opacities', '--out', out);

@@ -43,7 +43,7 @@ describe('a shadow stage', function () {
   });
   after(() => lab.close());
 
-  it('counts for no verdict, writes no column by default, and costs no film', async () => {
+  it('is no part of the verdict, writes no column by default, and fails no film', async () => {
     const [header, ...rows] = (await readFile(lab.path('out.csv'), 'utf8')).trimEnd().split('\r\n');
     expect(header).to.equal('file,id,receivedAt,completedAt,suspicious,suspicion,present.abnormal');
     const suspicious = rows.map((row) => row.split(',')).map(([name, , , , is]) => `${name} ${is}`);

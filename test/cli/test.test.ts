@@ -38,7 +38,7 @@ describe('rxray test', () => {
     return rxray('test', lab.path('pipeline.test.yaml'));
   }
 
-  it('passes what comes out as expected, and delivers nothing', async () => {
+  it('passes films with the expected results, and delivers nothing', async () => {
     const { code, stdout, stderr } = await test(`
 - name: rings the alarm
   film: films/good.png
@@ -71,7 +71,7 @@ describe('rxray test', () => {
     expect(existsSync(lab.path('.rxray')), 'a journal was written').to.equal(false);
   });
 
-  it('says of each test that fails what was expected and what came, and exits with 1', async () => {
+  it('prints for each failing test what was expected and what came, and exits with 1', async () => {
     const { code, stdout } = await test(`
 - film: films/good.png
   ${MOCK}

@@ -45,7 +45,7 @@ const answer: GraphReply = {
 };
 
 describe('what a running graph does', () => {
-  it('is a table that names the entry that sets the pace', () => {
+  it('is a table that names the bottleneck', () => {
     const lines = stripVTControlCharacters(tableOf(answer)).split('\n');
     expect(lines[0]).to.equal('ward running, up 1 h 2 min, 300 MiB');
     expect(lines[1]).to.equal('9 done, 1 failed, 2.5 films/s; 64 in flight, 100 waiting');
@@ -64,7 +64,7 @@ describe('what a running graph does', () => {
     expect(lines.at(-1)).to.equal('workers: 1, wanted: 5; films waiting or at work: 5000');
   });
 
-  it('names what does not do its work, and since when', () => {
+  it('names entries that do not work, and since when', () => {
     const trouble = { since: '2026-11-27T10:00:00.000Z', message: 'a write\u001b[2J has not returned' };
     const nodes = answer.nodes.map((each) => (each.id === 'csv' ? { ...each, trouble } : each));
     expect(stripVTControlCharacters(tableOf({ ...answer, nodes }).replace('\u001b[2J', 'RAW')))
@@ -72,7 +72,7 @@ describe('what a running graph does', () => {
       .and.not.contain('RAW');
   });
 
-  it('is a picture in which that entry stands out', async () => {
+  it('is a picture in which the bottleneck is marked', async () => {
     const yaml =
       'version: 1\nsources: [{ use: watch, with: { path: . } }]\nstages: [{ use: decode }, { use: clahe }]\nsinks: [{ use: csv, with: { path: out.csv } }]';
     const options = { file: 'ward.yaml', registry: builtInRegistry(), lint: false };

@@ -32,7 +32,7 @@ describe('rxray verify', function () {
   });
   after(() => rm(dir, { recursive: true }));
 
-  it('finds four ways alike to the last bit, for a classifier, a search and a detector', async () => {
+  it('finds four ways equal to the last bit, for a classifier, a search and a detector', async () => {
     for (const [bundle, data] of [
       ['classifier', 'films'],
       ['anogan', 'films'],
@@ -46,7 +46,7 @@ describe('rxray verify', function () {
     }
   });
 
-  it('names each film and way that another tensor comes by', async () => {
+  it('names each film and way with another tensor', async () => {
     // A stage that is not a function of the film alone: brighter by one level each time.
     await writeFile(
       join(dir, 'drift.mjs'),
@@ -81,7 +81,7 @@ describe('rxray verify', function () {
     expect((await readFile(join(dir, 'count'), 'utf8')).length).to.equal(2);
   });
 
-  it('names a film that cannot be read, and looks at the others', async () => {
+  it('names a film that cannot be read, and compares the others', async () => {
     const films = join(dir, 'damaged');
     await cp(join(dir, 'films'), films, { recursive: true });
     await writeFile(join(films, 'bad.png'), 'no image at all');
@@ -92,7 +92,7 @@ describe('rxray verify', function () {
     expect(found.unreadable.map(({ film }) => film)).to.deep.equal(['bad.png']);
   });
 
-  it('ends with 2 where there is nothing to look at', async () => {
+  it('ends with 2 if there are no films', async () => {
     const { code, stderr } = await verify(join(dir, 'classifier'), '--data', join(dir, 'nowhere'));
     expect(code).to.equal(2);
     expect(stderr).to.include('cannot be read');

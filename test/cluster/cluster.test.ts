@@ -73,7 +73,7 @@ sinks: [${sink}]
     await host.unbindAllAsync();
   });
 
-  it('cannot do without `cluster:`, and not with a sink that needs pixels', async () => {
+  it('need `cluster:`, and refuse a sink that needs pixels', async () => {
     const pipeline = await load(['nats://127.0.0.1'], '{ use: folder, with: { path: ./out } }');
     expect(() => checkHead(pipeline))
       .to.throw('needs pixels')
@@ -84,7 +84,7 @@ sinks: [${sink}]
       .with.property('code', 'CONFIG_REFUSED');
   });
 
-  it('want as many as are through with the backlog in time', () => {
+  it('ask for as many workers as finish the backlog in time', () => {
     expect(desiredWorkers(0, 5, 60)).to.equal(0);
     expect(desiredWorkers(1, null, 60)).to.equal(1);
     expect(desiredWorkers(600, 5, 60)).to.equal(2);
@@ -97,7 +97,7 @@ sinks: [${sink}]
       if (version === undefined) this.skip();
     });
 
-    it('a head knows its workers, and how many it wants', async () => {
+    it('a head reports its workers, and how many it needs', async () => {
       const servers = await NatsServers.start(1);
       const journal = { noted: async () => null, note: async () => undefined } as unknown as Journal;
       const pipeline = await load(servers.urls);

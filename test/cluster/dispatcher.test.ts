@@ -80,7 +80,7 @@ describe('the dispatcher', () => {
     seqs.clear();
   });
 
-  it('hands films over up to the room that workers have, and no worker a graph that it does not have', async () => {
+  it('assigns films up to the capacity of workers, and only to workers with their graph', async () => {
     offer('a', 'b', 'c', 'd', 'e');
     beat('old', { graph: 'other' });
     beat('one');
@@ -91,7 +91,7 @@ describe('the dispatcher', () => {
     expect(await handed()).to.deep.equal(['one: e']);
   });
 
-  it('takes a result once, and for the present attempt alone', async () => {
+  it('accepts a result once, and only of the present attempt', async () => {
     offer('a');
     beat('one');
     await handed();
@@ -108,7 +108,7 @@ describe('the dispatcher', () => {
     expect([...outcomes]).to.deep.equal([['a', { csv: null }]]);
   });
 
-  it('hands over again what a worker has never got, or lost the answer of', async () => {
+  it('assigns a film again whose assignment or result was lost', async () => {
     offer('a');
     beat('one');
     await handed();
@@ -160,7 +160,7 @@ describe('the dispatcher', () => {
     expect(dispatcher.load).to.deep.equal({ waiting: 0, working: 0, workers: 1 });
   });
 
-  it('suspects nothing of a worker that is heard again, nor when all fall silent together', async () => {
+  it('suspects no film of a worker that responds again, nor if all stop responding together', async () => {
     offer('a');
     beat('one');
     beat('two', { room: 0 });
@@ -181,7 +181,7 @@ describe('the dispatcher', () => {
     expect(await handed()).to.deep.equal(['three: a b']);
   });
 
-  it('ends no lease while it hears nobody', async () => {
+  it('ends no lease while it is disconnected', async () => {
     offer('a');
     beat('one');
     await handed();
@@ -209,7 +209,7 @@ describe('the dispatcher', () => {
     expect(outcomes.get('a')).to.have.property('code', 'FRAME_UNREADABLE');
   });
 
-  it('forgets films of a graph that is given up', async () => {
+  it('drops the films of a graph that is given up', async () => {
     const abort = new AbortController();
     const frame = makeFrame({ name: 'a', image: null });
     void dispatcher.process(

@@ -26,14 +26,14 @@ describe('a head that serves films', () => {
     await rm(folder, { recursive: true });
   });
 
-  it('gives the bytes of a film in flight to whoever has the token', async () => {
+  it('serves the bytes of a film in flight to clients with the token', async () => {
     expect(Buffer.from((await fetchFilm({ url, token }, 'aa', 4)) ?? []).toString()).to.equal('film');
     expect((await fetch(`${url}/films/aa`)).status).to.equal(401);
     const [outcome] = await Promise.allSettled([fetchFilm({ url, token: 'secreT' }, 'aa', 4)]);
     expect(outcome).to.have.nested.property('reason.message', 'the head answered 401');
   });
 
-  it('has no other films, none that are gone, and none that have another size by now', async () => {
+  it('serves no other films, and none that are gone or have another size', async () => {
     expect(await fetchFilm({ url, token }, 'cc', 4)).to.equal(null);
     expect(await fetchFilm({ url, token }, 'bb', 4)).to.equal(null);
     expect(await fetchFilm({ url, token }, 'aa', 3)).to.equal(null);

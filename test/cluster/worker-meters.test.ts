@@ -36,7 +36,7 @@ describe("the sums of workers' meters", () => {
     expect(sum).to.include({ framesOut: 4, capacity: 4 });
   });
 
-  it('have nothing in progress at a worker that is gone, and count it once when it is heard again', () => {
+  it('have nothing in progress at a worker that is gone, and count it once when it responds again', () => {
     const meter = meterOf(0.1);
     meter.inFlight = 3;
     meters.take('one', { resnet: meter.counts });
@@ -47,7 +47,7 @@ describe("the sums of workers' meters", () => {
     expect(sum).to.include({ inFlight: 3, capacity: 2, framesOut: 1 });
   });
 
-  it('pass over stages that the head does not have', () => {
+  it('ignore stages that the head does not have', () => {
     meters.take('one', { other: meterOf(0.1).counts });
     expect(sum.framesOut).to.equal(0);
   });

@@ -109,7 +109,7 @@ describe('the example stage in examples/stages', () => {
     expect(plugin.kind).to.equal('stage');
     invert = plugin as PluginOf<'stage'>;
   });
-  it('is the one that the docs show', async () => {
+  it('is the one in the docs', async () => {
     const [docs, code] = await Promise.all([
       readFile(new URL('../../docs/writing-plugins.md', import.meta.url), 'utf8'),
       readFile(new URL('../../examples/stages/invert.ts', import.meta.url), 'utf8'),

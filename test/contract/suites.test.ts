@@ -67,7 +67,7 @@ describe('the contract suites catch', () => {
     expect(failed).to.include('does not change the frame that it is given');
   });
 
-  it('a stage that forgets what others found', async () => {
+  it('a stage that drops the results of others', async () => {
     const failed = await stage((frame) => ({ ...good(frame), results: {} }));
     expect(failed).to.deep.equal(['keeps identity, origin, metadata and the results of others']);
   });
@@ -89,7 +89,7 @@ describe('the contract suites catch', () => {
     expect(failed).to.deep.equal(['gives the same results for many frames at once as for each alone']);
   });
 
-  it('a stage that passes what it cannot work on', async () => {
+  it('a stage that passes a faulty frame', async () => {
     expect(await stage((frame) => frame)).to.deep.equal(['fails only on a faulty frame, and continues']);
   });
 
@@ -206,7 +206,7 @@ describe('the contract suites catch', () => {
 });
 
 describe('runStage', () => {
-  it('says what every frame came to, in the order of the frames', async () => {
+  it('gives the outcome of every frame, in order', async () => {
     const reversed: StageInstance = {
       processBatch: async (frames) => frames.map((frame) => (imageOf(frame), frame)).reverse(),
     };

@@ -8,7 +8,7 @@ import { controlAddress, prepareAddress } from '../../src/control/address.js';
 import { isLoopback } from '../../src/control/guard.js';
 
 describe('the address of the control socket', () => {
-  it('lies in the state folder, or in a folder of the user where that path is too long', async () => {
+  it('is in the state folder, or in a folder of the user if that path is too long', async () => {
     const short = join(tmpdir(), '.rxray');
     expect(controlAddress(short)).to.equal(join(short, 'control.sock'));
     const root = await mkdtemp(join(tmpdir(), 'rxray-address-'));
@@ -38,7 +38,7 @@ describe('--page', () => {
       expect(() => pageAt(wrong), wrong).to.throw(/port/);
   });
 
-  it('needs no token where only this machine can ask', () => {
+  it('needs no token if only this machine can connect', () => {
     expect(['127.0.0.1', '127.8.8.8', '::1', 'localhost'].map(isLoopback)).to.deep.equal([
       true,
       true,

@@ -106,7 +106,7 @@ describe('the control interface', () => {
   }
 
   describe('on its socket', () => {
-    it('replaces what a crash has left, and lets nobody else in', async () => {
+    it('replaces the socket of a crashed process, and refuses other users', async () => {
       const { mode } = await stat(join(stateDir, 'control.sock'));
       expect(mode & 0o777).to.equal(0o600);
       expect(await client.json('/api/status')).to.include({
@@ -117,14 +117,14 @@ describe('the control interface', () => {
       });
     });
 
-    it('says what is wrong with a question', async () => {
+    it('reports what is wrong with a request', async () => {
       const refused = await client.json('/api/films/nobody').catch((error: unknown) => error);
       expect(refused).to.include({ code: 'CONTROL_REFUSED', message: 'the worklist has no film of that id' });
       const query = await rows({ sort: 'sideways' }).catch((error: unknown) => error);
       expect(String(query)).to.match(/newest/);
     });
 
-    it('says when nobody is there', async () => {
+    it('says when no process is running', async () => {
       const elsewhere = await new ControlClient(join(dir, 'elsewhere'))
         .json('/')
         .catch((error: unknown) => error);
@@ -162,7 +162,7 @@ describe('the control interface', () => {
     expect(bad!.failure).to.include({ stage: 'decode' });
   });
 
-  it('tells all of one film but where it lies', async () => {
+  it('shows all details of a film except its path', async () => {
     const detail = (await client.json(`/api/films/${await idOf('large')}`)) as Record<string, unknown>;
     expect(detail).to.include({ file: 'large.png', graphIsPresent: true }).and.not.have.property('path');
     expect(detail['stages']).to.deep.equal(['decode', 'resize']);
@@ -194,13 +194,13 @@ describe('the control interface', () => {
       ]);
     });
 
-    it('gives pixels in all their bits', async () => {
+    it('serves pixels at full bit depth', async () => {
       const response = await fetch(`${page}api/films/${await idOf('large')}/stages/decode/pixels`);
       expect(response.headers.get('x-image-type')).to.equal('Uint8Array');
       expect((await response.arrayBuffer()).byteLength).to.equal(96 * 80);
     });
 
-    it('gives pixels to many who ask at once, a few at a time', async () => {
+    it('serves pixels to many clients at once, a few at a time', async () => {
       const id = await idOf('large');
       const answers = Array.from({ length: 20 }, async () => {
         const answer = await fetch(`${page}api/films/${id}/stages/resize/pixels`);
@@ -209,14 +209,14 @@ describe('the control interface', () => {
       expect(new Set(await Promise.all(answers))).to.deep.equal(new Set([32 * 32]));
     });
 
-    it('sends a picture once to one who has it', async () => {
+    it('sends a picture once to a client that caches it', async () => {
       const url = `${page}api/films/${await idOf('large')}/stages/resize`;
       const etag = (await fetch(url)).headers.get('etag') ?? '';
       const again = await fetch(url, { headers: { 'if-none-match': etag } });
       expect(again.status).to.equal(304);
     });
 
-    it('has no picture where a film did not come by, or failed', async () => {
+    it('has no picture of a stage that a film did not reach, or failed in', async () => {
       const byTheWay = await fetch(`${page}api/films/${await idOf('small')}/stages/resize`);
       expect([byTheWay.status, await byTheWay.json()]).to.have.nested.property(
         '[1].error.code',
@@ -228,7 +228,7 @@ describe('the control interface', () => {
         .that.matches(/PNG|image/);
     });
 
-    it('refuses another name than its own, and what another site asks', async () => {
+    it('refuses other host names, and requests of other sites', async () => {
       expect(await ask(page, { host: 'evil.example' })).to.equal(403);
       expect(await ask(page, { origin: 'https://evil.example' })).to.equal(403);
       expect(await ask(page, { 'sec-fetch-site': 'cross-site' })).to.equal(403);
@@ -237,7 +237,7 @@ describe('the control interface', () => {
   });
 
   describe('on a port for others', () => {
-    it('wants the token, as a header or once for a cookie', async () => {
+    it('requires the token, as a header or once for a cookie', async () => {
       const { origin, hash } = new URL(open);
       const token = hash.replace('#token=', '');
       const address = origin.replace('0.0.0.0', '127.0.0.1');
@@ -264,7 +264,7 @@ describe('the control interface', () => {
       expect((await fetch(`${address}/api/status`, { headers })).status).to.equal(200);
     });
 
-    it('says how it is without one, and nothing else', async () => {
+    it('serves only its health without a token', async () => {
       const address = new URL(open).origin.replace('0.0.0.0', '127.0.0.1');
       expect((await fetch(`${address}/healthz`)).status).to.equal(200);
       expect(await (await fetch(`${address}/readyz`)).json()).to.deep.equal({ status: 'running' });
@@ -312,7 +312,7 @@ describe('the control interface', () => {
     expect(seen.get('live')).to.have.property('nodes').with.length(4);
   });
 
-  it('drops one who does not read the stream', async () => {
+  it('disconnects a client that does not read the stream', async () => {
     const { port, hostname } = new URL(page);
     const socket = connect(Number(port), hostname).on('error', () => undefined);
     socket.write(`GET /api/events HTTP/1.1\r\nHost: ${hostname}:${port}\r\n\r\n`);
@@ -328,7 +328,7 @@ describe('the control interface', () => {
     await closed;
   });
 
-  it('leaves connections for questions, however many want events', async () => {
+  it('keeps connections for requests, however many clients read events', async () => {
     const { port, hostname } = new URL(page);
     const streams = Array.from({ length: MAX_STREAMS + 5 }, async () => {
       const socket = connect(Number(port), hostname).on('error', () => undefined);
@@ -351,7 +351,7 @@ describe('the control interface', () => {
     expect(status).to.equal(200);
   });
 
-  it('lets somebody look at what comes out of one entry, with pictures', async () => {
+  it('streams the output of one entry, with pictures', async () => {
     for (const [entry, side] of [
       // A thread goes on from it to resize at once.
       ['decode', [70, 60]],
@@ -376,7 +376,7 @@ describe('the control interface', () => {
     expect(String(unknown)).to.contain('there are watch, decode, resize, csv');
   });
 
-  it('takes over the pipeline file when asked, or says what is wrong with it', async () => {
+  it('reloads the pipeline file on request, or says what is wrong with it', async () => {
     const post = async (): Promise<[number, unknown]> => {
       const response = await fetch(`${page}api/reload`, { method: 'POST' });
       return [response.status, await response.json()];
@@ -386,7 +386,7 @@ describe('the control interface', () => {
     expect(await post()).to.deep.equal([409, { error: { code: 'RELOAD', message: 'an unknown key' } }]);
   });
 
-  it('lists what failed, runs it again when asked, and throws it away', async () => {
+  it('lists failed films, and replays or discards them on request', async () => {
     const failures = async (): Promise<{ id: string; file: string }[]> =>
       ((await client.json('/api/failures')) as { failures: { id: string; file: string }[] }).failures;
     const [bad, ...others] = await failures();
@@ -408,7 +408,7 @@ describe('the control interface', () => {
     expect(String(gone)).to.contain('dead letter');
   });
 
-  it('is scraped by Prometheus', async () => {
+  it('serves metrics to Prometheus', async () => {
     const metrics = await (await fetch(`${page}metrics`)).text();
     expect(metrics).to.contain('# TYPE rxray_stage_duration_seconds histogram');
     expect(metrics).to.match(/^rxray_stage_duration_seconds_bucket\{stage="decode",le="\+Inf"\} [3-9]$/m);

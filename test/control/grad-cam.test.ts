@@ -46,7 +46,7 @@ describe('GradCam', () => {
   const data = Uint8Array.from({ length: SIZE * SIZE }, (_, i) => (i * 7919) % 256);
   const image: Image = { width: SIZE, height: SIZE, channels: 1, data };
 
-  it('draws what speaks for a label, white where it speaks loudest', async () => {
+  it('draws the evidence for a label, white where it is strongest', async () => {
     const [normal, viral] = [
       await gradCam.draw(model, image, 'normal'),
       await gradCam.draw(model, image, 'viral'),
@@ -56,7 +56,7 @@ describe('GradCam', () => {
     expect([...normal.data]).not.to.deep.equal([...viral.data]);
   });
 
-  it('refuses a label that the model does not know, and a network from elsewhere', async () => {
+  it('refuses a label that the model does not have, and a network from elsewhere', async () => {
     const unknown = await gradCam.draw(model, image, 'fracture').catch((error: unknown) => error);
     expect(unknown).to.have.property('code', 'CONTROL_REFUSED');
     const bundle = { ...model.bundle, architecture: { name: 'torchvision' } };

@@ -56,7 +56,7 @@ describe('drift', () => {
     });
   });
 
-  it('says nothing of a handful of films, and only counts the last thousand', () => {
+  it('gives no verdict on a few films, and only counts the last thousand', () => {
     const anomaly = { ...model({}), reference: referenceOf([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], {}) };
     const [few] = driftOf([anomaly], films([{ anomalyScore: 99 }]));
     expect(few).to.include({ films: 1, psi: null, level: 'too few films' });

@@ -57,7 +57,7 @@ describe('traceFilms', () => {
     spans: [{ component: 'decode', startedAt: 1000, ms: 5, batch: 1 }],
   };
 
-  it('makes a span of each film and one in it of each call, and names nobody', () => {
+  it('makes a span of each film and one in it of each call, without names', () => {
     const recorded: Recorded[] = [];
     record(recorded);
     const monitor = new Monitor();

@@ -42,7 +42,7 @@ describe('Worklist', () => {
   const find = async (query: object = {}, list = worklist): Promise<string[]> =>
     (await list.find({ sort: 'newest', offset: 0, limit: 100, ...query })).films.map(({ id }) => id);
 
-  it('leaves out lines that are incomplete or none of its own', async () => {
+  it('leaves out lines that are incomplete or not rows', async () => {
     settle('a');
     await worklist.close();
     await appendFile(join(dir, 'worklist.jsonl'), 'null\n7\n{}\n\0\0\n{"id":"torn","fi');
@@ -71,7 +71,7 @@ describe('Worklist', () => {
     expect(await find({ text: 'ab' })).to.deep.equal(['abc']);
   });
 
-  it('keeps no pixels, but says where they are', async () => {
+  it('keeps no pixels, but lists the images of results', async () => {
     const residual = { width: 1, height: 1, channels: 1, data: new Uint8Array(1) };
     settle('a', { m: { kind: 'anomaly', anomalyScore: 1, residual } });
     const film = await worklist.get('a');
@@ -79,7 +79,7 @@ describe('Worklist', () => {
     expect(film!.images).to.deep.equal([{ stage: 'm', field: 'residual' }]);
   });
 
-  it('is there after a restart, a torn last line left out', async () => {
+  it('is complete after a restart, except for an incomplete last line', async () => {
     settle('a');
     settle('b');
     await worklist.close();

@@ -37,7 +37,7 @@ describe('the dead letter with a damaged entry', () => {
     }
   });
 
-  it('takes their replay and discards them, as any other', async () => {
+  it('replays and discards them like any other', async () => {
     for (const n of [0, 6]) await requestReplay(state, id(n));
     expect((await requestedReplays(state)).map((entry) => entry.id).sort()).to.deep.equal([id(0), id(6)]);
     await discardEntry(state, id(0));

@@ -21,7 +21,7 @@ describe('the dead letter', () => {
     await rm(dir, { recursive: true });
   });
 
-  it('keeps a film whole that several sinks refuse at the same time', async () => {
+  it('keeps a complete film that several sinks refuse at the same time', async () => {
     const path = join(dir, 'film.png');
     await writeFile(path, 'film');
     const { size, mtimeMs } = await stat(path);

@@ -133,7 +133,7 @@ describe('delivery', () => {
   const once = { once: true };
   const run = async (pipeline: Pipeline, how = once) => (await startPipeline(pipeline, host, how)).finished;
 
-  it('goes on without a sink that is down, with more films than may be in flight, which get there after a restart', async () => {
+  it('continues without a sink that is down, with more films than may be in flight, and delivers them after a restart', async () => {
     await put(...films);
     const [well, ill] = [new Receiver(), new Receiver(down, { outbox: true })];
     const pipeline = () => graph(files(films), [well.node('well'), ill.node('ill')]);
@@ -155,7 +155,7 @@ describe('delivery', () => {
     expect(logged.join()).to.match(/ill|the sink is down.*nobody there.*the sink is up again/);
   });
 
-  it('refuses a film that a sink cannot bear, while it takes the others', async () => {
+  it('refuses a film that a sink keeps failing on, while it delivers the others', async () => {
     await put(...films);
     const ill = new Receiver((group) =>
       group.some(({ origin }) => origin.name === 'b') ? down() : undefined,
@@ -176,7 +176,7 @@ describe('delivery', () => {
     expect(ill.names).to.include.members(['a', 'c', 'd', 'e', 'f']);
   });
 
-  it('refuses at once what the sink will never take, and tries other errors again', async () => {
+  it('refuses at once a film that the sink rejects, and retries after other errors', async () => {
     await put('a', 'b');
     const never = new Receiver(() => Promise.reject(new RxrayError('FRAME_SINK', 'no')));
     const broken = new Receiver(() => Promise.reject(new Error('broken')));
@@ -200,7 +200,7 @@ describe('delivery', () => {
     expect(await run(stopping)).to.include({ done: 1 });
   });
 
-  it('says the same to an outbox sink after a crash, and does not ask sinks again that have confirmed', async () => {
+  it('repeats the same content to an outbox sink after a crash, and skips sinks that have confirmed', async () => {
     await put('a');
     let results = 0;
     const stages = [work((frame) => ({ ...frame, results: { work: { kind: 'count', value: ++results } } }))];
@@ -226,7 +226,7 @@ describe('delivery', () => {
     expect([well.frames.length, ill.frames.length]).to.deep.equal([1, 1]);
   });
 
-  it('gives images only to sinks that ask for them', async () => {
+  it('gives images only to sinks that need them', async () => {
     await put('a');
     const image = { width: 1, height: 1, channels: 1 as const, data: Uint8Array.of(7) };
     const stages = [
@@ -239,7 +239,7 @@ describe('delivery', () => {
     expect(seeing.frames[0]?.image).to.equal(image);
   });
 
-  it('leads a file with known bytes past the stages with `duplicates: skip`, and says of what', async () => {
+  it('skips the stages for a duplicate with `duplicates: skip`, and names the original', async () => {
     await put('a');
     await writeFile(join(dir, 'b'), 'a');
     let worked = 0;
@@ -264,7 +264,7 @@ describe('delivery', () => {
     expect(second?.results.duplicate).to.include({ kind: 'duplicate', of: 'a' });
   });
 
-  it('works on the copies of a film that fails, with `duplicates: skip`', async () => {
+  it('processes the copies of a film that fails, with `duplicates: skip`', async () => {
     await put('a');
     for (const copy of ['b', 'c']) await writeFile(join(dir, copy), 'a');
     const seen: string[] = [];
@@ -286,7 +286,7 @@ describe('delivery', () => {
     expect([done, failed]).to.deep.equal(seen[0] === 'a' ? [2, 1] : [3, 0]);
   });
 
-  it('goes on without a sink whose write does not return, and says which', async () => {
+  it('continues without a sink whose write does not return, and names it', async () => {
     await put(...films);
     const [hanging, other] = [new Receiver(() => new Promise(() => undefined)), new Receiver()];
     const pipeline = graph(files(films), [
@@ -298,7 +298,7 @@ describe('delivery', () => {
     expect(logged.join()).to.match(/the sink is down.*a write has not returned after 20 ms/);
   });
 
-  it('removes the letter of a file that could not be read when it has been read', async () => {
+  it('removes the dead-letter entry of an unreadable file when it has been read', async () => {
     await put('a');
     const unreadable = async (name: string): Promise<Candidate> => ({
       ...(await candidate(name)),
@@ -314,7 +314,7 @@ describe('delivery', () => {
     expect(await letters()).to.deep.equal([]);
   });
 
-  it('takes up an --again that was cut short', async () => {
+  it('continues an interrupted run with --again', async () => {
     await put(...films);
     const receiver = new Receiver();
     const pipeline = () => graph(files(films), [receiver.node('one')], { shutdownTimeoutMs: 0 });
@@ -329,7 +329,7 @@ describe('delivery', () => {
     expect(await run(pipeline())).to.include({ done: 0, already: 6 });
   });
 
-  it('tries again what failed before, when it is told to', async () => {
+  it('processes failed films again with --failed', async () => {
     await put('a', 'b');
     const receiver = new Receiver(([frame]) => {
       if (frame?.origin.name === 'a') throw new RxrayError('FRAME_SINK', 'no');
@@ -345,7 +345,7 @@ describe('delivery', () => {
     expect(receiver.names).to.deep.equal(['a', 'b']);
   });
 
-  it('ends in time when it is stopped, and leaves what has not come through to the next start', async () => {
+  it('ends in time when it is stopped, and leaves unfinished films to the next start', async () => {
     await put('a');
     const never = new Promise<Frame>(() => undefined);
     const receiver = new Receiver();
@@ -361,7 +361,7 @@ describe('delivery', () => {
     expect(await run(graph(files(['a']), [receiver.node('one')]))).to.include({ done: 1 });
   });
 
-  it('takes nothing in while the disk is nearly full', async () => {
+  it('admits nothing while the disk is nearly full', async () => {
     await put('a');
     const receiver = new Receiver();
     const limits = { frames: 2, bytes: 1e6, minFreeBytes: Number.MAX_SAFE_INTEGER };
@@ -400,7 +400,7 @@ describe('delivery', () => {
       ]);
     });
 
-    it('takes over from one in which a film hangs, when that has had its time, and takes the film again', async () => {
+    it('replaces one in which a film hangs after its time limit, and processes the film again', async () => {
       await put('a');
       const receiver = new Receiver();
       const started = new Subject<void>();
@@ -417,7 +417,7 @@ describe('delivery', () => {
       expect(await running.finished).to.include({ done: 1, failed: 0 });
     }).timeout(30_000);
 
-    it('is refused, and the old one runs on, when a stage or a sink of it cannot be made', async () => {
+    it('is refused, and the old one continues, if one of its stages or sinks cannot be created', async () => {
       await put('a', 'b');
       const more = new Subject<string>();
       const receiver = new Receiver();

@@ -29,7 +29,7 @@ describe('the table of errors', () => {
 });
 
 describe('an RxrayError', () => {
-  it('of another copy of the class is one, too, and keeps its code between threads', async () => {
+  it('of another copy of the class is recognised, too, and keeps its code between threads', async () => {
     const copy = new URL('../../src/core/errors.js?copy', import.meta.url).href;
     const other = (await import(copy)) as typeof import('../../src/core/errors.js');
     expect(other.RxrayError).not.to.equal(RxrayError);

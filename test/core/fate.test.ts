@@ -133,7 +133,7 @@ describe('the fate of a film', () => {
     );
   });
 
-  it('asks no sink again that has answered, after an attempt that was cut short', () => {
+  it('skips sinks that have answered, after an interrupted attempt', () => {
     fc.assert(
       fc.property(fc.array(sinkEvent), (events) => {
         const before = after(ADMITTED, events);

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { partName, partOf, wholeFile } from '../../src/core/file-part.js';
 
 describe('the films in a file', () => {
-  it('are told from files that have such a name of their own', () => {
+  it('are distinguished from files that have such a name themselves', () => {
     const part = { file: 'ward/ct#1of9.dcm', number: 3, of: 12 };
     const name = partName(part);
     expect(name).to.equal('ward/ct#1of9.dcm#3of12');

@@ -41,13 +41,13 @@ describe('what a stage made of a frame', () => {
     expect(() => Object.assign(mine.origin, { name: 'b.png' })).to.throw(TypeError);
   });
 
-  it('gets back the encoded file and what it is repeated for', () => {
+  it('gets back its encoded file and `repeat`', () => {
     const made = checkMade({ ...given, encoded: Uint8Array.of(2), repeat: 6 }, given);
     expect(made.encoded).to.equal(given.encoded);
     expect(made.repeat).to.equal(5);
   });
 
-  it('is refused with an image that is none', () => {
+  it('is refused with a malformed image', () => {
     const samples = new Uint8Array(8);
     for (const [image, message] of [
       [{ width: 2, height: 2, channels: 2, data: samples }, /2 channels, not 1 or 3/],

@@ -5,7 +5,7 @@ const SIZE = 100_000;
 const film = (value: number): Uint8Array => new Uint8Array(SIZE).fill(value);
 
 describe('memory for the images of one piece of work', () => {
-  it('is used again by the next, and whoever still holds an image then has none', async () => {
+  it('is used again by the next work, and an image that is still held is then empty', async () => {
     const kept: Uint8Array[] = [];
     let deep: Uint16Array | undefined;
     for (const value of [1, 2, 3]) {
@@ -29,7 +29,7 @@ describe('memory for the images of one piece of work', () => {
     expect(deep).to.have.length(0);
   });
 
-  it('is given back by work that fails, too', async () => {
+  it('is returned by work that fails, too', async () => {
     let held: Uint8Array | undefined;
     const failing = reusingImageMemory(() => {
       held = copyOf(film(1));

@@ -57,7 +57,7 @@ describe('a part of a backfill', () => {
     expect(pipeline?.hash).to.equal(whole.pipeline?.hash);
   });
 
-  it('is refused of a source that cannot be parted, and of files that rotate', async () => {
+  it('is refused for a source that cannot be split, and for files that rotate', async () => {
     const { issues } = await load(
       GRAPH.replace('use: manifest, with: { path: films.csv', 'use: watch, with: { path: ./inbox').replace(
         './elsewhere/results.csv',

@@ -22,11 +22,11 @@ describe('the state folder', function () {
     return { mode: (await stat(join(folder, 'state'))).mode & 0o777, logged: logged.join() };
   }
 
-  it('is made for its owner alone', async () => {
+  it('is accessible only to its owner', async () => {
     expect(await prepare()).to.deep.equal({ mode: 0o700, logged: '' });
   });
 
-  it('is closed when it was made before, empty or with what rxray keeps there', async () => {
+  it('is closed to others if it existed before, empty or with files of rxray', async () => {
     await mkdir(join(folder, 'state/deadletter'), { recursive: true });
     for (const name of ['journal.db', 'journal.db-wal', 'csv-0123456789abcdef.jsonl']) {
       await writeFile(join(folder, 'state', name), '');
@@ -35,7 +35,7 @@ describe('the state folder', function () {
     expect(await prepare()).to.deep.equal({ mode: 0o700, logged: '' });
   });
 
-  it('stays open when it holds files of others, with a warning, and what is new in it is closed', async () => {
+  it('stays open if it has files of others, with a warning, and new files in it are closed', async () => {
     await mkdir(join(folder, 'state'), { mode: 0o755 });
     await writeFile(join(folder, 'state/theirs.txt'), '');
     const { mode, logged } = await prepare();

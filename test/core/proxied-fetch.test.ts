@@ -7,7 +7,7 @@ describe('the proxy of the environment', () => {
   const proxy = (url: string, env: Record<string, string> = {}): string | undefined =>
     proxyFor(new URL(url), { HTTP_PROXY, HTTPS_PROXY, ...env })?.host;
 
-  it('is the one of the protocol, and none where none is named', () => {
+  it('is the one of the protocol; without one, connections are direct', () => {
     expect(proxy('http://ris.example.org/')).to.equal('proxy.ward.example:3128');
     expect(proxy('https://ris.example.org/')).to.equal('secure.ward.example:3129');
     expect(proxyFor(new URL('https://ris.example.org/'), { HTTP_PROXY })).to.equal(undefined);
@@ -15,14 +15,14 @@ describe('the proxy of the environment', () => {
     expect(proxy('http://ris.example.org/', { HTTP_PROXY: '' })).to.equal(undefined);
   });
 
-  it('may stand in small letters, which win, and without its protocol', () => {
+  it('may be in lower case, which has precedence, and without its protocol', () => {
     expect(proxy('http://ris.example.org/', { http_proxy: 'other.example:8080' })).to.equal(
       'other.example:8080',
     );
     expect(proxy('http://ris.example.org/', { http_proxy: '' })).to.equal(undefined);
   });
 
-  it('is never asked for this machine, private networks and local names', () => {
+  it('is never used for this machine, private networks and local names', () => {
     for (const host of [
       ...['localhost', 'ris.localhost', '127.0.0.1', '127.9.9.9', '[::1]', '0.0.0.0', '2130706433', '0x7f.1'],
       ...['10.1.2.3', '172.16.0.9', '172.31.255.1', '192.168.1.7', '169.254.1.1', '100.64.0.1'],
@@ -43,7 +43,7 @@ describe('the proxy of the environment', () => {
     }
   });
 
-  it('is passed by for what NO_PROXY names', () => {
+  it('is not used for the hosts of NO_PROXY', () => {
     const passes = (url: string, NO_PROXY: string): boolean => proxy(url, { NO_PROXY }) === undefined;
     for (const entry of [
       '*',
@@ -78,7 +78,7 @@ describe('the proxy of the environment', () => {
     expect(passes('http://203.0.113.9/', '203.0.113.0/99')).to.equal(false);
   });
 
-  it('is refused where it is none, without what may be a password', () => {
+  it('is refused if it is not an HTTP proxy, without showing a password', () => {
     for (const HTTP_PROXY of [
       'socks5://u:s3cret@proxy.example:1080',
       'http://',

@@ -29,7 +29,7 @@ describe('Reviews', () => {
     expect(lines).to.have.length(3);
   });
 
-  it('loses nothing to a line that a crash has torn', async () => {
+  it('loses nothing by a line that a crash has left incomplete', async () => {
     await new Reviews(dir).add(review('a', 'reviewed'));
     await appendFile(join(dir, 'reviews.jsonl'), '{"id":"torn');
     await new Reviews(dir).add(review('b', 'reviewed'));

@@ -158,7 +158,7 @@ describe('startPipeline', () => {
     return { summary: await running.finished, films };
   }
 
-  it('hands a stage the services that it needs, and names one that the process does not have', async () => {
+  it('passes a stage the services that it needs, and names one that the process does not have', async () => {
     class Clock {
       readonly name = 'the clock';
     }
@@ -190,7 +190,7 @@ describe('startPipeline', () => {
     expect(got).to.deep.equal(['the clock']);
   });
 
-  it('takes every file through worker threads to every sink, and closes everything', async () => {
+  it('delivers every file through worker threads to every sink, and closes everything', async () => {
     await put({ 'a.png': 'a', 'b.png': 'bb', 'c.png': 'ccc' });
     const [one, two] = [memory(), memory()];
     const { summary, films } = await run(
@@ -219,7 +219,7 @@ describe('startPipeline', () => {
     expect(disposed.sort()).to.deep.equal(['files', 'one', 'two']);
   });
 
-  it('keeps the stages of all worker threads until the end, whatever the threads say to each other', async () => {
+  it('keeps the stages of all worker threads until the end, whatever messages the threads exchange', async () => {
     const names = Array.from({ length: 40 }, (_, index) => `${String(index)}.png`);
     await put(Object.fromEntries(names.map((name) => [name, name])));
     const { summary } = await run(
@@ -263,7 +263,7 @@ describe('startPipeline', () => {
     expect(told.sort()).to.deep.equal(['a.png done', 'b.png failed']);
   });
 
-  it('repeats nothing after a restart, unless it is told to', async () => {
+  it('repeats nothing after a restart, except with `again`', async () => {
     await put({ 'a.png': 'a', 'b.png': 'bad' });
     const { frames, write } = memory();
     const graph = async (): Promise<Pipeline> =>
@@ -287,7 +287,7 @@ describe('startPipeline', () => {
     expect(frames.map((f) => f.origin.name)).to.deep.equal(['a.png', 'a.png']);
   });
 
-  it('knows a file again that was only touched, and takes one that was overwritten', async () => {
+  it('recognises a file that was only touched, and takes one that was overwritten', async () => {
     await put({ 'a.png': 'a' });
     const { frames, write } = memory();
     const graph = async (): Promise<Pipeline> =>
@@ -518,7 +518,7 @@ describe('startPipeline', () => {
     expect(films.find(({ outcome }) => outcome === 'done')?.frame?.results.count).to.include({ value: 1 });
   });
 
-  it('waits for a file that changes before it is read, when nobody will offer it again', async () => {
+  it('waits for a file that changes before it is read, if it will not be offered again', async () => {
     await put({ 'a.png': 'aaa' });
     const { frames, write } = memory();
     const stale = defer(() => candidate('a.png')).pipe(mergeMap((c) => of({ ...c, size: 1 })));
@@ -528,7 +528,7 @@ describe('startPipeline', () => {
     expect(frames.map((f) => f.results.count)).to.deep.equal([{ kind: 'count', value: 3 }]);
   });
 
-  it('tries a file again that could not be put where it belongs', async () => {
+  it('tries again to move a file that could not be moved', async () => {
     await put({ 'a.png': 'a' });
     const { write } = memory();
     const graph = async (): Promise<Pipeline> =>
@@ -538,7 +538,7 @@ describe('startPipeline', () => {
     expect(told).to.deep.equal(['a.png done', 'a.png done']);
   });
 
-  it('does not keep other bytes in the dead letter than those that failed', async () => {
+  it('keeps only the bytes that failed in the dead letter', async () => {
     await put({ 'a.png': 'bad one' });
     const { write } = memory();
     const swapping: StageInstance = {
@@ -587,7 +587,7 @@ describe('startPipeline', () => {
     expect(frames).to.have.length(1);
   });
 
-  it('stops when told to, after finishing what is in flight', async () => {
+  it('stops on request, after finishing films in flight', async () => {
     await put({ 'a.png': 'a' });
     const { frames, write } = memory();
     const running = await startPipeline(
@@ -599,7 +599,7 @@ describe('startPipeline', () => {
     expect(frames).to.have.length(1);
   });
 
-  it('says of every plugin that refuses to be made where it stands, before anything starts', async () => {
+  it('reports every plugin that cannot be created with its position, before anything starts', async () => {
     const refusing = await counting({ id: 'one', settings: { refuse: true } });
     const graph = pipeline({
       sources: [source([])],

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { withinTime } from '../../src/core/time-limit.js';
 
 describe('withinTime', () => {
-  it('gives what the work gives, and its error', async () => {
+  it('passes on the result of the work, and its error', async () => {
     expect(await withinTime('s', 60_000, () => 3)).to.equal(3);
     const failed = await withinTime('s', 60_000, () => Promise.reject(new Error('no'))).catch(String);
     expect(failed).to.equal('Error: no');

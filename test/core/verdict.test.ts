@@ -5,7 +5,7 @@ describe('verdictOf', () => {
   const quiet = { kind: 'classification', abnormal: false, suspicion: 0.2, score: 0.1, threshold: 0.3 };
   const loud = { kind: 'mine', abnormal: true, suspicion: 0.9, score: 7, threshold: 5 };
 
-  it('joins what stages of any kind judge: one is enough, and the most suspicious is named', () => {
+  it('joins the judgements of all stages: one abnormal is enough, and the most suspicious is named', () => {
     expect(verdictOf({ a: quiet, b: loud, c: { kind: 'segmentation', plausible: false } })).to.deep.equal({
       ...{ abnormal: true, suspicion: 0.9, stage: 'b', score: 7, threshold: 5 },
       abnormalStages: ['b'],
@@ -21,7 +21,7 @@ describe('verdictOf', () => {
     });
   });
 
-  it('says nothing where no stage judges, and leaves out shadow stages and what is malformed', () => {
+  it('is unknown if no stage judges, and leaves out shadow stages and malformed results', () => {
     const nothing = { abnormal: null, suspicion: null, stage: null };
     expect(verdictOf({})).to.deep.include(nothing);
     expect(

@@ -201,7 +201,7 @@ describe('the commands that the docs show', function () {
     });
   }
 
-  it('outside of those documents need more than a folder, or stand in one of them', () => {
+  it('outside of those documents need more than a folder, or are in one of them', () => {
     const run = new Set(shown.filter(({ file }) => WALKED.includes(file)).map(({ text }) => text));
     const others = shown.filter(({ text }) => LIST[text] === asShown && !run.has(text));
     expect(others).to.deep.equal([]);

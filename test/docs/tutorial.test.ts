@@ -4,7 +4,7 @@ import { parsePipeline } from '../../src/core/config/load.js';
 import { builtInRegistry } from '../../src/host/builtins.js';
 
 describe('the tutorial', () => {
-  it('has a graph that works as it stands, in the place that it names', async () => {
+  it('has a graph that works unchanged, in the place that it names', async () => {
     const text = await readFile('docs/tutorial.md', 'utf8');
     const [, block = ''] = /## 5\.[^#]*?```yaml\n([^`]+)```/.exec(text) ?? [];
     const template = await readFile('templates/pipeline/example-pipeline.yaml', 'utf8');

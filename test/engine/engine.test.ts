@@ -244,7 +244,7 @@ describe('Engine', () => {
       }
     });
 
-    it('is given up when a call takes longer than it may', async () => {
+    it('is given up when a call exceeds its time limit', async () => {
       const hasty = new Engine({ apart: true, limitMs: 1 });
       const error = await rejection(hasty.load(doubling(), { name: 'slow', device: 'cpu' }));
       expect(error.message).to.equal('The model "slow" did not answer within 0.001 s.');

@@ -45,7 +45,7 @@ describe('a session whose device fails', () => {
     });
   }
 
-  it('goes on with the CPU, says so once, and does not ask the device again', async () => {
+  it('continues on the CPU, says so once, and does not use the device again', async () => {
     const session = await failing('run-failed', () => engine.load(bytes));
     for (let run = 0; run < 3; run++) {
       const { y } = await session.run({ x });

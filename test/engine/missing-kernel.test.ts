@@ -21,7 +21,7 @@ describe('an op that is not traced', () => {
   const traced = Object.values(KERNEL_GROUPS).flatMap((group) => group.map(({ kernel }) => kernel));
   const leftOut = LEFT_OUT.flatMap(({ kernels }) => kernels);
 
-  it('is known as such: every kernel of TensorFlow.js is traced or left out, none is both', () => {
+  it('is listed as such: every kernel of TensorFlow.js is traced or left out, none is both', () => {
     const exported: unknown[] = Object.values(tf);
     const named = exported.filter(
       (value): value is string => typeof value === 'string' && /^_?[A-Z]\w+$/.test(value),

@@ -34,7 +34,7 @@ describe('ONNX files', () => {
     await checkOnnx(this, files());
   }).timeout(60_000);
 
-  it('say in an independent decoder what was written', () => {
+  it('are read by an independent decoder as they were written', () => {
     const model = onnxProto.onnx.ModelProto.decode(files()['resnet'] ?? new Uint8Array());
     expect(Number(model.irVersion)).to.equal(8);
     expect(model.opsetImport.map(({ domain, version }) => [domain, Number(version)])).to.deep.equal([

@@ -48,7 +48,7 @@ describe('traceToOnnx', () => {
   after(() => engine.dispose());
 
   describe('refuses', () => {
-    it('an op without a kernel, naming it and the way out', () => {
+    it('an op without a kernel, naming it and what to use instead', () => {
       const error = failure(unknownOp, { x: { shape: [3] } });
       expect(error.code).to.equal('missing-kernel');
       expect(error.message)

@@ -116,7 +116,7 @@ describe('resize by area gives the bits of opencv-wasm', () => {
 });
 
 describe('the kernels', () => {
-  it('take pixels that lie in shared memory, and leave them as they are', () => {
+  it('take pixels in shared memory, and leave them unchanged', () => {
     const image = film(30, 20, '16', 12, 0.1);
     const shared = new Uint16Array(new SharedArrayBuffer(1200));
     shared.set(image.data);
@@ -131,7 +131,7 @@ describe('the kernels', () => {
     expect(first.data).to.deep.equal(copy);
   });
 
-  it('load OpenCV for what only that can do, or when RXRAY_KERNELS=opencv is set', () => {
+  it('load OpenCV for operations that only it has, or if RXRAY_KERNELS=opencv is set', () => {
     const program = `
       import { createRequire } from 'node:module';
       import { clahe, resize } from './src/imaging/kernels.ts';

@@ -30,7 +30,7 @@ const anyMask = fc
   );
 
 describe('masks', () => {
-  it('fall into parts that touch at their sides, the largest first', () => {
+  it('are split into parts that touch at their sides, the largest first', () => {
     const { found, labels } = components(drawn('##..', '#..#', '..##'));
     expect(found.map(({ area, box }) => ({ area, box }))).to.deep.equal([
       { area: 3, box: { x: 0, y: 0, width: 2, height: 2 } },
@@ -41,13 +41,13 @@ describe('masks', () => {
     expect(found[1]?.centroid.y).to.be.closeTo((1.5 + 2.5 + 2.5) / 3, 1e-12);
   });
 
-  it('are written as COCO has them: the runs of pycocotools', () => {
+  it('are written in the format of COCO: the runs of pycocotools', () => {
     // pycocotools: mask.encode(np.asfortranarray(np.array([[0, 1, 1], [0, 0, 1]], np.uint8)))
     expect(encodeRle(drawn('.##', '..#'))).to.deep.equal({ size: [2, 3], counts: '2111' });
     expect(encodeRle(drawn('##', '##')).counts).to.equal('04');
   });
 
-  it('come back from their run lengths as they were', () => {
+  it('are restored from their run lengths', () => {
     fc.assert(
       fc.property(anyMask, (mask) => {
         expect([...decodeRle(encodeRle(mask))]).to.deep.equal([...(mask.data as Uint8Array)]);
@@ -60,7 +60,7 @@ describe('masks', () => {
     );
   });
 
-  it('lie as far apart as their outlines, found by trying every pair', () => {
+  it('are as far apart as their outlines, compared by every pair', () => {
     fc.assert(
       fc.property(anyMask, fc.infiniteStream(fc.constantFrom(0, 255)), (a, more) => {
         const b = { ...a, data: Uint8Array.from(Array.from(a.data, () => more.next().value as number)) };

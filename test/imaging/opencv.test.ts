@@ -108,7 +108,7 @@ describe('opencv-wasm', () => {
     ]);
   });
 
-  it('takes pixels that lie in shared memory', () => {
+  it('takes pixels in shared memory', () => {
     const film = noise(30, 20, '16');
     const shared = new Uint16Array(new SharedArrayBuffer(1200));
     shared.set(film.data);

@@ -47,7 +47,7 @@ describe('the outline of a mask', () => {
       .and.contain('M1 1.5L0.5 1');
   });
 
-  it('lies where a map crosses the level', () => {
+  it('is where a map crosses the level', () => {
     const map = { width: 3, height: 1, data: [0, 0.5, 1] };
     const xs = segments(outlineOf(map, 0.25)).flatMap(([x1, , x2]) => [x1, x2]);
     expect(Math.min(...xs.map(Number))).to.equal(1);

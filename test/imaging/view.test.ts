@@ -50,7 +50,7 @@ describe('the view of a film', () => {
     ],
   };
   for (const [title, steps] of Object.entries(chains)) {
-    it(`tells where something is on the film, and back: ${title}`, async () => {
+    it(`converts positions to the film, and back: ${title}`, async () => {
       const frame = await through(...steps);
       const image = imageOf(frame);
       const view = viewOf(image, frame.view);

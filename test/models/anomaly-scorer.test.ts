@@ -37,7 +37,7 @@ function halving(batches: number[]): SearchNetworks {
 }
 
 describe('a latent search', () => {
-  it('starts where the pixels say, for ever: the scores of the shipped bundles depend on it', async () => {
+  it('starts at fixed numbers derived from the pixels: the scores of the shipped bundles depend on them', async () => {
     const starts: HostTensor[] = [];
     const networks: SearchNetworks = {
       features: async () => ({ data: new Float32Array(1), dims: [1, 1] }),
@@ -69,7 +69,7 @@ describe('a latent search', () => {
     };
     const settings = { steps: 100, lambda: 0.1, learningRate: 0.05, restarts: 1, tolerance: 0.05 };
 
-    it('ends for each film where ten steps help it no more, and the others go on without it', async () => {
+    it('ends for each film when ten steps improve it no more, and the others continue without it', async () => {
       const batches: number[] = [];
       const scores = await scoreAnomalies(halving(batches), images, 2, settings);
       expect(batches).to.deep.equal([3, 3, 2, 2, 2, 2, 1, 1, 1]);
@@ -79,7 +79,7 @@ describe('a latent search', () => {
       expect(scores.map(({ reconstruction }) => reconstruction[1])).to.deep.equal([8, Math.fround(0.01), 1]);
     });
 
-    it('gives a film the score that it has alone', async () => {
+    it('gives a film the same score as alone', async () => {
       const all = await scoreAnomalies(halving([]), images, 2, settings);
       for (const [at, expected] of all.entries()) {
         const alone = { data: images.data.slice(at * 4, at * 4 + 4), dims: [1, 2, 2, 1] };

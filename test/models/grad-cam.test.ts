@@ -35,7 +35,7 @@ describe('Grad-CAM', () => {
     await session.dispose();
   });
 
-  it('of an earlier stage is finer, and answers alike', async () => {
+  it('of an earlier stage is finer, with the same logits', async () => {
     const [last, third] = await Promise.all(
       [4, 3].map(async (stage) => {
         const session = await engine.load(gradCamModel(parameters, options, [stage]).bytes, {
@@ -79,7 +79,7 @@ describe('Grad-CAM', () => {
     expect(Math.max(...both)).to.be.at.most(1 + 1e-6);
   });
 
-  it('takes the parameters back from the bundle’s file, and answers as the bundle does', async () => {
+  it('reads the parameters from the bundle’s file, and gives the same answers', async () => {
     const { bytes } = exportResnet(parameters, options);
     const bundle = await engine.load(bytes, { device: 'cpu' });
     const explained = await engine.load(gradCamModel(readInitializers(bytes), options).bytes, {

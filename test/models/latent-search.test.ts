@@ -94,7 +94,7 @@ describe('the latent search', () => {
     expectClose(results, expected, 1e-3);
   }).timeout(60_000);
 
-  it('goes on where it stopped: twice five steps are ten', async () => {
+  it('continues where it stopped: twice five steps are ten', async () => {
     const given = await feeds(2, 10, 2);
     const ten = await search.run(given);
     const five = { data: BigInt64Array.of(5n), dims: [] };

@@ -39,7 +39,7 @@ describe('the latent space along its principal axes', () => {
     expect(largest(between)).to.be.below(1e-5 * largest(gram));
   });
 
-  it('is the same space: the layer sees the same distribution, and what an encoder says means the same image', () => {
+  it('is the same space: the layer gets the same distribution, and the output of an encoder gives the same image', () => {
     const [before, after] = [parameters, turned].map((each) => ({
       spread: matrix(each, PROJECT).transpose().mmul(matrix(each, PROJECT)),
       encoded: matrix(each, 'encoder/z/kernel').mmul(matrix(each, PROJECT)),

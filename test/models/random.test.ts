@@ -33,7 +33,7 @@ describe('seeded random numbers', () => {
     expect(Math.sqrt(variance)).to.be.closeTo(3, 0.1);
   });
 
-  it('stay what they are: sample films are made of them', () => {
+  it('never change: sample films are made of them', () => {
     const { data } = normalNoise([4], seededRandom(7), { std: 0.6 });
     expect([...(data as Float32Array)]).to.deep.equal([
       -0.08130662143230438, -0.9087696671485901, 1.1667170524597168, 0.7601733803749084,

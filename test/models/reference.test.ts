@@ -36,7 +36,7 @@ describe('a reference of normal scores', () => {
     expect(relativeScoreOf(9, referenceOf([2, 2, 2], {})).suspicion, 'no spread').to.equal(1);
   });
 
-  it('says nothing of a score where there is none', () => {
+  it('gives nothing for a score without a reference', () => {
     const nothing = { percentile: null, robustZ: null, threshold: null, abnormal: null, suspicion: null };
     expect(relativeScoreOf(1, undefined)).to.deep.equal({ ...nothing, score: 1 });
   });

@@ -62,7 +62,7 @@ const bundles = folders.map(({ name }): [string, Bundle] => [
 describe('shipped models', () => {
   for (const [folder, bundle] of bundles) {
     for (const [role, { path }] of Object.entries(bundle.files)) {
-      it(`${folder}/${path} opens in an independent decoder, with the interface that bundle.json says`, () => {
+      it(`${folder}/${path} opens in an independent decoder, with the interface in bundle.json`, () => {
         const { graph, opsetImport } = onnxProto.onnx.ModelProto.decode(read(folder, path));
         expect(opsetImport.map(({ domain, version }) => [domain, Number(version)])).to.deep.equal([['', 17]]);
         const expected = interfaceOf(bundle)[role];

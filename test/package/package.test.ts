@@ -65,7 +65,7 @@ describe('the package', function () {
     await run('npx', ['attw', tarball, '--profile', 'esm-only']);
   });
 
-  it('weighs 5 MB at most without the models', async () => {
+  it('has at most 5 MB without the models', async () => {
     await run('tar', ['-xzf', tarball, '-C', folder]);
     await run('tar', ['-czf', 'library.tgz', '--exclude', 'package/models', 'package'], { cwd: folder });
     const { size } = await stat(join(folder, 'library.tgz'));
@@ -73,7 +73,7 @@ describe('the package', function () {
     expect(size).to.be.below(MAX_BYTES);
   });
 
-  it('answers --help, and says how fast', async () => {
+  it('answers --help, and prints how fast', async () => {
     await rxray('--help');
     const started = performance.now();
     expect(await rxray('--help')).to.contain('Usage: rxray');

@@ -115,7 +115,7 @@ describe('the page', function () {
     await page.getByText('Not a medical device').waitFor();
   });
 
-  it('shows a film that is dropped, with what the models say', async () => {
+  it('shows a new film, with the results of the models', async () => {
     await lab.write('inbox/first.png', await film().png().toBuffer());
     const row = page.getByRole('row').filter({ hasText: 'first.png' });
     await row.getByRole('meter').first().waitFor();
@@ -198,7 +198,7 @@ describe('the page', function () {
     expect(await page.evaluate(IN_COLOUR)).to.equal(false);
   });
 
-  it('takes a review by keys, keeps who and when, and exports it as a manifest', async () => {
+  it('takes a review by keys, records the reviewer and the time, and exports it as a manifest', async () => {
     await page.locator('h2').click();
     await page.keyboard.press('w');
     await page.getByRole('group', { name: 'Correct class' }).waitFor();
@@ -313,7 +313,7 @@ describe('the page', function () {
     await row.getByRole('meter').first().waitFor();
   });
 
-  it('asked nothing of anybody else, and had nothing to complain about', () => {
+  it('requests nothing from other servers, and logs no errors', () => {
     expect(foreign).to.deep.equal([]);
     // The stages that a film does not come by are asked for, and refused.
     expect(complaints.filter((text) => !text.includes('404'))).to.deep.equal([]);
@@ -362,7 +362,7 @@ describe('the page, with 10,000 films', function () {
     await (lab as Lab | undefined)?.close();
   });
 
-  it('scrolls from the newest to the oldest with only the rows in sight in the document', async () => {
+  it('scrolls from the newest to the oldest with only the visible rows in the document', async () => {
     const home = await lab.start(['--page', '127.0.0.1:0']).said(/the page is at (http:\S+)/);
     const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
     await page.goto(home);

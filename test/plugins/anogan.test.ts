@@ -79,7 +79,7 @@ describe('anogan', () => {
     ]);
   });
 
-  it('keeps the sums of the paper, and says where the score stands among normal films', async () => {
+  it('has the sums of the paper, and the percentile among normal films', async () => {
     const [frame] = await (await open()).processBatch([film(0)]);
     const { anomalyScore, rawSum, residualSum, discriminationSum, robustZ, threshold, abnormal } = resultOf(
       frame,
@@ -91,7 +91,7 @@ describe('anogan', () => {
     expect(abnormal).to.equal((anomalyScore ?? 0) > 0.9);
   });
 
-  it('takes the image that the encoder names, or searches from there', async () => {
+  it('takes the image of the encoder, or searches from there', async () => {
     const score = async (settings: Record<string, unknown>): Promise<Anomaly> => {
       const [frame] = await (await open(settings)).processBatch([film(0), film(1)]);
       return resultOf(frame);
@@ -107,7 +107,7 @@ describe('anogan', () => {
     expect((await score({ method: 'refine' })).percentile).to.be.within(0, 100);
   });
 
-  it('says so when a bundle without an encoder is asked for one', async () => {
+  it('refuses methods with an encoder for a bundle without one', async () => {
     const { files, ...bundle } = await readBundle(join(dir, 'toy'));
     const bytes = (role: string): Promise<Uint8Array> =>
       readBundleFile(join(dir, 'toy'), { ...bundle, files }, role);
@@ -128,7 +128,7 @@ describe('anogan', () => {
     expect(resultOf(batch[2]).anomalyScore).to.be.closeTo(resultOf(alone).anomalyScore, 1e-5);
   });
 
-  it('comes closer with more steps, and never loses by a restart', async () => {
+  it('comes closer with more steps, and is never worse with a restart', async () => {
     const score = async (settings: Record<string, unknown>): Promise<number> => {
       const stage = await open({ steps: 2, restarts: 1, learningRate: 0.2, ...settings });
       const frames = await stage.processBatch([film(0), film(1)]);
@@ -150,13 +150,13 @@ describe('anogan', () => {
     expect(resultOf(frame).anomalyScore).to.equal(trained?.anomalyScore);
   });
 
-  it('knows no spread with one restart', async () => {
+  it('has no spread with one restart', async () => {
     const stage = await open({ restarts: 1 });
     const [frame] = await stage.processBatch([film(0)]);
     expect(resultOf(frame).spread).to.equal(null);
   });
 
-  it('gives no percentile, and says why, when it searches otherwise than the reference was made', async () => {
+  it('gives no percentile, and says why, if its search differs from that of the reference', async () => {
     const services = withEngine(engine, dir);
     const stage = await open({ steps: 5 }, services);
     const [frame] = await stage.processBatch([film(0)]);

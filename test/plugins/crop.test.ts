@@ -29,7 +29,7 @@ describe('crop', () => {
     expect(part.data[0]).to.equal(noise(50, 40, '16', 3).data[(4 * 50 + 5) * 3]);
   });
 
-  it('says what does not lie inside the image', () => {
+  it('refuses a region that is not inside the image', () => {
     expect(() => cropPart(image, { x: 2, y: 0, width: 3, height: 1, unit: 'pixels' })).to.throw(
       'cannot crop 3 × 1 pixels at (2, 0) out of an image of 4 × 3',
     );

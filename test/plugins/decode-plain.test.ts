@@ -110,7 +110,7 @@ describe('decode: plain JPEG gives the bits of libjpeg', () => {
       await expectAsSharp(readFileSync(fixture(name)));
   });
 
-  it('leaves to libvips what has colours, an orientation, a profile, or is progressive', async () => {
+  it('leaves files with colours, an orientation or a profile, and progressive ones, to libvips', async () => {
     const image = film(40, 30, 20);
     const files = [
       packed(noise(40, 30, '8', 3)).jpeg(),
@@ -132,7 +132,7 @@ describe('decode: plain JPEG gives the bits of libjpeg', () => {
     expect((await decodeRaster(bytes, { ...LIMITS, color: 'grey' })).image.channels).to.equal(1);
   });
 
-  it('never makes pixels of a damaged file that libvips refuses, or sees in another way', async () => {
+  it('never decodes a damaged file that libvips refuses, or decodes differently', async () => {
     const smooth = await packed(film(33, 26, 30))
       .jpeg()
       .toBuffer();
@@ -166,7 +166,7 @@ describe('decode: plain PNG gives the pixels of libvips', () => {
     );
   });
 
-  it('leaves to libvips what is interlaced, transparent, a palette, or of few bits', async () => {
+  it('leaves interlaced and transparent files, palettes and few bits to libvips', async () => {
     const image = film(40, 30, 20);
     const files = [
       packed(image).png({ progressive: true }),
@@ -176,7 +176,7 @@ describe('decode: plain PNG gives the pixels of libvips', () => {
     for (const file of files) expect(plain(await file.toBuffer())).to.equal(undefined);
   });
 
-  it('never makes pixels of a damaged file that libvips refuses, or sees in another way', async () => {
+  it('never decodes a damaged file that libvips refuses, or decodes differently', async () => {
     const bytes = await packed(film(33, 26, 30))
       .png(filter)
       .toBuffer();

@@ -223,7 +223,7 @@ describe('decode: BMP', () => {
     expectSame((await run(gap, { color: 'keep' })).image, colour);
   });
 
-  it('refuses what is truncated, run-length coded, too large or no BMP', async () => {
+  it('refuses files that are truncated, run-length coded, too large or not BMP', async () => {
     const bytes = bmp(colour, 24);
     expect(await failure(bytes.subarray(0, 30))).to.match(/^FRAME_DAMAGED .*header/);
     expect(await failure(bytes.subarray(0, 54 + 23 * 96 - 4))).to.match(/^FRAME_DAMAGED .*truncated/);
@@ -257,7 +257,7 @@ describe('decode: DICOM, against numpy and dcm2pnm (fixtures/make_dicom.py)', ()
     });
   }
 
-  it('decodes run lengths, without a meta header, and says what it cannot decode', async () => {
+  it('decodes run lengths, without a meta header, and names what it cannot decode', async () => {
     const { image } = await run(load('rle'));
     const { image: plain } = await run(load('explicit-12bit-window'), { voi: 'none' });
     expectSame(image, plain);
@@ -269,7 +269,7 @@ describe('decode: DICOM, against numpy and dcm2pnm (fixtures/make_dicom.py)', ()
     expect(await failure(other)).to.match(/^FRAME_/);
   });
 
-  it('tells missing pixels from objects that have none', async () => {
+  it('distinguishes missing pixels from objects that have none', async () => {
     const film = load('no-pixels');
     expect(await failure(film)).to.equal(
       'FRAME_DAMAGED the DICOM file is truncated or damaged: its pixels are missing',
@@ -299,7 +299,7 @@ describe('decode: DICOM, against numpy and dcm2pnm (fixtures/make_dicom.py)', ()
     );
   });
 
-  it('ignores numbers that are none, with a warning', async () => {
+  it('ignores invalid numbers, with a warning', async () => {
     const bytes = Buffer.from(load('signed-rescale-window'));
     bytes.write('abc', bytes.indexOf('1.5'));
     const { image, meta } = await run(bytes);
@@ -307,7 +307,7 @@ describe('decode: DICOM, against numpy and dcm2pnm (fixtures/make_dicom.py)', ()
     expect(Math.max(...image.data)).to.be.greaterThan(0);
   });
 
-  it('keeps free text in coded attributes to itself', async () => {
+  it('does not pass on free text in coded attributes', async () => {
     const bytes = Buffer.from(load('explicit-12bit-window'));
     bytes.write('DJ', bytes.indexOf('CR', bytes.indexOf('CS\x02\0')));
     expect((await run(bytes)).meta).not.to.have.property('modality');
@@ -335,17 +335,17 @@ describe('decode: DICOM, against numpy and dcm2pnm (fixtures/make_dicom.py)', ()
     }
   });
 
-  it('checks the size before it takes memory', async () => {
+  it('checks the size before it allocates memory', async () => {
     expect(await failure(load('rgb'), { maxPixels: 1000 })).to.match(/^FRAME_TOO_LARGE .*61 × 47/);
   });
 });
 
 describe('decode: bad files', () => {
-  it('says of an empty file that it is empty', async () => {
+  it('reports an empty file', async () => {
     expect(await failure(Buffer.alloc(0))).to.equal('FRAME_EMPTY the file is empty');
   });
 
-  it('says of other files that they are no images, whatever they are', async () => {
+  it('reports other files as not images', async () => {
     for (const text of [
       'This is a letter.',
       '<svg xmlns="http://www.w3.org/2000/svg"/>',
@@ -357,7 +357,7 @@ describe('decode: bad files', () => {
     }
   });
 
-  it('calls no file damaged whose coding it does not know', async () => {
+  it('does not call a file damaged whose coding is not supported', async () => {
     const lossless = [0xff, 0xd8, 0xff, 0xf7, 0, 11, 8, 0, 2, 0, 2, 1, 1, 0x11, 0, 0xff, 0xd9];
     const jpeg2000 = Buffer.from('\0\0\0\x0cjP  \r\n\x87\n', 'latin1');
     for (const bytes of [
@@ -413,7 +413,7 @@ describe('decode: bad files', () => {
     expect(await failure(floatTiff())).to.match(/^FRAME_UNSUPPORTED .*float/);
   });
 
-  it('tells a second `decode` from a missing file', async () => {
+  it('distinguishes a second `decode` from a missing file', async () => {
     const services = testServices();
     const stage = await decodeStage.create(decodeStage.options.parse({}), services);
     services.cleanup();
@@ -433,7 +433,7 @@ describe('decode: bad files', () => {
 });
 
 describe('decode: TIFF', () => {
-  it('reads every sample as what it is: depths, extra samples, planes, YCbCr', async () => {
+  it('reads every kind of sample: depths, extra samples, planes, YCbCr', async () => {
     const grey = async (tags: Tags, pixels: number[]): Promise<number[]> => [
       ...(await run(tiff(2, 1, tags, [pixels]))).image.data,
     ];
@@ -454,7 +454,7 @@ describe('decode: TIFF', () => {
     expect(await grey(ycc, [100, 128, 128, 50, 128, 128])).to.deep.equal([100, 50]);
   });
 
-  it('refuses a strip that is missing, short or outside the file, and what it cannot read, by name', async () => {
+  it('refuses a strip that is missing, short or outside the file, and names unsupported features', async () => {
     expect(await failure(tiff(2, 1, { 279: [0] }, [[1, 2]]))).to.match(
       /^FRAME_DAMAGED .*strip 1 of 1 is missing/,
     );
@@ -470,7 +470,7 @@ describe('decode: TIFF', () => {
     expect(await failure(shared)).to.match(/^FRAME_UNSUPPORTED .*chroma for every 2 × 1 pixels/);
   });
 
-  it('passes over fields whose type or place is not known', async () => {
+  it('skips fields of unknown type or place', async () => {
     for (const [type, count, value] of [
       [99, 1, 0],
       [0, 1, 0],

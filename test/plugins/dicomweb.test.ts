@@ -51,7 +51,7 @@ describe('dicomweb source', () => {
       .filter((entry) => entry.isFile())
       .map(({ name }) => name);
 
-  it('fetches a film when it is its turn, and keeps it until it is settled', async () => {
+  it('fetches a film when it is admitted, and keeps it until it is settled', async () => {
     for (const i of [1, 2, 3]) put(i);
     put(4, 'SR', 7);
     const source = await open({}, { once: true });
@@ -80,7 +80,7 @@ describe('dicomweb source', () => {
     expect(await source.look?.('../../etc/passwd')).to.equal(undefined);
   });
 
-  it('asks again, for what has come since alone, and by pages', async () => {
+  it('searches again, for new films only, and by pages', async () => {
     for (let i = 0; i < 230; i++) put(i, 'CR', 0);
     const settled: string[] = [];
     const source = await open(
@@ -104,7 +104,7 @@ describe('dicomweb source', () => {
     expect(lists()).to.have.length(4);
   });
 
-  it('waits while the archive is down, says so, and goes on', async () => {
+  it('waits while the archive is down, reports it, and continues', async () => {
     put(1);
     const { port } = archive;
     const source = await open();
@@ -119,13 +119,13 @@ describe('dicomweb source', () => {
     expect(services.logged.filter((line) => line.includes('outage')).at(-1)).to.contain('null');
   });
 
-  it('ends a run that is to end, and says that the archive could not be searched', async () => {
+  it('ends a run with --once, and reports that the archive could not be searched', async () => {
     archive.trick = (_, response) => Boolean(response.writeHead(403).end());
     expect(await all(await open({}, { once: true }))).to.deep.equal([]);
     expect(services.logged.join()).to.match(/unread.*127\.0\.0\.1.*403 Forbidden/);
   });
 
-  it('believes nothing that an archive sends without looking', async () => {
+  it('checks everything that an archive sends', async () => {
     put(1);
     const source = await open({ answerTimeoutMs: 400 }, { once: true });
     const [candidate] = await all(source);
@@ -158,7 +158,7 @@ describe('dicomweb source', () => {
     expect(await files()).to.deep.equal([]);
   });
 
-  it('takes no UID for a path, and no list that is none', async () => {
+  it('uses no UID as a path, and refuses a malformed list', async () => {
     put(1);
     archive.objects.push({
       ...archive.objects[0],

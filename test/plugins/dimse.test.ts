@@ -68,7 +68,7 @@ describe('dimse source', () => {
   let bench: Bench;
   afterEach(() => bench.close());
 
-  it('has every object on the disk as a DICOM file before it says so, and offers it', async () => {
+  it('stores every object durably as a DICOM file before it confirms it, and offers it', async () => {
     bench = await Bench.open();
     const films = [1, 2, 3].map((i) => dicomFilm(i));
     expect(await store(films, bench.scu())).to.deep.equal([0, 0, 0]);
@@ -117,7 +117,7 @@ describe('dimse source', () => {
     expect(await bench.files()).to.deep.equal([]);
   });
 
-  it('refuses what it has no room for, and goes on', async () => {
+  it('refuses objects that it has no room for, and continues', async () => {
     bench = await Bench.open({ minFreeBytes: 2 ** 50 });
     expect(await store([dicomFilm(1)], bench.scu())).to.deep.equal([0xa700]);
     await bench.close();
@@ -127,7 +127,7 @@ describe('dimse source', () => {
     expect(await bench.files()).to.have.length(1);
   });
 
-  it('names the address that it cannot have', async () => {
+  it('names an address that is not available', async () => {
     bench = await Bench.open();
     const [outcome] = await Promise.allSettled([Bench.open({ port: bench.port })]);
     expect(outcome).to.have.nested.property('reason.code', 'CONFIG_CREATE');
@@ -141,7 +141,7 @@ describe('dimse source', () => {
       );
   });
 
-  it('takes no UID for a path', async () => {
+  it('uses no UID as a path', async () => {
     bench = await Bench.open();
     const bad = ['../../evil', '..', '/etc/evil', 'a\0b'].map((instance) => ({ ...dicomFilm(1), instance }));
     expect(await store([...bad, dicomFilm(2)], bench.scu())).to.deep.equal([0x117, 0x117, 0x117, 0x117, 0]);
@@ -159,7 +159,7 @@ describe('dimse source', () => {
     return socket;
   }
 
-  it('leaves nothing of transfers that break off, and lives on', async () => {
+  it('removes incomplete transfers, and continues', async () => {
     bench = await Bench.open();
     const { instance, dataSet } = dicomFilm(1);
     const socket = await associated();

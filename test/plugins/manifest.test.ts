@@ -72,7 +72,7 @@ describe('the manifest source', () => {
     });
   }
 
-  it('parts a list at every byte without losing or repeating a line', async () => {
+  it('splits a list at every byte without losing or repeating a line', async () => {
     const list = 'path\na\n\nbb\r\nccc\n"d,d"';
     for (let count = 1; count <= list.length + 2; count += 1) {
       const found: string[] = [];
@@ -129,7 +129,7 @@ describe('the manifest source', () => {
     }
   });
 
-  it('names the lines that it cannot read, and goes on', async () => {
+  it('names the lines that it cannot read, and continues', async () => {
     const found = await names(await open('path,size\na.png,1\n"b.png,2\nc.png\nd.png,x\ne.png,5\n'));
     expect(found).to.deep.equal(['a.png', 'e.png']);
     const told = services.logged.map((line) => JSON.parse(line) as { name: string; reason: string });
@@ -137,7 +137,7 @@ describe('the manifest source', () => {
     expect(told[1]?.reason).to.equal('expected 2 columns, got 1');
   });
 
-  it('refuses what is no list of films', async () => {
+  it('refuses a file that is not a list of films', async () => {
     const create = async (list: string | Uint8Array, settings = {}) =>
       (await Promise.allSettled([open(list, settings).then(offered)]))[0];
     expect(await create('')).to.have.nested.property('reason.code', 'CONFIG_CREATE');
@@ -149,12 +149,12 @@ describe('the manifest source', () => {
       .that.contains('longer than');
   });
 
-  it('offers a film that is not there with its error', async () => {
+  it('offers a missing film with its error', async () => {
     const [film] = await offered(await open('path\nmissing.png\n'));
     expect(film).to.have.nested.property('error.code', 'FRAME_UNREADABLE');
   });
 
-  it('fetches a film when it is asked to, again where the server is busy', async () => {
+  it('fetches a film on request, with retries if the server is busy', async () => {
     let requests = 0;
     const host = await serve((request, response) => {
       requests += 1;

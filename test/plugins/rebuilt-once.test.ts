@@ -24,7 +24,7 @@ describe('a native session', () => {
     disposed = 0;
   });
 
-  it('that fails is made anew, and the work is done with the new one', async () => {
+  it('that fails is created again, and the work is repeated with the new one', async () => {
     const sessions = await RebuiltOnce.open(open, log, 'classes');
     const runs = await Promise.all([
       sessions.use(failing('run-failed', 2)),
@@ -34,7 +34,7 @@ describe('a native session', () => {
     expect([opened, disposed]).to.deep.equal([2, 1]);
   });
 
-  it('is made anew once: what fails again is the fault of the film', async () => {
+  it('is created again once: a second failure is that of the film', async () => {
     const sessions = await RebuiltOnce.open(open, log, 'classes');
     for (let i = 0; i < 3; i++) {
       const error = await sessions.use(failing('run-failed', 9)).catch((thrown: unknown) => thrown);
@@ -43,14 +43,14 @@ describe('a native session', () => {
     expect(opened).to.equal(2);
   });
 
-  it('is not made anew for a film that does not fit', async () => {
+  it('is not created again for a film that does not fit', async () => {
     const sessions = await RebuiltOnce.open(open, log, 'classes');
     const error = await sessions.use(failing('bad-feed', 9)).catch((thrown: unknown) => thrown);
     expect(error).to.include({ code: 'bad-feed' });
     expect(opened).to.equal(1);
   });
 
-  it('ends the run when the engine is gone, instead of costing every film', async () => {
+  it('ends the run when the engine is gone, instead of failing every film', async () => {
     const sessions = await RebuiltOnce.open(open, log, 'classes');
     const error = await sessions.use(failing('worker-gone', 9)).catch((thrown: unknown) => thrown);
     expect(error).to.include({ code: 'RUN_STOPPED', component: 'classes' });

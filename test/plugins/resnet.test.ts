@@ -135,7 +135,7 @@ describe('resnet', () => {
     close(second, [(0.2 - 0.5) / 0.5, (0.2 - 0.4) / 0.25, (0.2 - 0.3) / 0.2]);
   });
 
-  describe('believes no answer that is none:', () => {
+  describe('refuses an unusable answer:', () => {
     const bundle = (labels: string[], other = {}) =>
       bundleOf({
         kind: 'classifier',
@@ -148,7 +148,7 @@ describe('resnet', () => {
       return film(index, { image });
     };
 
-    it('a film that the network gives no number for fails, with the reason, and the others do not', async () => {
+    it('a film without a finite number fails, with the reason, and the others do not', async () => {
       const { bytes } = tinyModel({ weights: [1, -1], minMax: true });
       await writeBundle(join(dir, 'min-max'), bundle(['a', 'b']), { model: bytes }, '');
       const stage = await open({ bundle: 'min-max' });
@@ -158,7 +158,7 @@ describe('resnet', () => {
       expect(resultOf((await stage.processBatch([film(0)]))[0]).probability).to.be.within(0, 1);
     });
 
-    it('one row for several films is no answer to any of them', async () => {
+    it('one row for several films is refused for all of them', async () => {
       const { bytes } = traceToOnnx(
         ({ pixels }) => ({ scores: tf.mean(tf.mean(pixels as tf.Tensor4D, [1, 2]), [0], true) }),
         { pixels: { shape: [1, 32, 32, 1] } },
@@ -173,7 +173,7 @@ describe('resnet', () => {
       await stage.processBatch([film(0)]);
     });
 
-    it('what is no probability, although the bundle says that it is one', async () => {
+    it('a number that is not a probability, although the bundle says so', async () => {
       const { bytes } = tinyModel({ weights: [9, -9] });
       const about = bundle(['a', 'b'], { activation: 'none' });
       await writeBundle(join(dir, 'wide'), about, { model: bytes }, '');
@@ -205,7 +205,7 @@ describe('resnet', () => {
     ]);
   });
 
-  it('says how likely the film is not healthy, by the labels that the bundle names', async () => {
+  it('gives the probability that the film is not healthy, by the labels of the bundle', async () => {
     for (const [healthy, expected] of [
       [['normal'], (p: Classification['probabilities']) => 1 - (p.normal ?? NaN)],
       [['viral', 'normal'], (p: Classification['probabilities']) => p.bacterial],
@@ -309,7 +309,7 @@ describe('resnet', () => {
       return [...((await resnet.lint?.(settings, { baseDir: dir, preceding })) ?? [])];
     }
 
-    it('has nothing to say of the chain that the model was trained after', async () => {
+    it('accepts the chain that the model was trained after', async () => {
       expect(await lint(trained)).to.deep.equal([]);
       const withMore = trained.map((step) => ({
         ...step,
@@ -362,7 +362,7 @@ sinks: [{ use: console }]`;
       ]);
     });
 
-    it('names what a model misses that comes right after the source', async () => {
+    it('names the missing stages of a model directly after the source', async () => {
       expect(await lint([])).to.have.length(3);
     });
 

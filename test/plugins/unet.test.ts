@@ -80,7 +80,7 @@ describe('the stage unet', () => {
     for (const other of others) expect(other).to.deep.equal(first);
   });
 
-  it('refuses a bundle of another kind, and a graph that treats films otherwise', async () => {
+  it('refuses a bundle of another kind, and a graph with other preprocessing', async () => {
     await toyClassifier(join(dir, 'classifier'));
     const error = await make(unet, { bundle: 'classifier' }, 'lungs').catch((e: unknown) => e);
     expect(error).to.include({ code: 'BUNDLE_DAMAGED' });
@@ -113,7 +113,7 @@ describe('the stage unet', () => {
       expect((await through(chest(320, 160), close)).image).to.include({ width: 200, height: 80 });
     });
 
-    it('lets an implausible film pass uncut, and says so', async () => {
+    it('leaves an implausible film uncut, and says so', async () => {
       const cut = await make(crop, { to: 'lungs' }, 'cut');
       const film = chest(64, 64, 1);
       const made = await through(film, cut);

@@ -123,7 +123,7 @@ describe('watch', () => {
     expect(await names()).to.deep.equal(['a.png', 'ward 3/b', 'ward 3/x/c.dcm']);
   });
 
-  it('takes what the globs say, and only the top folder without `recursive`', async () => {
+  it('takes the files of the globs, and only the top folder without `recursive`', async () => {
     for (const name of ['a.png', 'b.JPG', 'c.dat', 'old/d.png']) await putOld(name);
     expect(await names({ include: ['**/*.{png,jpg}'], exclude: ['old/**'] })).to.deep.equal([
       'a.png',
@@ -132,20 +132,20 @@ describe('watch', () => {
     expect(await names({ recursive: false })).to.deep.equal(['a.png', 'b.JPG', 'c.dat']);
   });
 
-  it('offers at once what was at rest before the start', async () => {
+  it('offers files at once that were unchanged before the start', async () => {
     await putOld('old.png');
     const { offered } = await open({ settleMs: 60_000 });
     await offered('old.png');
   });
 
-  it('waits for a file from the future to be unchanged twice', async () => {
+  it('waits until a file from the future is unchanged twice', async () => {
     await putOld('future.png');
     const later = new Date(Date.now() + 3_600_000);
     await utimes(inbox('future.png'), later, later);
     expect(await names()).to.deep.equal(['future.png']);
   });
 
-  it('in a run that ends, waits for a file that is still being written', async () => {
+  it('with `once`, waits for a file that is still being written', async () => {
     await putOld('done.png');
     await writeFile(inbox('growing.png'), 'x');
     const { all } = await open({ settleMs: 150 }, { once: true });
@@ -172,7 +172,7 @@ describe('watch', () => {
     expect(three.map(({ name }) => name)).to.deep.equal(['a.png', 'a.png', 'b.png']);
   });
 
-  it('finds by scanning what nobody announced', async () => {
+  it('finds files by scanning that were not announced', async () => {
     const { source, offered } = await open();
     expect(source).to.have.property('candidates$');
     // A folder renamed in whole: only its own name is announced.
@@ -250,7 +250,7 @@ describe('watch', () => {
     expect(await code({ path: 'inbox/file' }, false)).to.equal('CONFIG_CREATE');
   });
 
-  it('goes on when its folder is deleted and made again', async () => {
+  it('continues when its folder is deleted and created again', async () => {
     const { offered } = await open();
     await writeFile(inbox('a.png'), 'x');
     await offered('a.png');
@@ -267,7 +267,7 @@ describe('watch', () => {
     ]);
   });
 
-  it('forgets a file that disappears before it has come to rest', async () => {
+  it('drops a file that disappears before it is complete', async () => {
     const { all, offered, end } = await open({ settleMs: 100 });
     await writeFile(inbox('gone.png'), 'x');
     await rm(inbox('gone.png'));
@@ -320,7 +320,7 @@ describe('watch', () => {
     expect(services.logged[2]).to.contain('"unread"').and.contain('Doe, Jane').and.contain('EACCES');
   });
 
-  it('tells of files and folders whose names are not UTF-8', async function () {
+  it('reports files and folders whose names are not UTF-8', async function () {
     if (process.platform !== 'linux') this.skip();
     for (const name of ['f\xfcr.png', 'M\xfcller']) {
       const path = Buffer.concat([Buffer.from(inbox('/')), Buffer.from(name, 'latin1')]);
@@ -339,7 +339,7 @@ describe('watch', () => {
     expect(unread).to.have.lengthOf(2);
   });
 
-  it('in a run that ends, gives a file up that does not come to rest, and names it', async () => {
+  it('with `once`, gives up a file that keeps changing, and names it', async () => {
     await putOld('a.png');
     const growing = setInterval(() => void appendFile(inbox('growing'), 'x'), 10);
     await sleep(50);
@@ -368,7 +368,7 @@ describe('watch', () => {
     expect(offers).to.have.lengthOf(count + 1);
   });
 
-  it('finds every file by scanning when the system has no announcements left, and says so', async function () {
+  it('finds every file by scanning when the system cannot announce more, with a warning', async function () {
     this.timeout(60_000);
     // A namespace of its own has limits of its own; where that is not allowed nothing can be tried.
     const unshare = 'unshare';
@@ -482,14 +482,14 @@ describe('watch', () => {
       }
     });
 
-    it('does not take files anew out of an archive inside the folder', async () => {
+    it('does not take files again from an archive inside the folder', async () => {
       await putOld('a.png');
       await settle({ onDone: 'move', moveTo: 'inbox/archive' }, 'a.png');
       expect(await exists('inbox/archive/a.png')).to.equal(true);
       expect(await names({ onDone: 'move', moveTo: 'inbox/archive' })).to.deep.equal([]);
     });
 
-    it('refuses to move files into the folder that it watches, by whatever way', async () => {
+    it('refuses to move files into the watched folder, under any path', async () => {
       await symlink(inbox(), join(folder, 'way'));
       for (const moveTo of ['inbox', 'inbox/', 'way', 'inbox/../inbox']) {
         const settings = watch.options.parse({ path: 'inbox', onDone: 'move', moveTo });
@@ -501,7 +501,7 @@ describe('watch', () => {
       }
     });
 
-    it('leaves an archive inside the folder alone, by whatever way it is named', async () => {
+    it('ignores an archive inside the folder, under any path', async () => {
       await putOld('archive/a.png');
       await symlink(inbox(), join(folder, 'way'));
       expect(await names({ onDone: 'move', moveTo: 'way/archive' })).to.deep.equal([]);
@@ -531,7 +531,7 @@ describe('watch', () => {
         await symlink('films/a.png', inbox('link.png'));
       });
 
-      it('moves what it leads to under the name of the link, and leaves the film to its own turn', async () => {
+      it('moves the target under the name of the link, and leaves the film itself in place', async () => {
         await settle(move, 'link.png');
         expect((await lstat(join(folder, 'archive/link.png'))).isFile()).to.equal(true);
         expect(await readFile(join(folder, 'archive/link.png'), 'utf8')).to.equal('pixels');
@@ -567,7 +567,7 @@ describe('watch', () => {
     });
 
     for (const settings of [{ onDone: 'delete' }, { onDone: 'move', moveTo: 'archive' }]) {
-      it(`leaves alone what has other bytes, whatever else is the same (${settings.onDone})`, async () => {
+      it(`does not touch a file with other bytes, whatever else is the same (${settings.onDone})`, async () => {
         await putOld('a.png', 'first');
         const { source, offered } = await open(settings);
         const file = await offered('a.png');
@@ -577,7 +577,7 @@ describe('watch', () => {
         expect(await exists('archive/a.png')).to.equal(false);
       });
 
-      it(`destroys no film that takes its place at any moment (${settings.onDone})`, async () => {
+      it(`destroys no film that replaces it at any moment (${settings.onDone})`, async () => {
         await mkdir(join(folder, 'archive'));
         const { source, all } = await open({ ...settings, settleMs: 0 });
         const taken = new Set<string>();
@@ -605,7 +605,7 @@ describe('watch', () => {
       });
     }
 
-    it('puts back once what a crash has left aside after it was put back', async () => {
+    it('puts a file back once after a crash during the move back', async () => {
       const own = { once: true, id: 'films', stateDir: join(folder, 'state') };
       await putOld('a.png', 'one');
       const aside = inbox(`.rxray-${ownerTag(own.stateDir, own.id)}-000000000000`);
@@ -616,7 +616,7 @@ describe('watch', () => {
       expect(await readdir(inbox())).to.deep.equal(['a.png']);
     });
 
-    it('puts back what a crash has left aside, under its name or beside it', async () => {
+    it('puts files back that a crash has left aside, under their name or beside it', async () => {
       const own = { once: true, id: 'films', stateDir: join(folder, 'state') };
       const tag = ownerTag(own.stateDir, own.id);
       await putOld('ward/.rxray-01234567-000000000000/a.png', 'of another process');

@@ -100,7 +100,7 @@ describe('the console sink', () => {
     expect(screen.text).to.match(/normal >99 % {2}\(viral <1\) {3}anomaly 0\.213\n$/);
   });
 
-  it('flags a film that any stage calls abnormal, whatever the others say', async () => {
+  it('flags a film that any stage calls abnormal', async () => {
     const screen = new Screen(true);
     const frame = film('a.png', { tuberculosis: 0.6, 'no finding': 0.4 }, 1);
     const classes = { ...frame.results['classes']!, abnormal: true, suspicion: 0.8 };
@@ -121,7 +121,7 @@ describe('the console sink', () => {
     expect(lines[0]).to.contain('…').and.contain('-0002.png');
   });
 
-  it('lets no file name steer the terminal', async () => {
+  it('prints no control characters of file names', async () => {
     const screen = new Screen(true);
     await open(screen).write([film('a\u001B[2J\r\n\u202Egnp.png', { normal: 1 }, 1)]);
     expect(screen.text).to.contain('a�[2J���gnp.png');
@@ -158,7 +158,7 @@ describe('the console sink', () => {
     expect(lines[0]!.results).to.have.property('anogan').that.does.not.have.property('residual');
   });
 
-  it('takes the format that it is told', async () => {
+  it('prints in the given format', async () => {
     const [terminal, pipe] = [new Screen(true), new Screen(false)];
     await open(terminal, { format: 'json' }).write([film('a.png', { normal: 1 }, 41)]);
     await open(pipe, { format: 'text' }).write([film('a.png', { normal: 1 }, 41)]);
@@ -166,7 +166,7 @@ describe('the console sink', () => {
     expect(pipe.text).to.match(/^Not a medical device/);
   });
 
-  it('confirms films quietly when the reader has gone away', async () => {
+  it('confirms films when its reader has gone', async () => {
     const script = `
       const { default: sink } = await import(${JSON.stringify(new URL('../../src/sinks/console.ts', import.meta.url).href)});
       const { makeFrame, testServices } = await import(${JSON.stringify(new URL('../../src/testing.ts', import.meta.url).href)});
@@ -187,7 +187,7 @@ describe('the console sink', () => {
     expect(code).to.equal(0);
   });
 
-  it('fails when what it prints to fails', async () => {
+  it('fails when its output fails', async () => {
     const full = new Writable({
       write: (_chunk, _encoding, done) => done(Object.assign(new Error('no space left'), { code: 'ENOSPC' })),
     });

@@ -100,7 +100,7 @@ describe('the csv sink', () => {
     await sink.dispose?.();
   });
 
-  it('has the verdict in front where a stage judges, and leaves out what is for those who ask', async () => {
+  it('has the verdict in front if a stage judges, and leaves out columns on request', async () => {
     const offered = ['score', 'abnormal', 'suspicion'].map((name) => ({
       stage: 'any',
       column: { name, path: [name], onRequest: name === 'suspicion' },
@@ -139,7 +139,7 @@ describe('the csv sink', () => {
     );
   });
 
-  it('refuses a column that nobody offers, and says which there are', async () => {
+  it('refuses an unknown column, and lists the known ones', async () => {
     const error = await refusal(open({ columns: ['file', 'classes.lable'] }, { columns: COLUMNS }));
     expect(error.code).to.equal('CONFIG_CREATE');
     expect(error.message).to.contain('"classes.lable"').and.contain('classes.label');
@@ -188,7 +188,7 @@ describe('the csv sink', () => {
     ]);
   });
 
-  it('knows by its rows what it has written, even when the state folder is gone', async () => {
+  it('recognises written rows by the file, even without the state folder', async () => {
     const sink = await open();
     await sink.write([film('a.png'), film('b.png')]);
     await sink.dispose?.();
@@ -199,7 +199,7 @@ describe('the csv sink', () => {
     expect(await names()).to.deep.equal(['a.png', 'b.png', 'c.png']);
   });
 
-  it('remembers what it has written when the ids are not among the columns', async () => {
+  it('recognises written rows if the ids are not among the columns', async () => {
     for (let run = 0; run < 3; run++) {
       const sink = await open({ columns: ['file'] });
       await sink.write([film('a.png'), film(`${run}.png`)]);
@@ -208,7 +208,7 @@ describe('the csv sink', () => {
     expect(await names()).to.deep.equal(['a.png', '0.png', '1.png', '2.png']);
   });
 
-  it('starts afresh when the file was moved away', async () => {
+  it('starts a new file when the old one was moved away', async () => {
     const sink = await open({ columns: ['file'] });
     await sink.write([film('a.png')]);
     await sink.dispose?.();
@@ -234,7 +234,7 @@ describe('the csv sink', () => {
     expect(await readFile(join(folder, 'out', old!), 'utf8')).to.equal('file,meta.run\r\na.png,first\r\n');
   });
 
-  it('writes numbers with a decimal comma, which a semicolon keeps apart', async () => {
+  it('writes numbers with a decimal comma, separated by semicolons', async () => {
     const columns = ['file', 'meta.shift', 'meta.tiny', 'meta.note', 'meta.whole', 'meta.list'];
     const sink = await open({ columns, decimal: ',' });
     const meta = { shift: -1.5, tiny: 1.5e-7, note: '1.5', whole: 12345, list: [0.5] };
@@ -243,7 +243,7 @@ describe('the csv sink', () => {
     expect(await text()).to.equal(`${columns.join(';')}\r\na.png;-1,5;1,5e-7;1.5;12345;[0.5]\r\n`);
   });
 
-  it('refuses a delimiter that is the decimal sign, and so does lint', () => {
+  it('refuses a delimiter that is the decimal sign, also in lint', () => {
     const parsed = csv.options.safeParse({ path: 'r.csv', decimal: ',', delimiter: ',' });
     expect(parsed.error?.issues).to.have.nested.property('[0].path').that.deep.equals(['delimiter']);
     expect(csv.options.safeParse({ path: 'r.csv', delimiter: '.' }).success).to.equal(false);
@@ -362,7 +362,7 @@ describe('the csv sink', () => {
       expect(await text()).to.equal('patient,age\r\nx,3\r\n');
     });
 
-    it('something that is no CSV file', async () => {
+    it('a file that is not CSV', async () => {
       await mkdir(join(folder, 'out'));
       await writeFile(path, 'file,id,receivedAt,completedAt\r\n"never closed');
       expect((await refusal(open())).code).to.equal('OUTPUT_UNWRITABLE');
@@ -480,7 +480,7 @@ describe('the csv sink', () => {
     return Promise.all(names.sort().map((name) => readFile(join(folder, '.rxray', name), 'utf8')));
   };
 
-  it('keeps what it cuts off, in the state folder, each time', async () => {
+  it('keeps rows that it cuts off, in the state folder, each time', async () => {
     for (const rest of ['torn', 'by,hand,,\r\n']) {
       await (await open()).dispose?.();
       await appendFile(path, rest);
@@ -546,7 +546,7 @@ describe('the csv sink', () => {
   });
 
   describe('while it runs', () => {
-    it('keeps rows that somebody appends, and does not write over them', async () => {
+    it('keeps rows that another program appends, and does not overwrite them', async () => {
       const sink = await open();
       await sink.write([film('a.png')]);
       await appendFile(path, 'by,hand,,\r\n');
@@ -575,7 +575,7 @@ describe('the csv sink', () => {
       expect(await names()).to.deep.equal(['b.png']);
     });
 
-    it('goes on in a file that was replaced by its like, and leaves one alone that says something else', async () => {
+    it('continues in an identical copy of its file, and leaves a different one alone', async () => {
       const sink = await open();
       await sink.write([film('a.png')]);
       const rows = await text();
@@ -741,7 +741,7 @@ describe('the csv sink', () => {
     });
 
     for (const columns of [['file', 'id'], ['file']]) {
-      it(`and knows the films of the file before it (columns ${columns.join()})`, async () => {
+      it(`and recognises the films of the previous file (columns ${columns.join()})`, async () => {
         const settings = { columns, rotate: { bytes: 12 } };
         const sink = await open(settings);
         await sink.write([film('1.png')]);
@@ -756,7 +756,7 @@ describe('the csv sink', () => {
       });
     }
 
-    it('and loses and repeats nothing when it is cut short at any step', async () => {
+    it('and loses and repeats nothing when it is interrupted at any step', async () => {
       const settings = { columns: ['file'], rotate: { bytes: 12 } };
       for (let crash = 1; ; crash++) {
         const sink = await open(settings);
@@ -794,7 +794,7 @@ describe('the csv sink', () => {
     });
   });
 
-  it('is read back by any CSV reader as it was written, for all names and values', async () => {
+  it('is read by any CSV reader as it was written, for all names and values', async () => {
     // fast-check's own `binary` takes half a minute to set up
     const character = fc
       .oneof(fc.integer({ min: 0, max: 0xd7ff }), fc.integer({ min: 0xe000, max: 0x10ffff }), fc.nat(0x7f))

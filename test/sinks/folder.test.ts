@@ -29,7 +29,7 @@ describe('the folder sink', () => {
   const files = async () => (await readdir(join(folder, 'films'), { recursive: true })).sort();
   const film = makeFrame({ name: 'ward 3/Doe, John.png', results: { noise: { kind: 'noise', level: 3 } } });
 
-  it('writes a picture and what was found, by frame id, and nothing half-written beside them', async () => {
+  it('writes a picture and the results, by frame id, and no incomplete files', async () => {
     await (await open()).write([film]);
     expect(await files()).to.deep.equal([`${film.id}.json`, `${film.id}.png`]);
     expect(JSON.parse(await readFile(join(folder, 'films', `${film.id}.json`), 'utf8'))).to.deep.include({
@@ -41,7 +41,7 @@ describe('the folder sink', () => {
     expect((await sharp(join(folder, 'films', `${film.id}.png`)).metadata()).format).to.equal('png');
   });
 
-  it('writes only one of the two, and no file name, when it is told to', async () => {
+  it('writes only one of the two, and no file name, by options', async () => {
     await (
       await open({ picture: false, includeFile: false })
     ).write([makeFrame({ name: 'a.png', image: null })]);
@@ -80,7 +80,7 @@ describe('the folder sink', () => {
       );
     });
 
-    it('by links that lie in it', async () => {
+    it('by links inside it', async () => {
       const sink = await open({ name: '{folder}/{id}', picture: false });
       await mkdir(join(folder, 'elsewhere'));
       await symlink(join(folder, 'elsewhere'), join(folder, 'films', 'ward 3'));
@@ -98,7 +98,7 @@ describe('the folder sink', () => {
     });
   });
 
-  it('keeps a film with an endless name from ending the run', async () => {
+  it('fails a film with a very long name, without ending the run', async () => {
     const sink = await open({ name: '{folder}/{stem}-{id}', picture: false });
     await sink.write([makeFrame({ name: `${'ü'.repeat(127)}.png` })]);
     expect(await files()).to.have.lengthOf(1);
@@ -130,7 +130,7 @@ describe('annotate', () => {
     }
   });
 
-  it('lays the anomaly map over it: hottest where the film is strangest, and nothing where it is not', async () => {
+  it('lays the anomaly map over it: brightest where the film differs most, and clear elsewhere', async () => {
     const map = { ...grey(0), data: new Uint8Array(16).fill(90, 12) };
     const anomaly = { kind: 'anomaly', anomalyScore: 1, rawSum: 1, percentile: null, map } as const;
     const png = await annotate(withResult(anomaly), options);
@@ -170,7 +170,7 @@ describe('annotate', () => {
     expect(await pixel(other, 16, 40), 'another image, of which no view is known').to.deep.equal([0, 0, 0]);
   });
 
-  it('says below the film what was found, and that this is no medical device', async () => {
+  it('prints the results below the film, and that this is no medical device', async () => {
     const lines = async (frame: Frame): Promise<number> =>
       ((await sharp(await annotate(frame, options)).metadata()).height - 64 - 20) / 20;
     expect(await lines(makeFrame({ image: grey(0) }))).to.equal(2);

@@ -32,7 +32,7 @@ describe('the jsonl sink', () => {
       .map((line) => JSON.parse(line) as Record<string, unknown>);
   const film = (name: string) => makeFrame({ name, image: null });
 
-  it('writes what the stages found, without pixels', async () => {
+  it('writes the results of the stages, without pixels', async () => {
     const residual = { width: 1, height: 1, channels: 1, data: new Uint8Array(1) };
     const anomaly = { kind: 'anomaly', anomalyScore: 0.2, rawSum: 3, percentile: 41, residual } as const;
     const sink = await open();
@@ -49,14 +49,14 @@ describe('the jsonl sink', () => {
     });
   });
 
-  it('leaves the file name out when it is told to', async () => {
+  it('leaves out the file name by option', async () => {
     const sink = await open({ includeFile: false });
     await sink.write([film('Doe, John.png')]);
     await sink.dispose?.();
     expect(await readFile(path, 'utf8')).not.to.contain('Doe');
   });
 
-  it('cuts off, and keeps, what was never confirmed', async () => {
+  it('cuts off and keeps rows that were never confirmed', async () => {
     const sink = await open();
     await sink.write([film('a.png')]);
     await sink.dispose?.();
@@ -69,7 +69,7 @@ describe('the jsonl sink', () => {
     expect(await readFile(join(folder, '.rxray', torn), 'utf8')).to.equal('{"id":"torn');
   });
 
-  it('refuses a file of something else, and says where', async () => {
+  it('refuses another file, with the line', async () => {
     await writeFile(path, '{"id":"x"}\n[1, 2]\n');
     const [outcome] = await Promise.allSettled([open()]);
     expect(outcome).to.have.nested.property('reason.code', 'OUTPUT_UNWRITABLE');

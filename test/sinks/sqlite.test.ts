@@ -63,7 +63,7 @@ describe('the sqlite sink', () => {
   }
   const film = makeFrame({ name: 'ward/a.png', image: null, meta: { modality: 'DX' }, results: RESULTS });
 
-  it('keeps results as JSON without pixels, and what stages offer in columns that keep their type', async () => {
+  it('stores results as JSON without pixels, and the columns of stages with their types', async () => {
     await (await open()).write([film]);
     const [{ meta, results, ...row } = {}] = rows();
     expect(row).to.deep.equal({
@@ -82,7 +82,7 @@ describe('the sqlite sink', () => {
     ]);
   });
 
-  it('leaves the file name out when it is told to', async () => {
+  it('leaves out the file name by option', async () => {
     await (await open({ includeFile: false })).write([film]);
     expect(rows('SELECT file FROM films')).to.deep.equal([{ file: null }]);
   });
@@ -181,7 +181,7 @@ describe('the sqlite sink', () => {
     expect(outcome).to.have.nested.property('reason.message').that.contains('"classes.normal"');
   });
 
-  it("refuses a table of somebody else's, and a file that is no database", async () => {
+  it("refuses a table of another program, and a file that is not a database", async () => {
     const refusal = async (settings: object): Promise<string> => {
       const [outcome] = await Promise.allSettled([open(settings)]);
       const reason: unknown = (outcome as PromiseRejectedResult).reason;

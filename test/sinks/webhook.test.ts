@@ -58,7 +58,7 @@ describe('the webhook sink', () => {
     completedAt: '2026-01-01T08:00:01.000Z',
   });
 
-  it('POSTs what the stages found, without pixels and without the file name', async () => {
+  it('POSTs the results of the stages, without pixels and without the file name', async () => {
     const sink = await open();
     await sink.write([film()]);
     expect(bodies()).to.deep.equal([
@@ -76,7 +76,7 @@ describe('the webhook sink', () => {
     expect(receiver.requests[0]!.headers).not.to.have.property('webhook-signature');
   });
 
-  it('sends the file name when it is asked to', async () => {
+  it('sends the file name by option', async () => {
     await (await open({ includeFile: true })).write([film()]);
     expect(bodies()[0]).to.include({ file: 'Doe, John.png' });
   });
@@ -109,7 +109,7 @@ describe('the webhook sink', () => {
     expect(receiver.requests[0]?.body).to.equal(receiver.requests[1]?.body);
   });
 
-  it('gives a film that is deliberately processed again an id of its own, the same for every attempt', async () => {
+  it('gives a film that is processed again on request another id, the same for every attempt', async () => {
     const sink = await open();
     for (let attempt = 0; attempt < 2; attempt++)
       await sink.write([{ ...film(), repeat: 1_700_000_000_000 }]);
@@ -118,11 +118,11 @@ describe('the webhook sink', () => {
     }
   });
 
-  it('asks the host to write a film down before the first attempt, so that no repetition differs', () => {
+  it('has the host record a film before the first attempt, so that no repetition differs', () => {
     expect(webhook).to.include({ outbox: true });
   });
 
-  it('repeats nothing that the receiver says: its reason phrase may hold the secret that it was sent', async () => {
+  it('repeats nothing of the reason phrase of the receiver, which may contain the secret', async () => {
     const secret = 'sup3rs3cret';
     for (const status of [401, 503]) {
       receiver.answers.push((response) => response.writeHead(status, `bad Bearer ${secret}`).end());
@@ -136,7 +136,7 @@ describe('the webhook sink', () => {
   });
 
   for (const status of [408, 429, 500, 502, 503]) {
-    it(`leaves it to the host to try again after ${status}`, async () => {
+    it(`leaves the retry to the host after ${status}`, async () => {
       receiver.answer(status);
       const error = await outage((await open()).write([film()]));
       expect(error.message).to.contain(`it answered ${status}`);
@@ -176,7 +176,7 @@ describe('the webhook sink', () => {
     }
   });
 
-  it('says so when there is no answer in time', async () => {
+  it('reports an answer that does not come in time', async () => {
     receiver.answers.push(() => undefined);
     const error = await outage((await open({ timeoutMs: 100 })).write([film()]));
     expect(error.message).to.contain('did not answer within 100 ms');
@@ -202,7 +202,7 @@ describe('the webhook sink', () => {
     expect(Date.now() - started).to.be.below(5000);
   });
 
-  it('says so when the connection breaks, and when nobody listens', async () => {
+  it('reports a broken connection, and a refused one', async () => {
     receiver.answers.push((_, request) => request.socket.destroy());
     const sink = await open();
     expect((await outage(sink.write([film()]))).message).to.match(/could not be reached/);
@@ -211,7 +211,7 @@ describe('the webhook sink', () => {
     await receiver.reopen();
   });
 
-  it('lets go of a film when the graph is torn down', async () => {
+  it('ends a request when the graph is closed', async () => {
     receiver.answers.push(() => {
       services.abort();
     });
@@ -259,7 +259,7 @@ describe('the webhook sink', () => {
       expect(services.logged.join('\n')).to.contain(new URL(proxy.url).host).and.not.contain('pa55');
     });
 
-    it('sends nothing of this machine, and of what NO_PROXY names, through it', async () => {
+    it('does not use it for this machine, and for the hosts of NO_PROXY', async () => {
       process.env['NO_PROXY'] = 'ris.example.org';
       await (await open()).write([film()]);
       await (await open({ url: receiver.url.replace('127.0.0.1', 'localhost') })).write([film()]);
@@ -269,7 +269,7 @@ describe('the webhook sink', () => {
       expect(proxy.asked).to.deep.equal([]);
     });
 
-    it('counts a proxy that is away, or refuses, as an outage of the receiver', async () => {
+    it('counts a proxy that is not reachable, or refuses, as an outage of the receiver', async () => {
       const sink = await open({ url: 'http://two.example.org/' });
       const tunnelled = await open({ url: 'https://two.example.org/' });
       for (const [status, plain] of [
@@ -300,7 +300,7 @@ describe('the webhook sink', () => {
       server.close();
     });
 
-    it('is refused at the start where the variable names no proxy', async () => {
+    it('is refused at the start if the variable does not name a proxy', async () => {
       process.env['HTTP_PROXY'] = 'socks5://u:pa55@127.0.0.1:1080';
       const error = await failure(open({ url: 'http://five.example.org/' }));
       expect(error).to.include({ code: 'CONFIG_CREATE' });
@@ -320,7 +320,7 @@ describe('the webhook sink', () => {
     }
   });
 
-  it('never tells a secret in an error or a log', async () => {
+  it('never shows a secret in an error or a log', async () => {
     const secrets = ['pa55', 't0ken', 's3cret', 'MfKQ9r8', 'Doe'];
     const told: string[] = [];
     const tell = async (settings: object): Promise<void> => {

@@ -22,7 +22,7 @@ describe('runGraph', () => {
   });
   after(() => lab.close());
 
-  it('says what becomes of each film, with stages that are mocked, and delivers nothing', async () => {
+  it('returns the outcome of each film, with mocked stages, and delivers nothing', async () => {
     const films = [{ path: lab.path('bad.png') }, { path: lab.path('good.png') }];
     const mocks = { anomaly: { result: { kind: 'anomaly', percentile: 99.5 } } };
     const [bad, good] = await runGraph(GRAPH, films, { baseDir: lab.folder, mocks });

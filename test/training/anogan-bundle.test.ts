@@ -76,7 +76,7 @@ describe('an AnoGAN bundle', function () {
     return readDataset(join(dir, 'films'), { validation: 0.25, seed: 1 });
   }
 
-  it('of normal films alone, as the method is meant, has the last epoch and no AUROC', async () => {
+  it('of normal films only, as in the paper, has the last epoch and no AUROC', async () => {
     await make(await toyFilms());
     const { metrics, training, reference, healthy } = await readBundle(join(dir, 'gan'));
     expect(healthy).to.deep.equal(['normal']);
@@ -89,7 +89,7 @@ describe('an AnoGAN bundle', function () {
     expect(card).not.to.match(/NaN|AUROC|auroc: |best epoch/);
   });
 
-  it('takes the networks of another one, scores with them alike, and says where they are from', async () => {
+  it('takes the networks of another one, gives the same scores, and records their origin', async () => {
     const films = await toyFilms();
     await make(films);
     const encoder = {
@@ -113,7 +113,7 @@ describe('an AnoGAN bundle', function () {
     expect(card).to.include('```\nrxray train anogan\nrxray train anogan --generator gan\n```');
   });
 
-  it('takes no networks from what is no AnoGAN', async () => {
+  it('takes no networks from another kind of bundle', async () => {
     const films = await toyFilms();
     const error = await make(films, { generator: dir }).catch((thrown: unknown) => thrown);
     expect(error).to.include({ code: 'TRAINING_DATA' });

@@ -224,7 +224,7 @@ describe('mix-up', () => {
     expect(mixShares(8, 0.2, 1, 2, 3)).to.not.deep.equal(mixShares(8, 0.2, 1, 2, 4));
   });
 
-  it('leaves most films nearly whole where alpha is small', () => {
+  it('leaves most films nearly unchanged if alpha is small', () => {
     const shares = mixShares(2000, 0.2, 1, 1, 1);
     const mean = shares.reduce((a, b) => a + b, 0) / shares.length;
     // E max(x, 1 − x) of Beta(0.2, 0.2), by numerical integration.

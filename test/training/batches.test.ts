@@ -18,7 +18,7 @@ describe('batches', () => {
     films: Uint32Array.of(step % 6, (step + 1) % 6),
   }));
 
-  it('come in order, each film as its seed has it, whatever thread made it', async () => {
+  it('come in order, each film according to its seed, whatever thread made it', async () => {
     const batches = new Batches(settings, 3);
     let step = 0;
     for await (const { images } of batches.of(tasks)) {

@@ -91,7 +91,7 @@ describe('rxray train', function () {
     '--json',
   ];
 
-  it('says of a limit with a colon in it, which YAML takes for a map, that it wants quotes', async () => {
+  it('says that a limit with a colon, which YAML reads as a map, needs quotes', async () => {
     const about = join(dir, 'colon.yaml');
     await writeFile(
       about,
@@ -128,7 +128,7 @@ describe('rxray train', function () {
     }
   });
 
-  it('says that its minutes are over, and states no licence that nobody has given', async () => {
+  it('says that its minutes are over, and states no licence if none is given', async () => {
     const args = resnet('hurried');
     args.splice(args.indexOf('--about'), 2);
     const { code, stderr } = await train([...args, '--max-minutes', '0']);
@@ -143,7 +143,7 @@ describe('rxray train', function () {
       .and.contain('Weights: licence not stated.');
   });
 
-  it('goes on after Ctrl-C as if nothing had been', async () => {
+  it('continues after Ctrl-C with the same result', async () => {
     const stopped = await train(resnet('interrupted'), 1);
     expect(stopped.code).to.equal(1);
     expect(stopped.stderr).to.include('repeat the command with --resume');
@@ -208,7 +208,7 @@ describe('rxray train', function () {
     expect(Object.keys(bundle.files)).to.have.members(['features', 'search', 'encoder', 'pca']);
   });
 
-  it('does not begin where films cannot be read, and names them, unless told to leave them out', async () => {
+  it('does not begin if films cannot be read, and names them, unless they are to be left out', async () => {
     const films = join(dir, 'damaged');
     await cp(join(dir, 'films'), films, { recursive: true });
     await writeFile(join(films, 'dark', 'bad.png'), 'no image at all');
@@ -222,7 +222,7 @@ describe('rxray train', function () {
     expect(refused.stderr).to.match(/\n {2}dark\/bad\.png: \w.*\n.*--skip-unreadable/);
     const skipping = await train([...args, '--skip-unreadable']);
     expect(skipping.code, skipping.stderr).to.equal(0);
-    expect(skipping.stderr).to.include('2 films left out that cannot be read');
+    expect(skipping.stderr).to.include('2 films left out because they cannot be read');
     const { data } = await readBundle(join(dir, 'skipping'));
     expect(data.counts).to.deep.equal({ train: { dark: 9, light: 9 }, val: { dark: 3, light: 3 } });
   });

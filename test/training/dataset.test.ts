@@ -50,7 +50,7 @@ describe('training data', () => {
     expect(data.films[0]).to.include({ path: join(dir, 'a.png'), class: 'viral', patient: 'p1' });
   });
 
-  it('count a file once that lies there twice', async () => {
+  it('count a file once that is there twice', async () => {
     await put('normal/a.png', 'same');
     await put('normal/b.png', 'same');
     await put('ill/c.png');
@@ -66,21 +66,21 @@ describe('training data', () => {
     expect(data.films[0]).to.include({ name: 'a.png', class: 'normal' });
   });
 
-  it('come from a table as Keras has it, with paths relative to a directory', async () => {
+  it('come from a table in the format of Keras, with paths relative to a directory', async () => {
     await put('films/a.png');
     const path = await manifest('filename,class', 'a.png,normal');
     const data = await readDataset(path, { directory: join(dir, 'films') });
     expect(data.films[0]).to.include({ path: join(dir, 'films', 'a.png'), name: 'a.png', class: 'normal' });
   });
 
-  it('say what a person should know of them', async () => {
+  it('are reported with their problems', async () => {
     await put('train/normal/a.png');
     await put('train/ill/b.png');
     await put('train/ill/c.png', 'train/ill/b.png');
     await put('val/normal/d.png');
     expect((await readDataset(dir)).findings).to.deep.equal([
       '1 exact copies left out',
-      'whose films these are is not known: one patient may be in two splits, which flatters the figures',
+      'the patients of these films are not known: one patient may be in two splits, which makes the figures too good',
       'val has no films of ill',
     ]);
   });
@@ -97,7 +97,7 @@ describe('training data', () => {
     ]);
     expect(unreadable[1]?.reason).to.equal('the file is empty');
     expect(duplicates).to.equal(0);
-    expect(findings[0]).to.match(/^2 films left out that cannot be read \(gone\.png: ENOENT.*; empty\.png: /);
+    expect(findings[0]).to.match(/^2 films left out because they cannot be read \(gone\.png: ENOENT.*; empty\.png: /);
   });
 
   it('come from a folder of classes, split by seed with every class in both splits', async () => {
@@ -157,7 +157,7 @@ describe('training data', () => {
       const { classes, films, findings } = await readDataset(join(dir, 'table.csv'));
       expect(films).to.have.length(2);
       expect(classes).to.deep.equal(['Normal']);
-      expect(findings).to.include('Normal, normal are taken for one class, Normal');
+      expect(findings).to.include('Normal, normal are treated as one class, Normal');
     }
   });
 
@@ -199,7 +199,7 @@ describe('training data', () => {
     expect(films).to.have.length(1);
   });
 
-  it('leave out what is no film, by name, and take films by their content', async () => {
+  it('leave out files that are not films, by name, and take films by their content', async () => {
     await put('Train/normal/IM0001', '\u0000'.repeat(128) + 'DICM');
     await put('Train/ill/a.png');
     await put('Train/ill/notes.txt');

@@ -84,7 +84,7 @@ describe('classifier bundles', function () {
     await rm(dir, { recursive: true });
   });
 
-  it('say how they were made: calibrated, checked on a phantom, with the command on the card', async () => {
+  it('record how they were made: calibrated, checked on a phantom, with the command on the card', async () => {
     const bundle = await readBundle(join(dir, 'one'));
     expect(bundle.calibration?.films).to.equal(12);
     expect(bundle.calibration?.binary?.normal).to.equal('normal');
@@ -94,7 +94,7 @@ describe('classifier bundles', function () {
     expect(card).to.include('rxray train one').and.to.include('1 − P(normal) is above');
   });
 
-  it('answer together with the mean of their logits, and remember each training', async () => {
+  it('answer together with the mean of their logits, and record each training', async () => {
     const dirs = [join(dir, 'one'), join(dir, 'two')];
     const bundle = await makeEnsemble(await recipe('both'), engine, dirs, { half: true });
     expect(bundle?.architecture).to.include({ name: 'resnet', members: 2, mirror: false });
@@ -159,7 +159,7 @@ describe('classifier bundles', function () {
     ]);
   });
 
-  it('are not put together when they differ, with the reason', async () => {
+  it('are not combined if they differ, with the reason', async () => {
     await cp(join(dir, 'two'), join(dir, 'other'), { recursive: true });
     const bundle = await readBundle(join(dir, 'other'));
     await writeFile(

@@ -96,7 +96,7 @@ describe('training loops', () => {
       expect(metrics.balancedAccuracy).to.equal(best?.valBalancedAccuracy);
     });
 
-    it('takes the epoch that stands up best to shifts, where it is asked to', async () => {
+    it('selects the epoch with the best figures under shifts, by option', async () => {
       const val = data.slice(48 * side * side);
       const shifted = [
         { name: 'as they are', films: { ...toy.films, data: val } },
@@ -146,7 +146,7 @@ describe('training loops', () => {
       expect(Object.keys(outcome.parameters)).to.include('head/logits/kernel');
     });
 
-    it('stops early when the validation gets no better', async () => {
+    it('stops early if the validation does not improve', async () => {
       const outcome = await run({}, { epochs: 9, patience: 1, learningRate: 0 });
       expect(outcome.history).to.have.length(outcome.bestEpoch + 1);
       expect(outcome.bestEpoch).to.be.below(8);

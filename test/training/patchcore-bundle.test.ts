@@ -93,7 +93,7 @@ describe('a patchcore bundle', function () {
     return join(dir, name);
   }
 
-  it('tells strange films from normal ones and shows where, having seen normal ones only', async () => {
+  it('separates abnormal films from normal ones and shows where, trained on normal ones only', async () => {
     const path = await make('memory');
     const bundle = await readBundle(path);
     expect(bundle.kind).to.equal('patchcore');
@@ -140,7 +140,7 @@ describe('a patchcore bundle', function () {
     expect(await readFile(join(path, 'README.md'), 'utf8')).to.include('**Supervised**');
   });
 
-  it('may take the discriminator of an AnoGAN, which is as unsupervised as its own network', async () => {
+  it('may take the discriminator of an AnoGAN, which is unsupervised, too', async () => {
     await toyAnogan(join(dir, 'gan'));
     const path = await make(
       'critic',
@@ -153,7 +153,7 @@ describe('a patchcore bundle', function () {
     expect(input).to.deep.include({ width: 64, height: 64, mean: [0], std: [1] });
   });
 
-  it('is refused with the reason where there are no such features', async () => {
+  it('is refused with the reason if the features do not exist', async () => {
     const error = await make('none', { network: { bundle: join(dir, 'nowhere') } }).catch(
       (thrown: unknown) => thrown,
     );

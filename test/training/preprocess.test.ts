@@ -103,13 +103,13 @@ describe('preprocessing for training', function () {
     expect(data[5]).to.be.closeTo((filmAt(prepared, 1)[5] ?? NaN) / 255, 1e-7);
   });
 
-  it('says in words what is wrong with a step', async () => {
+  it('explains what is wrong with a step', async () => {
     const steps = chain('decode', ['resize', { width: 40_000, height: 8 }]);
     const said = await refused(resolveChain(steps, builtInRegistry(), dir));
     expect(said).to.contain('step "resize"').and.contain('Too big').and.not.contain('"code"');
   });
 
-  it('makes of a 16-bit film the very tensor that the model stages make, also beside 8-bit ones', async () => {
+  it('makes the same tensor of a 16-bit film as the model stages, also beside 8-bit ones', async () => {
     const deep = Uint16Array.from({ length: 60 * 50 }, (_, i) => (i * 7919) % 65536);
     const raw = { width: 60, height: 50, channels: 1 } as const;
     const encoded = await sharp(deep, { raw }).toColourspace('grey16').png().toBuffer();
@@ -145,7 +145,7 @@ describe('preprocessing for training', function () {
     expect(await prepare(films, steps), 'from the cache').to.deep.equal(prepared);
   });
 
-  it('keeps the result for the same files and chain, and makes it anew for another chain', async () => {
+  it('caches the result for the same files and chain, and makes a new one for another chain', async () => {
     const films = [await film('a.png', 30, 30)];
     const small = chain('decode', ['resize', { width: 8, height: 8 }]);
     const first = await prepare(films, small);
@@ -192,7 +192,7 @@ describe('preprocessing for training', function () {
     expect(data).to.deep.equal(pixels(1, 81).map((value) => 255 - value));
   });
 
-  it('prepares again when a stage of the user’s own, or rxray, is another', async () => {
+  it('prepares again when a stage of the user, or rxray, has changed', async () => {
     const stage = (offset: number) =>
       writeFile(
         join(dir, 'lighter.mjs'),
@@ -219,7 +219,7 @@ describe('preprocessing for training', function () {
     return { path: join(dir, name), name, class: 'normal', split: 'train', patient: name, sha256 };
   }
 
-  it('leaves a damaged film out, by name, and goes on with the others', async () => {
+  it('leaves out a damaged film, by name, and continues with the others', async () => {
     const [a, b] = [await film('a.png', 9, 9), await film('b.png', 9, 9, 2)];
     const films = [a, await damaged('bad.png'), b, { ...a, path: join(dir, 'gone.png'), name: 'gone.png' }];
     const found = await prepareAll(films, chain('decode'));
@@ -242,9 +242,9 @@ describe('preprocessing for training', function () {
       expect(message).to.match(/12×9×1|9×9×1/);
     });
 
-    it('films of which none gets through, by name', async () => {
+    it('films that all fail, by name', async () => {
       const message = await refused(prepare([await damaged('bad.png')], chain('decode')));
-      expect(message).to.match(/^preprocessing: no film gets through: bad\.png: \w/);
+      expect(message).to.match(/^preprocessing: every film failed: bad\.png: \w/);
     });
 
     it('a chain that ends in floating point', async () => {

@@ -71,7 +71,7 @@ function cells(section: { readonly text: string } | null): string[][] {
 }
 
 describe('the evaluation report', () => {
-  it('begins with what becomes of 100 films', () => {
+  it('begins with the result for 100 films', () => {
     expect(sentence(classified)).to.equal(
       'Of 100 films that are not “normal”, this model detects 50 and misses 50; ' +
         'of 100 “normal” films it raises a false alarm on 33.',
@@ -130,7 +130,7 @@ describe('the evaluation report', () => {
     expect(unreadableSection([])).to.equal(null);
   });
 
-  it('explains the surest mistakes first, then correct films of every class', () => {
+  it('explains the most confident mistakes first, then correct films of every class', () => {
     expect(filmsToExplain(classified)).to.deep.equal([1, 3, 0, 2, 4]);
     expect(filmsToExplain(scored)).to.deep.equal([]);
   });

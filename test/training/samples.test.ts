@@ -28,7 +28,7 @@ describe('sample films', function () {
     await rm(dir, { recursive: true });
   });
 
-  it('come out of any AnoGAN bundle, the same for the same seed, every third with opacities', async () => {
+  it('are made by any AnoGAN bundle, the same for the same seed, every third with opacities', async () => {
     await toyAnogan(join(dir, 'toy'));
     const films = await sampleFilms(engine, join(dir, 'toy'), 6, 1, { opacities: true });
     expect(films.map((film) => film.opacity)).to.deep.equal([false, false, true, false, false, true]);
@@ -39,7 +39,7 @@ describe('sample films', function () {
     expect(await sampleFilms(engine, join(dir, 'toy'), 6, 2, { opacities: true })).to.not.deep.equal(films);
   });
 
-  it('of the shipped generator are told apart by the shipped models', async () => {
+  it('of the shipped generator are classified by the shipped models', async () => {
     const films = await sampleFilms(engine, join(MODELS, 'chest-anogan'), 12, 1, { opacities: true });
     const open = async (plugin: PluginOf<'stage'>, bundle: string): Promise<BatchStage> => {
       const options = plugin.options.parse({ bundle, device: 'cpu' });

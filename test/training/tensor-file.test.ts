@@ -20,7 +20,7 @@ describe('tensor files and checkpoints', () => {
     labels: { data: Int32Array.of(-1, 2), dims: [2] },
   };
 
-  it('come back as they were written', async () => {
+  it('are read as they were written', async () => {
     const path = join(dir, 'a.safetensors');
     await writeTensorFile(path, { tensors, metadata: { note: 'für immer' } });
     expect(await readTensorFile(path)).to.deep.equal({ tensors, metadata: { note: 'für immer' } });
@@ -57,7 +57,7 @@ describe('tensor files and checkpoints', () => {
     expect(await loadCheckpoint(dir, { seed: 1 })).to.deep.equal({ groups, progress: { epoch: 3 } });
   });
 
-  it('refuse to go on with other settings and name each', async () => {
+  it('refuse to continue with other settings and name each', async () => {
     await saveCheckpoint(dir, { seed: 1, epochs: 20, width: 8 }, { groups: {}, progress: {} });
     const error = await loadCheckpoint(dir, { seed: 2, epochs: 30, width: 8 }).catch((e: unknown) => e);
     expect(error).to.include({ code: 'TRAINING_RESUME' });

@@ -56,7 +56,7 @@ describe('writing a bundle', () => {
     expect(await readFile(join(out, 'films', 'a.png'), 'utf8')).to.equal('a film');
   });
 
-  it('keeps a card, and a network, that somebody has changed since', async () => {
+  it('keeps a card, and a network, that were edited', async () => {
     const out = join(dir, 'out');
     await write(out, 'one');
     await writeFile(join(out, 'README.md'), 'my own words');

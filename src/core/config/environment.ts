@@ -7,7 +7,7 @@ interface Problem {
 
 /**
  * Replaces `${NAME}` and `${NAME:-default}` (used where NAME is unset or empty, as in a shell) by
- * values of `env`. `$${` stands for a literal `${`.
+ * values of `env`. `$${` gives a literal `${`.
  */
 export function substitute(
   text: string,

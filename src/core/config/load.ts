@@ -174,7 +174,7 @@ function lintBatch(
   report({ severity: 'error', code: 'CONFIG_INVALID', message, ...place, component: id });
 }
 
-/** A shadow stage must not change what others get: neither the pixels nor whether a film comes at all. */
+/** A shadow stage must change neither the pixels for other stages nor which films reach them. */
 function lintShadow(
   { path, id, host, place, from }: Entry,
   stages: ReadonlyMap<string, Entry>,
@@ -183,7 +183,7 @@ function lintShadow(
 ): void {
   if (host.shadow === true) {
     if (host.onError === undefined) return;
-    const message = 'a failure of a `shadow` stage costs no film: leave out `onError:`';
+    const message = 'a failure of a `shadow` stage fails no film: leave out `onError:`';
     const at = yaml.key([...path, 'onError']);
     report({ severity: 'error', code: 'CONFIG_INVALID', message, ...at, component: id });
     return;

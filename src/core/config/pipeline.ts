@@ -107,7 +107,7 @@ export interface StageNode extends Node<'stage'> {
   readonly retry?: Retry;
   /** Absent: `deadLetter`. */
   readonly onError?: OnError;
-  /** Its results count for no verdict, and a failure in it costs no film. */
+  /** Its results are no part of the verdict, and a failure in it fails no film. */
   readonly shadow?: true;
 }
 

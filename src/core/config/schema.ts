@@ -32,7 +32,7 @@ export const batchSchema = z
       .min(0)
       .max(MAX_TIMER_MS)
       .default(100)
-      .describe('How many milliseconds a batch may wait for more frames. A film that is alone never waits.'),
+      .describe('How many milliseconds a batch may wait for more frames. A single film never waits.'),
   })
   .describe('Processes several frames of one size at once.');
 
@@ -114,7 +114,7 @@ export const stageSchema = z.strictObject({
     .boolean()
     .optional()
     .describe(
-      'Tries a stage beside the others: its results are recorded and compared (`rxray shadow`), count for no verdict, and a failure in it costs no film.',
+      'Tries a stage beside the others: its results are recorded and compared (`rxray shadow`), but are no part of the verdict, and a failure in it fails no film.',
     ),
   with: options,
 });
@@ -208,7 +208,7 @@ export const clusterSchema = z
       .max(86_400)
       .default(60)
       .describe(
-        'The head wants as many workers as are through with the backlog in so many seconds (for autoscaling).',
+        'The head asks for as many workers as finish the backlog in so many seconds (for autoscaling).',
       ),
     attempts: z
       .int()

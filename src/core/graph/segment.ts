@@ -14,8 +14,8 @@ interface SegmentStage {
 type Stopped = Worked['stopped'];
 
 /**
- * Runs a segment: one task of a worker thread for each frame, on up to `concurrency` frames at a time. Where somebody
- * watches a stage before the last, the task ends there and another begins, so that its pixels come out. A thread stops at
+ * Runs a segment: one task of a worker thread for each frame, on up to `concurrency` frames at a time. If a stage before
+ * the last is watched, the task ends there and another begins, so that its pixels come out. A thread stops at
  * a failing stage and returns the frame as it was before it: retries and `onError:` are handled here.
  */
 export function throughSegment(
@@ -62,7 +62,7 @@ export function throughSegment(
       return meter;
     }
 
-    /** The next stage is through with the token. */
+    /** The next stage has finished with the token. */
     function leave(): void {
       enter().left(token);
       at += 1;
@@ -98,7 +98,7 @@ export function throughSegment(
       return watched < 0 ? stages.length : watched + 1;
     }
 
-    /** What the policy of the next stage makes of its failure. */
+    /** Applies the policy of the next stage to its failure. */
     async function again(live: LiveToken, error: Error): Promise<Stopped> {
       const { policy } = here();
       const failing = at;

@@ -161,8 +161,8 @@ function timed(stage: StageInstance, { id, timeoutMs = STAGE_TIMEOUT_MS }: Stage
 }
 
 /**
- * What becomes of a batch that takes too long. A device that is still at work may never end, and every later film would
- * wait for it in vain: then the run ends, and the next start takes the films again and finds out which one it is.
+ * The error of a batch that takes too long. A device that is still at work may never end, and every later film would
+ * wait for it: then the run ends, and the next start takes the films again and finds the one that caused it.
  */
 function lateness({ device }: BatchStage, id: string, ms: number): RxrayError {
   if (device?.giveUp === undefined || device.idle) return tookTooLong(id, ms);

@@ -59,7 +59,7 @@ export interface JournalRecord {
   readonly sha256: string | null;
 }
 
-/** What the journal knows of a film that is about to enter the graph. */
+/** The journal's answer about a film that is about to enter the graph. */
 export interface Admittance {
   /** Not null: the film is settled and must not enter. */
   readonly known: JournalRecord | null;

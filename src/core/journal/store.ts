@@ -97,7 +97,7 @@ const UPGRADES: Readonly<Record<number, readonly [number, string]>> = {
 };
 
 /** Discovered files that were not admitted in this time are deleted from the table. */
-const FORGET_AFTER_MS = 30 * 24 * 3600 * 1000;
+const DISCOVERED_MS = 30 * 24 * 3600 * 1000;
 /** How long the history goes back. */
 const HISTORY_MS = 400 * 24 * 3600 * 1000;
 const MINUTE_MS = 60_000;
@@ -140,7 +140,7 @@ export class Store {
     this.#db.exec('PRAGMA synchronous = FULL');
     this.#db.exec('BEGIN IMMEDIATE; COMMIT');
     this.#upgrade();
-    this.#run('DELETE FROM discovered WHERE at < ?', Date.now() - FORGET_AFTER_MS);
+    this.#run('DELETE FROM discovered WHERE at < ?', Date.now() - DISCOVERED_MS);
     this.#run('DELETE FROM history WHERE minute < ?', minuteOf(Date.now() - HISTORY_MS));
     this.commit();
   }
@@ -509,7 +509,7 @@ export class Store {
     );
   }
 
-  /** Those of the entries' ids that nobody needs: the film is done, or what could not be read has been read since. */
+  /** The ids of obsolete dead-letter entries: the film is done, or an unreadable file has been read since. */
   obsolete(ids: readonly string[]): string[] {
     return ids.filter(
       (id) =>
@@ -624,7 +624,7 @@ function recordIn(row: Row | undefined, { since, failedSince }: Policy): Journal
   return { status: row.status, code: row.code, graph: row.graph, sha256: row.sha256 };
 }
 
-/** What has become of a file with several films, when all are settled or wait for sinks. */
+/** The record of a file with several films, if all of them are settled or wait for sinks. */
 function recordOfParts(file: string, rows: readonly Row[], policy: Policy): JournalRecord | null {
   const known = new Map<number, JournalRecord>();
   let count = Infinity;

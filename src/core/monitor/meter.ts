@@ -88,7 +88,7 @@ export class Meter {
   get trouble(): Trouble | null {
     const [oldest] = this.#calls;
     if (this.#lateSince !== null) {
-      const message = `a call has taken longer than ${String(this.limitMs)} ms (\`timeoutMs\`), and none has ended well since`;
+      const message = `a call has taken longer than ${String(this.limitMs)} ms (\`timeoutMs\`), and none has succeeded since`;
       return { since: dateOf(this.#lateSince), message };
     }
     if (oldest === undefined) return null;
@@ -171,7 +171,7 @@ export class Meter {
     return this.#passing.observed;
   }
 
-  /** Shows a frame that has come out in another process to the subscribers. */
+  /** Passes a frame that came out in another process to the subscribers. */
   show(frame: Frame): void {
     this.#passing.next(frame);
   }

@@ -5,17 +5,17 @@ export interface RemoteWorker {
   /** Films that it has now, and how many it may have. */
   readonly films: number;
   readonly room: number;
-  /** Films that it is through with, since it started. */
+  /** Films that it has finished, since it started. */
   readonly through: number;
-  /** Films per second while it has films; null before it is through with one. */
+  /** Films per second while it has films; null before it has finished one. */
   readonly filmsPerSecond: number | null;
 }
 
 /** The workers of a graph whose stages run on other machines. */
 export interface RemoteStatus {
   readonly workers: readonly RemoteWorker[];
-  /** Films that no worker is through with, and files that wait to be taken in. */
+  /** Films that no worker has finished, and files that wait for admission. */
   readonly backlog: number;
-  /** How many workers would be through with the backlog in the time that the pipeline file gives. */
+  /** How many workers would finish the backlog in the time that the pipeline file gives. */
   readonly desired: number;
 }

@@ -290,7 +290,7 @@ export class Outlet {
   }
 }
 
-/** Whether the sink rejects the frame for good. */
+/** Whether the sink has rejected the frame permanently. */
 function isRejection(thrown: unknown): boolean {
   const kind = errorKind(thrown);
   return kind !== undefined && kind !== 'outage';

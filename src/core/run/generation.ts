@@ -160,7 +160,7 @@ export class Generation {
   /** Admits no more files: frames in flight finish, parked frames stay parked. */
   stop(): void {
     this.#stop.next();
-    // Sources that have offered everything have nothing left to stop: what waits is not let in any more.
+    // If the sources have offered everything, waiting files must not be admitted any more.
     this.#admission?.close();
     for (const outlet of this.#outlets.values()) outlet.stop();
   }
@@ -429,7 +429,7 @@ export class Generation {
   }
 }
 
-/** The largest count of the stages that count; undefined where none does. */
+/** The largest count of the stages that count images; undefined if none does. */
 function imageCounterOf({ stages }: Pipeline): ((path: string) => Promise<number>) | undefined {
   const counters = stages
     .map(({ plugin, settings }) => plugin.imageCounter?.(settings as never))

@@ -41,15 +41,15 @@ const LOOK_MS = 250;
 /** Maximum number of tasks in a message. */
 const TASKS_PER_MESSAGE = 8;
 
-/** What threads have done for a frame. */
+/** The result of worker threads for a frame. */
 export interface Worked {
   /** When the first stage began, on the main thread's `performance.now()`. */
   readonly started: number;
-  /** Of the stages that have been done, in order. */
+  /** Of the completed stages, in order. */
   readonly reports: readonly StageReport[];
-  /** The frame as the last of them made it, with its pixels. */
+  /** The output of the last of them, with its pixels. */
   readonly frame: Frame;
-  /** Why the next stage has not been done. Absent: all have been done. */
+  /** Why the next stage did not run. Absent: all are complete. */
   readonly stopped?: Stopped<Error> | undefined;
 }
 
@@ -59,7 +59,7 @@ class Breakdown extends Error {
     override readonly cause: Error,
     /** Why it was ended: the stage took too long, or was disposed of, so that the frame is not needed. */
     readonly why?: 'late' | 'disposed',
-    /** The number of the stage that it was in. */
+    /** The number of the stage that was running. */
     readonly stage?: number,
   ) {
     super(cause.message, { cause });
@@ -89,7 +89,7 @@ interface Underway {
 
 /**
  * The worker threads: they read files and run the CPU stages, so that the main thread stays free. Pixels pass between
- * threads in shared memory, without being copied. A thread does a whole segment in one task, while the pixels are in its
+ * threads in shared memory, without being copied. A thread processes a whole segment in one task, while the pixels are in its
  * cache, and returns those of its last stage.
  */
 export class WorkerPool {
@@ -176,7 +176,7 @@ export class WorkerPool {
     return made;
   }
 
-  /** Does the stages `from` to `to` (exclusive) of the segment, until one fails or does not get the frame. Never rejects. */
+  /** Runs the stages `from` to `to` (exclusive) of the segment, until one fails or excludes the frame. Never rejects. */
   process(segment: Segment, frame: Frame, from = 0, to = segment.stages.length): Promise<Worked> {
     return this.#process(segment, frame, from, to, segment.isQuick(from, to));
   }
@@ -206,7 +206,7 @@ export class WorkerPool {
     };
   }
 
-  /** The frames between the stages are lost with the thread: does them again, and the one that it was in by itself. */
+  /** The frames between the stages are lost with the thread: runs the stages again, the one in which it ended alone. */
   async #withoutThread(
     segment: Segment,
     frame: Frame,
@@ -371,7 +371,7 @@ export class WorkerPool {
   }
 }
 
-/** Node waits for its threads when it exits: one that is inside native code would keep the process for ever. */
+/** Node waits for its threads when it exits: one that is inside native code would keep the process from ending. */
 function killProcess(): void {
   process.kill(process.pid, 'SIGKILL');
 }
@@ -387,7 +387,7 @@ function stageOf(notes: Float64Array): number | undefined {
   return (notes[NOTES.since] ?? 0) > 0 ? notes[NOTES.stage] : undefined;
 }
 
-/** What there is of a frame with which the first stage has failed. */
+/** The result for a frame with which the first stage has failed. */
 function failed(frame: Frame, error: Error, started: number): Worked {
   return {
     started,

@@ -62,15 +62,15 @@ export interface StageSpec {
   readonly stateDir: string;
   /** Time limit for one frame, in milliseconds. Absent: none. */
   readonly timeoutMs?: number;
-  /** Whether it holds on to no image: the thread uses the memory again. */
+  /** Whether it keeps no image: the thread uses the memory again. */
   readonly retainsNothing?: boolean;
-  /** A frame for which this CEL condition is false does not get to the stage. */
+  /** A frame for which this CEL condition is false does not reach the stage. */
   readonly when?: string | undefined;
-  /** Whether its results count for no verdict. */
+  /** Whether its results are left out of the verdict. */
   readonly shadow?: boolean | undefined;
 }
 
-/** The stages of a segment as they go along with every frame: a thread unpacks them once. */
+/** The stages of a segment as they are sent with every frame: a thread unpacks them once. */
 export interface PackedSegment {
   /** Unique per process. */
   readonly number: number;
@@ -92,13 +92,13 @@ export type HashReply = Omit<NonNullable<ReadReply>, 'encoded'> | null;
 export interface CreateReply {
   readonly columns: readonly Column[];
 }
-/** What a thread has done of a {@link ProcessTask}. */
+/** The result of a {@link ProcessTask}. */
 export interface ProcessReply {
-  /** Of the stages that it has done, in order. */
+  /** Of the completed stages, in order. */
   readonly reports: readonly StageReport[];
-  /** The frame as the last of them made it. Absent: none is done. */
+  /** The output of the last of them. Absent: none is complete. */
   readonly output?: StageOutput | undefined;
-  /** Why the next stage is not done. Absent: all are done. */
+  /** Why the next stage did not run. Absent: all are complete. */
   readonly stopped?: Stopped<PlainError> | undefined;
 }
 export interface StageReport {
@@ -112,7 +112,7 @@ export type Stopped<E> =
   | { readonly kind: 'failed'; readonly error: E; readonly ms: number }
   | { readonly kind: 'excluded' }
   | { readonly kind: 'undecided'; readonly error: E };
-/** What stages made of a frame. */
+/** The output of stages for a frame. */
 export interface StageOutput {
   /**
    * The new frame without what the pool has already: `id`, `origin`, `encoded`, and `meta` and `results` where they are as
@@ -120,7 +120,7 @@ export interface StageOutput {
    */
   readonly made: Omit<Frame, 'id' | 'origin' | 'encoded' | 'meta' | 'results'> &
     Partial<Pick<Frame, 'meta' | 'results'>>;
-  /** It has the encoded file still. */
+  /** Whether it still has the encoded file. */
   readonly sameFile: boolean;
   /** Its pixels are those of the input, which are not sent back. */
   readonly sameImage: boolean;

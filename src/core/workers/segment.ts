@@ -7,7 +7,7 @@ export const QUICK_MS = 0.5;
 
 let packed = 0;
 
-/** A run of stages in a chain, which a worker thread does in one task: one message there and one back. */
+/** A chain of stages that a worker thread processes in one task: one message there and one back. */
 export class Segment {
   /** Duration of each stage per frame: moving averages in milliseconds; unknown at first. */
   readonly #pace: number[];
@@ -17,7 +17,7 @@ export class Segment {
     this.#pace = stages.map(() => Infinity);
   }
 
-  /** As it goes along with every frame. */
+  /** As it is sent with every frame. */
   get packed(): PackedSegment {
     if (this.#packed === undefined) {
       const plain = serialize(this.stages);
@@ -43,7 +43,7 @@ export class Segment {
   }
 }
 
-/** The average with a new value; of Infinity, which stands for none, the value. */
+/** The average with a new value; Infinity means that there is no average yet. */
 export function movingAverage(average: number, value: number): number {
   return average === Infinity ? value : average + (value - average) / 8;
 }

@@ -21,7 +21,7 @@ export function countShared(bytes: number): void {
 
 /**
  * V8's own function, exposed on first use. In a worker thread the objects are gone with their task, so a collection of the young
- * ones is enough; in the main thread they live as long as their film.
+ * ones is enough; in the main thread they are held as long as their film.
  */
 function collect(): void {
   if (gc === undefined) {

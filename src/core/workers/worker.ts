@@ -200,7 +200,7 @@ function isWhatItWas(opened: Stats, { path, within }: Candidate): boolean {
   return there.ino === opened.ino && there.dev === opened.dev;
 }
 
-/** What leaves the thread is in shared memory by then, or was the caller's. */
+/** The result is in shared memory, or is the caller's own. */
 function process({ segment, from, to, frame }: ProcessTask, notes: Float64Array): Promise<ProcessReply> {
   const steps = unpacked(segment).slice(from, to);
   const work = (): Promise<ProcessReply> => throughSteps(steps, from, frame, notes);
@@ -247,7 +247,7 @@ function heldBack(isFor: Step['isFor'], frame: Frame): Stopped<PlainError> | und
   }
 }
 
-/** What is to be said of a frame that was made of the `given` one: only what the pool does not have. */
+/** The differences of a frame from the `given` one, which the pool has. */
 function outputOf(made: Frame, given: Frame): StageOutput {
   const { id: _id, origin: _origin, encoded, image, meta, results, ...rest } = made;
   const sameImage = image !== undefined && image === given.image;

@@ -1,6 +1,6 @@
 // AssemblyScript. Baseline JPEG (ITU-T T.81, sequential DCT, Huffman coding), grey or with colour components that say
 // nothing but grey, with the bits of libjpeg's "slow" integer transform (jidctint.c). Only files without any fault are
-// decoded; whatever is not as it should be ends the work, and the caller turns to libjpeg, which knows what to say.
+// decoded; at any fault the caller uses libjpeg, which reports it.
 //
 // What makes it quick: stuffed bytes are taken out before, and the rest is laid down backwards, so that one load gives the
 // next 57 bits in order; one table entry gives a coefficient with its code, run and sign where ten bits hold them.
@@ -15,7 +15,7 @@ const MOST_COEFFICIENT = 16384;
 /** Beyond, libjpeg clips or wraps, as its processor does. */
 const MOST_SAMPLE = 512;
 
-// Where things lie in the tables' memory, in bytes.
+// The layout of the tables' memory, in bytes.
 const QUANTISERS = 0; // u16[64], in zigzag order
 const CODES = 128; // four Huffman tables: luma DC, AC, colour DC, AC, each u8[16] counts and u8[256] symbols
 const CODES_BYTES = 272;

@@ -1,4 +1,4 @@
-// AssemblyScript. Where things lie in the module's memory: the pixels first, the tables of a kernel behind them.
+// AssemblyScript. The layout of the module's memory: the pixels first, the tables of a kernel behind them.
 
 /** The first byte that is free for pixels. Below it the compiler has its own data. */
 const PIXELS: usize = 4096;

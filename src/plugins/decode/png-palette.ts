@@ -20,7 +20,7 @@ interface Pass {
 }
 
 /**
- * Throws FRAME_DAMAGED if a pixel of a palette PNG has a colour that is not in the palette: libpng calls that benign, and
+ * Throws FRAME_DAMAGED if a pixel of a palette PNG has a colour that is not in the palette: libpng only warns of it, and
  * libvips makes it black. `bytes` begin with a valid header. Other faults are left to libvips.
  */
 export function checkPngPalette(bytes: Buffer): void {

@@ -18,7 +18,7 @@ export interface Line {
   readonly place: string;
 }
 
-/** What stands before the first film. */
+/** What is before the first film. */
 export interface Head {
   /** What the header names; empty without one. */
   readonly columns: readonly string[];

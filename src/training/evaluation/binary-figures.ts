@@ -4,7 +4,7 @@ import { aupr, auroc, operatingPoints, rank, sensitivityAt, type OperatingPoint 
 
 /** Normal against abnormal. */
 export interface BinaryQuestion {
-  /** The label that stands for healthy. */
+  /** The label of healthy films. */
   readonly normal: string;
   /** By the data's class, which may be unknown to the model. */
   readonly abnormal: readonly boolean[];

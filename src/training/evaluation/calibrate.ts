@@ -3,7 +3,7 @@ import { fitTemperature, temper } from '../../models/calibration.js';
 import type { Weights } from './bootstrap.js';
 import { operatingPoints, rank } from './ranking.js';
 
-/** Films whose highest probability lies in one bin. */
+/** Films whose highest probability is in one bin. */
 export interface ReliabilityBin {
   readonly from: number;
   readonly to: number;
@@ -57,7 +57,7 @@ export function expectedCalibrationError(bins: readonly ReliabilityBin[]): numbe
  *
  * @param probabilities Films × labels, as the network gives them.
  * @param truth Index of each film's label.
- * @param normal The label that stands for healthy, where there is one.
+ * @param normal The label of healthy films, where there is one.
  * @param versions How many of these are of each film: as it is, and altered.
  */
 export function calibrate(
@@ -93,7 +93,7 @@ export function calibrate(
   };
 }
 
-/** Thresholds whose balanced accuracy lies this many standard errors below the best count as equally good. */
+/** Thresholds whose balanced accuracy is at most this many standard errors below the best count as equally good. */
 const PLATEAU_ERRORS = 1.96;
 /** The threshold's position on the plateau: 0 is its lower end, 1 its upper one. */
 const PLACE = 0.75;

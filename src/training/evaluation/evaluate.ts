@@ -30,7 +30,7 @@ export interface EvaluationRequest {
   readonly dataset: Dataset;
   /** Default: `test` where the data have one, else `val`, else all films. */
   readonly split: string | undefined;
-  /** The class that stands for healthy; default: the bundle's. */
+  /** The class of healthy films; default: the bundle's. */
   readonly normal: string | undefined;
   /** How an AnoGAN scores; default: the stage's. */
   readonly method: string | undefined;
@@ -88,7 +88,7 @@ export async function evaluate(request: EvaluationRequest, services: ModelServic
   const { bundle, dataset, method, onProgress } = request;
   if (bundle.multiLabel === true) {
     throw refused(
-      `"${bundle.name}" gives several findings a film: films with one class each cannot judge it`,
+      `"${bundle.name}" reports several findings per film: it cannot be evaluated on films with one class each`,
     );
   }
   const { films: asked, split, unreadable: unopened } = chosen(dataset, request.split);
@@ -285,7 +285,7 @@ function classified(
                     ? 'the one that the bundle stores, chosen on its validation films'
                     : `the one that the bundle stores, calibrated on ${ownCalibration.data}`,
               }
-            : { threshold: 0.5, thresholdFrom: 'a half, since the bundle stores none' }),
+            : { threshold: 0.5, thresholdFrom: '0.5, because the bundle stores none' }),
         };
   return {
     labels,
@@ -301,7 +301,7 @@ function scored(
   results: readonly Anomaly[],
   normal: string,
 ): Pick<ScoredFilms, 'scores' | 'binary'> {
-  // The stage knows it, by the method that it scores with.
+  // The stage judges by the threshold of its scoring method.
   const threshold = results[0]?.threshold;
   return {
     scores: results.map((result) => result.anomalyScore),

@@ -20,7 +20,7 @@ export function withIntervals<K extends string>(
   return { ...values, intervals: Object.fromEntries(intervals) };
 }
 
-/** JSON knows no NaN. */
+/** JSON has no NaN. */
 export function finite(value: number): number | null {
   return Number.isFinite(value) ? value : null;
 }

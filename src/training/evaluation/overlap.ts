@@ -14,12 +14,12 @@ export function validationFilms({ films }: Pick<Dataset, 'films'>): string[] {
 }
 
 /**
- * Why figures on these films flatter the model, a sentence each: the training learnt from them, or they chose its epoch
+ * Why figures on these films are too good, one sentence each: the model was trained on them, or they selected its epoch
  * or its threshold. Only what the bundle records is found: bundles of earlier versions keep the fingerprint alone.
  */
 export function overlaps(bundle: Bundle, dataset: Dataset, asked: string | undefined): string[] {
   const { films, split } = chosen(dataset, asked);
-  const advice = 'The figures flatter the model: judge it on films of other patients (`--split test`).';
+  const advice = 'The figures are too good: evaluate it on films of other patients (`--split test`).';
   const { data, ownCalibration } = bundle;
   const warnings: string[] = [];
   const known = new Set(data.validation);
@@ -27,11 +27,11 @@ export function overlaps(bundle: Bundle, dataset: Dataset, asked: string | undef
   const isTraining = data.fingerprint === dataset.fingerprint;
   if (isTraining && (split === 'train' || split === 'all')) {
     warnings.push(
-      `The model was trained on ${split === 'all' ? 'some of these films' : 'these very films'}. ${advice}`,
+      `The model was trained on ${split === 'all' ? 'some of these films' : 'these films'}. ${advice}`,
     );
   } else if (shared > 0 || (isTraining && split === 'val')) {
-    const which = shared > 0 && shared < films.length ? `${shared} of these ${films.length}` : 'These very';
-    warnings.push(`${which} films chose the model's epoch and its threshold in the training. ${advice}`);
+    const which = shared > 0 && shared < films.length ? `${shared} of these ${films.length}` : 'These';
+    warnings.push(`${which} films selected the model's epoch and its threshold in the training. ${advice}`);
   }
   if (ownCalibration?.fingerprint === dataset.fingerprint) {
     warnings.push(`The threshold was calibrated on these films (${ownCalibration.data}). ${advice}`);

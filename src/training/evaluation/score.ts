@@ -40,7 +40,7 @@ export async function openModel(
   if (kind === 'segmenter') {
     throw new RxrayError(
       'TRAINING_DATA',
-      'this command cannot run a segmenter: judge it with `rxray evaluate`',
+      'this command cannot run a segmenter: evaluate it with `rxray evaluate`',
     );
   }
   const { plugin } = await registry.load('stage', stageOf(kind), dir);

@@ -66,7 +66,7 @@ export function precisionRecallChart(rankings: Readonly<Record<string, Ranking>>
   return { layer: [line(rows, 'Recall (sensitivity)', 'Precision')] };
 }
 
-/** How often the model is right where it is so sure; on the diagonal it is honest. */
+/** The share of correct films by the probability that the model gives; calibrated on the diagonal. */
 export function reliabilityChart(bins: Readonly<Record<string, readonly ReliabilityBin[]>>): object {
   const rows = Object.entries(bins).flatMap(([name, all]) =>
     all.flatMap(({ confidence, accuracy, films }, order) =>
@@ -74,7 +74,7 @@ export function reliabilityChart(bins: Readonly<Record<string, readonly Reliabil
     ),
   );
   const encoding = {
-    ...axes('Probability that the model gives', 'Share of films it is right on'),
+    ...axes('Probability that the model gives', 'Share of correct films'),
     color: { field: 'name', type: 'nominal', sort: null },
   };
   return {

@@ -11,7 +11,7 @@ import type { Findings } from './report.js';
 const MISTAKES = 12;
 const EXAMPLES = 8;
 
-/** The films that the page wants a Grad-CAM map of: its worst mistakes, and some that the model is right on. */
+/** The films that the page wants a Grad-CAM map of: its worst mistakes, and some correct ones. */
 export function filmsToExplain(evaluation: Evaluation): number[] {
   if (evaluation.kind !== 'classifier') return [];
   const { said } = evaluation;
@@ -113,7 +113,7 @@ export async function explanationSection({ evaluation, explanation }: Findings):
     <div class="films">${await Promise.all(cards)}</div>`;
 }
 
-/** Films that the model was surest and wrong on. */
+/** The wrong predictions with the highest confidence. */
 function worstMistakes(
   evaluation: Evaluation,
   count: number,

@@ -26,7 +26,7 @@ export interface Findings {
   /** The command that repeats it. */
   readonly command: string;
   readonly rxray: string;
-  /** Why the figures are not to be trusted, a sentence each. */
+  /** Why the figures cannot be trusted, one sentence each. */
   readonly warnings: readonly string[];
 }
 

@@ -98,7 +98,7 @@ describe('loading a pipeline', () => {
     expect(bare.sinks[0]?.from).to.deep.equal(['folder', 'second']);
   });
 
-  it('sorts the stages so that each comes after those it takes from', async () => {
+  it('sorts the stages so that each comes after its inputs', async () => {
     const { stages } = await good(`
 version: 1
 sources: [{ use: folder, with: { path: a } }]
@@ -156,20 +156,20 @@ sinks: [{ use: table }]`);
     ]);
   });
 
-  it('puts another folder into the first source when it is told to', async () => {
+  it('replaces the folder of the first source by `input`', async () => {
     const text = 'version: 1\nsources: [{ use: folder }]\nsinks: [{ use: table }]';
     expect((await good(text, { input: 'films' })).sources[0]?.settings).to.include({
       path: resolve('films'),
     });
   });
 
-  it('puts the state where it is told to, beside the file', async () => {
+  it('puts the state folder where `state:` says, relative to the file', async () => {
     const text =
       'version: 1\nstate: ../state\nsources: [{ use: folder, with: { path: a } }]\nsinks: [{ use: table }]';
     expect((await good(text)).stateDir).to.equal('/state');
   });
 
-  it('tells graphs apart by what they do to a film, not by where films come from', async () => {
+  it('has another hash if results may differ, not for other folders of films', async () => {
     const { hash } = await good(CHEST);
     const same = [
       CHEST.replace('./inbox', './other'),
@@ -189,7 +189,7 @@ sinks: [{ use: table }]`);
     expect(hash).to.match(/^[0-9a-f]{64}$/);
   });
 
-  it('gives a pipeline in spite of warnings', async () => {
+  it('gives a pipeline despite warnings', async () => {
     const { pipeline, issues } = await parse(
       CHEST.replace('from: [classes, score_it]', 'from: classes').replace(/ {2}- id: alarms[^]*/, ''),
     );
@@ -212,20 +212,20 @@ sinks: [{ use: table }]`);
       return formatIssues(issues, { file }).replaceAll(`${folder}/`, '');
     };
 
-    it('says that it is not there', async () => {
+    it('reports that it does not exist', async () => {
       expect(await load('none.yaml')).to.match(
         /^none.yaml error CONFIG_NOT_FOUND there is no file none.yaml; `rxray new pipeline NAME`/,
       );
     });
-    it('says that it is a folder', async () => {
+    it('reports that it is a folder', async () => {
       expect(await load(''))
         .to.contain('CONFIG_NOT_FOUND')
         .and.contain('EISDIR');
     });
-    it('says that it is not text', async () => {
+    it('reports that it is not text', async () => {
       expect(await load('binary.yaml', Uint8Array.of(0x89, 0xff, 0xfe))).to.contain('it is not UTF-8 text');
     });
-    it('says that it is too large', async () => {
+    it('reports that it is too large', async () => {
       expect(await load('large.yaml', '#'.repeat(1024 * 1024 + 1))).to.contain(
         'it has 1048577 bytes, expected at most 1048576',
       );

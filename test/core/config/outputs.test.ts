@@ -50,7 +50,7 @@ sinks: [${sink}]
     '{ use: jsonl, with: { path: ./inbox/a/b.jsonl } }',
     '{ use: sqlite, with: { path: ./inbox/r.db } }',
   ]) {
-    it(`is refused when a source would take what it writes for films: ${sink}`, async () => {
+    it(`is refused if a source would take its output as films: ${sink}`, async () => {
       const [fault = '', ...more] = await faults({ sink });
       expect(fault)
         .to.contain('CONFIG_REFUSED')
@@ -59,13 +59,13 @@ sinks: [${sink}]
     });
   }
 
-  it('is refused when its dead letter would be taken for films', async () => {
+  it('is refused if a source would take its dead letter as films', async () => {
     const sink = '{ use: csv, with: { path: out.csv } }';
     expect(await faults({ sink, top: 'state: ./inbox/state' })).to.have.lengthOf(1);
     expect(await faults({ sink, top: 'state: ./inbox/.rxray' })).to.deep.equal([]);
   });
 
-  it('may write into the folder what the source does not take', async () => {
+  it('may write files into the folder that the source does not take', async () => {
     const fine: Graph[] = [
       { sink: '{ use: folder, with: { path: ./out } }' },
       { sink: '{ use: csv, with: { path: ./inbox/.hidden/r.csv } }' },
@@ -128,7 +128,7 @@ sinks: [${sink}]
     expect(await faults({ sink: sink(''), top: 'shutdownTimeoutMs: 2147483647' })).to.deep.equal([]);
   });
 
-  it('is shown without what would steer a terminal', async () => {
+  it('is shown without control characters for a terminal', async () => {
     const text = 'version: 1\nname: "x"\n\u001b]0;title\u0007: 1\nsinks: "\u001b[2J\u202e\u009b"\n';
     const file = join(folder, 'p.yaml');
     const { issues } = await parsePipeline(text, { file, registry: builtInRegistry() });

@@ -59,7 +59,7 @@ describe('inBatches', () => {
     expect(batches.map((b) => b.ids)).to.deep.equal([['a', 'b']]);
   });
 
-  it('fills up while more are on their way, and goes on when the last of them has come or failed', async () => {
+  it('fills up while more frames are coming, and continues when the last of them has arrived or failed', async () => {
     const { stage, batches } = manualStage();
     const input = new Subject<Token>();
     let coming = 3;
@@ -108,7 +108,7 @@ describe('inBatches', () => {
     expect(ids(out).sort()).to.deep.equal(ids(sent));
   });
 
-  it('costs only the guilty frames when a batch throws, whatever their number and place', async () => {
+  it('fails only the faulty frames when a batch throws, whatever their number and place', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.boolean(), { maxLength: 20 }),
@@ -158,7 +158,7 @@ describe('inBatches', () => {
     );
   });
 
-  it('halves its batches, once and for all, when the runtime has no memory for one', async () => {
+  it('halves all further batches when the runtime has no memory for one', async () => {
     const sizes: number[] = [];
     const warnings: string[] = [];
     const log = { debug() {}, info() {}, error() {}, warn: (_: object, text: string) => warnings.push(text) };
@@ -184,7 +184,7 @@ describe('inBatches', () => {
     expect(Math.max(...sizes.slice(-4))).to.equal(2);
   });
 
-  it('tries a lone frame again as `retry:` says', async () => {
+  it('retries a single frame according to `retry:`', async () => {
     let calls = 0;
     const stage = {
       processBatch: (frames: readonly Frame[]) =>
@@ -196,7 +196,7 @@ describe('inBatches', () => {
     expect([calls, sent.ticket.live]).to.deep.equal([3, true]);
   });
 
-  it('passes absent tokens by', async () => {
+  it('passes absent tokens on', async () => {
     const stage = { processBatch: () => Promise.reject(new Error('not to be called')) };
     const { ticket } = token('a');
     const out = await lastValueFrom(

@@ -4,7 +4,7 @@ import { eachFrame } from '../../../src/core/graph/frames.js';
 import { stageNode, token, withResult } from './support.js';
 
 describe('eachFrame', () => {
-  it('costs only the frames on which the stage throws', async () => {
+  it('fails only the frames on which the stage throws', async () => {
     const stage = eachFrame(
       stageNode(),
       (f) => {
@@ -42,7 +42,7 @@ describe('eachFrame', () => {
     });
   }
 
-  it('tries again as `retry:` says, and no more often', async () => {
+  it('retries according to `retry:`, and no more often', async () => {
     const retry = { attempts: 3, backoffMs: 1, maxBackoffMs: 2 };
     let calls = 0;
     const failing = (left: number) =>
@@ -61,7 +61,7 @@ describe('eachFrame', () => {
     expect([fine.ticket.live, lost.ticket.live, calls]).to.deep.equal([true, false, 6]);
   });
 
-  it('lets a frame go on as it was with `onError: continue`', async () => {
+  it('lets a frame continue unchanged with `onError: continue`', async () => {
     const sent = token('a');
     const stage = eachFrame(stageNode({ onError: 'continue' }), () => Promise.reject(new Error('no')), 1);
     expect(await lastValueFrom(from([sent]).pipe(stage))).to.deep.equal(sent);

@@ -17,7 +17,7 @@ function marbles(test: Parameters<TestScheduler['run']>[0]): void {
 }
 
 describe('joinBranches', () => {
-  it('brings a frame together when its last branch has spoken, in whatever order', () => {
+  it('joins a frame when its last branch has emitted, in any order', () => {
     marbles(({ hot, expectObservable }) => {
       const all = tokens('ab');
       const left = hot('--a-b---|', all).pipe(map((t) => ({ ...t, frame: withResult(t.frame, 'x', 1) })));

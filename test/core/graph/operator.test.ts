@@ -55,7 +55,7 @@ describe('throughOperator', () => {
     ['synchronously', map((f: Frame) => guard(f))],
     ['while others are inside', mergeMap((f: Frame) => of(f).pipe(delay(1), map(guard)))],
   ] as const) {
-    it(`costs only the guilty frames when it errors ${title}`, async () => {
+    it(`fails only the faulty frames when it errors ${title}`, async () => {
       await fc.assert(
         fc.asyncProperty(fc.array(fc.boolean(), { maxLength: 8 }), async (guilty) => {
           const sent = guilty.map((bad, index) => token(`${bad ? 'bad' : 'good'}${String(index)}`));

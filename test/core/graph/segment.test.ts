@@ -102,7 +102,7 @@ describe('throughSegment', () => {
     ]);
   });
 
-  it('tries a stage again as its `retry:` says, those before it once', async () => {
+  it('retries a stage according to its `retry:`, without repeating those before it', async () => {
     const own = { b: { refuses: 'bad.png', times: 2 }, c: { refuses: 'bad.png', times: 1 } };
     const retry = { attempts: 3, backoffMs: 1, maxBackoffMs: 2 };
     const sent = token('bad');
@@ -126,7 +126,7 @@ describe('throughSegment', () => {
     expect(spans.map(([, stage]) => stage).join('')).to.equal('abbb');
   });
 
-  it('goes on behind a stage that failed with `onError: continue`', async () => {
+  it('continues after a stage that failed with `onError: continue`', async () => {
     const sent = token('bad', 2);
     const own = { a: { changes: true }, b: { refuses: 'bad.png' }, c: { changes: true } };
     const { out } = await run([sent], own, { b: { onError: 'continue' } });
@@ -135,7 +135,7 @@ describe('throughSegment', () => {
     expect(sent.ticket.live).to.equal(true);
   });
 
-  it('leaves out a film at the stage whose `when:` is false, and fails it where that cannot be said', async () => {
+  it('excludes a film at the stage whose `when:` is false, and fails it where `when:` cannot be evaluated', async () => {
     const [other, chosen] = [token('other'), token('chosen')];
     const own = { b: { when: 'file == "chosen.png"' } };
     const { out, tasks } = await run([other, chosen], own);
@@ -157,7 +157,7 @@ describe('throughSegment', () => {
     ]);
   });
 
-  it('is cut at a stage that somebody watches, while they do', async () => {
+  it('is split at a stage that is watched, as long as it is', async () => {
     const films = ['a', 'b', 'c', 'd'].map((id) => token(id, 2));
     const seen: Frame[] = [];
     const own = { a: { changes: true }, b: { changes: true }, c: { changes: true } };
@@ -187,7 +187,7 @@ describe('throughSegment', () => {
     ]);
   });
 
-  it('says which stage calls take too long in', async () => {
+  it('names the stage in which calls take too long', async () => {
     const sent = token('slow');
     const limits = {
       a: { timeoutMs: 30_000 },

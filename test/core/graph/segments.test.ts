@@ -19,7 +19,7 @@ describe('segmentsOf', () => {
     ...host,
   });
 
-  it('has stages in a chain in one segment, with what they say of retries, failures and conditions', async () => {
+  it('puts stages in a chain into one segment, with their retries, failures and conditions', async () => {
     const retry = { attempts: 2 };
     const stages = [
       { use: 'decode', retry },
@@ -29,7 +29,7 @@ describe('segmentsOf', () => {
     expect(await segments(stages, 'small')).to.deep.equal(['decode clahe small']);
   });
 
-  it('ends a segment where several take from a stage, stages or sinks', async () => {
+  it('ends a segment at a stage with several consumers, stages or sinks', async () => {
     const branches = [{ use: 'decode' }, resize('a'), resize('b', { from: 'decode' }), resize('c')];
     expect(await segments(branches, ['a', 'c'])).to.deep.equal(['decode', 'a', 'b c']);
     expect(await segments([{ use: 'decode' }, resize('a')], ['decode', 'a'])).to.deep.equal(['decode', 'a']);

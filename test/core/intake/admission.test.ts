@@ -11,7 +11,7 @@ function offer(name: string, size = 1): Offer {
 }
 
 describe('Admission', () => {
-  it('lets everything in, in order, within the limits in number and in bytes, whatever is released when', () => {
+  it('admits everything, in order, within the limits in number and in bytes, in whatever order frames are released', () => {
     fc.assert(
       fc.property(
         fc.array(fc.integer({ min: 0, max: 50 }), { maxLength: 60 }),
@@ -47,7 +47,7 @@ describe('Admission', () => {
     );
   });
 
-  it('lets frames into the graph while what they really hold is within the limit, and few that nobody has looked into', async () => {
+  it('lets frames into the graph while their real memory is within the limit, and few that no stage has processed', async () => {
     const admission = new Admission({ frames: 10, bytes: 100, minFreeBytes: 0 }, 2);
     const inGraph: string[] = [];
     const tickets = [...'abcd'].map((id) => {
@@ -72,7 +72,7 @@ describe('Admission', () => {
     expect(inGraph).to.deep.equal(['a', 'b', 'c', 'd']);
   });
 
-  it('forgets what waits when it is closed, and completes', () => {
+  it('drops waiting files when it is closed, and completes', () => {
     const admission = new Admission({ frames: 1, bytes: 100, minFreeBytes: 0 }, 4);
     const seen: string[] = [];
     let completed = false;
@@ -87,7 +87,7 @@ describe('Admission', () => {
     expect([seen, completed]).to.deep.equal([['a'], true]);
   });
 
-  it('lets a frame in alone when it must be, and nobody else before it is released', async () => {
+  it('lets a frame in alone if it must be, and no other before it is released', async () => {
     const admission = new Admission({ frames: 9, bytes: 1e6, minFreeBytes: 0 }, 4);
     const admitted = ['a', 'b', 'c'].map((name): Admitted => ({
       ...offer(name),

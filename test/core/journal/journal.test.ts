@@ -89,7 +89,7 @@ describe('Journal', () => {
     await journal.close();
   });
 
-  it('remembers what is settled over a restart, by name, size and mtime', async () => {
+  it('keeps what is settled over a restart, by name, size and mtime', async () => {
     const first = await Journal.open(dir, log);
     await Promise.all([first.record(entry('a')), first.record(entry('b', { fate: failed, message: 'no' }))]);
     await first.close();
@@ -101,7 +101,7 @@ describe('Journal', () => {
     await second.close();
   });
 
-  it('recognises the bytes of a file that was touched, and knows its new time from then on', async () => {
+  it('recognises the bytes of a file that was touched, and records its new time', async () => {
     const journal = await Journal.open(dir, log);
     await journal.record(entry('a'));
     const touched = film('a', { mtimeMs: 9 });
@@ -112,7 +112,7 @@ describe('Journal', () => {
     await journal.close();
   });
 
-  it('knows a file by its inode and ctime, too, where both it and the source have them', async () => {
+  it('identifies a file by its inode and ctime, too, if both it and the source have them', async () => {
     const journal = await Journal.open(dir, log);
     await journal.record(entry('a', { ino: 7, ctimeMs: 3 }));
     await journal.record(entry('b'));
@@ -135,7 +135,7 @@ describe('Journal', () => {
     await journal.close();
   });
 
-  it('takes an unreadable file, and one that is repeated', async () => {
+  it('records an unreadable file, and one that is repeated', async () => {
     const journal = await Journal.open(dir, log);
     await journal.record(entry('a', { sha256: null, fate: failed, message: 'unreadable' }));
     await journal.admit(film('a'), { since: 2000, failedSince: 0 });
@@ -175,7 +175,7 @@ describe('Journal', () => {
     await again.close();
   });
 
-  it('has on the disk what it has acknowledged, when it is killed', async function () {
+  it('has everything that it has acknowledged on the disk, when it is killed', async function () {
     this.timeout(60_000);
     const program = `
       const { Journal } = await import(${JSON.stringify(new URL('../../../src/core/journal/journal.ts', import.meta.url).href)});
@@ -227,7 +227,7 @@ describe('Journal', () => {
     await journal.close();
   });
 
-  it('knows after a crash which sinks have a film that is not done', async () => {
+  it('reports after a crash which sinks have a film that is not done', async () => {
     const journal = await Journal.open(dir, log);
     expect(await journal.admit(film('a'), all)).to.deep.equal({
       known: null,
@@ -260,7 +260,7 @@ describe('Journal', () => {
     await journal.close();
   });
 
-  it('lets other sinks have a film that one refuses before it came through the graph again', async () => {
+  it('delivers a film to other sinks although one refuses it before it has passed the graph again', async () => {
     let journal = await Journal.open(dir, log);
     await journal.admit(film('a'), all);
     await journal.park('id of a', 'webhook', Buffer.from('frame'));
@@ -305,7 +305,7 @@ describe('Journal', () => {
     await journal.close();
   });
 
-  it('counts the attempts that end with the process, and none that ends in good order', async function () {
+  it('counts the attempts that end with the process, and none after a regular end', async function () {
     this.timeout(60_000);
     const attempts = async (alone = false): Promise<number> => {
       const program = `
@@ -340,7 +340,7 @@ describe('Journal', () => {
     await journal.close();
   });
 
-  it('says which letters nobody needs any more', async () => {
+  it('lists obsolete dead-letter entries', async () => {
     const journal = await Journal.open(dir, log);
     const unread = entry('a', { id: 'unread a', sha256: null, fate: failed });
     await journal.record(unread);
@@ -353,7 +353,7 @@ describe('Journal', () => {
     await journal.close();
   });
 
-  it('takes over the journal of version 0.1.0 and goes on with it', async () => {
+  it('upgrades the journal of version 0.1.0 and continues with it', async () => {
     await copyFile(new URL('../../../fixtures/journal/v1.db', import.meta.url), join(dir, 'journal.db'));
     const name = (n: number): string => `film-${String(n)}.png`;
     const old = (n: number): FilmFile => ({
@@ -414,7 +414,7 @@ describe('Journal', () => {
     db.close();
   });
 
-  it('takes over the journal of the first days', async () => {
+  it('upgrades the journal of the first layout', async () => {
     const { default: Database } = await import('libsql');
     const old = new Database(join(dir, 'journal.db'));
     old.exec(`CREATE TABLE films (
@@ -458,7 +458,7 @@ describe('Journal', () => {
     await journal.close();
   });
 
-  it('is set aside when it is damaged, and said so', async () => {
+  it('is set aside when it is damaged, with a warning', async () => {
     await writeFile(join(dir, 'journal.db'), 'this is no database, '.repeat(1000));
     const journal = await Journal.open(dir, log);
     await journal.record(entry('a'));
@@ -467,7 +467,7 @@ describe('Journal', () => {
     expect((await readdir(dir)).some((name) => name.startsWith('journal.db.damaged-'))).to.equal(true);
   });
 
-  it('says what is in its way', async () => {
+  it('reports why it cannot be opened', async () => {
     await writeFile(join(dir, 'file'), '');
     const wrong = async (state: string): Promise<string> => {
       const [outcome] = await Promise.allSettled([Journal.open(join(dir, state), log)]);
@@ -493,7 +493,7 @@ describe('Journal', () => {
     }
   });
 
-  it('refuses questions when it is closed, and may be closed twice', async () => {
+  it('refuses requests when it is closed, and may be closed twice', async () => {
     const journal = await Journal.open(dir, log);
     await journal.close();
     await journal.close();

@@ -37,7 +37,7 @@ describe('Meter', () => {
     meter = new Meter('score', 'stage', (id, span) => spans.push([id, span]));
   });
 
-  it('knows what waits before a stage and what the stage has in hand', () => {
+  it('counts what waits before a stage and what is in progress', () => {
     let finish: (frames: Frame[]) => void = () => undefined;
     const { processBatch } = meter.stage({
       processBatch: () => new Promise<Frame[]>((resolve) => (finish = resolve)),
@@ -67,7 +67,7 @@ describe('Meter', () => {
     expect([meter.inFlight, meter.durations.count]).to.deep.equal([0, 1]);
   });
 
-  it('says since when a stage hangs, and until a call ends well that calls take too long', async () => {
+  it('reports since when a stage hangs, and that calls take too long until one succeeds', async () => {
     meter.limitMs = 20;
     const { process } = meter.stage({
       process: ({ id }) => {
@@ -88,7 +88,7 @@ describe('Meter', () => {
     expect(meter.trouble).to.equal(null);
   });
 
-  it('takes the time that a frame is inside an operator', async () => {
+  it('measures the time that a frame is inside an operator', async () => {
     const delayed = mergeMap((it: Frame) => timer(5).pipe(map(() => it)));
     const { operator } = meter.stage({ operator: delayed }) as OperatorStage;
     const running = lastValueFrom(of(frame('a'), frame('b')).pipe(operator, toArray()));
@@ -109,7 +109,7 @@ describe('Meter', () => {
     expect([meter.framesOut, meter.errors]).to.deep.equal([1, 1]);
   });
 
-  it('shows what comes out to whoever looks, a refused frame of a sink excepted', () => {
+  it('passes the output to subscribers, except frames that a sink refused', () => {
     const seen: string[] = [];
     meter.passing$.subscribe(({ id }) => seen.push(id));
     const answers: SinkAnswer[] = ['a', 'b'].map((id) => ({
@@ -149,7 +149,7 @@ sinks: [{ use: csv, with: { path: ./out.csv } }]
     return startPipeline(pipeline!, createProcessContainer(silent), { once: true, monitor });
   }
 
-  it('counts at every entry, and tells how long each took for a film', async () => {
+  it('counts at every entry, and records how long each took for a film', async () => {
     await writeFile(join(dir, 'inbox/good.png'), await film().png().toBuffer());
     await writeFile(join(dir, 'inbox/bad.png'), 'not a film');
     const monitor = new Monitor();
@@ -180,7 +180,7 @@ sinks: [{ use: csv, with: { path: ./out.csv } }]
     expect(good.spans.map(({ component }) => component)).to.deep.equal(['decode', 'resize', 'csv']);
   });
 
-  it('takes a film through the stages again, for looking at, and counts nothing of it', async () => {
+  it('processes a film again for display, and counts nothing of it', async () => {
     await writeFile(join(dir, 'inbox/film.png'), await film(96, 80).png().toBuffer());
     const monitor = new Monitor();
     const first = firstValueFrom(monitor.settled$);

@@ -160,7 +160,7 @@ describe('an outlet', () => {
     expect(late).to.deep.equal([]);
   });
 
-  it('ends the run when there is no place to write, or `onError: stop` says so', async () => {
+  it('ends the run if the output cannot be written, or with `onError: stop`', async () => {
     const full = new RxrayError('OUTPUT_UNWRITABLE', 'full');
     const refusal = new RxrayError('FRAME_SINK', 'no');
     for (const [it, code] of [

@@ -32,7 +32,7 @@ describe('the circuit breaker of a sink', () => {
     expect([breaker.isOpen, breaker.outageMs]).to.deep.equal([false, 0]);
   });
 
-  it('waits as long as the receiver asks for, unless there is reason to try at once', () => {
+  it('waits as long as the receiver asks for, unless it is retried at once', () => {
     const breaker = new CircuitBreaker(retry);
     breaker.open(60_000);
     expect(breaker.waitMs).to.be.greaterThan(50_000);
@@ -63,7 +63,7 @@ describe('the strikes of frames', () => {
 });
 
 describe('a queue', () => {
-  it('gives what came first, and all of it when no limit is named', () => {
+  it('returns the first items, and all of them without a limit', () => {
     const queue = new Queue<number>();
     for (const item of [1, 2, 3, 4]) queue.push(item);
     expect(queue.take(3)).to.deep.equal([1, 2, 3]);
@@ -85,7 +85,7 @@ describe('a group that is written', () => {
     expect(await attempts(async () => undefined)).to.deep.equal([[1, 2, 3]]);
   });
 
-  it('is written one by one when it fails, so that only the item at fault does', async () => {
+  it('is written one by one when it fails, so that only the faulty item fails', async () => {
     const write = async (items: readonly number[]): Promise<void> => {
       if (items.includes(2)) throw new Error('not 2');
     };
@@ -106,7 +106,7 @@ describe('a group that is written', () => {
 });
 
 describe('a sink with a bound', () => {
-  it('hands on what the sink does in time', async () => {
+  it('passes on the result of a write in time', async () => {
     const sink = new BoundedSink({ write: () => Promise.reject(new Error('no')) }, 60_000);
     expect(await thrownBy(sink.write([frame('a')]))).to.include({ message: 'no' });
     const rude = { write: () => { throw new Error('at once'); } }; // prettier-ignore
@@ -115,7 +115,7 @@ describe('a sink with a bound', () => {
     });
   });
 
-  it('is down while a write does not return, and takes its frames as delivered when it has', async () => {
+  it('is down while a write does not return, and counts its frames as delivered when it has', async () => {
     let finish: () => void = () => undefined;
     let returned: () => void = () => undefined;
     const back = new Promise<void>((resolve) => (returned = resolve));
@@ -160,7 +160,7 @@ describe('a sink with a bound', () => {
 });
 
 describe('the frames that wait in the journal', () => {
-  it('come oldest first, pass over those that failed, and come again from the first', async () => {
+  it('come oldest first, without those that failed, and again from the first', async () => {
     const deliveries = new Deliveries();
     const spill = new Spill('csv', deliveries);
     for (const id of ['a', 'b', 'c']) await spill.put(frame(id));

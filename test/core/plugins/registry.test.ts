@@ -43,7 +43,7 @@ describe('the plugin registry', () => {
     expect(url).to.match(/^file:.*blur\.ts$/);
   });
 
-  it('loads TypeScript from any folder, which may import rxray, zod and rxjs without having them', async () => {
+  it('loads TypeScript from any folder, which may import rxray, zod and rxjs without installing them', async () => {
     write('stages/helper.ts', 'export const half = (x: number): number => x / 2;');
     write(
       'stages/invert.ts',

@@ -41,13 +41,13 @@ describe('a file that is read in a worker thread', () => {
     }
   };
 
-  it('comes through when it lies in its folder, also by a link inside', async () => {
+  it('is read if it is in its folder, also by a link inside', async () => {
     await symlink('ward/film', join(folder, 'inbox/link'));
     expect(await read(await candidate('ward/film'))).to.equal('film');
     expect(await read(await candidate('link'))).to.equal('film');
   });
 
-  it('is only hashed where nobody needs its bytes, also when it is longer than the memory for that', async () => {
+  it('is only hashed if its bytes are not needed, also if it is larger than the buffer', async () => {
     const bytes = Buffer.alloc(2_500_000, 'film');
     await writeFile(join(folder, 'inbox/large'), bytes);
     const large = await candidate('large');
@@ -59,21 +59,21 @@ describe('a file that is read in a worker thread', () => {
     expect(await pool.hash({ ...large, size: large.size + 1 }, 3_000_000)).to.equal(null);
   });
 
-  it('is refused when a link out of the folder has taken its place since it was offered', async () => {
+  it('is refused if a link out of the folder has replaced it since it was offered', async () => {
     const offered = await candidate('ward/film');
     await rm(offered.path);
     await symlink(join(folder, 'secret/film'), offered.path);
     expect(await read(offered)).to.equal('FRAME_OUTSIDE');
   });
 
-  it('is refused when a link has taken the place of a folder on the way', async () => {
+  it('is refused if a link has replaced a folder of its path', async () => {
     const offered = await candidate('ward/film');
     await rename(join(folder, 'inbox/ward'), join(folder, 'elsewhere'));
     await symlink(join(folder, 'secret'), join(folder, 'inbox/ward'));
     expect(await read(offered)).to.equal('FRAME_OUTSIDE');
   });
 
-  it('does not hold up the thread when a pipe has taken its place', async function () {
+  it('does not block the thread if a pipe has replaced it', async function () {
     if (process.platform === 'win32') return this.skip();
     const offered = await candidate('ward/film');
     await rm(offered.path);

@@ -143,7 +143,7 @@ describe('a segment in a worker thread', () => {
       expect(Object.keys(made.results)).to.deep.equal(['a', 'b', 'c']);
   });
 
-  it('gives its thread back when it is disposed of at work', async () => {
+  it('releases its thread when it is disposed of during work', async () => {
     const stages = segment('ac', { c: { hangsAt: 'hanging' } });
     await pool.make(stages, frame);
     const left = pool.process(stages, named('hanging'));
@@ -154,7 +154,7 @@ describe('a segment in a worker thread', () => {
     expect(Object.keys((await waiting).results)).to.deep.equal(['c']);
   });
 
-  it('travels with others when it is quick, and a film that ends the thread costs no other', async () => {
+  it('shares messages when it is quick, and a film that ends the thread fails no other', async () => {
     const log = join(dir, 'quick.log');
     const stages = segment('c', { c: { endsAt: 'guilty', waitMs: 0, log } });
     const process = (film: string): Promise<Frame> => pool.make(stages, named(film));

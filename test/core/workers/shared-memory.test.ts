@@ -3,7 +3,7 @@ import { expect } from 'chai';
 import { countShared } from '../../../src/core/workers/shared-memory.js';
 
 describe('shared memory', () => {
-  it('is looked through for what nobody wants any more, by the bytes that have gone by', async () => {
+  it('is garbage-collected after a number of bytes', async () => {
     const holders: WeakRef<SharedArrayBuffer>[] = [];
     for (let film = 0; film < 64; film++) {
       const pixels = new SharedArrayBuffer(4 * 1024 ** 2);

@@ -94,7 +94,7 @@ describe('decode: BMP of every coding', () => {
     expect(await levels(usual)).to.deep.equal([255, 132]);
   });
 
-  it('run lengths, whole or passed over', async () => {
+  it('run lengths, complete or with skipped pixels', async () => {
     const coded = { width: 4, height: 2, bits: 8, compression: 1, palette: sixteen };
     const pixels = [2, 3, 2, 4, 0, 0, 0, 3, 5, 6, 7, 0, 1, 8, 0, 1];
     expect(await levels({ ...coded, pixels })).to.deep.equal([85, 102, 119, 136, 51, 51, 68, 68]);
@@ -105,13 +105,13 @@ describe('decode: BMP of every coding', () => {
     );
   });
 
-  it('passes over fields that say nothing of the pixels', async () => {
+  it('skips fields that do not concern the pixels', async () => {
     const plain = { width: 1, height: 1, bits: 24, pixels: [9, 9, 9, 0] };
     for (const used of [1, 1 << 24, 0x7fffffff]) expect(await levels({ ...plain, used })).to.deep.equal([9]);
     for (const header of [52, 56, 108, 124]) expect(await levels({ ...plain, header })).to.deep.equal([9]);
   });
 
-  it('refuses by name what it does not decode, and colours that the palette lacks', async () => {
+  it('refuses unsupported features by name, and colours that the palette lacks', async () => {
     const one = { width: 1, height: 1, pixels: [1, 0, 0, 0] };
     for (const bits of [0, 24]) {
       expect(await refusal({ ...one, bits, compression: 4 })).to.match(/^FRAME_UNSUPPORTED .*JPEG/);

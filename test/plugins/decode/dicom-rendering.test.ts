@@ -119,7 +119,7 @@ describe('decode: DICOM values and colours, by the formulas of PS3.3', () => {
     expectSame(await pictureOf(film), { width: SIDE, height: SIDE, channels: 1, data });
   });
 
-  it('leaves an orientation inside a JPEG stream alone', async () => {
+  it('ignores an orientation inside a JPEG stream', async () => {
     const data = Uint8Array.from({ length: SIDE * SIDE }, (_, i) => (i >> 6) * 3 + (i & 63));
     const grey = sharp(data, { raw: { width: SIDE, height: SIDE, channels: 1 } }).toColourspace('b-w');
     const plain = await grey.clone().jpeg().toBuffer();
@@ -135,7 +135,7 @@ describe('decode: DICOM values and colours, by the formulas of PS3.3', () => {
     }
   });
 
-  it('takes the colours of a JPEG stream without markers for what the header says', async () => {
+  it('takes the colours of a JPEG stream without markers from the header', async () => {
     const stream = await sharp({
       create: { width: SIDE, height: SIDE, channels: 3, background: { r: 200, g: 100, b: 50 } },
     })

@@ -25,7 +25,7 @@ function open(tag: string, vr: string, ...items: Buffer[]): Buffer {
 const PIXELS = Buffer.from('e07f1000', 'hex');
 
 describe('decode: the structure of DICOM files', () => {
-  it('passes over what is encapsulated in other elements: icons, private data', async () => {
+  it('skips what is encapsulated in other elements: icons, private data', async () => {
     const bytes = dicomFile(1);
     const at = bytes.indexOf(PIXELS);
     const garbage = [item(Buffer.alloc(0)), item(Buffer.from('\xff\xd8\xff no element', 'latin1'))];
@@ -80,7 +80,7 @@ describe('decode: the structure of DICOM files', () => {
     }
   });
 
-  it('believes the markers of frames before a table of offsets that lies', async () => {
+  it('uses the markers of frames instead of a wrong offset table', async () => {
     const source = readFileSync(fixture('dicom/jpeg-baseline-multi-frame.dcm'));
     const element = source.indexOf(PIXELS);
     const streams: Buffer[] = [];
@@ -107,7 +107,7 @@ describe('decode: the structure of DICOM files', () => {
     }
   });
 
-  it('takes the first of several frames that the header does not know of, and says so', async () => {
+  it('takes the first of several frames that the header does not declare, with a warning', async () => {
     const source = readFileSync(fixture('dicom/jpeg-baseline-multi-frame.dcm'));
     const bytes = Buffer.from(source);
     const at = bytes.indexOf(Buffer.from('28000800', 'hex'));

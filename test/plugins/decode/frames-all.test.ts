@@ -71,7 +71,7 @@ describe('decode with `frames: all`', () => {
     expect(await files()).to.deep.equal([]);
   });
 
-  it('keeps the file of a damaged frame, has it in the dead letter alone, and replays it', async () => {
+  it('keeps the file of a damaged frame, puts that frame alone into the dead letter, and replays it', async () => {
     const bytes = Buffer.from(await readFile(fixture('dicom/jpeg-baseline-multi-frame.dcm')));
     const second = bytes.lastIndexOf(Buffer.from('ffd8ff', 'hex'));
     bytes.fill(0, second + 2, second + 300);
@@ -100,7 +100,7 @@ describe('decode with `frames: all`', () => {
     expect(await run(GRAPH)).to.deep.equal([]);
   });
 
-  it('refuses by name a number of frames that the file is too small for', async () => {
+  it('refuses a number of frames that the file is too small for', async () => {
     await put('loop.dcm', multiFrame(2, 9_000));
     expect(await run()).to.deep.equal(['loop.dcm failed FRAME_UNSUPPORTED']);
   });

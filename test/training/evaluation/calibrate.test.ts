@@ -43,7 +43,7 @@ describe('temperature scaling', () => {
     expect(temper([1e-30, 1, 0], 50).reduce((a, b) => a + b)).to.be.closeTo(1, 1e-12);
   });
 
-  it('finds the temperature that the probabilities were spoilt with', () => {
+  it('finds the temperature that the probabilities were changed by', () => {
     const { rows, truth } = honest(4000);
     expect(fitTemperature(rows, truth)).to.be.closeTo(1, 0.06);
     expect(
@@ -85,7 +85,7 @@ describe('calibration error', () => {
 });
 
 describe('the threshold', () => {
-  it('lies between the kinds where they are apart', () => {
+  it('is between the classes if they are separate', () => {
     const found = chooseThreshold([0.1, 0.2, 0.8, 0.9], [false, false, true, true]);
     expect(found.plateau).to.deep.equal([0.2, 0.8]);
     expect(found.threshold).to.be.closeTo(0.65, 1e-9);
@@ -103,7 +103,7 @@ describe('the threshold', () => {
     expect(threshold).to.be.within(0.36, 0.42);
   });
 
-  it('lies high on a plateau of thresholds that so many films cannot tell apart', () => {
+  it('is high on a plateau of thresholds that are equally good for this number of films', () => {
     // Below 0.4 three normal films are wrong, above 0.6 three abnormal ones; between them all six are.
     const normals = [...Array.from({ length: 17 }, (_, i) => i / 100), 0.59, 0.6, 0.61];
     const abnormals = [...Array.from({ length: 17 }, (_, i) => 0.8 + i / 100), 0.39, 0.4, 0.41];
@@ -126,7 +126,7 @@ describe('the threshold', () => {
     expect(chooseThreshold(versions, all).plateau).to.not.deep.equal(once.plateau);
   });
 
-  it('is stored with the label that stands for healthy, and left out where there is none', () => {
+  it('is stored with the label of healthy films, and left out without one', () => {
     const rows = [
       [0.8, 0.1, 0.1],
       [0.2, 0.7, 0.1],

@@ -47,7 +47,7 @@ describe('figures of boxes', () => {
     expect(high).to.be.above(map50 ?? NaN);
   });
 
-  it('knows no figure of a label without boxes', () => {
+  it('has no figure of a label without boxes', () => {
     const figures = detectionFigures(films, ['mass', 'opacity']);
     expect(figures.perLabel.mass).to.equal(null);
     expect(figures.map50).to.equal(figures.perLabel.opacity);

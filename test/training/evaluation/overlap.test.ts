@@ -15,7 +15,7 @@ const dataset = (films: readonly Film[], fingerprint: string): Dataset => ({
   counts: Object.fromEntries(films.map(({ split }) => [split, {}])),
 });
 
-describe('films that flatter a model', () => {
+describe('films that make the figures too good', () => {
   const trained = dataset([film('a', 'train'), film('b', 'val'), film('c', 'test')], 'own');
   const input = { width: 8, height: 8, channels: 1, layout: 'NHWC', mean: [0], std: [1] } as const;
   const { data, ...rest } = bundleOf({ kind: 'classifier', input: { ...input, mean: [0], std: [1] } });
@@ -25,16 +25,16 @@ describe('films that flatter a model', () => {
     data: { ...data, fingerprint: 'own', validation: validationFilms(trained) },
   };
 
-  it('are those of the training, and those that chose its epoch, not those of its test split', () => {
-    expect(overlaps(bundle, trained, 'train')[0]).to.match(/trained on these very films/);
-    expect(overlaps(bundle, trained, 'val')[0]).to.match(/^These very films chose the model's epoch/);
+  it('are the training films, and those that selected its epoch, but not the test films', () => {
+    expect(overlaps(bundle, trained, 'train')[0]).to.match(/trained on these films/);
+    expect(overlaps(bundle, trained, 'val')[0]).to.match(/^These films selected the model's epoch/);
     expect(overlaps(bundle, trained, 'all')[0]).to.match(/trained on some of these films/);
     expect(overlaps(bundle, trained, 'test')).to.deep.equal([]);
   });
 
   it('are found one by one in other data, by their bytes', () => {
     const others = dataset([film('b', 'test'), film('d', 'test')], 'others');
-    expect(overlaps(bundle, others, undefined)[0]).to.match(/^1 of these 2 films chose/);
+    expect(overlaps(bundle, others, undefined)[0]).to.match(/^1 of these 2 films selected/);
     expect(overlaps(bundle, dataset([film('d', 'test')], 'others'), 'test')).to.deep.equal([]);
   });
 

@@ -47,7 +47,7 @@ export function frameStream(
   }
   const starts = table.map((offset) => fragments.findIndex((fragment) => fragment.offset === offset));
   const isOrdered = starts[0] === 0 && starts.every((start, i) => start > (starts[i - 1] ?? -1));
-  // Where frames begin with a marker, a table that says otherwise lies.
+  // Markers at the beginning of frames are more reliable than the offset table.
   const isMarked = marked.length !== frames || starts.every((start, i) => start === marked[i]);
   if (starts.length === frames && isOrdered && isMarked) {
     return joined(starts[frame] ?? 0, starts[frame + 1] ?? fragments.length);

@@ -9,7 +9,7 @@ export interface Table {
   readonly bits: number;
 }
 
-/** Of 65536 entries of two bytes; a limit for hostile files. Segments are shorter than what they stand for. */
+/** Of 65536 entries of two bytes; a limit for hostile files. Segments are shorter than the entries that they describe. */
 const MAX_BYTES = 2 * 65536 + 2;
 
 interface Tags {

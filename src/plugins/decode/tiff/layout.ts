@@ -93,7 +93,7 @@ export function readLayout(directory: Directory, size: number): Layout {
   if (samples < colours) {
     throw damaged('TIFF', `it has ${samples} samples per pixel, ${colours} are needed for its colours`);
   }
-  // JPEG, 7, knows its own.
+  // JPEG (7) has its own subsampling.
   const [across = 2, down = 2] = numbers('YCbCrSubSampling') ?? [];
   if (photometric === PHOTOMETRIC.YCbCr && compression !== 7 && (across !== 1 || down !== 1 || bits !== 8)) {
     throw unsupported(
