@@ -8,13 +8,12 @@ import type { Candidate, Log } from '../plugin.js';
 import { makePrivate } from '../private-folder.js';
 import type {
   Admittance,
-  JournalResponse,
   Conclusion,
   FilmFile,
+  JournalCalls,
   JournalRecord,
   Parked,
   Policy,
-  JournalRequest,
   Refusal,
   RequestMessage,
   ResponseMessage,
@@ -63,7 +62,7 @@ export class Journal {
     });
     const journal = new Journal(worker);
     try {
-      const { setAside } = await journal.#request({ kind: 'open' });
+      const { setAside } = await journal.#request('open');
       if (setAside !== null) {
         log.warn(
           { setAside },
@@ -95,7 +94,7 @@ export class Journal {
       ino,
       ctimeMs,
     }));
-    return this.#request({ kind: 'lookUp', source, files, policy, at: Date.now() });
+    return this.#request('lookUp', source, files, policy, Date.now());
   }
 
   /**
@@ -113,17 +112,17 @@ export class Journal {
       harmless = false,
     }: { readonly findDuplicate?: boolean; readonly alone?: boolean; readonly harmless?: boolean } = {},
   ): Promise<Admittance> {
-    return this.#request({ kind: 'admit', film, policy, findDuplicate, alone, harmless, at: Date.now() });
+    return this.#request('admit', film, policy, { findDuplicate, alone, harmless }, Date.now());
   }
 
   /** The film has passed all stages: if the process crashes from now on, the film is not the cause. */
-  async passed(id: string): Promise<void> {
-    await this.#request({ kind: 'passed', id });
+  passed(id: string): Promise<void> {
+    return this.#request('passed', id);
   }
 
   /** Keeps a frame (by `v8.serialize`) until {@link confirm}; resolves when it is on the disk. */
-  async park(id: string, sink: string, frame: Uint8Array): Promise<void> {
-    await durably('journal.park', () => this.#request({ kind: 'park', id, sink, frame, at: Date.now() }));
+  park(id: string, sink: string, frame: Uint8Array): Promise<void> {
+    return durably('journal.park', () => this.#request('park', id, sink, frame, Date.now()));
   }
 
   /**
@@ -131,9 +130,7 @@ export class Journal {
    * `abnormal`: its verdict, for the history.
    */
   confirm(id: string, sink: string, abnormal = false): Promise<FilmFile | null> {
-    return durably('journal.confirm', () =>
-      this.#request({ kind: 'confirm', id, sink, abnormal, at: Date.now() }),
-    );
+    return durably('journal.confirm', () => this.#request('confirm', id, sink, abnormal, Date.now()));
   }
 
   /**
@@ -141,25 +138,25 @@ export class Journal {
    * delivery is parked, then `done`.
    */
   record(conclusion: Conclusion): Promise<Status> {
-    return durably('journal.record', () => this.#request({ kind: 'record', conclusion }));
+    return durably('journal.record', () => this.#request('record', conclusion));
   }
 
   /**
    * A sink has refused a parked film; resolves when that is on the disk. The film has failed, but other sinks still get
    * it.
    */
-  async refuse(refusal: Refusal): Promise<void> {
-    await durably('journal.refuse', () => this.#request({ kind: 'refuse', refusal }));
+  refuse(refusal: Refusal): Promise<void> {
+    return durably('journal.refuse', () => this.#request('refuse', refusal));
   }
 
   /** Up to `limit` deliveries parked for the sink, oldest first, after the row `after`. */
   parked(sink: string, after: number, limit: number): Promise<readonly Parked[]> {
-    return this.#request({ kind: 'parked', sink, after, limit });
+    return this.#request('parked', sink, after, limit);
   }
 
   /** Number of parked deliveries, by sink. */
   parkedCounts(): Promise<Readonly<Record<string, number>>> {
-    return this.#request({ kind: 'parkedCounts' });
+    return this.#request('parkedCounts');
   }
 
   /**
@@ -167,40 +164,44 @@ export class Journal {
    * It reads one row per minute, however many films there are.
    */
   history(since: number, minutes: number): Promise<readonly Interval[]> {
-    return this.#request({ kind: 'history', since, minutes });
+    return this.#request('history', since, minutes);
   }
 
   /** Stores a value under a key; null deletes it. */
-  async note(key: string, value: string | null): Promise<void> {
-    await this.#request({ kind: 'note', key, value });
+  note(key: string, value: string | null): Promise<void> {
+    return this.#request('note', key, value);
   }
 
   noted(key: string): Promise<string | null> {
-    return this.#request({ kind: 'noted', key });
+    return this.#request('noted', key);
   }
 
   /** The ids of obsolete dead-letter entries: the film is done, or an unreadable file has been read since. */
   obsolete(ids: readonly string[]): Promise<readonly string[]> {
-    return ids.length === 0 ? Promise.resolve([]) : this.#request({ kind: 'obsolete', ids });
+    return ids.length === 0 ? Promise.resolve([]) : this.#request('obsolete', ids);
   }
 
   /** Commits and closes the database. */
   async close(): Promise<void> {
     if (this.#ended) return;
     try {
-      await this.#request({ kind: 'close' });
+      await this.#request('close');
     } finally {
       this.#ended = true;
       await this.#worker.terminate();
     }
   }
 
-  #request<Q extends JournalRequest>(request: Q): Promise<JournalResponse<Q>> {
+  #request<M extends keyof JournalCalls>(
+    method: M,
+    ...args: Parameters<JournalCalls[M]>
+  ): Promise<ReturnType<JournalCalls[M]>> {
     if (this.#ended) return Promise.reject(new Error('the journal is closed'));
     const seq = this.#next++;
     return new Promise((resolve, reject) => {
       this.#waiting.set(seq, { resolve, reject });
-      if (this.#outgoing.push({ seq, request }) === 1) setImmediate(() => this.#send());
+      if (this.#outgoing.push({ seq, method, args } as RequestMessage) === 1)
+        setImmediate(() => this.#send());
     });
   }
 

@@ -1,6 +1,6 @@
 import type { ErrorCode } from '../errors.js';
 import type { Fate, Status } from '../fate.js';
-import type { Interval } from '../history.js';
+import type { Store } from './store.js';
 
 /** A film's file, as recorded in the journal. */
 export interface FilmFile {
@@ -81,83 +81,35 @@ export interface Parked {
   readonly frame: Uint8Array;
 }
 
-/** A request to the journal's thread. */
-export type JournalRequest =
-  | { readonly kind: 'open' }
-  | {
-      readonly kind: 'lookUp';
-      readonly source: string;
-      readonly files: readonly Omit<FilmFile, 'id' | 'source' | 'sha256'>[];
-      readonly policy: Policy;
-      readonly at: number;
-    }
-  | {
-      readonly kind: 'admit';
-      readonly film: FilmFile;
-      readonly policy: Policy;
-      readonly findDuplicate: boolean;
-      readonly alone: boolean;
-      readonly harmless: boolean;
-      readonly at: number;
-    }
-  | {
-      readonly kind: 'park';
-      readonly id: string;
-      readonly sink: string;
-      readonly frame: Uint8Array;
-      readonly at: number;
-    }
-  | {
-      readonly kind: 'confirm';
-      readonly id: string;
-      readonly sink: string;
-      readonly abnormal: boolean;
-      readonly at: number;
-    }
-  | { readonly kind: 'passed'; readonly id: string }
-  | { readonly kind: 'record'; readonly conclusion: Conclusion }
-  | { readonly kind: 'refuse'; readonly refusal: Refusal }
-  | { readonly kind: 'parked'; readonly sink: string; readonly after: number; readonly limit: number }
-  | { readonly kind: 'parkedCounts' }
-  | { readonly kind: 'history'; readonly since: number; readonly minutes: number }
-  | { readonly kind: 'note'; readonly key: string; readonly value: string | null }
-  | { readonly kind: 'noted'; readonly key: string }
-  | { readonly kind: 'obsolete'; readonly ids: readonly string[] }
-  | { readonly kind: 'close' };
-
-/** The responses, by the kind of request. */
-export interface JournalResponses {
-  /** The new name of a damaged journal. */
-  open: { setAside: string | null };
-  lookUp: (JournalRecord | null)[];
-  admit: Admittance;
-  park: null;
-  /** The film, if this was its last delivery. */
-  confirm: FilmFile | null;
-  passed: null;
-  record: Status;
-  refuse: null;
-  parked: Parked[];
-  parkedCounts: Record<string, number>;
-  history: Interval[];
-  note: null;
-  noted: string | null;
-  obsolete: string[];
-  close: null;
+/** What the journal's thread does on request: methods of its {@link Store}, `open` and `close`. */
+export interface JournalCalls extends Pick<
+  Store,
+  | 'lookUp'
+  | 'admit'
+  | 'passed'
+  | 'park'
+  | 'confirm'
+  | 'record'
+  | 'refuse'
+  | 'parked'
+  | 'parkedCounts'
+  | 'history'
+  | 'note'
+  | 'noted'
+  | 'obsolete'
+> {
+  /** Returns the new name of a damaged journal. */
+  open(): { readonly setAside: string | null };
+  close(): void;
 }
-export type JournalResponse<Q extends JournalRequest> = JournalResponses[Q['kind']];
 
-export interface RequestMessage {
-  readonly seq: number;
-  readonly request: JournalRequest;
-}
+export type JournalRequest = {
+  [M in keyof JournalCalls]: { readonly method: M; readonly args: Parameters<JournalCalls[M]> };
+}[keyof JournalCalls];
+
+export type RequestMessage = JournalRequest & { readonly seq: number };
 export type ResponseMessage =
-  | {
-      readonly seq: number;
-      readonly ok: true;
-      readonly response: JournalResponses[keyof JournalResponses];
-      readonly error?: never;
-    }
+  | { readonly seq: number; readonly ok: true; readonly response: unknown; readonly error?: never }
   | {
       readonly seq: number;
       readonly ok: false;

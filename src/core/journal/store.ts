@@ -104,7 +104,10 @@ const MINUTE_MS = 60_000;
 
 /** The same path, size, mtime, inode and ctime. */
 const SAME_VERSION =
-  'path = ? AND size = ? AND mtimeMs = ? AND ifnull(ino = ?, TRUE) AND ifnull(ctimeMs = ?, TRUE)';
+  'path = @path AND size = @size AND mtimeMs = @mtimeMs AND ifnull(ino = @ino, TRUE) AND ifnull(ctimeMs = @ctimeMs, TRUE)';
+
+/** Values of a statement's parameters by their names. */
+type Values = Readonly<Record<string, string | number | null | undefined | Uint8Array>>;
 
 /** A row of `films`. */
 interface Row extends FilmFile {
@@ -140,8 +143,8 @@ export class Store {
     this.#db.exec('PRAGMA synchronous = FULL');
     this.#db.exec('BEGIN IMMEDIATE; COMMIT');
     this.#upgrade();
-    this.#run('DELETE FROM discovered WHERE at < ?', Date.now() - DISCOVERED_MS);
-    this.#run('DELETE FROM history WHERE minute < ?', minuteOf(Date.now() - HISTORY_MS));
+    this.#run('DELETE FROM discovered WHERE at < @at', { at: Date.now() - DISCOVERED_MS });
+    this.#run('DELETE FROM history WHERE minute < @minute', { minute: minuteOf(Date.now() - HISTORY_MS) });
     this.commit();
   }
 
@@ -171,39 +174,31 @@ export class Store {
     policy: Policy,
     at: number,
   ): (JournalRecord | null)[] {
-    return files.map(({ path, name, size, mtimeMs, ino = null, ctimeMs = null }) => {
-      const version = [path, size, mtimeMs, ino, ctimeMs];
+    return files.map(({ ino = null, ctimeMs = null, ...rest }) => {
+      const file = { source, ...rest, ino, ctimeMs };
       const row = this.#get(
         `SELECT id, sha256, status, code, graph, at, ino, ctimeMs FROM films
-         WHERE source = ? AND name = ? AND ${SAME_VERSION} ORDER BY ino IS NULL, at DESC LIMIT 1`,
-        source,
-        name,
-        ...version,
+         WHERE source = @source AND name = @name AND ${SAME_VERSION} ORDER BY ino IS NULL, at DESC LIMIT 1`,
+        file,
       ) as Row | undefined;
       if (row?.ino === null && ino !== null) {
-        this.#run('UPDATE films SET ino = ?, ctimeMs = ? WHERE id = ?', ino, ctimeMs, row.id);
+        this.#run('UPDATE films SET ino = @ino, ctimeMs = @ctimeMs WHERE id = @id', { ...file, id: row.id });
       }
       // A file that could not be read may be readable next time.
       const known =
         row === undefined
-          ? recordOfParts(name, this.#parts(source, name, version), policy)
+          ? recordOfParts(file.name, this.#parts(file), policy)
           : row.code === 'FRAME_UNREADABLE'
             ? null
             : recordIn(row, policy);
       if (known === null && row?.status !== 'admitted') {
         this.#run(
-          `INSERT INTO discovered (source, name, path, size, mtimeMs, at, ino, ctimeMs) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+          `INSERT INTO discovered (source, name, path, size, mtimeMs, at, ino, ctimeMs)
+           VALUES (@source, @name, @path, @size, @mtimeMs, @at, @ino, @ctimeMs)
            ON CONFLICT DO UPDATE SET path = excluded.path, size = excluded.size, mtimeMs = excluded.mtimeMs,
              at = excluded.at, ino = excluded.ino, ctimeMs = excluded.ctimeMs
            WHERE (size, mtimeMs, ino, ctimeMs) IS NOT (excluded.size, excluded.mtimeMs, excluded.ino, excluded.ctimeMs)`,
-          source,
-          name,
-          path,
-          size,
-          mtimeMs,
-          at,
-          ino,
-          ctimeMs,
+          { ...file, at },
         );
       }
       return known;
@@ -211,13 +206,10 @@ export class Store {
   }
 
   /** The films of a file with several. */
-  #parts(source: string, name: string, version: readonly unknown[]): Row[] {
+  #parts(file: Values & { readonly name: string }): Row[] {
     return this.#all(
-      `SELECT * FROM films WHERE source = ? AND name > ? AND name < ? AND ${SAME_VERSION}`,
-      source,
-      `${name}#`,
-      `${name}$`,
-      ...version,
+      `SELECT * FROM films WHERE source = @source AND name > @first AND name < @end AND ${SAME_VERSION}`,
+      { ...file, first: `${file.name}#`, end: `${file.name}$` },
     ) as Row[];
   }
 
@@ -231,28 +223,25 @@ export class Store {
     {
       findDuplicate,
       alone,
-      harmless = false,
-    }: { readonly findDuplicate: boolean; readonly alone: boolean; readonly harmless?: boolean },
+      harmless,
+    }: { readonly findDuplicate: boolean; readonly alone: boolean; readonly harmless: boolean },
     at: number,
   ): Admittance {
-    const { id, source, name, path, size, mtimeMs, ino = null, ctimeMs = null, sha256 } = film;
+    const { id } = film;
+    const values = fileOf(film);
     this.#begin();
     const discovered = this.#get(
-      'DELETE FROM discovered WHERE source = ? AND name = ? RETURNING at',
-      source,
-      name,
+      'DELETE FROM discovered WHERE source = @source AND name = @name RETURNING at',
+      values,
     ) as { at: number } | undefined;
     const { row, fate: before } = this.#stored(id);
     const none = { delivered: [], duplicateOf: null, interrupted: 0, unread: [] };
     const known = recordIn(row, policy);
     if (known !== null) {
       this.#run(
-        'UPDATE films SET path = ?, mtimeMs = ?, ino = ifnull(?, ino), ctimeMs = ifnull(?, ctimeMs) WHERE id = ?',
-        path,
-        mtimeMs,
-        ino,
-        ctimeMs,
-        id,
+        `UPDATE films SET path = @path, mtimeMs = @mtimeMs, ino = ifnull(@ino, ino), ctimeMs = ifnull(@ctimeMs, ctimeMs)
+         WHERE id = @id`,
+        values,
       );
       return { ...none, known };
     }
@@ -267,36 +256,27 @@ export class Store {
     this.#run(
       `INSERT INTO films (id, source, name, path, size, mtimeMs, ino, ctimeMs, sha256, status, code, graph, at,
          begun, discoveredAt, admittedAt)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'admitted', ?, '', 0, ?, ?, ?)
+       VALUES (@id, @source, @name, @path, @size, @mtimeMs, @ino, @ctimeMs, @sha256, 'admitted', @code, '', 0,
+         @begun, @discoveredAt, @at)
        ON CONFLICT DO UPDATE SET path = excluded.path, mtimeMs = excluded.mtimeMs, status = 'admitted',
          code = excluded.code, message = iif(excluded.code IS NULL, NULL, message),
          ino = ifnull(excluded.ino, ino), ctimeMs = ifnull(excluded.ctimeMs, ctimeMs), attempts = attempts + 1,
          begun = excluded.begun, admittedAt = excluded.admittedAt`,
-      id,
-      source,
-      name,
-      path,
-      size,
-      mtimeMs,
-      ino,
-      ctimeMs,
-      sha256,
-      fate.code,
-      harmless ? 0 : interrupted + 1,
-      discovered?.at ?? at,
-      at,
+      {
+        ...{ ...values, code: fate.code, at },
+        begun: harmless ? 0 : interrupted + 1,
+        discoveredAt: discovered?.at ?? at,
+      },
     );
     this.#begun.add(id);
     for (const sink of Object.keys(before.sinks)) {
       if (fate.sinks[sink] === undefined) {
-        this.#run('DELETE FROM deliveries WHERE film = ? AND sink = ?', id, sink);
+        this.#run('DELETE FROM deliveries WHERE film = @id AND sink = @sink', { id, sink });
       }
     }
     const unread = this.#all(
-      'SELECT id FROM films WHERE source = ? AND name = ? AND sha256 IS NULL AND id <> ?',
-      source,
-      name,
-      id,
+      'SELECT id FROM films WHERE source = @source AND name = @name AND sha256 IS NULL AND id <> @id',
+      values,
     ) as { id: string }[];
     return {
       known: null,
@@ -310,16 +290,15 @@ export class Store {
   /** The film has passed all stages: if the process ends now, the film is not the cause. */
   passed(id: string): void {
     this.#begun.delete(id);
-    this.#run('UPDATE films SET begun = 0 WHERE id = ?', id);
+    this.#run('UPDATE films SET begun = 0 WHERE id = @id', { id });
   }
 
   /** The first film with the same bytes that was admitted before this one and is done or waiting. */
   #earlier({ id, sha256 }: FilmFile): Admittance['duplicateOf'] {
     const found = this.#get(
-      `SELECT id, name FROM films WHERE sha256 = ? AND status IN ('done', 'waiting')
-       AND rowid < (SELECT rowid FROM films WHERE id = ?) ORDER BY rowid LIMIT 1`,
-      sha256,
-      id,
+      `SELECT id, name FROM films WHERE sha256 = @sha256 AND status IN ('done', 'waiting')
+       AND rowid < (SELECT rowid FROM films WHERE id = @id) ORDER BY rowid LIMIT 1`,
+      { id, sha256 },
     );
     return (found as { id: string; name: string } | undefined) ?? null;
   }
@@ -327,11 +306,9 @@ export class Store {
   /** Keeps a frame until its sink has it. */
   park(id: string, sink: string, frame: Uint8Array, at: number): void {
     this.#run(
-      "INSERT INTO deliveries (film, sink, status, frame, at) VALUES (?, ?, 'parked', ?, ?) ON CONFLICT DO NOTHING",
-      id,
-      sink,
-      Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength),
-      at,
+      `INSERT INTO deliveries (film, sink, status, frame, at) VALUES (@id, @sink, 'parked', @frame, @at)
+       ON CONFLICT DO NOTHING`,
+      { id, sink, frame: Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength), at },
     );
   }
 
@@ -342,7 +319,7 @@ export class Store {
     this.#save(id, known, fate, at);
     const isLast = known.fate.status === 'waiting' && fate.status === 'done';
     if (isLast) this.#count('done', abnormal, at);
-    return isLast && known.row !== undefined ? filmIn(known.row) : null;
+    return isLast && known.row !== undefined ? fileOf(known.row) : null;
   }
 
   /**
@@ -352,9 +329,10 @@ export class Store {
   refuse({ id, sink, code, message, graph, at }: Refusal): void {
     const known = this.#stored(id);
     const fate = next(known.fate, { kind: 'refuse', sink, code });
-    if (known.fate.code === null) this.#run('UPDATE films SET message = ? WHERE id = ?', message, id);
+    if (known.fate.code === null)
+      this.#run('UPDATE films SET message = @message WHERE id = @id', { message, id });
     if (fate.status !== known.fate.status) {
-      this.#run('UPDATE films SET graph = ?, at = ? WHERE id = ?', graph, at, id);
+      this.#run('UPDATE films SET graph = @graph, at = @at WHERE id = @id', { graph, at, id });
       if (fate.status === 'failed') this.#count('failed', false, at);
     }
     this.#save(id, known, fate, at);
@@ -362,39 +340,32 @@ export class Store {
 
   /** The film leaves the graph with this fate: it is done, unless it waits for a sink, or has failed meanwhile. */
   record({ fate: attempt, message, graph, at, abnormal = false, ...film }: Conclusion): Status {
-    const { id, source, name, path, size, mtimeMs, ino = null, ctimeMs = null, sha256 } = film;
+    const { id, source, name, sha256 } = film;
     const known = this.#stored(id);
     const fate = concluded(known.fate, attempt);
     this.#begun.delete(id);
     this.#run(
       `INSERT INTO films (id, source, name, path, size, mtimeMs, ino, ctimeMs, sha256, status, code, graph, at, sinks,
          message)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+       VALUES (@id, @source, @name, @path, @size, @mtimeMs, @ino, @ctimeMs, @sha256, @status, @code, @graph, @at,
+         @sinks, @message)
        ON CONFLICT DO UPDATE SET path = excluded.path, size = excluded.size, mtimeMs = excluded.mtimeMs,
          ino = ifnull(excluded.ino, ino), ctimeMs = ifnull(excluded.ctimeMs, ctimeMs), status = excluded.status,
          code = excluded.code, graph = excluded.graph, at = excluded.at, sinks = ifnull(excluded.sinks, sinks),
-         begun = 0, message = iif(?, excluded.message, message)`,
-      id,
-      source,
-      name,
-      path,
-      size,
-      mtimeMs,
-      ino,
-      ctimeMs,
-      sha256,
-      fate.status,
-      fate.code,
-      graph,
-      at,
-      sinksOf(known, fate, at),
-      message,
-      Number(known.fate.code === null),
+         begun = 0, message = iif(@isFirst, excluded.message, message)`,
+      {
+        ...{ ...fileOf(film), status: fate.status, code: fate.code, graph, at, message },
+        sinks: sinksOf(known, fate, at),
+        isFirst: Number(known.fate.code === null),
+      },
     );
     // An unreadable file was never admitted, and neither is a file with several films.
     const { file } = partOf(film) ?? {};
     for (const discovered of [...(sha256 === null ? [name] : []), ...(file === undefined ? [] : [file])]) {
-      this.#run('DELETE FROM discovered WHERE source = ? AND name = ?', source, discovered);
+      this.#run('DELETE FROM discovered WHERE source = @source AND name = @discovered', {
+        source,
+        discovered,
+      });
     }
     this.#saveDeliveries(id, known, fate, at);
     if (fate.status === 'done') this.#count('done', abnormal, at);
@@ -405,30 +376,26 @@ export class Store {
   /** A film has settled. */
   #count(outcome: 'done' | 'failed' | 'skipped', abnormal: boolean, at: number): void {
     this.#run(
-      `INSERT INTO history (minute, done, failed, skipped, suspicious) VALUES (?, ?, ?, ?, ?)
+      `INSERT INTO history (minute, done, failed, skipped, suspicious)
+       VALUES (@minute, @outcome = 'done', @outcome = 'failed', @outcome = 'skipped', @abnormal)
        ON CONFLICT DO UPDATE SET done = done + excluded.done, failed = failed + excluded.failed,
          skipped = skipped + excluded.skipped, suspicious = suspicious + excluded.suspicious`,
-      minuteOf(at),
-      Number(outcome === 'done'),
-      Number(outcome === 'failed'),
-      Number(outcome === 'skipped'),
-      Number(abnormal),
+      { minute: minuteOf(at), outcome, abnormal: Number(abnormal) },
     );
   }
 
   /** Films that settled since then, in intervals of so many minutes; empty ones are left out. */
   history(since: number, minutes: number): Interval[] {
     return this.#all(
-      `SELECT (minute - minute % ?) * ${String(MINUTE_MS)} AS at, sum(done) AS done, sum(failed) AS failed,
+      `SELECT (minute - minute % @minutes) * ${String(MINUTE_MS)} AS at, sum(done) AS done, sum(failed) AS failed,
          sum(skipped) AS skipped, sum(suspicious) AS suspicious
-       FROM history WHERE minute >= ? GROUP BY 1 ORDER BY 1`,
-      minutes,
-      minuteOf(since),
+       FROM history WHERE minute >= @first GROUP BY 1 ORDER BY 1`,
+      { minutes, first: minuteOf(since) },
     ) as Interval[];
   }
 
   #stored(id: string): StoredFilm {
-    const row = this.#get('SELECT * FROM films WHERE id = ?', id) as Row | undefined;
+    const row = this.#get('SELECT * FROM films WHERE id = @id', { id }) as Row | undefined;
     // A file that could not be read is never admitted: each failure is its first.
     if (row === undefined || (row.status === 'failed' && row.sha256 === null)) {
       return { row, fate: ADMITTED, times: {} };
@@ -436,7 +403,7 @@ export class Store {
     const { status, code } = row;
     // A film that is done has no rows in `deliveries`.
     const deliveries = (
-      status === 'done' ? [] : this.#all('SELECT sink, status, at FROM deliveries WHERE film = ?', id)
+      status === 'done' ? [] : this.#all('SELECT sink, status, at FROM deliveries WHERE film = @id', { id })
     ) as { sink: string; status: Delivery; at: number }[];
     const sinks = Object.fromEntries(deliveries.map((each) => [each.sink, each.status]));
     const times = Object.fromEntries(deliveries.map((each) => [each.sink, each.at]));
@@ -448,31 +415,27 @@ export class Store {
     const { fate: before } = known;
     const sinks = sinksOf(known, fate, at);
     if (sinks !== null) {
-      this.#run(
-        "UPDATE films SET status = 'done', code = NULL, at = ?, sinks = ? WHERE id = ?",
-        at,
-        sinks,
-        id,
-      );
+      this.#run("UPDATE films SET status = 'done', code = NULL, at = @at, sinks = @sinks WHERE id = @id", {
+        ...{ id, at, sinks },
+      });
     } else if (fate.status !== before.status || fate.code !== before.code) {
-      this.#run('UPDATE films SET status = ?, code = ? WHERE id = ?', fate.status, fate.code, id);
+      this.#run('UPDATE films SET status = @status, code = @code WHERE id = @id', {
+        ...{ id, status: fate.status, code: fate.code },
+      });
     }
     this.#saveDeliveries(id, known, fate, at);
   }
 
   #saveDeliveries(id: string, known: StoredFilm, fate: Fate, at: number): void {
     if (sinksOf(known, fate, at) !== null) {
-      if (Object.keys(known.times).length > 0) this.#run('DELETE FROM deliveries WHERE film = ?', id);
+      if (Object.keys(known.times).length > 0) this.#run('DELETE FROM deliveries WHERE film = @id', { id });
       return;
     }
     for (const [sink, delivery] of changedSinks(known, fate)) {
       this.#run(
-        `INSERT INTO deliveries (film, sink, status, at) VALUES (?, ?, ?, ?)
+        `INSERT INTO deliveries (film, sink, status, at) VALUES (@id, @sink, @delivery, @at)
          ON CONFLICT DO UPDATE SET status = excluded.status, frame = NULL, at = excluded.at`,
-        id,
-        sink,
-        delivery,
-        at,
+        { id, sink, delivery, at },
       );
     }
   }
@@ -481,12 +444,10 @@ export class Store {
   parked(sink: string, after: number, limit: number): Parked[] {
     const rows = this.#all(
       `SELECT row, frame, films.* FROM deliveries JOIN films ON films.id = film
-       WHERE sink = ? AND row > ? AND deliveries.status = 'parked' ORDER BY row LIMIT ?`,
-      sink,
-      after,
-      limit,
+       WHERE sink = @sink AND row > @after AND deliveries.status = 'parked' ORDER BY row LIMIT @limit`,
+      { sink, after, limit },
     ) as (Row & { row: number; frame: ArrayBuffer })[];
-    return rows.map((found) => ({ row: found.row, frame: new Uint8Array(found.frame), film: filmIn(found) }));
+    return rows.map((found) => ({ row: found.row, frame: new Uint8Array(found.frame), film: fileOf(found) }));
   }
 
   /** How many deliveries wait, by sink. */
@@ -498,15 +459,14 @@ export class Store {
   }
 
   note(key: string, value: string | null): void {
-    if (value === null) this.#run('DELETE FROM notes WHERE key = ?', key);
-    else this.#run('INSERT OR REPLACE INTO notes (key, value) VALUES (?, ?)', key, value);
+    if (value === null) this.#run('DELETE FROM notes WHERE key = @key', { key });
+    else this.#run('INSERT OR REPLACE INTO notes (key, value) VALUES (@key, @value)', { key, value });
   }
 
   noted(key: string): string | null {
-    return (
-      (this.#get('SELECT value FROM notes WHERE key = ?', key) as { value: string } | undefined)?.value ??
-      null
-    );
+    const row = this.#get('SELECT value FROM notes WHERE key = @key', { key }) as
+      { value: string } | undefined;
+    return row?.value ?? null;
   }
 
   /** The ids of obsolete dead-letter entries: the film is done, or an unreadable file has been read since. */
@@ -514,10 +474,10 @@ export class Store {
     return ids.filter(
       (id) =>
         this.#get(
-          `SELECT 1 FROM films AS film WHERE id = ? AND (status = 'done' OR (sha256 IS NULL AND EXISTS (
+          `SELECT 1 FROM films AS film WHERE id = @id AND (status = 'done' OR (sha256 IS NULL AND EXISTS (
              SELECT 1 FROM films AS later WHERE later.source = film.source AND later.name = film.name
                AND later.sha256 IS NOT NULL AND later.status <> 'admitted')))`,
-          id,
+          { id },
         ) !== undefined,
     );
   }
@@ -562,7 +522,8 @@ export class Store {
   /** Commits, frees unused pages, and closes. */
   close(): void {
     // A regular end of the process: no film in flight has caused it.
-    for (const id of this.#begun) this.#run('UPDATE films SET begun = max(0, begun - 1) WHERE id = ?', id);
+    for (const id of this.#begun)
+      this.#run('UPDATE films SET begun = max(0, begun - 1) WHERE id = @id', { id });
     this.commit();
     this.#db.exec('PRAGMA incremental_vacuum');
     this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
@@ -583,17 +544,17 @@ export class Store {
     return statement;
   }
 
-  #get(sql: string, ...values: unknown[]): unknown {
-    return this.#prepare(sql).get(...values);
+  #get(sql: string, values: Values = {}): unknown {
+    return this.#prepare(sql).get(values);
   }
 
-  #all(sql: string, ...values: unknown[]): unknown[] {
-    return this.#prepare(sql).all(...values);
+  #all(sql: string, values: Values = {}): unknown[] {
+    return this.#prepare(sql).all(values);
   }
 
-  #run(sql: string, ...values: unknown[]): void {
+  #run(sql: string, values: Values): void {
     this.#begin();
-    this.#prepare(sql).run(...values);
+    this.#prepare(sql).run(values);
   }
 
   #begin(): void {
@@ -642,6 +603,17 @@ function recordOfParts(file: string, rows: readonly Row[], policy: Policy): Jour
   return of('waiting') ?? of('failed') ?? of('done') ?? null;
 }
 
-function filmIn({ id, source, name, path, size, mtimeMs, ino, ctimeMs, sha256 }: Row): FilmFile {
+/** The file of a film, as stored. */
+function fileOf({
+  id,
+  source,
+  name,
+  path,
+  size,
+  mtimeMs,
+  ino = null,
+  ctimeMs = null,
+  sha256,
+}: FilmFile): FilmFile & Values {
   return { id, source, name, path, size, mtimeMs, ino, ctimeMs, sha256 };
 }

@@ -3,7 +3,7 @@ import { hostname } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { durablySync } from '../durable.js';
 import { messageOf, type ErrorCode } from '../errors.js';
-import type { JournalResponses, JournalRequest, RequestMessage, ResponseMessage } from './protocol.js';
+import type { JournalCalls, JournalRequest, RequestMessage, ResponseMessage } from './protocol.js';
 import { Store } from './store.js';
 
 /** Maximum time until writes without a waiting caller are committed. */
@@ -28,7 +28,7 @@ let timer: NodeJS.Timeout | undefined;
  */
 let broken: Extract<ResponseMessage, { ok: false }> | undefined;
 
-const READS: ReadonlySet<JournalRequest['kind']> = new Set([
+const READS: ReadonlySet<JournalRequest['method']> = new Set([
   'lookUp',
   'parked',
   'parkedCounts',
@@ -36,24 +36,22 @@ const READS: ReadonlySet<JournalRequest['kind']> = new Set([
   'noted',
 ]);
 /** Whether the response does not wait for a commit. */
-const isLazy = (request: JournalRequest): boolean =>
-  READS.has(request.kind) || (request.kind === 'admit' && request.harmless);
+const isLazy = ({ method, args }: JournalRequest): boolean =>
+  READS.has(method) || (method === 'admit' && args[2].harmless);
 /** Whether the writes must survive a crash of this process, but not a power failure. */
-const isCount = ({ request }: RequestMessage): boolean =>
-  request.kind === 'passed' || (request.kind === 'admit' && !request.harmless);
+const isCount = ({ method, args }: JournalRequest): boolean =>
+  method === 'passed' || (method === 'admit' && !args[2].harmless);
 
 port.on('message', (messages: readonly RequestMessage[]) => {
   // Inside an open transaction they are committed with that.
   const counts = store?.dirty === true ? [] : messages.filter(isCount);
   const now = counts.length > 0 ? respondToCounts(counts) : [];
   for (const message of messages) {
-    const { seq, request } = message;
+    const { seq, method } = message;
     if (counts.includes(message)) continue;
     const response =
-      broken === undefined || request.kind === 'close'
-        ? respond(seq, () => perform(request))
-        : { ...broken, seq };
-    if (!response.ok || isLazy(request)) {
+      broken === undefined || method === 'close' ? respond(seq, () => perform(message)) : { ...broken, seq };
+    if (!response.ok || isLazy(message)) {
       now.push(response);
       continue;
     }
@@ -71,9 +69,8 @@ function respondToCounts(messages: readonly RequestMessage[]): ResponseMessage[]
   if (broken === undefined) {
     const committed = respond(0, () => {
       store?.surviving(() => {
-        responses = messages.map(({ seq, request }) => respond(seq, () => perform(request)));
+        responses = messages.map((message) => respond(message.seq, () => perform(message)));
       });
-      return null;
     });
     if (committed.ok) return responses;
     broken = committed;
@@ -82,50 +79,14 @@ function respondToCounts(messages: readonly RequestMessage[]): ResponseMessage[]
   return messages.map(({ seq }) => ({ ...refusal, seq }));
 }
 
-function perform(request: JournalRequest): JournalResponses[keyof JournalResponses] {
-  if (request.kind === 'open') return open();
+function perform({ method, args }: JournalRequest): unknown {
+  if (method === 'open') return open();
   if (store === undefined) throw new Error('it is not open');
-  switch (request.kind) {
-    case 'lookUp':
-      return store.lookUp(request.source, request.files, request.policy, request.at);
-    case 'admit':
-      return store.admit(request.film, request.policy, request, request.at);
-    case 'passed':
-      store.passed(request.id);
-      return null;
-    case 'park':
-      store.park(request.id, request.sink, request.frame, request.at);
-      return null;
-    case 'confirm':
-      return store.confirm(request.id, request.sink, request.abnormal, request.at);
-    case 'record':
-      return store.record(request.conclusion);
-    case 'refuse':
-      store.refuse(request.refusal);
-      return null;
-    case 'parked':
-      return store.parked(request.sink, request.after, request.limit);
-    case 'parkedCounts':
-      return store.parkedCounts();
-    case 'history':
-      return store.history(request.since, request.minutes);
-    case 'note':
-      store.note(request.key, request.value);
-      return null;
-    case 'noted':
-      return store.noted(request.key);
-    case 'obsolete':
-      return store.obsolete(request.ids);
-    case 'close':
-      commit();
-      store.close();
-      store = undefined;
-      rmSync(owner, { force: true });
-      return null;
-  }
+  if (method === 'close') return close(store);
+  return Reflect.apply(store[method] as (...values: unknown[]) => unknown, store, args);
 }
 
-function open(): JournalResponses['open'] {
+function open(): ReturnType<JournalCalls['open']> {
   let setAside: string | null = null;
   try {
     store = new Store(path);
@@ -141,6 +102,13 @@ function open(): JournalResponses['open'] {
   return { setAside };
 }
 
+function close(opened: Store): void {
+  commit();
+  opened.close();
+  store = undefined;
+  rmSync(owner, { force: true });
+}
+
 function commit(): void {
   clearTimeout(timer);
   timer = undefined;
@@ -150,16 +118,13 @@ function commit(): void {
     if (responses.length > 0) port?.postMessage(responses);
     return;
   }
-  const committed = respond(0, () => {
-    durablySync('journal.commit', () => store?.commit());
-    return null;
-  });
+  const committed = respond(0, () => durablySync('journal.commit', () => store?.commit()));
   if (!committed.ok) broken = committed;
   if (responses.length === 0) return;
   port?.postMessage(committed.ok ? responses : responses.map(({ seq }) => ({ ...committed, seq })));
 }
 
-function respond(seq: number, act: () => JournalResponses[keyof JournalResponses]): ResponseMessage {
+function respond(seq: number, act: () => unknown): ResponseMessage {
   try {
     return { seq, ok: true, response: act() };
   } catch (thrown) {
