@@ -1,6 +1,7 @@
 /**
  * Pixel operations, bit-identical to OpenCV's: the common ones in our own WebAssembly (`wasm/`), the rest in
- * opencv-wasm. With `RXRAY_KERNELS=opencv` in the environment, all of them run in opencv-wasm.
+ * opencv-wasm. With `RXRAY_KERNELS=opencv` in the environment, all of them run in opencv-wasm, and libvips decodes all
+ * PNG and JPEG files.
  */
 import { readFileSync } from 'node:fs';
 import type { Image } from '../core/frame.js';
@@ -17,7 +18,7 @@ export { INTERPOLATIONS, toGrey, type Interpolation } from './opencv.js';
  */
 export function clahe(image: Image, clipLimit: number, tileGridSize: number): Image {
   const { width, height, channels, data } = image;
-  const kernels = channels === 1 && !(data instanceof Float32Array) ? load() : undefined;
+  const kernels = channels === 1 && !(data instanceof Float32Array) ? selected() : undefined;
   if (kernels === undefined) return opencv.clahe(image, clipLimit, tileGridSize);
   const equalise = data instanceof Uint8Array ? kernels.clahe8 : kernels.clahe16;
   const limit = Math.min(clipLimit, data instanceof Uint8Array ? 256 : 65536);
@@ -36,7 +37,7 @@ export function resize(
   height: number,
   interpolation: opencv.Interpolation,
 ): Image {
-  const kernels = interpolation === 'area' && isShrunk(image, width, height) ? load() : undefined;
+  const kernels = interpolation === 'area' && isShrunk(image, width, height) ? selected() : undefined;
   if (kernels === undefined) return opencv.resize(image, width, height, interpolation);
   const { data } = image;
   const shrink = data instanceof Uint8Array ? kernels.area8 : kernels.area16;
@@ -80,7 +81,7 @@ export interface JpegScan {
  * libjpeg's result depends on the processor: the caller must then use another decoder.
  */
 export function decodeJpeg(scan: JpegScan): Image | undefined {
-  const kernels = load();
+  const kernels = selected();
   if (kernels === undefined) return undefined;
   const { width, height, across, down, data, quantisers, codes } = scan;
   const room = align(width, 8 * across) * align(height, 8 * down);
@@ -108,25 +109,30 @@ export function decodeJpeg(scan: JpegScan): Image | undefined {
   });
 }
 
-/** What the header of a PNG says of its pixels, which have 8 or 16 bits a sample. */
-export interface PngPixels {
-  readonly width: number;
-  readonly height: number;
-  readonly channels: 1 | 3;
+/** The rows of a PNG, or of one pass of an interlaced one. */
+export interface PngRows {
+  /** Bytes of a row, without its filter. */
+  readonly rowBytes: number;
+  readonly rows: number;
+  /** Bytes of a pixel; 1 for pixels of fewer than 8 bits. */
+  readonly step: number;
+  /** Whether samples have 16 bits; they become little-endian. */
   readonly isDeep: boolean;
 }
 
-/** The pixels of a PNG, out of its inflated rows, each behind its filter. Undefined when a filter does not exist. */
-export function unfilterPng(filtered: Uint8Array, { isDeep, ...size }: PngPixels): Image | undefined {
+/**
+ * The bytes of a PNG's rows, from its inflated data, in which each row begins with its filter. Undefined for a filter that
+ * does not exist. `RXRAY_KERNELS` does not apply: OpenCV has no such operation.
+ */
+export function unfilterPng(
+  filtered: Uint8Array,
+  { rowBytes, rows, step, isDeep }: PngRows,
+): Uint8Array | undefined {
   const kernels = load();
-  if (kernels === undefined) return undefined;
-  const { width, height, channels } = size;
-  const step = isDeep ? channels * 2 : channels;
   return inMemory(kernels, filtered.length, (memory, pixels) => {
     new Uint8Array(memory.buffer, pixels, filtered.length).set(filtered);
-    if (kernels.unfilter(pixels, width * step, height, step, isDeep) === 0) return undefined;
-    const Samples = isDeep ? Uint16Array : Uint8Array;
-    return { ...size, data: copyOf(new Samples(memory.buffer, pixels, width * height * channels)) };
+    if (kernels.unfilter(pixels, rowBytes, rows, step, isDeep) === 0) return undefined;
+    return copyOf(new Uint8Array(memory.buffer, pixels, rowBytes * rows));
   });
 }
 
@@ -176,9 +182,16 @@ const MOST_BYTES = 3 * 1024 ** 3;
 let compiled: object | undefined;
 let instance: Kernels | undefined;
 
-/** Our kernels; undefined if the user has selected OpenCV's. */
-function load(): Kernels | undefined {
-  if (process.env['RXRAY_KERNELS'] === 'opencv') return undefined;
+/** Whether the user has selected the libraries instead of our own kernels. */
+export function usesLibraries(): boolean {
+  return process.env['RXRAY_KERNELS'] === 'opencv';
+}
+
+function selected(): Kernels | undefined {
+  return usesLibraries() ? undefined : load();
+}
+
+function load(): Kernels {
   // Tests run the sources, beside which nothing is compiled.
   const folder = import.meta.url.endsWith('.ts') ? '../../dist/imaging/' : './';
   compiled ??= new WebAssembly.Module(readFileSync(new URL(`${folder}kernels.wasm`, import.meta.url)));

@@ -1,4 +1,5 @@
 import { inflateSync } from 'node:zlib';
+import { unfilterPng } from '../../imaging/kernels.js';
 import { damaged } from './decoder.js';
 
 /** First column and row, and steps, of the passes of an interlaced image (ISO/IEC 15948, 8.2); a plain one has one pass. */
@@ -34,23 +35,31 @@ export function checkPngPalette(bytes: Buffer): void {
     const rows = across === 0 ? 0 : Math.ceil(Math.max(0, height - y) / dy);
     return { width: across, rows, rowBytes: Math.ceil((across * depth) / 8) };
   });
-  let filtered: Buffer;
-  try {
-    const maxOutputLength = passes.reduce((sum, { rows, rowBytes }) => sum + rows * (1 + rowBytes), 0);
-    filtered = inflateSync(packed, { maxOutputLength });
-  } catch {
-    return;
-  }
+  const filtered = inflated(
+    packed,
+    passes.reduce((sum, { rows, rowBytes }) => sum + rows * (1 + rowBytes), 0),
+  );
   let at = 0;
   for (const { width: samples, rows, rowBytes } of passes) {
-    let above: Uint8Array = new Uint8Array(rowBytes);
-    for (let y = 0; y < rows; y++, at += 1 + rowBytes) {
-      const row = filtered.subarray(at + 1, at + 1 + rowBytes);
-      unfilter(filtered[at] ?? 0, row, above);
-      const most = largest(row, samples, depth);
+    const end = at + rows * (1 + rowBytes);
+    const pixels =
+      filtered && unfilterPng(filtered.subarray(at, end), { rowBytes, rows, step: 1, isDeep: false });
+    if (pixels === undefined) return;
+    at = end;
+    for (let y = 0; y < rows; y++) {
+      const most = largest(pixels.subarray(y * rowBytes), samples, depth);
       if (most >= colours) throw damaged('PNG', `a pixel has colour ${most}, the palette has ${colours}`);
-      above = row;
     }
+  }
+}
+
+/** Undefined if the stream is damaged, or has not exactly `size` bytes. */
+function inflated(packed: Buffer, size: number): Buffer | undefined {
+  try {
+    const bytes = inflateSync(packed, { maxOutputLength: size });
+    return bytes.length === size ? bytes : undefined;
+  } catch {
+    return undefined;
   }
 }
 
@@ -65,23 +74,6 @@ function chunksOf(bytes: Buffer): { colours: number; packed: Buffer } {
     at = end + 4;
   }
   return { colours, packed: Buffer.concat(data) };
-}
-
-/** In place; a pixel has at most one byte (ISO/IEC 15948, 9.2). */
-function unfilter(filter: number, row: Uint8Array, above: Uint8Array): void {
-  if (filter === 0) return;
-  for (let x = 0; x < row.length; x++) {
-    const [left, up, corner] = [row[x - 1] ?? 0, above[x] ?? 0, above[x - 1] ?? 0];
-    const guess = [0, left, up, (left + up) >> 1, paeth(left, up, corner)][filter] ?? 0;
-    row[x] = (row[x] ?? 0) + guess;
-  }
-}
-
-function paeth(left: number, up: number, corner: number): number {
-  const guess = left + up - corner;
-  const [a, b, c] = [Math.abs(guess - left), Math.abs(guess - up), Math.abs(guess - corner)];
-  if (a <= b && a <= c) return left;
-  return b <= c ? up : corner;
 }
 
 /** The largest of the samples that are packed into the row. */

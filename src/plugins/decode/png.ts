@@ -1,6 +1,6 @@
 import { crc32, inflateSync } from 'node:zlib';
 import type { Image } from '../../core/frame.js';
-import { unfilterPng } from '../../imaging/kernels.js';
+import { unfilterPng, usesLibraries } from '../../imaging/kernels.js';
 
 /** Chunks that say nothing about the pixels. Others may hold transparency, an orientation or more pictures. */
 const IDLE_CHUNKS = ['pHYs', 'tEXt', 'tIME'];
@@ -10,16 +10,19 @@ const IDLE_CHUNKS = ['pHYs', 'tEXt', 'tIME'];
  * more than `maxPixels`, and for damaged ones. `bytes` begin with a valid header. Source: ISO/IEC 15948.
  */
 export function decodePlainPng(bytes: Buffer, maxPixels: number): Image | undefined {
-  if (bytes.length < 33) return undefined;
+  if (bytes.length < 33 || usesLibraries()) return undefined;
   const [width, height] = [bytes.readUInt32BE(16), bytes.readUInt32BE(20)];
   const [depth = 0, type = 0, , , interlace] = bytes.subarray(24, 29);
   const isPlain = (type === 0 || type === 2) && depth >= 8 && interlace === 0 && width * height <= maxPixels;
   const packed = isPlain ? imageData(bytes) : undefined;
   if (packed === undefined) return undefined;
   const channels = type === 0 ? 1 : 3;
-  const size = height * (1 + (width * channels * depth) / 8);
-  const filtered = inflated(packed, size);
-  return filtered && unfilterPng(filtered, { width, height, channels, isDeep: depth === 16 });
+  const [isDeep, step] = [depth === 16, (channels * depth) / 8];
+  const filtered = inflated(packed, height * (1 + width * step));
+  const rows = filtered && unfilterPng(filtered, { rowBytes: width * step, rows: height, step, isDeep });
+  if (rows === undefined) return undefined;
+  const data = isDeep ? new Uint16Array(rows.buffer, rows.byteOffset, rows.length / 2) : rows;
+  return { width, height, channels, data };
 }
 
 /** The deflated pixels; undefined if any chunk is unusual or damaged. */
