@@ -12,6 +12,7 @@ import { formatIssues } from '../core/config/format.js';
 import { loadPipeline } from '../core/config/load.js';
 import type { Pipeline } from '../core/config/pipeline.js';
 import { messageOf } from '../core/errors.js';
+import { isCode } from '../core/files.js';
 import { NOTICE } from '../core/notice.js';
 import { isShadow } from '../core/verdict.js';
 import { builtInRegistry } from '../host/builtins.js';
@@ -152,11 +153,8 @@ async function pictureOf(
       .toBuffer();
     return { picture: `data:image/png;base64,${small.toString('base64')}`, reason: '' };
   } catch (error) {
-    const { code } = error as { code?: string };
-    return {
-      reason:
-        code === 'ENOENT' ? 'No picture: the file is not where it was.' : `No picture: ${messageOf(error)}`,
-    };
+    const why = isCode(error, 'ENOENT') ? 'the file has been moved or deleted.' : messageOf(error);
+    return { reason: `No picture: ${why}` };
   }
 }
 

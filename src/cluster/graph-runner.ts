@@ -1,21 +1,20 @@
 import { createHash } from 'node:crypto';
-import { availableParallelism } from 'node:os';
 import { setTimeout } from 'node:timers/promises';
 import type { Container } from 'inversify';
 import { Subject } from 'rxjs';
 import type { Pipeline } from '../core/config/pipeline.js';
-import { CPU, createRunContainer, LOG } from '../core/container.js';
+import { createRunContainer, stageHostOf } from '../core/container.js';
 import { messageOf } from '../core/errors.js';
 import { isAnswered } from '../core/fate.js';
 import { withoutPixels, type Frame } from '../core/frame.js';
 import { Admission } from '../core/intake/admission.js';
-import { createStages, OpenPlugins } from '../core/run/create.js';
+import { createStages, OpenPlugins, type StageHost } from '../core/run/create.js';
 import type { Findings } from '../core/graph/remote.js';
 import { Ticket, type Failure, type Token } from '../core/flow/ticket.js';
 import { wire } from '../core/graph/wire.js';
 import type { Monitor } from '../core/monitor/monitor.js';
 import type { Outlet } from '../core/outlets/outlet.js';
-import { WorkerPool } from '../core/workers/pool.js';
+import type { WorkerPool } from '../core/workers/pool.js';
 import { toPlainError, type PlainError } from '../core/workers/protocol.js';
 import { fetchFilm, type FilmAddress } from './film-server.js';
 import type { Assignment, Result } from './protocol.js';
@@ -35,12 +34,12 @@ export class GraphRunner {
   private constructor(
     readonly pipeline: Pipeline,
     private readonly monitor: Monitor,
-    private readonly container: Container,
-    private readonly pool: WorkerPool,
+    private readonly host: StageHost,
     private readonly films: FilmAddress | undefined,
+    private readonly close: () => Promise<void>,
   ) {
-    this.#opened = new OpenPlugins(container.get(LOG));
-    this.#admission = new Admission({ ...pipeline.limits, frames: Infinity }, 2 * pool.threads);
+    this.#opened = new OpenPlugins(host.log);
+    this.#admission = new Admission({ ...pipeline.limits, frames: Infinity }, 2 * host.pool.threads);
   }
 
   /**
@@ -49,20 +48,15 @@ export class GraphRunner {
    */
   static async open(
     pipeline: Pipeline,
-    host: Container,
+    parent: Container,
     monitor: Monitor,
     films?: FilmAddress,
   ): Promise<GraphRunner> {
-    host.get(CPU).threads = pipeline.threads ?? availableParallelism();
-    const container = createRunContainer(host, pipeline.stateDir);
-    const runner = new GraphRunner(pipeline, monitor, container, container.get(WorkerPool), films);
+    const container = createRunContainer(parent, pipeline);
+    const host = stageHostOf(container);
+    const runner = new GraphRunner(pipeline, monitor, host, films, () => container.unbindAllAsync());
     try {
-      const parts = {
-        log: container.get(LOG),
-        pool: runner.pool,
-        provide: (service: Parameters<Container['get']>[0]) => container.get(service),
-      };
-      runner.#run(await createStages(pipeline, parts, runner.#opened, runner.#abort.signal));
+      runner.#run(await createStages(pipeline, host, runner.#opened, runner.#abort.signal));
       return runner;
     } catch (error) {
       await runner.dispose();
@@ -75,7 +69,7 @@ export class GraphRunner {
     const batches = this.pipeline.stages.map(
       ({ batch, concurrency = 1 }) => (batch?.size ?? 16) * (concurrency + 1),
     );
-    return Math.max(4 * this.pool.threads, ...batches);
+    return Math.max(4 * this.host.pool.threads, ...batches);
   }
 
   /** Processes a film. Never rejects. */
@@ -112,7 +106,7 @@ export class GraphRunner {
   async dispose(): Promise<void> {
     this.#abort.abort();
     await this.#opened.dispose();
-    await this.container.unbindAllAsync();
+    await this.close();
   }
 
   /** From the head; null if it does not have the film any more, or cannot be reached. */
@@ -126,7 +120,7 @@ export class GraphRunner {
         const encoded = await fetchFilm(films, id, (copy ?? replay?.copy)?.size ?? size);
         return encoded && { encoded, sha256: createHash('sha256').update(encoded).digest('hex') };
       } catch (error) {
-        this.container.get(LOG).warn({ frame: id }, `the film cannot be fetched: ${messageOf(error)}`);
+        this.host.log.warn({ frame: id }, `the film cannot be fetched: ${messageOf(error)}`);
         if (look === LOOKS) return null;
         await setTimeout(LOOK_MS);
       }
@@ -135,23 +129,20 @@ export class GraphRunner {
 
   async #read(candidate: Assignment['candidate']): ReturnType<WorkerPool['read']> {
     for (let look = 1; ; look += 1) {
-      const reply = await this.pool.read(candidate, this.pipeline.limits.bytes);
+      const reply = await this.host.pool.read(candidate, this.pipeline.limits.bytes);
       if (reply !== null || look === LOOKS) return reply;
       await setTimeout(LOOK_MS);
     }
   }
 
   #run(stages: Parameters<typeof wire>[1]): void {
-    const { pipeline, monitor, pool } = this;
+    const { pipeline, monitor } = this;
+    const { log, pool } = this.host;
     monitor.attach(pipeline, pool.threads);
     const sinks = pipeline.sinks.map(({ id }) => id);
     const outlets = new Map(sinks.map((id) => [id, collector()]));
     const found = new Map<string, Record<string, Findings[string]>>();
-    wire(pipeline, stages, outlets, this.#admitted, {
-      log: this.container.get(LOG),
-      pool,
-      monitor,
-    }).subscribe({
+    wire(pipeline, stages, outlets, this.#admitted, { log, pool, monitor }).subscribe({
       next: ({ sink, token: { ticket }, frame, kind }) => {
         ticket.answer(sink, kind === 'refuse' ? 'skip' : kind);
         const findings = found.get(ticket.id) ?? {};

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Pipeline, SinkNode, SourceNode, StageNode } from '../core/config/pipeline.js';
 import { RxrayError } from '../core/errors.js';
+import { sha256Of } from '../core/files.js';
 import type { PluginRegistry } from '../core/plugins/registry.js';
 import type { Graph } from './protocol.js';
 
@@ -86,10 +86,4 @@ async function filesIn(path: string): Promise<string[]> {
   if (info?.isDirectory() !== true) return [];
   const entries = await readdir(path, { withFileTypes: true, recursive: true });
   return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
-}
-
-async function sha256Of(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
-  return hash.digest('hex');
 }

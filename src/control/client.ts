@@ -2,6 +2,7 @@ import { request, type IncomingMessage } from 'node:http';
 import { createInterface } from 'node:readline';
 import { json } from 'node:stream/consumers';
 import { RxrayError } from '../core/errors.js';
+import { isCode } from '../core/files.js';
 import { controlAddress } from './address.js';
 
 /** One event of a stream: its name and its data, parsed. */
@@ -61,8 +62,7 @@ export class ControlClient {
       outgoing.on('error', reject);
       outgoing.end(body === undefined ? undefined : JSON.stringify(body));
     }).catch((cause: unknown) => {
-      const { code } = cause as NodeJS.ErrnoException;
-      if (code !== 'ENOENT' && code !== 'ECONNREFUSED') throw cause;
+      if (!isCode(cause, 'ENOENT') && !isCode(cause, 'ECONNREFUSED')) throw cause;
       throw new RxrayError(
         'CONTROL_NOT_RUNNING',
         `no process runs the graph that keeps its state in ${this.stateDir}: start it with \`rxray run\``,

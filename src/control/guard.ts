@@ -3,7 +3,7 @@ import { isIP } from 'node:net';
 import type { MiddlewareHandler } from 'hono';
 import { getCookie } from 'hono/cookie';
 import { secureHeaders } from 'hono/secure-headers';
-import { isSecret } from '../core/http.js';
+import { isSecret, isThisMachine } from '../core/http.js';
 
 /** How requests reach the process. */
 export interface Entrance {
@@ -17,8 +17,6 @@ export interface Entrance {
 
 /** Hashed with the token, so that another site's cookie of that name is not accepted. */
 export const COOKIE = 'rxray_token';
-
-const LOOPBACK = new Set(['localhost', '127.0.0.1', '[::1]', '::1']);
 
 /** Routes without a token: they contain nothing about films. */
 const OPEN = new Set(['/healthz', '/readyz', '/api/session']);
@@ -47,7 +45,7 @@ export function guard({ kind, token }: Entrance): MiddlewareHandler {
   return async (c, next) => {
     if (kind === 'socket') return next();
     const host = hostname(c.req.header('host'));
-    if (kind === 'loopback' && !LOOPBACK.has(host)) {
+    if (kind === 'loopback' && !isThisMachine(host)) {
       return c.json(
         { error: { code: 'HOST', message: `expected this machine's own name, got "${host}"` } },
         403,

@@ -1,8 +1,11 @@
 import 'reflect-metadata';
 import { availableParallelism } from 'node:os';
 import { Container, type ServiceIdentifier } from 'inversify';
+import type { Pipeline } from './config/pipeline.js';
+import { RxrayError } from './errors.js';
 import { Journal } from './journal/journal.js';
 import type { Log } from './plugin.js';
+import type { StageHost } from './run/create.js';
 import { WorkerPool } from './workers/pool.js';
 
 /** The logger of the process. */
@@ -22,7 +25,11 @@ export function createProcessContainer(log: Log): Container {
 }
 
 /** The container of a run, shared by graphs that replace one another. `unbindAllAsync` closes it. */
-export function createRunContainer(parent: Container, stateDir: string): Container {
+export function createRunContainer(
+  parent: Container,
+  { stateDir, threads = availableParallelism() }: Pick<Pipeline, 'stateDir' | 'threads'>,
+): Container {
+  parent.get(CPU).threads = threads;
   const container = new Container({ parent, defaultScope: 'Singleton' });
   container
     .bind(WorkerPool)
@@ -35,4 +42,16 @@ export function createRunContainer(parent: Container, stateDir: string): Contain
     .inSingletonScope()
     .onDeactivation((journal) => journal.close());
   return container;
+}
+
+/** What the stages of a run get from its container. */
+export function stageHostOf(container: Container): StageHost {
+  return {
+    log: container.get(LOG),
+    pool: container.get(WorkerPool),
+    provide: (service) => {
+      if (container.isBound(service)) return container.get(service);
+      throw new RxrayError('CONFIG_CREATE', `this process has no service \`${service.name}\``);
+    },
+  };
 }

@@ -1,6 +1,8 @@
-import { constants } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { constants, createReadStream } from 'node:fs';
 import { open, realpath, rename } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 
 /** Makes the creation, renaming or removal of files in `dir` durable, where the system supports it. */
 export async function syncFolder(dir: string): Promise<void> {
@@ -41,9 +43,31 @@ export async function replaceFile(path: string, bytes: Uint8Array): Promise<void
   await syncFolder(dirname(path));
 }
 
-/** Whether a system call failed with this code, such as `ENOENT`. */
+/** SHA-256 of a file's bytes, in hexadecimal. */
+export async function sha256Of(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(path), hash);
+  return hash.digest('hex');
+}
+
+/** Makes the contents of a file durable. */
+export async function syncFile(path: string): Promise<void> {
+  // Windows flushes only writable files; on other systems the copy of a read-only film is not writable.
+  const handle = await open(path, process.platform === 'win32' ? 'r+' : 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** The code of a failed system call, such as `ENOENT`; undefined for other errors. */
+export function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error ? String(error.code) : undefined;
+}
+
 export function isCode(error: unknown, code: string): boolean {
-  return error instanceof Error && 'code' in error && error.code === code;
+  return codeOf(error) === code;
 }
 
 /** The path with symbolic links resolved, also for a file that does not exist yet; the path itself if that fails. */

@@ -18,12 +18,10 @@ export function isSecret(given: string, secret: string): boolean {
   return timingSafeEqual(a, b);
 }
 
-/** Reads an answer to its end, or gives it up: an unread answer keeps its connection busy. */
-export async function discard(response: Response): Promise<void> {
-  await readAnswer(response);
-}
-
-/** The text of an answer, or its part that has arrived, up to a limit. Never rejects. */
+/**
+ * The text of an answer, or its part that has arrived, up to a limit. Never rejects. Also for answers that are not needed:
+ * an unread answer keeps its connection busy.
+ */
 export async function readAnswer(response: Response): Promise<string> {
   const chunks: Uint8Array[] = [];
   let bytes = 0;
@@ -57,18 +55,18 @@ function networkReason(error: unknown): string {
   return 'it could not be reached';
 }
 
-/** Whether a request to this address goes over a network unencrypted. */
-function isUnencrypted({ protocol, hostname }: URL): boolean {
-  return protocol === 'http:' && !['localhost', '127.0.0.1', '[::1]'].includes(hostname);
+/** Whether a host, as in a URL or an option, is this machine by one of its usual names. */
+export function isThisMachine(host: string): boolean {
+  return ['localhost', '127.0.0.1', '::1', '[::1]'].includes(host);
 }
 
 /** Logs how requests reach a receiver. Throws CONFIG_CREATE if the environment names something else than a proxy. */
 export function logRoute(url: URL, log: Log): void {
-  const { host } = url;
+  const { host, hostname, protocol } = url;
   const proxy = proxyFor(url);
   if (proxy !== undefined)
     log.info({ host, proxy: proxy.host }, 'requests go through the proxy of the environment');
-  if (isUnencrypted(url))
+  if (protocol === 'http:' && !isThisMachine(hostname))
     log.warn({ host }, 'what is sent to this host, or comes from it, is not encrypted: use https');
 }
 

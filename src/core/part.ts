@@ -1,6 +1,6 @@
-import { copyFile, constants, mkdir, open, rename } from 'node:fs/promises';
+import { copyFile, constants, mkdir, rename } from 'node:fs/promises';
 import { basename, dirname, extname, join } from 'node:path';
-import { syncFolder } from './files.js';
+import { syncFile, syncFolder } from './files.js';
 
 /** One slice of a backfill: `index` of `count`, counted from 0. */
 export interface Part {
@@ -50,12 +50,7 @@ export async function publish({ from, to }: PartOutput): Promise<void> {
   const copy = join(dirname(to), `.${basename(to)}.copy`);
   await mkdir(dirname(to), { recursive: true });
   await copyFile(from, copy, constants.COPYFILE_FICLONE);
-  const handle = await open(copy, 'r+');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+  await syncFile(copy);
   await rename(copy, to);
   await syncFolder(dirname(to));
 }

@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { durably } from './durable.js';
 import { messageOf, RxrayError } from './errors.js';
+import { isCode } from './files.js';
 
 /** A person's decision about a film: the models were right or wrong, the film is unusable, or it was only reviewed. */
 export const REVIEW_ANSWERS = ['right', 'wrong', 'unusable', 'reviewed'] as const;
@@ -71,7 +72,7 @@ export class Reviews {
 
   async #read(): Promise<Map<string, Review>> {
     const text = await readFile(this.#path, 'utf8').catch((error: unknown) => {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return '';
+      if (isCode(error, 'ENOENT')) return '';
       throw new RxrayError('OUTPUT_UNWRITABLE', `${this.#path} cannot be read: ${messageOf(error)}`, {
         cause: error,
       });

@@ -1,9 +1,8 @@
-import { availableParallelism } from 'node:os';
 import { setTimeout } from 'node:timers/promises';
 import type { Container } from 'inversify';
 import { delay, finalize, interval, merge, ReplaySubject, Subject, takeUntil, type Observable } from 'rxjs';
 import type { Pipeline } from './config/pipeline.js';
-import { CPU, createRunContainer, JOURNAL, LOG } from './container.js';
+import { createRunContainer, JOURNAL, stageHostOf } from './container.js';
 import { isSkip, RxrayError } from './errors.js';
 import type { Origin } from './frame.js';
 import { publish } from './part.js';
@@ -14,7 +13,6 @@ import type { Settled } from './flow/settled.js';
 import type { Remade } from './run/remake.js';
 import type { Journal } from './journal/journal.js';
 import type { Policy } from './journal/protocol.js';
-import { WorkerPool } from './workers/pool.js';
 import { Monitor } from './monitor/monitor.js';
 
 export interface RunOptions {
@@ -30,7 +28,7 @@ export interface RunOptions {
    * Runs the stages on other machines; called when this process holds the journal. Default: they run in this process.
    */
   readonly remote?: (journal: Journal) => Promise<Remote>;
-  /** Observes the graph; one monitor may observe several graphs, one after the other. */
+  /** Observes and counts this run, and no other. Default: a new one. */
   readonly monitor?: Monitor;
 }
 
@@ -114,8 +112,7 @@ export async function startPipeline(
 ): Promise<PipelineRun> {
   const { once = false, again = false, failed = false } = options;
   const { monitor = new Monitor(), replaysOnly = false } = options;
-  parent.get(CPU).threads = pipeline.threads ?? availableParallelism();
-  const container = createRunContainer(parent, pipeline.stateDir);
+  const container = createRunContainer(parent, pipeline);
   const started = performance.now();
   const settled = new Subject<Settled>();
   const already = new Subject<Already>();
@@ -124,16 +121,8 @@ export async function startPipeline(
   const abandoned = new ReplaySubject<void>(1);
   /** The same for a graph that is being replaced. */
   const superseded = new Subject<void>();
-  const counts = {
-    done: 0,
-    failed: 0,
-    skipped: 0,
-    already: 0,
-    failedBefore: 0,
-    otherGraph: 0,
-    unread: 0,
-    leftAlone: 0,
-  };
+  const { films } = monitor;
+  const counts = { otherGraph: 0, unread: 0 };
   let stopping = false;
   let swap: Swap | undefined;
 
@@ -142,15 +131,7 @@ export async function startPipeline(
   let generation: Generation;
   let remote: Remote | undefined;
   try {
-    parts = {
-      log: container.get(LOG),
-      pool: container.get(WorkerPool),
-      journal: await container.getAsync(JOURNAL),
-      provide: (service) => {
-        if (container.isBound(service)) return container.get(service);
-        throw new RxrayError('CONFIG_CREATE', `this process has no service \`${service.name}\``);
-      },
-    };
+    parts = { ...stageHostOf(container), journal: await container.getAsync(JOURNAL) };
     const policy = await policyOf(pipeline, parts, { again, failed });
     remote = await options.remote?.(parts.journal);
     monitor.remote = () => remote?.status(monitor.load().waiting) ?? null;
@@ -166,11 +147,9 @@ export async function startPipeline(
           failed: known.filter(({ status, code }) => status === 'failed' && !isSkip(code)).length,
           otherGraph: done.filter(({ graph }) => graph !== generation.pipeline.hash).length,
         };
-        counts.already += found.done;
-        counts.failedBefore += found.failed;
+        films.already += found.done;
+        films.failedBefore += found.failed;
         counts.otherGraph += found.otherGraph;
-        monitor.films.already += found.done;
-        monitor.films.failedBefore += found.failed;
         if (found.done + found.failed > 0) already.next(found);
       },
       onUnread: (place) => {
@@ -178,8 +157,7 @@ export async function startPipeline(
         unread.next(place);
       },
       onLeftAlone: (files) => {
-        counts.leftAlone += files;
-        monitor.films.leftAlone += files;
+        films.leftAlone += files;
       },
       monitor,
     };
@@ -233,7 +211,6 @@ export async function startPipeline(
         )
         .subscribe({
           next: (film) => {
-            counts[film.outcome] += 1;
             monitor.settle(film);
             settled.next(film);
             if (hasTooManyErrors()) stop();
@@ -282,13 +259,14 @@ export async function startPipeline(
     const parked = Object.values(await journal.parkedCounts());
     if (hasTooManyErrors()) {
       const { maxErrors = 0, stateDir } = generation.pipeline;
-      const failed = counts.failed === 1 ? '1 film has' : `${counts.failed} films have`;
+      const failed = films.failed === 1 ? '1 film has' : `${films.failed} films have`;
       throw new RxrayError(
         'RUN_STOPPED',
         `${failed} failed, and \`maxErrors: ${maxErrors}\` ends the run then: see ${stateDir}/deadletter for each with its reason; the next run processes the remaining films`,
       );
     }
     return {
+      ...films,
       ...counts,
       waiting: parked.reduce((sum, count) => sum + count, 0),
       unfinished,
@@ -297,7 +275,7 @@ export async function startPipeline(
   }
 
   function hasTooManyErrors(): boolean {
-    return counts.failed >= (generation.pipeline.maxErrors ?? Infinity);
+    return films.failed >= (generation.pipeline.maxErrors ?? Infinity);
   }
 
   function stop(): void {
@@ -364,10 +342,10 @@ export async function startPipeline(
         void setTimeout(generation.pipeline.shutdownTimeoutMs, undefined, { ref: false }).then(() => {
           if (swap?.next !== next) return;
           const { frames } = generation.load;
-          const films = frames === 1 ? '1 film' : `${frames} films`;
+          const left = frames === 1 ? '1 film' : `${frames} films`;
           log.warn(
             { frames },
-            `the new graph starts without waiting for ${films}: \`shutdownTimeoutMs\` is over`,
+            `the new graph starts without waiting for ${left}: \`shutdownTimeoutMs\` is over`,
           );
           superseded.next();
         });

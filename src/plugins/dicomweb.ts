@@ -171,7 +171,8 @@ class DicomwebSource implements SourceInstance {
    */
   async fetch(candidate: Candidate, maxBytes: number): Promise<Copy | undefined> {
     const place = placeOf(candidate.name);
-    if (place === undefined) throw new RxrayError('FRAME_UNREADABLE', 'the film does not belong to this source');
+    if (place === undefined)
+      throw new RxrayError('FRAME_UNREADABLE', 'the film does not belong to this source');
     const isThere = await lstat(candidate.path).then(
       (info) => info.isFile(),
       () => false,

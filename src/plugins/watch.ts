@@ -7,10 +7,10 @@ import picomatch from 'picomatch';
 import { Observable } from 'rxjs';
 import { z } from 'zod';
 import { messageOf, RxrayError } from '../core/errors.js';
-import { isCode, realPathOf } from '../core/files.js';
+import { codeOf, isCode, realPathOf } from '../core/files.js';
 import { isClutter, isNoImage } from '../core/no-image.js';
 import { type Candidate, defineSource, MAX_TIMER_MS, type SourceServices } from '../core/plugin.js';
-import { codeOf, isAbandoned, ownerTag, putAway, restore } from './watch/put-away.js';
+import { isAbandoned, ownerTag, putAway, restore } from './watch/put-away.js';
 
 const globs = z.array(z.string().min(1));
 const EVERY_FILE = ['**/*'];

@@ -13,7 +13,7 @@ import { metaHeader } from '../dicom/part10.js';
 import type { ObjectToSend } from '../dicom/scu.js';
 import { EXPLICIT } from '../dicom/syntaxes.js';
 import { objectMaker, objectOptions } from './dicom/objects.js';
-import { addressFaults, discard, headerFaults, logRoute, post, readAnswer, refusalOf } from '../core/http.js';
+import { addressFaults, headerFaults, logRoute, post, readAnswer, refusalOf } from '../core/http.js';
 import { oneByOne } from './one-by-one.js';
 
 const options = z.strictObject({
@@ -94,7 +94,7 @@ async function dicomwebSink(settings: DicomwebOptions, services: SinkServices): 
       if (reason === undefined) return;
       throw refused(`it failed with the reason ${reason.toString(16).toUpperCase().padStart(4, '0')}`);
     }
-    await discard(response);
+    await readAnswer(response);
     throw refused(refusalOf(response));
   }
 

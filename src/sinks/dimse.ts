@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { durably } from '../core/durable.js';
 import { messageOf, RxrayError, Unavailable } from '../core/errors.js';
 import type { Frame } from '../core/frame.js';
+import { isThisMachine } from '../core/http.js';
 import { defineSink, MAX_TIMER_MS, type SinkInstance, type SinkServices } from '../core/plugin.js';
 import { AE_TITLE } from '../dicom/ae-title.js';
 import { STATUS } from '../dicom/pdu.js';
@@ -65,7 +66,7 @@ async function dimseSink(settings: DimseOptions, services: SinkServices): Promis
   const { id: component, signal, log } = services;
   const objectsOf = await objectMaker(settings, services);
   const tls = settings.tls && (await tlsOptions(settings.tls, services));
-  if (tls === undefined && !['127.0.0.1', '::1', 'localhost'].includes(host)) {
+  if (tls === undefined && !isThisMachine(host)) {
     log.warn({ sink: component, host }, 'what is sent is not encrypted: see `tls`');
   }
   const scu: ScuOptions = { host, port, called, calling, timeoutMs, tls, signal };

@@ -11,7 +11,7 @@ import {
   type SinkInstance,
   type SinkServices,
 } from '../core/plugin.js';
-import { addressFaults, discard, headerFaults, logRoute, post, refusalOf } from '../core/http.js';
+import { addressFaults, headerFaults, logRoute, post, readAnswer, refusalOf } from '../core/http.js';
 import { uidMap } from '../dicom/uid-map.js';
 import { algorithmsOf } from './dicom/algorithms.js';
 import { readSourceFilm } from './dicom/source-film.js';
@@ -118,7 +118,7 @@ async function webhookSink(settings: WebhookOptions, services: SinkServices): Pr
     if (signer !== undefined) all.set('webhook-signature', signer.sign(id, now, body));
 
     const response = await post(url, { headers: all, body, timeoutMs, teardown: services.signal });
-    await discard(response);
+    await readAnswer(response);
     if (response.ok) return;
     const { status } = response;
     const answer = refusalOf(response);

@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
-import { messageOf } from '../errors.js';
+import { messageOf, type ErrorCode } from '../errors.js';
 import { isCode, realPathOf } from '../files.js';
 import { partOutput, partStateDir, type Part, type PartOutput } from '../part.js';
 import type { Column } from '../plugin.js';
@@ -91,20 +91,29 @@ export async function parsePipeline(
   ]);
 
   const report = (issue: Issue): void => void issues.push(issue);
-  lintIds([...sources, ...stages, ...sinks], report);
+  const refuse: Refuse = (code, message, place, component) => {
+    issues.push({
+      severity: 'error',
+      code,
+      message,
+      ...place,
+      ...(component !== undefined && { component }),
+    });
+  };
+  lintIds([...sources, ...stages, ...sinks], refuse);
   const order = connect(sources, stages, sinks, yaml, report);
   const entries = new Map(stages.map((stage) => [stage.id, stage]));
   for (const entry of [...stages, ...sinks]) lintExpression(entry, entries, yaml, report);
-  for (const stage of stages) lintBatch(stage, yaml, report);
-  for (const entry of [...stages, ...sinks]) lintShadow(entry, entries, yaml, report);
-  if (whole.success && whole.data.duplicates === 'skip') lintReserved(stages, report);
-  lintCase(stages, sinks, report);
+  for (const stage of stages) lintBatch(stage, yaml, refuse);
+  for (const entry of [...stages, ...sinks]) lintShadow(entry, entries, yaml, refuse);
+  if (whole.success && whole.data.duplicates === 'skip') lintReserved(stages, refuse);
+  lintCase(stages, sinks, refuse);
   if (lint) {
     const all = [...sources, ...stages, ...sinks];
     await Promise.all(all.map((entry) => lintSettings(entry, entries, yaml, baseDir, report)));
     const state = whole.success ? whole.data.state : undefined;
-    await lintOutputs(sources, sinks, yaml, baseDir, state, report);
-    await lintSharedFiles(sinks, yaml, baseDir, [path, ...recordsIn(state)], report);
+    await lintOutputs(sources, sinks, yaml, baseDir, state, refuse);
+    await lintSharedFiles(sinks, yaml, baseDir, [path, ...recordsIn(state)], refuse);
   }
   if (!whole.success || issues.some(({ severity }) => severity === 'error')) return done();
 
@@ -112,16 +121,8 @@ export async function parsePipeline(
   const { limits, duplicates, shutdownTimeoutMs, threads, maxErrors, cluster } = whole.data;
   const nodes = {
     sources: sources.map((entry) => nodeOf(entry)) as SourceNode[],
-    stages: order.map((entry) => ({
-      ...nodeOf(entry),
-      ...routing(entry),
-      ...flow(entry.host),
-    })) as StageNode[],
-    sinks: sinks.map((entry) => ({
-      ...nodeOf(entry),
-      ...routing(entry),
-      ...flow(entry.host),
-    })) as SinkNode[],
+    stages: order.map((entry) => ({ ...nodeOf(entry), ...flowOf(entry) })) as StageNode[],
+    sinks: sinks.map((entry) => ({ ...nodeOf(entry), ...flowOf(entry) })) as SinkNode[],
   };
   const stateDir = resolve(baseDir, state);
   const hash = hashOf(nodes, duplicates);
@@ -131,13 +132,21 @@ export async function parsePipeline(
     ...(maxErrors !== undefined && { maxErrors }),
     ...(cluster !== undefined && { cluster }),
   };
-  return done(part === undefined ? all : onlyPart(all, part, report));
+  return done(part === undefined ? all : onlyPart(all, part, refuse));
 }
+
+/** Reports an error at a place of the file. */
+type Refuse = (
+  code: ErrorCode,
+  message: string,
+  place: Pick<Issue, 'location' | 'length'>,
+  component?: string,
+) => void;
 
 // ── checks ────────────────────────────────────────────────────────────────────────────────────────
 
 /** Reports duplicate ids and replaces the later ones, so that the rest can be checked. */
-function lintIds(entries: readonly Entry[], report: (issue: Issue) => void): void {
+function lintIds(entries: readonly Entry[], refuse: Refuse): void {
   const first = new Map<string, Entry>();
   for (const entry of entries) {
     const { id, idPlace, named } = entry;
@@ -146,8 +155,7 @@ function lintIds(entries: readonly Entry[], report: (issue: Issue) => void): voi
       continue;
     }
     const problem = lintId(id);
-    if (problem !== undefined)
-      report({ severity: 'error', code: 'CONFIG_INVALID', message: problem, ...idPlace });
+    if (problem !== undefined) refuse('CONFIG_INVALID', problem, idPlace);
     const other = first.get(id);
     if (other === undefined) {
       first.set(id, entry);
@@ -157,21 +165,16 @@ function lintIds(entries: readonly Entry[], report: (issue: Issue) => void): voi
     const advice =
       named && other.named ? 'give one of them another id' : 'give one of them an `id:` of its own';
     const message = `the id \`${id}\`${origin} is taken by the entry in line ${other.idPlace.location.line}: ${advice}`;
-    report({ severity: 'error', code: 'CONFIG_DUPLICATE_ID', message, ...idPlace, component: id });
+    refuse('CONFIG_DUPLICATE_ID', message, idPlace, id);
     entry.id = `${id} in line ${idPlace.location.line}`;
   }
 }
 
 /** Only stages on the main thread can get several frames at once. */
-function lintBatch(
-  { path, id, use, host, plugin }: Entry,
-  yaml: YamlFile,
-  report: (issue: Issue) => void,
-): void {
+function lintBatch({ path, id, use, host, plugin }: Entry, yaml: YamlFile, refuse: Refuse): void {
   if (host.batch === undefined || plugin?.kind !== 'stage' || plugin.runsIn === 'main') return;
   const message = `\`${use}\` takes frames one by one: leave out \`batch:\``;
-  const place = yaml.key([...path, 'batch']);
-  report({ severity: 'error', code: 'CONFIG_INVALID', message, ...place, component: id });
+  refuse('CONFIG_INVALID', message, yaml.key([...path, 'batch']), id);
 }
 
 /** A shadow stage must change neither the pixels for other stages nor which films reach them. */
@@ -179,13 +182,12 @@ function lintShadow(
   { path, id, host, place, from }: Entry,
   stages: ReadonlyMap<string, Entry>,
   yaml: YamlFile,
-  report: (issue: Issue) => void,
+  refuse: Refuse,
 ): void {
   if (host.shadow === true) {
     if (host.onError === undefined) return;
     const message = 'a failure of a `shadow` stage fails no film: leave out `onError:`';
-    const at = yaml.key([...path, 'onError']);
-    report({ severity: 'error', code: 'CONFIG_INVALID', message, ...at, component: id });
+    refuse('CONFIG_INVALID', message, yaml.key([...path, 'onError']), id);
     return;
   }
   const seen = new Set<Entry>();
@@ -200,7 +202,7 @@ function lintShadow(
         ? 'would get the pixels of'
         : 'would miss the films that `when:` keeps out of';
       const message = `\`${id}\` ${what} the shadow stage \`${before.id}\`: join them, the main branch first (\`from: [main, ${before.id}]\`)`;
-      report({ severity: 'error', code: 'CONFIG_INVALID', message, ...place, component: id });
+      refuse('CONFIG_INVALID', message, place, id);
       return;
     }
     before = stages.get(before.from[0] ?? '');
@@ -208,15 +210,15 @@ function lintShadow(
 }
 
 /** The results of a duplicate film have a reserved name. */
-function lintReserved(stages: readonly Entry[], report: (issue: Issue) => void): void {
+function lintReserved(stages: readonly Entry[], refuse: Refuse): void {
   const stage = stages.find(({ id }) => id === DUPLICATE);
   if (stage === undefined) return;
   const message = `with \`duplicates: skip\`, \`${DUPLICATE}\` is the id of the host's own results: give the stage another id`;
-  report({ severity: 'error', code: 'CONFIG_DUPLICATE_ID', message, ...stage.idPlace, component: stage.id });
+  refuse('CONFIG_DUPLICATE_ID', message, stage.idPlace, stage.id);
 }
 
 /** Refuses ids that a sink cannot tell apart. */
-function lintCase(stages: readonly Entry[], sinks: readonly Entry[], report: (issue: Issue) => void): void {
+function lintCase(stages: readonly Entry[], sinks: readonly Entry[], refuse: Refuse): void {
   const sink = sinks.find(({ plugin }) => plugin?.kind === 'sink' && plugin.ignoresCase === true);
   if (sink === undefined) return;
   const first = new Map<string, string>();
@@ -227,7 +229,7 @@ function lintCase(stages: readonly Entry[], sinks: readonly Entry[], report: (is
       continue;
     }
     const message = `the ids \`${other}\` and \`${id}\` are the same to \`${sink.use}\`, which ignores upper and lower case: give one of them another id`;
-    report({ severity: 'error', code: 'CONFIG_DUPLICATE_ID', message, ...idPlace, component: id });
+    refuse('CONFIG_DUPLICATE_ID', message, idPlace, id);
   }
 }
 
@@ -238,7 +240,7 @@ async function lintOutputs(
   yaml: YamlFile,
   baseDir: string,
   state: string | undefined,
-  report: (issue: Issue) => void,
+  refuse: Refuse,
 ): Promise<void> {
   const outputs = sinks.flatMap(({ plugin, settings, path, id }) =>
     plugin?.kind !== 'sink' || settings === undefined
@@ -265,13 +267,7 @@ async function lintOutputs(
       }
       refused.add(place.join());
       const message = `the source \`${source}\` would take the files written here as films: name a folder outside its own`;
-      report({
-        severity: 'error',
-        code: 'CONFIG_REFUSED',
-        message,
-        ...yaml.place(place),
-        ...(id !== undefined && { component: id }),
-      });
+      refuse('CONFIG_REFUSED', message, yaml.place(place), id);
     }
   }
 }
@@ -288,7 +284,7 @@ async function lintSharedFiles(
   yaml: YamlFile,
   baseDir: string,
   own: readonly string[],
-  report: (issue: Issue) => void,
+  refuse: Refuse,
 ): Promise<void> {
   const owners = new Map<string, Pick<Entry, 'id' | 'use'> | undefined>();
   for (const file of own) owners.set(await realPathOf(resolve(baseDir, file)), undefined);
@@ -300,13 +296,12 @@ async function lintSharedFiles(
       if (!owners.has(file)) owners.set(file, { id, use });
       else if (owner?.id !== id && !(owner?.use === use && plugin.sharesFile === true)) {
         const whose = owner === undefined ? 'rxray itself uses' : `the sink \`${owner.id}\` writes`;
-        report({
-          severity: 'error',
-          code: 'CONFIG_REFUSED',
-          message: `${whose} this file: name another`,
-          ...yaml.place([...path, 'with', 'path']),
-          component: id,
-        });
+        refuse(
+          'CONFIG_REFUSED',
+          `${whose} this file: name another`,
+          yaml.place([...path, 'with', 'path']),
+          id,
+        );
         break;
       }
     }
@@ -333,25 +328,15 @@ async function lintSettings(
   }));
   try {
     const columns = (): ReturnType<typeof columnsOf> => columnsOf(stages, baseDir);
-    for (const message of await plugin.lint(settings as never, { baseDir, preceding, columns })) {
-      const path = [...entry.path, 'with', ...message.option];
-      report({
-        severity: message.severity,
-        code: message.code ?? 'CONFIG_REFUSED',
-        message: message.message,
-        ...(message.option.length === 0 ? yaml.place([...entry.path, 'use']) : yaml.place(path)),
-        component: entry.id,
-      });
+    for (const found of await plugin.lint(settings as never, { baseDir, preceding, columns })) {
+      const { severity, code = 'CONFIG_REFUSED', message, option } = found;
+      const place = yaml.place([...entry.path, ...(option.length === 0 ? ['use'] : ['with', ...option])]);
+      report({ severity, code, message, ...place, component: entry.id });
     }
   } catch (error) {
     const message = `\`${entry.use}\` failed while checking its settings: ${messageOf(error)}`;
-    report({
-      severity: 'error',
-      code: 'CONFIG_PLUGIN_BROKEN',
-      message,
-      ...yaml.place([...entry.path, 'use']),
-      component: entry.id,
-    });
+    const place = yaml.place([...entry.path, 'use']);
+    report({ severity: 'error', code: 'CONFIG_PLUGIN_BROKEN', message, ...place, component: entry.id });
   }
 }
 
@@ -388,13 +373,13 @@ function precedingOf(entry: Entry, stages: ReadonlyMap<string, Entry>): Entry[] 
 // ── results ───────────────────────────────────────────────────────────────────────────────────────
 
 /** The pipeline for one slice of the films, with its own state folder and output files. */
-function onlyPart(pipeline: Pipeline, part: Part, report: (issue: Issue) => void): Pipeline {
+function onlyPart(pipeline: Pipeline, part: Part, refuse: Refuse): Pipeline {
   const stateDir = partStateDir(pipeline.stateDir, part);
   const outputs: PartOutput[] = [];
   for (const { id, use, plugin, location } of pipeline.sources) {
     if (plugin.splits === true) continue;
     const message = `\`${use}\` cannot be run in parts: list the films in a file, for the source \`manifest\``;
-    report({ severity: 'error', code: 'CONFIG_REFUSED', message, location, component: id });
+    refuse('CONFIG_REFUSED', message, { location }, id);
   }
   const sinks = pipeline.sinks.map((node) => {
     const settings = node.settings as Readonly<Record<string, unknown>>;
@@ -402,13 +387,7 @@ function onlyPart(pipeline: Pipeline, part: Part, report: (issue: Issue) => void
     if (option === undefined) return node;
     if (settings['rotate'] !== undefined) {
       const message = 'each part writes one file: leave out `rotate`';
-      report({
-        severity: 'error',
-        code: 'CONFIG_REFUSED',
-        message,
-        location: node.location,
-        component: node.id,
-      });
+      refuse('CONFIG_REFUSED', message, { location: node.location }, node.id);
     }
     const output = partOutput(node.id, resolve(pipeline.baseDir, String(settings[option])), stateDir, part);
     outputs.push(output);
@@ -421,12 +400,11 @@ function nodeOf({ id, use, plugin, url, settings, written, place }: Entry): obje
   return { id, use, plugin, url, settings, written, location: place.location };
 }
 
-function routing({ from, host }: Entry): object {
-  return { from, ...(host.when === undefined ? {} : { when: host.when }) };
-}
-
-function flow({ batch, concurrency, retry, timeoutMs, onError, shadow }: Entry['host']): object {
+function flowOf({ from, host }: Entry): object {
+  const { when, batch, concurrency, retry, timeoutMs, onError, shadow } = host;
   return {
+    from,
+    ...(when !== undefined && { when }),
     ...(shadow === true && { shadow, onError: 'continue' }),
     ...(batch && { batch }),
     ...(concurrency && { concurrency }),

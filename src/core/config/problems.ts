@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { Path, YamlFile } from './document.js';
 import type { Issue } from './pipeline.js';
 import { nearest } from '../suggest.js';
+import { valueAt } from '../value-at.js';
 
 type Problem = z.core.$ZodIssue;
 
@@ -50,7 +51,9 @@ export function schemaIssues(
       report('CONFIG_INVALID', message, file.parent(path));
     } else {
       const near =
-        problem.code === 'invalid_value' ? nearest(unquoted(found), problem.values.map(String)) : undefined;
+        problem.code === 'invalid_value'
+          ? nearest(found.replaceAll(/["']/g, ''), problem.values.map(String))
+          : undefined;
       const advice = near === undefined ? '' : ` (did you mean \`${near}\`?)`;
       report('CONFIG_INVALID', `${name}: expected ${expected}, got ${found}${advice}`, file.place(path));
     }
@@ -74,15 +77,11 @@ export function parseAt<S extends z.ZodType>(
   for (const problem of parsed.error.issues) {
     if (problem.code !== 'invalid_type' || !file.isSubstituted([...base, ...problem.path])) continue;
     const last = problem.path.at(-1);
-    const parent = problem.path.slice(0, -1).reduce<unknown>((node, step) => at(node, step), copy);
-    const typed = typedAs(problem.expected, at(parent, last));
+    const parent = valueAt(copy, problem.path.slice(0, -1));
+    const typed = typedAs(problem.expected, valueAt(copy, problem.path));
     if (typed !== undefined) Object.assign(parent as object, { [last as string]: typed });
   }
   return schema.safeParse(copy);
-}
-
-function at(value: unknown, step: PropertyKey | undefined): unknown {
-  return (value as Record<PropertyKey, unknown>)[step ?? ''];
 }
 
 function typedAs(expected: string, value: unknown): number | boolean | undefined {
@@ -137,10 +136,6 @@ function expectedBy(problem: Problem): string | undefined {
     default:
       return undefined;
   }
-}
-
-function unquoted(text: string): string {
-  return text.replaceAll(/["']/g, '');
 }
 
 function bound(origin: string, words: string, limit: number | bigint): string {

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { isThisMachine } from '../http.js';
 import { MAX_TIMER_MS } from '../plugin.js';
 
 /** The host's part of a pipeline file. The plugin's part is under `with`, and has the plugin's own schema. */
@@ -227,7 +228,7 @@ export const clusterSchema = z
 /** Films without encryption stay on this machine. */
 function isLocalHttp(url: string): boolean {
   const { protocol, hostname } = new URL(url);
-  return protocol === 'http:' && ['localhost', '127.0.0.1', '[::1]'].includes(hostname);
+  return protocol === 'http:' && isThisMachine(hostname);
 }
 
 export const pipelineSchema = z.strictObject({

@@ -198,25 +198,20 @@ function all<T>({ made, issues }: Created<T>): ReadonlyMap<string, T> {
 
 async function createOnMain(node: StageNode, services: Services): Promise<StageInstance> {
   const stage = await node.plugin.create(node.settings as never, services);
-  if (node.batch !== undefined && !('processBatch' in stage)) {
-    await stage.dispose?.();
-    throw new RxrayError('CONFIG_INVALID', `"${node.use}" does not work in batches: leave out \`batch:\``);
-  }
-  if (node.retry !== undefined && 'operator' in stage) {
-    await stage.dispose?.();
-    throw new RxrayError(
-      'CONFIG_INVALID',
-      `"${node.use}" is an RxJS operator, which may retry by itself: leave out \`retry:\``,
-    );
-  }
-  if (node.timeoutMs !== undefined && 'operator' in stage) {
-    await stage.dispose?.();
-    throw new RxrayError(
-      'CONFIG_INVALID',
-      `"${node.use}" is an RxJS operator, which may hold frames for any time: leave out \`timeoutMs:\``,
-    );
-  }
-  return stage;
+  const fault = faultOf(node, stage);
+  if (fault === undefined) return stage;
+  await stage.dispose?.();
+  throw new RxrayError('CONFIG_INVALID', `"${node.use}" ${fault}`);
+}
+
+/** Which keys of the entry the stage does not support, in words. */
+function faultOf({ batch, retry, timeoutMs }: StageNode, stage: StageInstance): string | undefined {
+  if (batch !== undefined && !('processBatch' in stage))
+    return 'does not work in batches: leave out `batch:`';
+  if (!('operator' in stage)) return undefined;
+  if (retry !== undefined) return 'is an RxJS operator, which may retry by itself: leave out `retry:`';
+  if (timeoutMs === undefined) return undefined;
+  return 'is an RxJS operator, which may hold frames for any time: leave out `timeoutMs:`';
 }
 
 /** A proxy on the main thread for a stage that every worker thread creates for itself. */

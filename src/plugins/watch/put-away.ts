@@ -1,11 +1,10 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { constants, createReadStream } from 'node:fs';
+import { constants } from 'node:fs';
 import {
   copyFile,
   link,
   lstat,
   mkdir,
-  open,
   readdir,
   readFile,
   readlink,
@@ -17,8 +16,7 @@ import {
   unlink,
 } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
-import { pipeline } from 'node:stream/promises';
-import { isCode } from '../../core/files.js';
+import { isCode, sha256Of, syncFile, syncFolder } from '../../core/files.js';
 import type { Candidate } from '../../core/plugin.js';
 
 /** Older folders of another process are treated as left by a crash. */
@@ -172,10 +170,9 @@ async function linkOrCopy(from: string, to: string): Promise<void> {
     if (isCode(error, 'EEXIST')) throw error;
     // Another disk, or one without hard links.
     await copyFile(from, to, constants.COPYFILE_EXCL);
-    await sync(to);
+    await syncFile(to);
   }
-  // Windows needs and supports no sync of folders.
-  if (process.platform !== 'win32') await sync(dirname(to));
+  await syncFolder(dirname(to));
 }
 
 function isSameFile(found: { size: number; mtimeMs: number; ino: number }, candidate: Candidate): boolean {
@@ -190,24 +187,4 @@ async function areSame(one: string, other: string): Promise<boolean> {
   if (!b.isFile() || a.size !== b.size) return false;
   const [bytes, others] = await Promise.all([readFile(one), readFile(other)]);
   return bytes.equals(others);
-}
-
-async function sha256Of(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  await pipeline(createReadStream(path), hash);
-  return hash.digest('hex');
-}
-
-async function sync(path: string): Promise<void> {
-  // Windows flushes only writable files; on other systems the copy of a read-only film is not writable.
-  const handle = await open(path, process.platform === 'win32' ? 'r+' : 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
-export function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error ? String(error.code) : undefined;
 }
