@@ -44,9 +44,6 @@ Exit codes: 0 fine, 1 some films could not be read, 2 usage, unsuitable films or
 export function calibrate(program: Command): void {
   program
     .command('calibrate')
-    .description(
-      "Sets a model's threshold from your own films, and writes a new bundle with the same weights.",
-    )
     .argument('<bundle>', "the model's folder")
     .requiredOption('--out <dir>', "the new bundle's folder")
     .addOption(new Option('--normals <dir>', 'a folder of normal films').conflicts('data'))

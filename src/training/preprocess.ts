@@ -183,9 +183,7 @@ export async function prepareFilms<F extends Omit<Film, 'split'>>(
       return reason === undefined ? [] : [{ film, reason }];
     });
     if (all === undefined) {
-      throw new Error(
-        films.length === 0 ? 'there are no films' : `every film failed: ${named(unreadable)}`,
-      );
+      throw new Error(films.length === 0 ? 'there are no films' : `every film failed: ${named(unreadable)}`);
     }
     all = { ...all, views };
     // A failure may be temporary: the result without failed films is not cached.

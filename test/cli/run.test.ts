@@ -56,7 +56,9 @@ describe('rxray run', () => {
     for (const name of ['notes.txt', 'Thumbs.db', 'disc/DICOMDIR', '__MACOSX/a.png', 'no image'])
       await lab.write(`inbox/${name}`, 'x');
     const { code, stderr } = await lab.run();
-    expect(stderr).to.contain('3 files were left alone because they are not images').and.contain('1 film failed');
+    expect(stderr)
+      .to.contain('3 files were left alone because they are not images')
+      .and.contain('1 film failed');
     expect([...(await lab.letters()).keys()]).to.deep.equal(['no image']);
     expect(await lab.delivered()).to.deep.equal(['a.png']);
     expect(code).to.equal(1);

@@ -181,7 +181,7 @@ describe('the sqlite sink', () => {
     expect(outcome).to.have.nested.property('reason.message').that.contains('"classes.normal"');
   });
 
-  it("refuses a table of another program, and a file that is not a database", async () => {
+  it('refuses a table of another program, and a file that is not a database', async () => {
     const refusal = async (settings: object): Promise<string> => {
       const [outcome] = await Promise.allSettled([open(settings)]);
       const reason: unknown = (outcome as PromiseRejectedResult).reason;

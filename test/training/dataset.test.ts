@@ -97,7 +97,9 @@ describe('training data', () => {
     ]);
     expect(unreadable[1]?.reason).to.equal('the file is empty');
     expect(duplicates).to.equal(0);
-    expect(findings[0]).to.match(/^2 films left out because they cannot be read \(gone\.png: ENOENT.*; empty\.png: /);
+    expect(findings[0]).to.match(
+      /^2 films left out because they cannot be read \(gone\.png: ENOENT.*; empty\.png: /,
+    );
   });
 
   it('come from a folder of classes, split by seed with every class in both splits', async () => {

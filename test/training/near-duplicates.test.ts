@@ -64,7 +64,9 @@ describe('near copies', function () {
   it('of films to be judged are left out of the training, where the split is given', async () => {
     const { films, findings } = await read('split');
     expect(films.map(({ name }) => name)).to.have.members(['train/normal/other.png', 'val/normal/large.png']);
-    expect(findings[0]).to.include('1 training films left out because they nearly equal films of another split');
+    expect(findings[0]).to.include(
+      '1 training films left out because they nearly equal films of another split',
+    );
   });
 
   it('in two classes are pointed out', async () => {

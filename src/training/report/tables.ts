@@ -45,7 +45,7 @@ export function shiftSection({ suite }: Evaluation): Html | null {
         <td>${worst(shift.name)}</td>
       </tr>`,
   );
-  return html`<h2>Films from elsewhere</h2>
+  return html`<h2>Films from other sources</h2>
     <p>The same films, altered as other machines would produce them.</p>
     ${table(['shift', 'AUROC', 'sensitivity', 'specificity', 'calibration error', 'worst'], rows)}`;
 }
