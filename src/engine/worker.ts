@@ -89,6 +89,8 @@ async function load(request: Extract<Request, { type: 'load' }>): Promise<Sessio
       intraOpNumThreads: threads,
       extra: { session: { intra_op: { allow_spinning: spinning ? '1' : '0' } } },
       graphOptimizationLevel: 'all',
+      // It would keep one block for all values of a run, and another for each other number of films.
+      enableMemPattern: false,
       logSeverityLevel: 3,
     };
     const isHalf = precision === 'half' && device !== 'cpu';
