@@ -4,6 +4,7 @@ export { defineSink, defineSource, defineStage } from './core/plugin.js';
 export type * from './core/plugin.js';
 export { frameBytes, imageOf } from './core/frame.js';
 export type * from './core/frame.js';
+export { wholeGroups } from './core/whole-groups.js';
 export { suspicionAt, verdictOf } from './core/verdict.js';
 export type * from './core/verdict.js';
 export { RxrayError, Unavailable } from './core/errors.js';

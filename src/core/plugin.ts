@@ -120,12 +120,26 @@ export interface Candidate {
    * it fails with FRAME_OUTSIDE. A file may be replaced between being offered and being read.
    */
   readonly within?: string;
+  /** The group that it belongs to, if its source offers films in groups: the frame gets it as `meta.group`. */
+  readonly group?: FilmGroup;
   /** Set by the host for a replayed film of the dead letter. */
   readonly replay?: Replay;
   /** Set by the host: the local copy made by {@link SourceInstance.fetch}, which is read instead of `path`. */
   readonly copy?: Copy;
   /** Why it must not be read (for example a link out of the folder): the host fails it without opening it. */
   readonly error?: RxrayError;
+}
+
+/** Films that a source offers together, such as those of a study. Each of them is a film of its own. */
+export interface FilmGroup {
+  /** What its films have in common: `study`, `series`. */
+  readonly by: string;
+  /** The same for all its films and after a restart, and another one for each group. No patient data. */
+  readonly id: string;
+  /** How many files it has. */
+  readonly films: number;
+  /** False if it has fewer films than the source expected. */
+  readonly complete: boolean;
 }
 
 export interface Replay {

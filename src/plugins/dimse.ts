@@ -9,6 +9,7 @@ import { type Candidate, defineSource, MAX_TIMER_MS, type SourceServices } from 
 import { AE_TITLE } from '../dicom/ae-title.js';
 import { PDU, pdu, REJECTIONS } from '../dicom/pdu.js';
 import { serveAssociation } from '../dicom/scp.js';
+import { FilmGroups, groupOptions } from './dimse/groups.js';
 import { IncomingFolder } from './dimse/incoming.js';
 
 const options = z.strictObject({
@@ -41,6 +42,12 @@ const options = z.strictObject({
     .default('keep')
     .describe(
       'What happens to a received file that is done. A failed one stays, and the dead letter has a copy.',
+    ),
+  groups: groupOptions
+    .optional()
+    .describe(
+      'Holds objects back until their study or series is complete, and then processes them together. Default: each when it ' +
+        'arrives.',
     ),
   maxBytes: z
     .int()
@@ -105,48 +112,70 @@ export default defineSource({
         onDone: 'delete',
       },
     },
+    {
+      title: 'Whole studies: all films together, when none has arrived for half a minute',
+      with: { callers: [{ aeTitle: 'ORTHANC' }], groups: { by: 'study', complete: { afterMs: 30_000 } } },
+    },
   ],
   takes: ({ path }, file, baseDir) =>
     IncomingFolder.holds(relative(resolve(baseDir, path), file).split(sep).join('/')),
   async create(settings, services) {
-    const stored = new Subject<Candidate>();
     const path = services.resolve(settings.path);
-    const folder = await IncomingFolder.open(path, {
-      ...settings,
-      onStored: (candidate) => stored.next(candidate),
-    }).catch((cause: unknown) => {
+    const { id: source, log } = services;
+    const offered = new Subject<Candidate>();
+    const offer = (candidate: Candidate): void => offered.next(candidate);
+    const received = async (candidate: Candidate): Promise<void> => {
+      if (groups === undefined) offer(candidate);
+      else await groups.add(candidate);
+    };
+    const cannotWrite = (cause: unknown): never => {
       throw new RxrayError('CONFIG_CREATE', `the folder ${path} cannot be written: ${messageOf(cause)}`, {
         cause,
       });
-    });
+    };
+    const folder = await IncomingFolder.open(path, {
+      ...settings,
+      onStored: (candidate) => void received(candidate),
+    }).catch(cannotWrite);
+    const groups =
+      settings.groups &&
+      (await FilmGroups.open(folder.root, settings.groups, settings.maxBytes, { source, log, offer }).catch(
+        cannotWrite,
+      ));
+    const look = async (name: string): Promise<Candidate | undefined> => {
+      const candidate = await folder.look(name);
+      return candidate && (groups?.of(candidate) ?? candidate);
+    };
     const receiver = services.once ? undefined : await Receiver.listen(settings, services, folder);
     return {
       candidates$: new Observable((subscriber) => {
-        const live = stored.subscribe(subscriber);
-        void offerAll(
-          folder,
-          services,
-          (candidate) => subscriber.next(candidate),
-          () => subscriber.closed,
-        ).then(
-          () => {
-            if (services.once) subscriber.complete();
-          },
-          (error: unknown) => subscriber.error(error),
-        );
+        const live = offered.subscribe(subscriber);
+        offerAll(folder, services, received, () => subscriber.closed)
+          .then(() => groups?.start({ only: services.once }))
+          .then(
+            () => {
+              if (services.once) subscriber.complete();
+            },
+            (error: unknown) => subscriber.error(error),
+          );
         return () => {
           live.unsubscribe();
           receiver?.stop();
+          groups?.close();
         };
       }),
-      look: (name) => folder.look(name),
+      look,
       lost: ({ name }) => {
-        void folder.look(name).then((candidate) => candidate && stored.next(candidate));
+        void look(name).then((candidate) => candidate && offer(candidate));
       },
       settle: async (candidate, outcome) => {
         if (outcome === 'done' && settings.onDone === 'delete') await folder.remove(candidate);
+        await groups?.settled(candidate.name);
       },
-      dispose: () => receiver?.close(),
+      dispose: async () => {
+        groups?.close();
+        await receiver?.close();
+      },
     };
   },
 });
@@ -158,12 +187,12 @@ const AT_ONCE = 64;
 async function offerAll(
   folder: IncomingFolder,
   { unsettled }: SourceServices,
-  offer: (candidate: Candidate) => void,
+  offer: (candidate: Candidate) => Promise<void>,
   isClosed: () => boolean,
 ): Promise<void> {
   let some: Candidate[] = [];
   const ask = async (): Promise<void> => {
-    for (const candidate of await unsettled(some)) offer(candidate);
+    for (const candidate of await unsettled(some)) await offer(candidate);
     some = [];
   };
   for await (const candidate of folder.files()) {

@@ -4,14 +4,14 @@ import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { firstValueFrom, ReplaySubject, skip } from 'rxjs';
+import { bufferCount, firstValueFrom, lastValueFrom, ReplaySubject, skip, toArray } from 'rxjs';
 import type { Candidate, SourceInstance } from '../../src/core/plugin.js';
 import { associatePdu, COMMAND, commandBytes, dataPdus, FIELD, PDU } from '../../src/dicom/pdu.js';
-import { store, type ScuOptions } from '../../src/dicom/scu.js';
+import { type ObjectToSend, store, type ScuOptions } from '../../src/dicom/scu.js';
 import { EXPLICIT } from '../../src/dicom/syntaxes.js';
 import dimse from '../../src/plugins/dimse.js';
 import { testServices, type TestServices } from '../../src/testing.js';
-import { CR, dicomFile, dicomFilm, execute, has } from '../support/dicom.js';
+import { CR, dicomFile, dicomFilm, execute, has, testUid } from '../support/dicom.js';
 
 /** A receiver in a folder of its own. */
 class Bench {
@@ -25,10 +25,15 @@ class Bench {
 
   static async open(
     settings: object = {},
-    options: { once?: boolean; folder?: string } = {},
+    options: { once?: boolean; folder?: string; settled?: readonly string[] } = {},
   ): Promise<Bench> {
     const bench = new Bench(options.folder ?? (await mkdtemp(join(tmpdir(), 'rxray-dimse-'))));
-    bench.services = testServices({ baseDir: bench.folder, once: options.once ?? false });
+    bench.services = testServices({
+      baseDir: bench.folder,
+      once: options.once ?? false,
+      unsettled: (candidates) =>
+        Promise.resolve(candidates.filter(({ name }) => options.settled?.includes(name) !== true)),
+    });
     bench.source = await dimse.create(
       dimse.options.parse({
         port: 0,
@@ -100,6 +105,88 @@ describe('dimse source', () => {
     expect(await bench.files()).to.have.length(2);
     for (const candidate of found) await bench.source.settle?.(candidate, 'done', '');
     expect(await bench.files()).to.deep.equal([]);
+  });
+
+  const ofStudy = (index: number, study: number): ObjectToSend =>
+    dicomFilm(index, { others: [[0x0020000d, 'UI', testUid('study', study)]] });
+  const records = () => readdir(join(bench.folder, 'received', '.groups'));
+
+  it('holds films back until their study has as many as `count`, and offers them together', async () => {
+    bench = await Bench.open({ groups: { complete: { count: 2 } } });
+    await store([ofStudy(1, 1), ofStudy(2, 2), ofStudy(3, 1)], bench.scu());
+    const found = await firstValueFrom(bench.offered$.pipe(bufferCount(2)));
+    expect(found.map(({ name }) => name.slice(3).split('-')[0])).to.deep.equal([
+      testUid('film', 1),
+      testUid('film', 3),
+    ]);
+    const [{ group } = {}] = found;
+    expect(group).to.deep.include({ by: 'study', films: 2, complete: true });
+    expect(found[1]?.group).to.deep.equal(group);
+    expect(await records()).to.deep.equal([`${group?.id ?? ''}.json`]);
+    // A file that was lost is offered again with its group.
+    const again = firstValueFrom(bench.offered$.pipe(skip(2)));
+    if (found[0] !== undefined) bench.source.lost?.(found[0]);
+    expect(await again).to.deep.equal(found[0]);
+    for (const candidate of found) await bench.source.settle?.(candidate, 'done', '');
+    expect(await records()).to.deep.equal([]);
+  });
+
+  it('goes on with groups after a restart: the rest of one, and one that waits', async () => {
+    const groups = { by: 'series', complete: { count: 3 } };
+    const inSeries = (index: number, series: number): ObjectToSend =>
+      dicomFilm(index, { others: [[0x0020000e, 'UI', testUid('series', series)]] });
+    bench = await Bench.open({ groups });
+    await store([1, 2, 3].map((i) => inSeries(i, 1)).concat(inSeries(4, 2), inSeries(5, 2)), bench.scu());
+    const [first, second, third] = await firstValueFrom(bench.offered$.pipe(bufferCount(3)));
+    if (first === undefined || second === undefined) throw new Error('nothing was offered');
+    // As if the process had ended here: one film is done and deleted, and one is done by the journal.
+    await bench.source.dispose?.();
+    await rm(first.path);
+    const { folder } = bench;
+    bench = await Bench.open({ groups }, { folder, settled: [second.name] });
+    expect(await firstValueFrom(bench.offered$)).to.deep.equal(third);
+    await store([inSeries(6, 2)], bench.scu());
+    const rest = await firstValueFrom(bench.offered$.pipe(skip(1), bufferCount(3)));
+    expect(rest.map(({ group }) => group?.films)).to.deep.equal([3, 3, 3]);
+    for (const candidate of [third, ...rest]) {
+      if (candidate !== undefined) await bench.source.settle?.(candidate, 'failed', '');
+    }
+    expect(await records()).to.deep.equal([]);
+  });
+
+  it('processes a group that is not complete after `afterMs`, and at the end of a run with --once', async () => {
+    for (const [complete, isComplete] of [
+      [{ afterMs: 1 }, true],
+      [{ count: 9, afterMs: 1 }, false],
+    ] as const) {
+      bench = await Bench.open();
+      await store([ofStudy(1, 1), ofStudy(2, 1)], bench.scu());
+      await bench.source.dispose?.();
+      bench = await Bench.open({ groups: { complete } }, { folder: bench.folder });
+      const [one] = await firstValueFrom(bench.offered$.pipe(bufferCount(2)));
+      expect(one?.group).to.deep.include({ films: 2, complete: isComplete });
+      await bench.close();
+    }
+    bench = await Bench.open({ groups: { complete: { count: 9 } } });
+    await store([ofStudy(1, 1), ofStudy(2, 1)], bench.scu());
+    await bench.source.dispose?.();
+    const { folder } = bench;
+    bench = await Bench.open({ groups: { complete: { count: 9 } } }, { folder, once: true });
+    const found = await lastValueFrom(bench.offered$.pipe(toArray()));
+    expect(found.map(({ group }) => group?.complete)).to.deep.equal([false, false]);
+  });
+
+  it('offers an object without a study at once', async () => {
+    bench = await Bench.open({ groups: { complete: { count: 9 } } });
+    await store([dicomFilm(1, { others: [[0x0020000d, 'UI', '']] })], bench.scu());
+    expect(await firstValueFrom(bench.offered$)).not.to.have.property('group');
+  });
+
+  it('refuses groups that say not when they are complete', () => {
+    for (const complete of [{}, undefined, { count: 1 }, { afterMs: 0 }, { after: 5 }]) {
+      const options = { callers: [{ aeTitle: 'SENDER' }], groups: { complete } };
+      expect(dimse.options.safeParse(options).success, JSON.stringify(complete)).to.equal(false);
+    }
   });
 
   it('rejects senders that it does not know, and those who call another', async () => {

@@ -78,7 +78,7 @@ export function wireRemote(
       const findings = await remote.process({ frame, candidate: ticket.candidate }, signal);
       return Object.fromEntries(
         Object.entries(findings).flatMap(([sink, found]) =>
-          found === null ? [] : [[sink, { ...frame, ...found }]],
+          found === null ? [] : [[sink, { ...frame, ...found, meta: { ...frame.meta, ...found.meta } }]],
         ),
       );
     } catch (thrown) {

@@ -22,7 +22,7 @@ import { frameId, sealed, type Frame, type Origin } from '../frame.js';
 import type { Journal } from '../journal/journal.js';
 import type { JournalRecord, Policy } from '../journal/protocol.js';
 import type { Monitor } from '../monitor/monitor.js';
-import type { Candidate, Log, SourceInstance } from '../plugin.js';
+import type { Candidate, Copy, Log, SourceInstance } from '../plugin.js';
 import type { WorkerPool } from '../workers/pool.js';
 import type { HashReply, ReadReply } from '../workers/protocol.js';
 import type { Admission, Admitted, Offer } from './admission.js';
@@ -91,8 +91,15 @@ export function intake(
   const ids = new Set<string>();
   /** Films in flight by the hash of their bytes: a copy waits until the first one is finished. */
   const originals = new Map<string, Promise<void>>();
+  /** Films of fetched files that have several. */
+  const parts$ = new Subject<Offer>();
+  /** Films that share a fetched copy of their file, by its path. */
+  const shared = new Map<string, { left: number; readonly file: string }>();
+  /** Files that have not been fetched, and whether the sources have offered all: parts may come until then. */
+  let unfetched = 0;
+  let isAll = false;
 
-  const offers$ = merge(
+  const files$ = merge(
     ...[...sources].map(([source, { candidates$ }]) =>
       candidates$.pipe(
         map((candidate) => ({ source, candidate })),
@@ -104,9 +111,18 @@ export function intake(
     replays$,
   ).pipe(
     filter((offer) => !offered.has(keyOf(offer))),
-    tap((offer) => offered.add(keyOf(offer))),
-    takeUntil(stop$.pipe(tap(() => admission.close()))),
+    tap({
+      next: (offer) => {
+        offered.add(keyOf(offer));
+        unfetched += 1;
+      },
+      complete: () => {
+        isAll = true;
+        if (unfetched === 0) parts$.complete();
+      },
+    }),
   );
+  const offers$ = merge(files$, parts$).pipe(takeUntil(stop$.pipe(tap(() => admission.close()))));
   return admission.admit(offers$).pipe(
     mergeMap(read),
     filter((token) => token !== null),
@@ -116,6 +132,8 @@ export function intake(
     const { source } = admitted;
     let { candidate } = admitted;
     const { replay } = candidate;
+    const isPart = candidate.copy !== undefined;
+    if (isPart) admitted.copy = candidate.copy;
     let sha256 = '';
     const open = (file: Candidate): Promise<HashReply | ReadReply> =>
       referencesOnly ? pool.hash(file, limits.bytes) : pool.read(file, limits.bytes);
@@ -123,17 +141,21 @@ export function intake(
     let error: unknown = candidate.error;
     try {
       if (candidate.error === undefined) {
-        if (replay?.copy === undefined) {
-          const copy = await sources.get(source)?.fetch?.(candidate, limits.bytes);
-          if (copy !== undefined) candidate = { ...candidate, copy };
-          admitted.copy = copy;
+        if (replay?.copy === undefined && !isPart) {
+          const copy = await sources.get(source)?.fetch?.(wholeFile(candidate), limits.bytes);
+          if (copy !== undefined) {
+            candidate = { ...candidate, copy };
+            admitted.copy = copy;
+            if (await isSplit(admitted, { source, candidate })) return null;
+          }
         }
         let reply = await open(candidate);
         while (reply === null) {
           const changed = once && replay === undefined ? await lookAgain(candidate) : null;
           if (changed === null) {
             giveUp(admitted);
-            if (replay === undefined) sources.get(source)?.lost?.(wholeFile(candidate));
+            const { copy: _copy, ...file } = wholeFile(candidate);
+            if (replay === undefined) sources.get(source)?.lost?.(file);
             return null;
           }
           candidate = changed;
@@ -148,6 +170,9 @@ export function intake(
       }
     } catch (thrown) {
       error = thrown;
+    } finally {
+      if (!isPart) unfetched -= 1;
+      if (isAll && unfetched === 0) parts$.complete();
     }
     // Without bytes to hash, size and mtime identify the file.
     const id = frameId(
@@ -219,14 +244,15 @@ export function intake(
     ticket.duplicate = duplicateOf !== null;
     ticket.unread = unread;
     const repeat = policy.since > 0 && { repeat: policy.since };
+    const meta = candidate.group === undefined ? {} : { group: candidate.group };
     const frame: Frame =
       duplicateOf === null
-        ? { id, origin, ...repeat, ...(encoded !== undefined && { encoded }), meta: {}, results: {} }
+        ? { id, origin, ...repeat, ...(encoded !== undefined && { encoded }), meta, results: {} }
         : {
             id,
             origin,
             ...repeat,
-            meta: {},
+            meta,
             results: { [DUPLICATE]: { kind: 'duplicate', of: duplicateOf.name, id: duplicateOf.id } },
           };
     monitor.enter(id);
@@ -238,7 +264,7 @@ export function intake(
     { source, candidate }: Offer,
     count: NonNullable<IntakeOptions['countImages']>,
   ): Promise<Offer[]> {
-    const of = candidate.error === undefined ? await count(candidate.path) : 1;
+    const of = candidate.error === undefined ? await count((candidate.copy ?? candidate).path) : 1;
     if (of === 1) return [{ source, candidate }];
     const parts = Array.from({ length: of }, (_, index) => ({
       ...candidate,
@@ -248,11 +274,44 @@ export function intake(
     return parts.filter((_, index) => known[index] === null).map((part) => ({ source, candidate: part }));
   }
 
+  /** If a fetched file has several films: offers them in its place. They share its copy. */
+  async function isSplit(admitted: Admitted, offer: Offer): Promise<boolean> {
+    const { copy } = offer.candidate;
+    if (countImages === undefined || copy === undefined || partOf(offer.candidate) !== undefined)
+      return false;
+    const films = await split(offer, countImages);
+    if (films[0]?.candidate === offer.candidate) return false;
+    const parts = films.filter((film) => !offered.has(keyOf(film)));
+    if (parts.length === 0) {
+      giveUp(admitted);
+      return true;
+    }
+    shared.set(copy.path, { left: parts.length, file: keyOf(admitted) });
+    for (const part of parts) {
+      offered.add(keyOf(part));
+      parts$.next(part);
+    }
+    admission.release(admitted);
+    return true;
+  }
+
   function giveUp(admitted: Admitted): null {
     offered.delete(keyOf(admitted));
     admission.release(admitted);
-    if (admitted.copy !== undefined) void rm(admitted.copy.path, { force: true }).catch(() => undefined);
+    if (admitted.copy !== undefined) drop(admitted.copy);
     return null;
+  }
+
+  /** Deletes a copy, with the last film that needs it. */
+  function drop({ path }: Copy): void {
+    const known = shared.get(path);
+    if (known !== undefined) {
+      known.left -= 1;
+      if (known.left > 0) return;
+      shared.delete(path);
+      offered.delete(known.file);
+    }
+    void rm(path, { force: true }).catch(() => undefined);
   }
 }
 

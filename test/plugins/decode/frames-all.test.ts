@@ -1,8 +1,11 @@
+import { once } from 'node:events';
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { lastValueFrom, toArray } from 'rxjs';
+import { lastValueFrom, take, toArray } from 'rxjs';
 import { requestReplay } from '../../../src/core/dead-letter-entries.js';
 import { runPipeline } from '../../../src/host/run-pipeline.js';
 import { countFrames } from '../../../src/plugins/decode/dicom/count-frames.js';
@@ -98,6 +101,49 @@ describe('decode with `frames: all`', () => {
     expect(inodes).to.have.length(3);
     expect(new Set(await Promise.all(inodes)).size).to.equal(1);
     expect(await run(GRAPH)).to.deep.equal([]);
+  });
+
+  it('splits a file that was fetched, downloads it once, and leaves no copy', async () => {
+    let downloads = 0;
+    const server = createServer((_, response) => {
+      downloads += 1;
+      response.end(multiFrame(3));
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    try {
+      const { port } = server.address() as AddressInfo;
+      const url = `http://127.0.0.1:${port}/loop.dcm`;
+      await writeFile(join(folder, 'films.csv'), `path\n${url}\n`);
+      const graph = GRAPH.replace(/- use: watch\n.*/, '- use: manifest\n    with: { path: ./films.csv }');
+      expect(await run(graph)).to.deep.equal([1, 2, 3].map((i) => `${url}#${i}of3 done`));
+      expect(downloads).to.equal(1);
+      expect(await readdir(join(folder, '.rxray'))).not.to.include('fetched-manifest');
+      expect(await run(graph)).to.deep.equal([]);
+      expect(downloads).to.equal(1);
+    } finally {
+      server.close();
+    }
+  });
+
+  it('goes on with the remaining frames of a file that was fetched, and takes one film at a time', async () => {
+    const server = createServer((_, response) => void response.end(multiFrame(4))).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    try {
+      const { port } = server.address() as AddressInfo;
+      await writeFile(join(folder, 'films.csv'), `path\nhttp://127.0.0.1:${port}/a.dcm\n`);
+      const graph = GRAPH.replace(/- use: watch\n.*/, '- use: manifest\n    with: { path: ./films.csv }');
+      const limited = `${graph}limits: { frames: 1 }\n`;
+      const some = runPipeline(limited, { baseDir: folder, once: true }).pipe(take(2), toArray());
+      expect(await lastValueFrom(some)).to.have.length(2);
+      const rest = await run(limited);
+      const lines = (await readFile(join(folder, 'out.jsonl'), 'utf8')).trim().split('\n');
+      const names = lines.map((line) => (JSON.parse(line) as { file: string }).file);
+      expect(rest.length).to.be.within(1, 2);
+      expect(new Set(names).size).to.equal(4);
+      expect(names).to.have.length(4);
+    } finally {
+      server.close();
+    }
   });
 
   it('refuses a number of frames that the file is too small for', async () => {
