@@ -1,4 +1,4 @@
-import type { DataSet } from '../../../dicom/data-set.js';
+import type { DataSet } from './data-set.js';
 
 const SHARED = 0x52009229;
 const PER_FRAME = 0x52009230;
@@ -9,12 +9,13 @@ const MACROS = {
   window: 0x00289132,
   measures: 0x00289110,
 } as const;
+export type Macro = keyof typeof MACROS;
 
 /**
  * Where to look for an attribute of frame `frame`, counted from 0: its own functional group, then the shared one,
  * then the data set itself.
  */
-export function groupOf(dataSet: DataSet, frame: number, macro: keyof typeof MACROS): DataSet {
+export function groupOf(dataSet: DataSet, frame: number, macro: Macro): DataSet {
   const own = dataSet.items(PER_FRAME)[frame]?.items(MACROS[macro])[0];
   return own ?? dataSet.items(SHARED)[0]?.items(MACROS[macro])[0] ?? dataSet;
 }

@@ -1,16 +1,25 @@
-import type { DataSet, Encoding } from '../../../dicom/data-set.js';
-import { damaged } from '../../../dicom/failures.js';
+import type { DataSet, Encoding } from './data-set.js';
+import { damaged } from './failures.js';
 
 /** A lookup table: modality LUT, VOI LUT or a colour of a palette (PS3.3, C.11.1.1, C.11.2.1.1, C.7.6.3.1.5). */
 export interface Table {
   /** Outside its domain, the first and last values continue. */
   at(value: number): number;
+  /** The value that the first entry is for. */
+  readonly first: number;
+  /** Number of entries, at most 65536. */
+  readonly length: number;
   /** Bits of an entry. */
   readonly bits: number;
 }
 
 /** Of 65536 entries of two bytes; a limit for hostile files. Segments are shorter than the entries that they describe. */
 const MAX_BYTES = 2 * 65536 + 2;
+
+/** The sequences with a modality LUT and VOI LUTs, and the tags of such a table. */
+export const MODALITY_LUT = 0x00283000;
+export const VOI_LUT = 0x00283010;
+export const TABLE = { descriptor: 0x00283002, data: 0x00283006 };
 
 interface Tags {
   readonly descriptor: number;
@@ -54,7 +63,12 @@ export function readTable(
   const bits = bitsOf(declared, highest, warnings);
   const negative = first >= 0x8000 && (signed || dataSet.elements.get(tags.descriptor)?.vr === 'SS');
   const start = negative ? first - 0x10000 : first;
-  return { bits, at: (value) => entries[Math.min(length - 1, Math.max(0, Math.round(value) - start))] ?? 0 };
+  return {
+    first: start,
+    length,
+    bits,
+    at: (value) => entries[Math.min(length - 1, Math.max(0, Math.round(value) - start))] ?? 0,
+  };
 }
 
 /** The bits that a descriptor declares, if the entries match. */

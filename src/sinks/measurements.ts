@@ -76,8 +76,8 @@ function measurementsOf(result: StageResult): Measurement[] {
     const { areaFraction, plausible, left, right } = result as Record<string, unknown>;
     const areas = {
       'the lungs': areaFraction,
-      'the left lung': lungOf(left),
-      'the right lung': lungOf(right),
+      'the lung at the left of the image': lungOf(left),
+      'the lung at the right of the image': lungOf(right),
     };
     return [
       ...Object.entries(areas).flatMap(([name, area]) =>
@@ -120,7 +120,7 @@ function regionsOf(result: Record<string, unknown>): Region[] {
   const found = z.array(region).safeParse(result['boxes']).data ?? [];
   const lungs = (['left', 'right'] as const).flatMap((side) => {
     const known = lung.safeParse(result[side]).data;
-    return known === undefined ? [] : [{ ...known.box, label: `${side} lung` }];
+    return known === undefined ? [] : [{ ...known.box, label: `lung at the ${side} of the image` }];
   });
   return [...found, ...lungs];
 }

@@ -9,8 +9,14 @@ import { errorKind } from '../../src/core/errors.js';
 import type { Frame, StageResult } from '../../src/core/frame.js';
 import type { SinkInstance } from '../../src/core/plugin.js';
 import { parse } from '../../src/dicom/parse.js';
+import { metaHeader } from '../../src/dicom/part10.js';
+import { EXPLICIT } from '../../src/dicom/syntaxes.js';
+import type { Item } from '../../src/dicom/write.js';
 import { encodeRle } from '../../src/imaging/rle.js';
 import dicomweb from '../../src/sinks/dicomweb.js';
+import { presentationOf } from '../../src/sinks/dicom/presentation.js';
+import { segmentationsOf } from '../../src/sinks/dicom/segmentation.js';
+import { readSourceFilm } from '../../src/sinks/dicom/source-film.js';
 import dimse from '../../src/sinks/dimse.js';
 import { makeFrame, testServices } from '../../src/testing.js';
 import { toyClassifier } from '../support/bundles.js';
@@ -30,7 +36,7 @@ const RESULTS: Record<string, StageResult> = {
   lungs: {
     kind: 'segmentation',
     areaFraction: 0.3,
-    plausible: true,
+    plausible: false,
     film: { width: 64, height: 64 },
     left: { areaFraction: 0.15, box: { x: 30.5, y: 4, width: 20, height: 30 } },
     right: null,
@@ -107,7 +113,7 @@ describe('the sinks dimse and dicomweb', () => {
       'Probability of Lungenentzündung")="0.9" ({ratio},UCUM,"ratio")',
       'Percentile among normal films")="99.2" (%,UCUM,"percent")',
       'Verdict: above the threshold of the model")=(373066001,SCT,"Yes")',
-      'Area of the left lung, of the film")="0.15"',
+      'Area of the lung at the left of the image, of the film")="0.15"',
       '(111001,DCM,"Algorithm Name")="toy"',
       '(111002,DCM,"Algorithm Parameters")="sha256:',
       '(111030,DCM,"Image Region")=(POLYLINE,30.5/4',
@@ -137,7 +143,7 @@ describe('the sinks dimse and dicomweb', () => {
     expect(objects.pr).to.have.length(1);
     for (const [name, [bytes]] of Object.entries(objects))
       await writeFile(join(folder, `${name}.dcm`), bytes ?? '');
-    // The mask's two columns of eight, as wide as the film.
+    // The mask is not plausible: one segment. Its two columns of eight are as wide as the film.
     const pixels = parse(objects.seg[0] ?? Buffer.alloc(0), { maxBytes: 1e9 }, []).dataSet.value(0x7fe00010);
     expect(pixels?.toString('hex')).to.equal('ffff000000000000'.repeat(64));
     const dumped = await execute('dcmdump', [join(folder, 'seg.dcm'), join(folder, 'pr.dcm')]);
@@ -146,7 +152,7 @@ describe('the sinks dimse and dicomweb', () => {
       '[AUTOMATIC]',
       '[Lungs]',
       testUid('film', 9),
-      '[left lung]',
+      '[lung at the left of the image]',
       '30.5\\4\\50.5\\4',
       '[SCALE TO FIT]',
     ]) {
@@ -164,6 +170,133 @@ describe('the sinks dimse and dicomweb', () => {
       expect(verdict).not.to.match(/^Error/m);
     }
   });
+
+  /** Two lungs: the image's columns 8–23 and 40–55. */
+  const lungs = {
+    ...RESULTS['lungs'],
+    kind: 'segmentation',
+    plausible: true,
+    rle: encodeRle({
+      width: 8,
+      height: 8,
+      data: Uint8Array.from({ length: 64 }, (_, i) => ([1, 2, 5, 6].includes(i % 8) ? 255 : 0)),
+    }),
+  };
+
+  for (const [orientation, labels] of [
+    ['L\\F', ['Right lung', 'Left lung']],
+    ['R\\F', ['Left lung', 'Right lung']],
+    ['', ['Lung at the left of the image', 'Lung at the right of the image']],
+  ] as const) {
+    it(`make a segment of each lung, for rows that run to "${orientation}"`, async () => {
+      const frame = await frameOf(10, dicomFile(10, { others: [[0x00200020, 'CS', orientation]] }));
+      const film = await readSourceFilm(frame, 'stow');
+      const [object, ...others] = segmentationsOf({ ...frame, results: { lungs } }, film, {
+        algorithms: new Map(),
+      });
+      if (object === undefined) throw new Error('there is no segmentation');
+      expect(others).to.deep.equal([]);
+      const { sopClass, instance, dataSet: bytes } = object;
+      const file = Buffer.concat([metaHeader({ sopClass, instance, syntax: EXPLICIT }), bytes]);
+      const { dataSet } = parse(file, { maxBytes: 1e9 }, []);
+      expect(dataSet.items(0x00620002).map((item) => item.string(0x00620005))).to.deep.equal(labels);
+      const pixels = dataSet.value(0x7fe00010)?.toString('hex') ?? '';
+      expect(pixels).to.equal('00ffff0000000000'.repeat(64) + '0000000000ffff00'.repeat(64));
+      if (!has('dciodvfy')) return;
+      await writeFile(join(folder, 'two.dcm'), file);
+      const { output } = await execute('dciodvfy', [join(folder, 'two.dcm')]);
+      expect(output).not.to.match(/^Error/m);
+    });
+  }
+
+  const US = (...values: number[]): Buffer => Buffer.from(Uint16Array.from(values).buffer);
+  for (const [title, others, photometric, expected] of [
+    [
+      'a film with a modality LUT and a VOI LUT',
+      [
+        [
+          0x00283000,
+          'SQ',
+          [
+            [
+              [0x00283002, 'US', US(2, 100, 16)],
+              [0x00283004, 'LO', 'US'],
+              [0x00283006, 'US', US(7, 65535)],
+            ],
+          ],
+        ],
+        [
+          0x00283010,
+          'SQ',
+          [
+            [
+              [0x00283002, 'US', US(4, 7, 8)],
+              [0x00283006, 'US', US(0, 9, 128, 255)],
+            ],
+          ],
+        ],
+      ],
+      'MONOCHROME2',
+      [/\(0028,3002\) US 2\\100\\16/, /0007\\ffff/, /\(0028,3002\) US 4\\7\\8/, /OW 0900\\ff80/],
+    ],
+    [
+      'an Enhanced film',
+      [
+        [
+          0x52009229,
+          'SQ',
+          [
+            [
+              [
+                0x00289145,
+                'SQ',
+                [
+                  [
+                    [0x00281052, 'DS', '-1024'],
+                    [0x00281053, 'DS', '2'],
+                    [0x00281054, 'LO', 'HU'],
+                  ],
+                ],
+              ],
+              [
+                0x00289132,
+                'SQ',
+                [
+                  [
+                    [0x00281050, 'DS', '40'],
+                    [0x00281051, 'DS', '400'],
+                  ],
+                ],
+              ],
+            ],
+          ],
+        ],
+      ],
+      'MONOCHROME1',
+      [/\[-1024\]/, /\[HU\]/, /\(0028,1051\) DS \[400\]/, /\[INVERSE\]/],
+    ],
+    [
+      'a film in colour',
+      [[0x00280004, 'CS', 'RGB']],
+      'RGB',
+      [/=ColorSoftcopyPresentationState/, /\(0028,2000\) OB/, /\[SRGB\]/],
+    ],
+  ] as const) {
+    it(`make a presentation state of ${title}`, async function () {
+      if (!has('dcmdump')) return this.skip();
+      const frame = await frameOf(11, dicomFile(11, { others: others as unknown as Item }));
+      const meta = { ...frame.meta, photometricInterpretation: photometric };
+      const film = await readSourceFilm(frame, 'stow');
+      const { sopClass, instance, dataSet } = await presentationOf({ ...frame, meta }, film);
+      const path = join(folder, 'state.dcm');
+      await writeFile(path, Buffer.concat([metaHeader({ sopClass, instance, syntax: EXPLICIT }), dataSet]));
+      const { output } = await execute('dcmdump', ['+L', path]);
+      for (const line of expected) expect(output).to.match(line);
+      if (!has('dciodvfy')) return;
+      const { output: verdict } = await execute('dciodvfy', [path]);
+      expect(verdict).not.to.match(/^Error/m);
+    });
+  }
 
   it('refuse a film that is no DICOM file, is gone, or has been replaced', async () => {
     const sink = await send({ port: 1 });

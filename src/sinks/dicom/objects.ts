@@ -24,12 +24,14 @@ export const objectOptions = {
   segmentation: z
     .boolean()
     .default(false)
-    .describe('Send a DICOM Segmentation of the lungs, too, for each stage that has found a mask (`unet`).'),
+    .describe(
+      'Send a DICOM Segmentation of the lungs, too, for each stage that has found a mask (`unet`): a segment for each lung.',
+    ),
   presentation: z
     .boolean()
     .default(false)
     .describe(
-      'Send a Grayscale Softcopy Presentation State, too: boxes and measurements, drawn over the film by the viewer.',
+      'Send a Softcopy Presentation State, too (Grayscale, or Color for colour films): boxes and measurements, drawn over the film by the viewer.',
     ),
   size: z
     .int()
@@ -58,7 +60,7 @@ export async function objectMaker(
     return [
       ...(report ? [reportOf(frame, film, { algorithms, version: VERSION })] : []),
       ...(picture ? [await captureOf(frame, film, { size, version: VERSION })] : []),
-      ...(presentation ? [presentationOf(frame, film)].filter((state) => state !== undefined) : []),
+      ...(presentation ? [await presentationOf(frame, film)] : []),
       ...(segmentation ? segmentationsOf(frame, film, { algorithms }) : []),
     ];
   };

@@ -1,6 +1,8 @@
 import type { Frame } from '../../core/frame.js';
 import { NOTICE } from '../../core/notice.js';
+import type { DataSet } from '../../dicom/data-set.js';
 import type { ObjectToSend } from '../../dicom/scu.js';
+import { MODALITY_LUT, readTable, TABLE, VOI_LUT } from '../../dicom/table.js';
 import { bytesOf, type Item } from '../../dicom/write.js';
 import { findingsOf, type Measurement, type Region } from '../measurements.js';
 import { VERSION } from './algorithms.js';
@@ -16,20 +18,19 @@ import {
 } from './report.js';
 import type { SourceFilm } from './source-film.js';
 
-const PRESENTATION_STATE = '1.2.840.10008.5.1.4.1.1.11.1';
+/** Grayscale and Color Softcopy Presentation State. */
+const SOP_CLASSES = { grey: '1.2.840.10008.5.1.4.1.1.11.1', colour: '1.2.840.10008.5.1.4.1.1.11.2' };
 const LAYER = 'RXRAY';
-/** Attributes that a presentation state would have to repeat, and that are not supported: modality LUT, VOI LUT, functional groups. */
-const NOT_REPEATED = [0x00283000, 0x00283010, 0x52009229];
 
 /**
- * The regions and measurements of a film as a Grayscale Softcopy Presentation State (PS3.3, A.33.1): a viewer draws them
- * over the film itself. The film's rescale and first window are repeated, since a presentation state replaces them.
- *
- * Undefined for colour films, and for films whose grey levels need more than that. UIDs are derived from the frame's id.
+ * The regions and measurements of a film as a Softcopy Presentation State, Grayscale or Color (PS3.3, A.33.1 and A.33.2):
+ * a viewer draws them over the film itself. The film's modality LUT or rescale, and its first VOI LUT or window, are
+ * repeated, since a presentation state replaces them. UIDs are derived from the frame's id.
  */
-export function presentationOf(frame: Frame, film: SourceFilm): ObjectToSend | undefined {
+export async function presentationOf(frame: Frame, film: SourceFilm): Promise<ObjectToSend> {
   const photometric = String(frame.meta['photometricInterpretation']);
-  if (!photometric.startsWith('MONOCHROME') || NOT_REPEATED.some((tag) => film.has(tag))) return undefined;
+  const isGrey = photometric.startsWith('MONOCHROME');
+  const sopClass = isGrey ? SOP_CLASSES.grey : SOP_CLASSES.colour;
   const instance = uidOf('presentation', frame.id, frame.repeat);
   const { date, time } = momentOf(frame);
   const { width, height } = frame.meta as { width: number; height: number };
@@ -37,7 +38,7 @@ export function presentationOf(frame: Frame, film: SourceFilm): ObjectToSend | u
   const findings = findingsOf(frame);
   const elements: Item = [
     ...patientAndStudy(film),
-    [0x00080016, 'UI', PRESENTATION_STATE],
+    [0x00080016, 'UI', sopClass],
     [0x00080018, 'UI', instance],
     [0x00080060, 'CS', 'PR'],
     ...equipment(VERSION),
@@ -47,7 +48,7 @@ export function presentationOf(frame: Frame, film: SourceFilm): ObjectToSend | u
     [0x00200011, 'IS', '9004'],
     [0x00200013, 'IS', instanceNumber(film)],
     [0x00200060, 'CS', ''],
-    ...greyLevels(film),
+    ...(isGrey ? greyLevels(film, (frameNumberOf(frame, film) ?? 1) - 1) : await colours()),
     [
       0x00700001,
       'SQ',
@@ -86,39 +87,78 @@ export function presentationOf(frame: Frame, film: SourceFilm): ObjectToSend | u
     [0x00700082, 'DA', date],
     [0x00700083, 'TM', time],
     [0x00700084, 'PN', ''],
-    [0x20500020, 'CS', photometric === 'MONOCHROME1' ? 'INVERSE' : 'IDENTITY'],
+    ...(isGrey
+      ? ([[0x20500020, 'CS', photometric === 'MONOCHROME1' ? 'INVERSE' : 'IDENTITY']] as const)
+      : []),
   ];
-  return { sopClass: PRESENTATION_STATE, instance, dataSet: bytesOf(elements) };
+  return { sopClass, instance, dataSet: bytesOf(elements) };
 }
 
-/** Rescale and window as in the film (PS3.3, C.11.1 and C.11.8). */
-function greyLevels(film: SourceFilm): Item {
-  const first = (tag: number): string => film.values(tag)[0] ?? '';
-  const [intercept, slope] = [first(0x00281052), first(0x00281053)];
-  const [center, width, shape] = [first(0x00281050), first(0x00281051), first(0x00281056)];
+/** Grey levels as in the film (PS3.3, C.11.1 and C.11.8), of a frame counted from 0. */
+function greyLevels(film: SourceFilm, frame: number): Item {
+  const [modality] = film.items(MODALITY_LUT);
+  const lut = modality && tableItem(modality, film.signed);
+  const values = film.group(frame, 'pixelValues');
+  const [intercept, slope] = [values.string(0x00281052), values.string(0x00281053)];
+  const isRescaled = intercept !== undefined && slope !== undefined;
+  const rescaled: Item = isRescaled
+    ? [
+        [0x00281052, 'DS', intercept],
+        [0x00281053, 'DS', slope],
+        [0x00281054, 'LO', values.string(0x00281054) ?? 'US'],
+      ]
+    : [];
+  const window = windowOf(film.group(frame, 'window'), film.signed || Number(intercept) < 0);
   return [
-    ...(intercept === '' || slope === ''
-      ? []
+    ...(modality === undefined || lut === undefined
+      ? rescaled
       : ([
-          [0x00281052, 'DS', intercept],
-          [0x00281053, 'DS', slope],
-          [0x00281054, 'LO', first(0x00281054) || 'US'],
+          [MODALITY_LUT, 'SQ', [[...lut, [0x00283004, 'LO', modality.string(0x00283004) ?? 'US']]]],
         ] as const)),
-    ...(center === '' || width === ''
-      ? []
-      : ([
-          [
-            0x00283110,
-            'SQ',
-            [
-              [
-                [0x00281050, 'DS', center],
-                [0x00281051, 'DS', width],
-                ...(shape === '' ? [] : ([[0x00281056, 'CS', shape]] as const)),
-              ],
-            ],
-          ],
-        ] as const)),
+    ...(window.length === 0 ? [] : ([[0x00283110, 'SQ', [window]]] as const)),
+  ];
+}
+
+/** The first VOI LUT, else the first window. */
+function windowOf(group: DataSet, signed: boolean): Item {
+  const [voi] = group.items(VOI_LUT);
+  const lut = voi && tableItem(voi, signed);
+  if (lut !== undefined) return [[VOI_LUT, 'SQ', [lut]]];
+  const [center, width] = [group.string(0x00281050), group.string(0x00281051)];
+  const shape = group.string(0x00281056);
+  if (center === undefined || width === undefined) return [];
+  return [
+    [0x00281050, 'DS', center],
+    [0x00281051, 'DS', width],
+    ...(shape === undefined ? [] : ([[0x00281056, 'CS', shape]] as const)),
+  ];
+}
+
+/** A lookup table; entries of 8 bits are bytes, others words (PS3.3, C.11.1.1.1). */
+function tableItem(item: DataSet, signed: boolean): Item | undefined {
+  const table = readTable(item, TABLE, signed, []);
+  if (table === undefined) return undefined;
+  const { first, length, bits } = table;
+  const values = Array.from({ length }, (_, i) => table.at(first + i));
+  const entries = bits === 8 ? Uint8Array.from(values) : Buffer.from(Uint16Array.from(values).buffer);
+  const descriptor = Buffer.alloc(6);
+  [length, first, bits].forEach((value, i) => descriptor.writeUInt16LE(value & 0xffff, 2 * i));
+  return [
+    [TABLE.descriptor, first < 0 ? 'SS' : 'US', descriptor],
+    [TABLE.data, 'OW', entries],
+  ];
+}
+
+/** The meaning of colours (PS3.3, C.11.15): rxray passes them on as sRGB. */
+async function colours(): Promise<Item> {
+  const { default: sharp } = await import('sharp');
+  const black = { width: 1, height: 1, channels: 3, background: 'black' } as const;
+  const png = await sharp({ create: black }).withIccProfile('srgb').png().toBuffer();
+  const { icc } = await sharp(png).metadata();
+  if (icc === undefined) throw new Error('libvips has no profile of sRGB');
+  return [
+    [0x00282000, 'OB', icc],
+    [0x00282002, 'CS', 'SRGB'],
   ];
 }
 

@@ -4,10 +4,12 @@ import type { Frame } from '../../core/frame.js';
 import { NOTICE } from '../../core/notice.js';
 import type { ObjectToSend } from '../../dicom/scu.js';
 import { bytesOf, type Item } from '../../dicom/write.js';
+import { components } from '../../imaging/components.js';
+import type { Mask } from '../../imaging/mask-distance.js';
 import { decodeRle } from '../../imaging/rle.js';
 import { fitsFilm } from '../measurements.js';
 import { type Algorithm, VERSION } from './algorithms.js';
-import { codeItem, cut, dcm, referenceItem, sct } from './content.js';
+import { type Code, codeItem, cut, dcm, referenceItem, sct } from './content.js';
 import {
   equipment,
   frameNumberOf,
@@ -25,13 +27,15 @@ const REFERENCED_SEGMENT = 0x0062000b;
 
 const mask = z.object({
   kind: z.literal('segmentation'),
+  plausible: z.boolean().optional(),
   rle: z.object({ size: z.tuple([z.int().positive(), z.int().positive()]), counts: z.string() }),
 });
 
 /**
- * The lungs that each stage with a mask has found, as a DICOM Segmentation (PS3.3, A.51): one binary segment with the
- * pixels of the film. Masks of another image than the whole film in its own size are left out. UIDs are derived from the
- * frame's id; the object is in the film's study, in a series of its own.
+ * The lungs that each stage with a mask has found, as a DICOM Segmentation (PS3.3, A.51): binary segments with the pixels
+ * of the film, one for each lung, or one for the whole mask if it is not plausible as two lungs. Masks of another image
+ * than the whole film in its own size are left out. UIDs are derived from the frame's id; the object is in the film's
+ * study, in a series of its own.
  */
 export function segmentationsOf(
   frame: Frame,
@@ -43,9 +47,10 @@ export function segmentationsOf(
     if (found === undefined || isShadow(result) || !fitsFilm(frame, { ...result })) return [];
     const { width, height } = frame.meta as { width: number; height: number };
     const [rows, columns] = found.rle.size;
-    const bits = packed({ width: columns, height: rows, data: decodeRle(found.rle) }, width, height);
+    const lungs = { width: columns, height: rows, data: decodeRle(found.rle) };
+    const segments = found.plausible === true ? eachLung(lungs, film) : [{ ...LUNGS, mask: lungs }];
     const algorithm = algorithms.get(stage) ?? { name: stage, version: VERSION };
-    return [segmentationOf(frame, film, { stage, width, height, bits, algorithm })];
+    return [segmentationOf(frame, film, { stage, width, height, segments, algorithm })];
   });
 }
 
@@ -56,13 +61,13 @@ function segmentationOf(
     stage,
     width,
     height,
-    bits,
+    segments,
     algorithm,
   }: {
     stage: string;
     width: number;
     height: number;
-    bits: Uint8Array;
+    segments: readonly Segment[];
     algorithm: Algorithm;
   },
 ): ObjectToSend {
@@ -100,7 +105,7 @@ function segmentationOf(
     ],
     [0x00280002, 'US', 1],
     [0x00280004, 'CS', 'MONOCHROME2'],
-    [0x00280008, 'IS', '1'],
+    [0x00280008, 'IS', String(segments.length)],
     [0x00280010, 'US', height],
     [0x00280011, 'US', width],
     [0x00280100, 'US', 1],
@@ -116,7 +121,7 @@ function segmentationOf(
         ] as const)
       : []),
     [0x00620001, 'CS', 'BINARY'],
-    [0x00620002, 'SQ', [segment(algorithm)]],
+    [0x00620002, 'SQ', segments.map((segment, i) => segmentItem(segment, i + 1, algorithm))],
     [0x00700080, 'CS', 'LUNGS'],
     [0x00700081, 'LO', cut(NOTICE, 64)],
     [0x00700084, 'PN', ''],
@@ -124,24 +129,69 @@ function segmentationOf(
     [
       0x52009230,
       'SQ',
-      [
-        [
-          [0x00209111, 'SQ', [[[0x00209157, 'UL', 1]]]],
-          [SEGMENT_IDENTIFICATION, 'SQ', [[[REFERENCED_SEGMENT, 'US', 1]]]],
-        ],
-      ],
+      segments.map((_, i): Item => [
+        [0x00209111, 'SQ', [[[0x00209157, 'UL', i + 1]]]],
+        [SEGMENT_IDENTIFICATION, 'SQ', [[[REFERENCED_SEGMENT, 'US', i + 1]]]],
+      ]),
     ],
-    [0x7fe00010, 'OB', bits],
+    [
+      0x7fe00010,
+      'OB',
+      packed(
+        segments.map(({ mask }) => mask),
+        width,
+        height,
+      ),
+    ],
   ];
   return { sopClass: SEGMENTATION, instance, dataSet: bytesOf(elements) };
 }
 
-/** Both lungs, found by a model (PS3.3, C.8.20.4 and 10.16). */
-function segment({ name, version }: Algorithm): Item {
+/** One lung or both. */
+interface Segment {
+  readonly label: string;
+  /** Of the patient, if it is known. */
+  readonly laterality?: Code;
+  readonly mask: Mask;
+}
+
+const LUNGS = { label: 'Lungs' };
+const LEFT = { label: 'Left lung', laterality: sct('7771000', 'Left') };
+const RIGHT = { label: 'Right lung', laterality: sct('24028007', 'Right') };
+
+/**
+ * The two lungs of a mask that is plausible: its two largest parts, each with the smaller parts on its side. The film's
+ * orientation says which is the patient's left one; without it, they are named by their side of the image.
+ */
+function eachLung(mask: Mask, film: SourceFilm): Segment[] {
+  const { found, labels } = components(mask);
+  const [first, second] = found;
+  if (first === undefined || second === undefined) return [{ ...LUNGS, mask }];
+  const middle = (first.centroid.x + second.centroid.x) / 2;
+  const isOnTheLeft = [false, ...found.map(({ centroid }) => centroid.x < middle)];
+  const on = (left: boolean): Mask => ({
+    ...mask,
+    data: Uint8Array.from(labels, (label) => (label > 0 && isOnTheLeft[label] === left ? 255 : 0)),
+  });
+  // The direction of the rows, from the first to the last pixel (PS3.3, C.7.6.1.1.1).
+  const towards = film.values(0x00200020)[0] ?? '';
+  const [atTheLeft, atTheRight] = towards.startsWith('L')
+    ? [RIGHT, LEFT]
+    : towards.startsWith('R')
+      ? [LEFT, RIGHT]
+      : [{ label: 'Lung at the left of the image' }, { label: 'Lung at the right of the image' }];
+  return [
+    { ...atTheLeft, mask: on(true) },
+    { ...atTheRight, mask: on(false) },
+  ];
+}
+
+/** A segment that a model has found (PS3.3, C.8.20.4 and 10.16). */
+function segmentItem({ label, laterality }: Segment, number: number, { name, version }: Algorithm): Item {
   return [
     [0x00620003, 'SQ', [codeItem(sct('123037004', 'Anatomical Structure'))]],
-    [0x00620004, 'US', 1],
-    [0x00620005, 'LO', 'Lungs'],
+    [0x00620004, 'US', number],
+    [0x00620005, 'LO', label],
     [
       0x00620007,
       'SQ',
@@ -155,7 +205,16 @@ function segment({ name, version }: Algorithm): Item {
     ],
     [0x00620008, 'CS', 'AUTOMATIC'],
     [0x00620009, 'LO', cut(name, 64)],
-    [0x0062000f, 'SQ', [codeItem(sct('39607008', 'Lung'))]],
+    [
+      0x0062000f,
+      'SQ',
+      [
+        [
+          ...codeItem(sct('39607008', 'Lung')),
+          ...(laterality === undefined ? [] : [[0x00620011, 'SQ', [codeItem(laterality)]] as const]),
+        ],
+      ],
+    ],
   ];
 }
 
@@ -177,20 +236,22 @@ function derivation(source: Item): Item {
   ];
 }
 
-/** A mask, stretched to `width` × `height` without new values, one bit a pixel, the first in the lowest bit (PS3.5, 8.1.1). */
-function packed(
-  { data, ...of }: { width: number; height: number; data: Uint8Array },
-  width: number,
-  height: number,
-): Uint8Array {
-  const bits = new Uint8Array(Math.ceil((width * height) / 8));
+/**
+ * Masks of one size, stretched to `width` × `height` without new values: frame after frame, one bit a pixel, the first in
+ * the lowest bit (PS3.5, 8.1.1).
+ */
+function packed(masks: readonly Mask[], width: number, height: number): Uint8Array {
+  const bits = new Uint8Array(Math.ceil((masks.length * width * height) / 8));
   const from = (at: number, size: number, stretched: number) => Math.floor(((at + 0.5) * size) / stretched);
-  const columns = Array.from({ length: width }, (_, x) => from(x, of.width, width));
-  for (let y = 0, bit = 0; y < height; y++) {
-    const row = from(y, of.height, height) * of.width;
-    for (const column of columns) {
-      if ((data[row + column] ?? 0) > 0) bits[bit >> 3] = (bits[bit >> 3] ?? 0) | (1 << (bit & 7));
-      bit++;
+  let bit = 0;
+  for (const { data, ...of } of masks) {
+    const columns = Array.from({ length: width }, (_, x) => from(x, of.width, width));
+    for (let y = 0; y < height; y++) {
+      const row = from(y, of.height, height) * of.width;
+      for (const column of columns) {
+        if ((data[row + column] ?? 0) > 0) bits[bit >> 3] = (bits[bit >> 3] ?? 0) | (1 << (bit & 7));
+        bit++;
+      }
     }
   }
   return bits;

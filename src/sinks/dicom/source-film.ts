@@ -4,6 +4,7 @@ import { RxrayError } from '../../core/errors.js';
 import type { Frame } from '../../core/frame.js';
 import { inBytes } from '../../dicom/character-sets.js';
 import type { DataSet } from '../../dicom/data-set.js';
+import { groupOf, type Macro } from '../../dicom/functional-groups.js';
 import { isDicom, parse } from '../../dicom/parse.js';
 
 /** The part of a film's header that an object about it repeats, so that both are filed under the same patient and study. */
@@ -14,11 +15,16 @@ export interface SourceFilm {
   readonly series: string;
   /** The number of frames in the file. */
   readonly frames: number;
+  /** Whether stored values may be negative. */
+  readonly signed: boolean;
   /** Text of an attribute, in Unicode; empty where it is missing. */
   text(tag: number): string;
   /** The values of an attribute of codes or numbers. */
   values(tag: number): readonly string[];
-  has(tag: number): boolean;
+  /** The items of a sequence. */
+  items(tag: number): readonly DataSet[];
+  /** Where the attributes of a macro are for a frame, counted from 0. */
+  group(frame: number, macro: Macro): DataSet;
 }
 
 const MAX_BYTES = 2 ** 31 - 1;
@@ -46,9 +52,11 @@ export async function readSourceFilm({ origin }: Frame, component: string): Prom
     study: uid(0x0020000d),
     series: uid(0x0020000e),
     frames: Number(dataSet.string(0x00280008) ?? 1),
+    signed: dataSet.uint16(0x00280103) === 1,
     text: textOf(dataSet),
     values: (tag: number) => dataSet.strings(tag),
-    has: (tag: number) => dataSet.elements.has(tag),
+    items: (tag: number) => dataSet.items(tag),
+    group: (frame: number, macro: Macro) => groupOf(dataSet, frame, macro),
   };
   for (const name of ['sopClass', 'instance', 'study', 'series'] as const) {
     if (!/^[\d.]{1,64}$/.test(film[name])) {
