@@ -4,7 +4,7 @@ import type { Decoded, Limits } from './decoder.js';
 import { type AttributeOptions, attributesOf } from './dicom/attributes.js';
 import { PIXEL_DATA } from '../../dicom/data-set.js';
 import { damaged, unsupported } from '../../dicom/failures.js';
-import { groupOf } from './dicom/functional-groups.js';
+import { groupOf } from '../../dicom/functional-groups.js';
 import { renderGrey, type Voi } from './dicom/grey.js';
 import { decimals } from '../../dicom/numbers.js';
 import { type DicomFile, parse } from '../../dicom/parse.js';

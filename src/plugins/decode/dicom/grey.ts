@@ -1,9 +1,9 @@
 import type { Image } from '../../../core/frame.js';
 import type { DataSet } from '../../../dicom/data-set.js';
-import { groupOf } from './functional-groups.js';
+import { groupOf } from '../../../dicom/functional-groups.js';
 import { decimal, decimals } from '../../../dicom/numbers.js';
 import type { Stored } from './stored.js';
-import { readTable, type Table } from './table.js';
+import { MODALITY_LUT, readTable, TABLE, type Table, VOI_LUT } from '../../../dicom/table.js';
 
 /** The window: as in the file, all values, a given window, or one of the file's, counted from 0. */
 export type Voi =
@@ -11,10 +11,6 @@ export type Voi =
 
 /** Maps a number to a number; tables and windows alike. */
 type Curve = (value: number) => number;
-
-const MODALITY_LUT = 0x00283000;
-const VOI_LUT = 0x00283010;
-const LUT = { descriptor: 0x00283002, data: 0x00283006 };
 
 /**
  * Stored grey values → displayed values: modality LUT or rescale → VOI LUT, window, or the range of the data →
@@ -33,21 +29,21 @@ export function renderGrey(
   const { width, height, data, signed, highBit } = stored;
   const shift = highBit - stored.stored + 1;
   const mask = 2 ** stored.stored - 1;
-  const values = Float64Array.from({ length: mask + 1 }, (_, bits) =>
-    signed && bits > mask / 2 ? bits - mask - 1 : bits,
-  );
+  const values = new Float64Array(mask + 1);
+  for (let bits = 0; bits <= mask; bits++) values[bits] = signed && bits > mask / 2 ? bits - mask - 1 : bits;
   const modality = values.map(modalityCurve(dataSet, frame, values, signed, warnings));
   const padding = paddingOf(dataSet, signed);
-  const used = new Uint8Array(mask + 1);
-  // Bits outside the stored ones may hold overlays.
-  // eslint-disable-next-line @typescript-eslint/prefer-for-of -- iterating takes three times as long
-  for (let i = 0; i < data.length; i++) used[((data[i] ?? 0) >> shift) & mask] = 1;
-  if (padding !== undefined) values.forEach((value, bits) => padding(value) && (used[bits] = 0));
+  /** Those of the modality's values that occur, without padding. */
+  const used = (): Float64Array => {
+    const occurs = new Uint8Array(mask + 1);
+    // Bits outside the stored ones may hold overlays.
+    // eslint-disable-next-line @typescript-eslint/prefer-for-of -- iterating takes three times as long
+    for (let i = 0; i < data.length; i++) occurs[((data[i] ?? 0) >> shift) & mask] = 1;
+    return modality.filter((_, bits) => occurs[bits] === 1 && padding?.(values[bits] ?? 0) !== true);
+  };
   const shown =
     voiCurve(dataSet, frame, modality, voi, warnings) ??
-    ((stored.stored === 8 || stored.stored === 1) && !signed
-      ? spread(modality)
-      : spread(modality.filter((_, i) => used[i] === 1)));
+    spread((stored.stored === 8 || stored.stored === 1) && !signed ? modality : used());
 
   const white = stored.stored > 8 ? 65535 : 255;
   const inverted = isInverted(stored.photometric, dataSet, warnings);
@@ -71,7 +67,7 @@ function modalityCurve(
   warnings: string[],
 ): Curve {
   const item = dataSet.items(MODALITY_LUT)[0];
-  const table = item && readTable(item, LUT, signed, warnings);
+  const table = item && readTable(item, TABLE, signed, warnings);
   if (table !== undefined) return (value) => table.at(value);
   const group = groupOf(dataSet, frame, 'pixelValues');
   const slope = decimal(group, 0x00281053, 'RescaleSlope', warnings) ?? 1;
@@ -99,7 +95,7 @@ function voiCurve(
   const lowest = modality.reduce((a, b) => Math.min(a, b), Infinity);
   const tables = group
     .items(VOI_LUT)
-    .map((item) => readTable(item, LUT, lowest < 0, warnings))
+    .map((item) => readTable(item, TABLE, lowest < 0, warnings))
     .filter((table) => table !== undefined);
   const windows = windowsOf(group, warnings).map(([center, width]) => windowCurve(center, width, kind));
   const curves = [...tables.map(tableCurve), ...windows];

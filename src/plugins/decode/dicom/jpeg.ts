@@ -39,13 +39,14 @@ export function jpegHeader(stream: Buffer): JpegHeader {
 }
 
 /**
- * The stream without application markers, except one of Adobe that says whether colours are YCbCr. What decoders read
- * from them does not apply in DICOM (PS3.5, 8.2.1): orientation, colour profiles, JFIF's colour space.
+ * The stream without application markers, except one of Adobe that says whether colours are YCbCr, unless it is grey. What
+ * decoders read from them does not apply in DICOM (PS3.5, 8.2.1): orientation, colour profiles, JFIF's colour space.
  */
-export function plainJpeg(stream: Buffer, coloursAre: 'RGB' | 'YCbCr'): Buffer {
+export function plainJpeg(stream: Buffer, coloursAre: 'RGB' | 'YCbCr' | 'grey'): Buffer {
   const transform = coloursAre === 'YCbCr' ? 1 : 0;
   const adobe = Buffer.from([0xff, 0xee, 0, 14, ...Buffer.from('Adobe'), 0, 100, 0, 0, 0, 0, transform]);
-  const parts = [stream.subarray(0, 2), adobe];
+  // Plain grey streams without markers are decoded by a kernel of our own.
+  const parts = [stream.subarray(0, 2), ...(coloursAre === 'grey' ? [] : [adobe])];
   let kept = 2;
   for (const { marker, start, end } of segments(stream)) {
     if (marker < 0xe0 || marker > 0xef) continue;

@@ -2,7 +2,7 @@ import type { Image } from '../../../core/frame.js';
 import type { DataSet } from '../../../dicom/data-set.js';
 import { damaged, unsupported } from '../../../dicom/failures.js';
 import type { Stored } from './stored.js';
-import { readTable } from './table.js';
+import { readTable } from '../../../dicom/table.js';
 
 /** The supported photometric interpretations (PS3.3, C.7.6.3.1.2). */
 const PHOTOMETRICS = [
