@@ -3,7 +3,7 @@ import rxjsX from 'eslint-plugin-rxjs-x';
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['dist/', 'out/', 'coverage/', 'models/', 'fixtures/', 'src/imaging/wasm/'] },
+  { ignores: ['dist/', '.compiled/', 'out/', 'coverage/', 'models/', 'fixtures/', 'src/imaging/wasm/'] },
   js.configs.recommended,
   {
     files: ['**/*.ts'],

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import sharp from 'sharp';
-import type * as Command from '../../src/cli/calibrate.js';
+import { calibrateFiles } from '../../src/cli/calibrate.js';
 import { lintFile } from '../../src/cli/lint.js';
 import type { Bundle } from '../../src/models/bundle.js';
 import { readBundle } from '../../src/models/bundle.js';
@@ -13,16 +13,12 @@ import { toyAnogan, toyClassifier } from '../support/bundles.js';
 describe('rxray calibrate', function () {
   this.timeout(120_000);
   let dir: string;
-  let calibrateFiles: typeof Command.calibrateFiles;
   const chain = (side: number) => [
     { use: 'decode', with: {} },
     { use: 'resize', with: { width: side, height: side } },
   ];
 
   before(async () => {
-    // By its address, as plugins are: otherwise mocha's copy of the engine's class would be another than theirs.
-    const address = new URL('../../src/cli/calibrate.ts', import.meta.url).href;
-    ({ calibrateFiles } = (await import(address)) as typeof Command);
     dir = await mkdtemp(join(tmpdir(), 'rxray-calibrate-'));
     await toyClassifier(join(dir, 'classifier'), { preprocessing: chain(32) });
     await toyAnogan(join(dir, 'anogan'), { preprocessing: chain(64), training: { normal: 'normal' } });
@@ -43,7 +39,7 @@ describe('rxray calibrate', function () {
   async function calibrate(
     bundle: string,
     out: string,
-    options: Partial<Parameters<typeof Command.calibrateFiles>[1]>,
+    options: Partial<Parameters<typeof calibrateFiles>[1]>,
   ): Promise<{ bundle: Bundle; card: string; warnings: string[] }> {
     const { text, code, warnings } = await calibrateFiles(join(dir, bundle), {
       out: join(dir, out),
@@ -119,10 +115,7 @@ describe('rxray calibrate', function () {
   });
 
   it('reports data that do not fit', async () => {
-    const refused = async (
-      bundle: string,
-      options: Partial<Parameters<typeof Command.calibrateFiles>[1]>,
-    ) => {
+    const refused = async (bundle: string, options: Partial<Parameters<typeof calibrateFiles>[1]>) => {
       const { text, code } = await calibrateFiles(join(dir, bundle), {
         out: join(dir, 'no'),
         cache: join(dir, 'cache'),

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import sharp from 'sharp';
-import type * as Command from '../../src/cli/evaluate.js';
+import { evaluateFiles } from '../../src/cli/evaluate.js';
 import { Reviews } from '../../src/core/reviews.js';
 import { seededRandom } from '../../src/models/random.js';
 import { SHIFTS, type ShiftSuite } from '../../src/training/evaluation/shifts.js';
@@ -13,15 +13,11 @@ import { rxray, type Result } from '../support/lab.js';
 describe('rxray evaluate', function () {
   this.timeout(120_000);
   let dir: string;
-  let evaluateFiles: typeof Command.evaluateFiles;
   const chain = (side: number) => [
     { use: 'decode', with: {} },
     { use: 'resize', with: { width: side, height: side } },
   ];
   before(async () => {
-    // By its address, as plugins are: otherwise mocha's copy of the engine's class would be another than theirs.
-    const address = new URL('../../src/cli/evaluate.ts', import.meta.url).href;
-    ({ evaluateFiles } = (await import(address)) as typeof Command);
     dir = await mkdtemp(join(tmpdir(), 'rxray-evaluate-'));
     await toyClassifier(join(dir, 'classifier'), { preprocessing: chain(32) });
     await toyClassifier(join(dir, 'calibrated'), {
@@ -60,7 +56,7 @@ describe('rxray evaluate', function () {
   });
   after(() => rm(dir, { recursive: true }));
 
-  type More = Partial<Parameters<typeof Command.evaluateFiles>[1]>;
+  type More = Partial<Parameters<typeof evaluateFiles>[1]>;
 
   const evaluate = (bundle: string, data: string, more: More = {}) =>
     evaluateFiles(join(dir, bundle), { data: join(dir, data), cache: join(dir, 'cache'), ...more });

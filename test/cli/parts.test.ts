@@ -21,7 +21,7 @@ sinks:
 
 /** So that there is time to kill a part while it is at work. */
 const SLOW = `
-import { defineStage, z } from ${JSON.stringify(new URL('../../dist/index.js', import.meta.url).href)};
+import { defineStage, z } from 'rxray';
 export default defineStage({
   name: 'slow', summary: 'Takes its time.', options: z.strictObject({}),
   create: () => ({ process: (frame) => new Promise((done) => setTimeout(done, 30, frame)) }),

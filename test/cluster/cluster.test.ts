@@ -162,7 +162,7 @@ sinks: [${sink}]
 });
 
 const STAGE = `
-import { defineStage, z } from ${JSON.stringify(new URL('../../src/index.ts', import.meta.url).href)};
+import { defineStage, z } from 'rxray';
 export default defineStage({
   name: 'stage', summary: 'Does nothing.', options: z.strictObject({ weights: z.string() }),
   create: () => ({ process: (frame) => frame }),

@@ -134,18 +134,17 @@ describe('the kernels', () => {
   it('load OpenCV for operations that only it has, or if RXRAY_KERNELS=opencv is set', () => {
     const program = `
       import { createRequire } from 'node:module';
-      import { clahe, resize } from './src/imaging/kernels.ts';
+      import { clahe, resize } from '${import.meta.resolve('../../src/imaging/kernels.js')}';
       const image = { width: 9, height: 9, channels: 1, data: new Uint8Array(81).map((_, i) => 3 * i) };
       const { data } = resize(clahe(image, 2, 2), 4, 5, 'area');
       const files = Object.keys(createRequire(import.meta.url).cache);
       console.log(JSON.stringify([files.some((file) => file.includes('opencv-wasm')), [...data]]));
     `;
     const run = (env: NodeJS.ProcessEnv): [boolean, number[]] => {
-      const { stdout, stderr } = spawnSync(
-        process.execPath,
-        ['--import', 'tsx', '--input-type', 'module', '--eval', program],
-        { env: { ...process.env, ...env }, encoding: 'utf8' },
-      );
+      const { stdout, stderr } = spawnSync(process.execPath, ['--input-type', 'module', '--eval', program], {
+        env: { ...process.env, ...env },
+        encoding: 'utf8',
+      });
       expect(stderr).to.equal('');
       return JSON.parse(stdout) as [boolean, number[]];
     };

@@ -377,8 +377,8 @@ describe('watch', () => {
     if (spawnSync(unshare, [...args, limit]).status !== 0) return this.skip();
     for (const name of ['a/1.png', 'b/2.png', 'c/3.png']) await putOld(name);
     const script = `
-      const { default: watch } = await import(${JSON.stringify(new URL('../../src/plugins/watch.ts', import.meta.url).href)});
-      const { testServices } = await import(${JSON.stringify(new URL('../../src/testing.ts', import.meta.url).href)});
+      const { default: watch } = await import(${JSON.stringify(import.meta.resolve('../../src/plugins/watch.js'))});
+      const { testServices } = await import(${JSON.stringify(import.meta.resolve('../../src/testing.js'))});
       const services = testServices();
       const settings = watch.options.parse({ path: ${JSON.stringify(inbox())}, settleMs: 50, scanMs: 100 });
       const source = await watch.create(settings, services);
@@ -395,7 +395,7 @@ describe('watch', () => {
       unshare,
       [
         ...args,
-        `${limit}; exec "$0" --import tsx --input-type=module -e "$1"`,
+        `${limit}; exec "$0" --input-type=module -e "$1"`,
         process.execPath,
         `import fs from 'node:fs'; ${script}`,
       ],

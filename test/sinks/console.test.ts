@@ -168,14 +168,14 @@ describe('the console sink', () => {
 
   it('confirms films when its reader has gone', async () => {
     const script = `
-      const { default: sink } = await import(${JSON.stringify(new URL('../../src/sinks/console.ts', import.meta.url).href)});
-      const { makeFrame, testServices } = await import(${JSON.stringify(new URL('../../src/testing.ts', import.meta.url).href)});
+      const { default: sink } = await import(${JSON.stringify(import.meta.resolve('../../src/sinks/console.js'))});
+      const { makeFrame, testServices } = await import(${JSON.stringify(import.meta.resolve('../../src/testing.js'))});
       const services = testServices();
       const instance = await sink.create(sink.options.parse({}), services);
       for (let i = 0; i < 300; i++) await instance.write([makeFrame({ name: 'x'.repeat(1000) })]);
       await instance.dispose();
       services.cleanup();`;
-    const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], {
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     let complaint = '';

@@ -387,11 +387,11 @@ describe('the csv sink', () => {
 
   it('takes over the lock of a process that was killed', async () => {
     const script = `
-      const { lockFile } = await import(${url('../../src/sinks/file-lock.ts')});
+      const { lockFile } = await import(${url('../../src/sinks/file-lock.js')});
       console.log(await lockFile(${JSON.stringify(join(folder, 'out', '.results.csv.lock'))}) !== undefined);
       setInterval(() => {}, 1000);`;
     await mkdir(join(folder, 'out'));
-    const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], {
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     const [said] = (await once(child.stdout, 'data')) as [Buffer];
@@ -404,8 +404,8 @@ describe('the csv sink', () => {
 
   it('has every confirmed row once after it was killed in the middle of writing', async () => {
     const script = `
-      const { default: csv } = await import(${url('../../src/sinks/csv.ts')});
-      const { makeFrame, testServices } = await import(${url('../../src/testing.ts')});
+      const { default: csv } = await import(${url('../../src/sinks/csv.js')});
+      const { makeFrame, testServices } = await import(${url('../../src/testing.js')});
       const baseDir = ${JSON.stringify(folder)};
       const services = testServices({ baseDir, stateDir: baseDir + '/.rxray' });
       services.cleanup();
@@ -417,7 +417,7 @@ describe('the csv sink', () => {
       }`;
     let confirmed = 0;
     for (let kill = 0; kill < 3; kill++) {
-      const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], {
+      const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
         stdio: ['ignore', 'pipe', 'inherit'],
       });
       let said = '';
@@ -828,4 +828,4 @@ describe('the csv sink', () => {
 const unformula = (text: string): string =>
   /^[=+\-@\t\r\uFF1D\uFF0B\uFF0D\uFF20]/.test(text) ? `'${text}` : text;
 
-const url = (path: string): string => JSON.stringify(new URL(path, import.meta.url).href);
+const url = (path: string): string => JSON.stringify(import.meta.resolve(path));

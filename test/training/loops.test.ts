@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Engine, type HostTensors } from '../../src/engine/index.js';
+import { Engine } from '../../src/engine/index.js';
 import { trainAnogan, scoreFilms, type AnoganEpoch, type AnoganSettings } from '../../src/training/anogan.js';
 import { CHEST_AUGMENTATION, NO_AUGMENTATION } from '../../src/training/augment.js';
 import {
@@ -15,6 +15,7 @@ import {
 import { suiteScore } from '../../src/training/select-shifts.js';
 import type { TrainingHooks } from '../../src/training/hooks.js';
 import { seededRandom } from '../../src/models/random.js';
+import { largestDifference } from '../support/tensors.js';
 
 /** Films whose class is where they are bright: nowhere, on the right, below. */
 function toyFilms(count: number, side: number): { data: Uint8Array; labels: Uint8Array } {
@@ -28,14 +29,6 @@ function toyFilms(count: number, side: number): { data: Uint8Array; labels: Uint
     return random() * 60 + (bright ? 150 : 0);
   });
   return { data, labels };
-}
-
-function largestDifference(a: HostTensors, b: HostTensors): number {
-  const differences = Object.entries(a).map(([name, { data }]) => {
-    const other = b[name]?.data ?? [];
-    return Math.max(...Array.from(data as Float32Array, (value, i) => Math.abs(value - Number(other[i]))));
-  });
-  return Math.max(...differences);
 }
 
 describe('training loops', () => {

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { builtInRegistry } from '../../src/host/builtins.js';
 import { readBundle } from '../../src/models/bundle.js';
-import type * as Verify from '../../src/training/evaluation/verify.js';
+import { serve } from '../../src/training/evaluation/verify.js';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const PYTHON = '/usr/bin/python3';
@@ -36,11 +36,7 @@ with open(out, 'wb') as file:
 describe('the tensors that a running graph feeds its models', function () {
   this.timeout(120_000);
   let dir: string;
-  let serve: typeof Verify.serve;
   before(async () => {
-    // By its address, as plugins are: otherwise mocha's copy of the engine's class would be another than theirs.
-    const address = new URL('../../src/training/evaluation/verify.ts', import.meta.url).href;
-    ({ serve } = (await import(address)) as typeof Verify);
     dir = await mkdtemp(join(tmpdir(), 'rxray-served-'));
   });
   after(() => rm(dir, { recursive: true }));

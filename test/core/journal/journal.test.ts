@@ -178,22 +178,16 @@ describe('Journal', () => {
   it('has everything that it has acknowledged on the disk, when it is killed', async function () {
     this.timeout(60_000);
     const program = `
-      const { Journal } = await import(${JSON.stringify(new URL('../../../src/core/journal/journal.ts', import.meta.url).href)});
+      const { Journal } = await import(${JSON.stringify(import.meta.resolve('../../../src/core/journal/journal.js'))});
       const log = { debug() {}, info() {}, warn() {}, error() {} };
       const journal = await Journal.open(${JSON.stringify(dir)}, log);
       for (let i = 0; ; i++) {
         await Promise.all([...Array(20).keys()].map((k) => journal.record({ ...${JSON.stringify(entry(''))}, id: 'i' + (i * 20 + k), name: 'n' + (i * 20 + k), path: '/inbox/n' + (i * 20 + k) })));
         console.log(i * 20 + 20);
       }`;
-    const script = join(dir, 'writer.mts');
+    const script = join(dir, 'writer.mjs');
     await writeFile(script, program);
-    const child = spawn(
-      process.execPath,
-      ['--import', 'tsx', '--import', './test/support/tsx-threads.mjs', script],
-      {
-        stdio: ['ignore', 'pipe', 'inherit'],
-      },
-    );
+    const child = spawn(process.execPath, [script], { stdio: ['ignore', 'pipe', 'inherit'] });
     let acknowledged = 0;
     const ended = new Promise((resolve) => child.on('exit', resolve));
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -309,19 +303,15 @@ describe('Journal', () => {
     this.timeout(60_000);
     const attempts = async (alone = false): Promise<number> => {
       const program = `
-        const { Journal } = await import(${JSON.stringify(new URL('../../../src/core/journal/journal.ts', import.meta.url).href)});
+        const { Journal } = await import(${JSON.stringify(import.meta.resolve('../../../src/core/journal/journal.js'))});
         const log = { debug() {}, info() {}, warn() {}, error() {} };
         const journal = await Journal.open(${JSON.stringify(dir)}, log);
         const { interrupted } = await journal.admit(${JSON.stringify(film('a'))}, { since: 0, failedSince: 0 }, { alone: ${String(alone)} });
         console.log(interrupted);
         process.kill(process.pid, 'SIGKILL');`;
-      const script = join(dir, 'attempt.mts');
+      const script = join(dir, 'attempt.mjs');
       await writeFile(script, program);
-      const child = spawn(
-        process.execPath,
-        ['--import', 'tsx', '--import', './test/support/tsx-threads.mjs', script],
-        { stdio: ['ignore', 'pipe', 'inherit'] },
-      );
+      const child = spawn(process.execPath, [script], { stdio: ['ignore', 'pipe', 'inherit'] });
       const [said] = (await once(child.stdout.setEncoding('utf8'), 'data')) as [string];
       await once(child, 'exit');
       return Number(said);

@@ -69,7 +69,7 @@ describe('a segment in a worker thread', () => {
     };
     const stages = new Segment(
       Object.entries(settings).map(([id, own]) => {
-        const url = new URL(`../../../src/plugins/${id}.ts`, import.meta.url).href;
+        const url = import.meta.resolve(`../../../src/plugins/${id}.js`);
         const key = `memory:${id}`;
         return { key, id, url, settings: own, baseDir: dir, stateDir: dir, retainsNothing: true };
       }),
