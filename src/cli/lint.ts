@@ -6,7 +6,6 @@ import { loadPipeline } from '../core/config/load.js';
 import { builtInRegistry } from '../host/builtins.js';
 import { modelsOf } from '../control/models.js';
 import { calibrationInForce } from '../models/calibration-in-force.js';
-import { dryRun, dryRunText } from './dry-run.js';
 import { EXIT } from './exit.js';
 
 const EXAMPLES = `
@@ -48,7 +47,9 @@ export async function lintFile(
       ? []
       : [{ stage, calibration: calibrationInForce(bundle) }],
   );
-  const found = pipeline !== undefined && wantsFilms ? await dryRun(pipeline) : undefined;
+  // With the journal and rxjs, which a check of the file alone does not need.
+  const dry = wantsFilms && (await import('./dry-run.js'));
+  const found = dry && pipeline !== undefined ? await dry.dryRun(pipeline) : undefined;
   if (json)
     return {
       text: JSON.stringify(
@@ -82,7 +83,7 @@ export async function lintFile(
           .join(', ')}`;
   const details = issues.length === 0 ? '' : `${formatIssues(issues, { file, text, color })}\n\n`;
   const inForce = calibrations.map(({ stage, calibration }) => `\n${stage}: ${calibration}`).join('');
-  const listed = found === undefined ? '' : `\n${dryRunText(found)}`;
+  const listed = dry && found !== undefined ? `\n${dry.dryRunText(found)}` : '';
   return { text: `${details}${verdict}${inForce}${listed}`, code };
 }
 

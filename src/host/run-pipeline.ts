@@ -1,12 +1,12 @@
+import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
-import { Observable } from 'rxjs';
-import { builtInRegistry } from './builtins.js';
-import { createHost } from './host.js';
-import { parsePipeline } from '../core/config/load.js';
+import type { Observable } from 'rxjs';
+import type { Container } from 'inversify';
 import type { Issue } from '../core/config/pipeline.js';
 import type { Log } from '../core/plugin.js';
 import type { Settled } from '../core/flow/settled.js';
-import { startPipeline } from '../core/run.js';
+
+const require = createRequire(import.meta.url);
 
 export interface RunPipelineOptions {
   /** Base folder of relative paths in the YAML. Default: the working directory. */
@@ -41,10 +41,14 @@ export class PipelineError extends Error {
  */
 export function runPipeline(yaml: string, options: RunPipelineOptions = {}): Observable<Settled> {
   const { baseDir = '.', once = false, again = false, env = process.env, log = silent } = options;
-  return new Observable<Settled>((subscriber) => {
-    const host = createHost(log);
+  // Every thread with a stage of the user's imports this module for what else `rxray` exports: without all that runs a graph.
+  const rxjs = require('rxjs') as typeof import('rxjs');
+  return new rxjs.Observable<Settled>((subscriber) => {
     const unsubscribed = new AbortController();
-    const run = async (): Promise<void> => {
+    const run = async (host: Container): Promise<void> => {
+      const { parsePipeline } = await import('../core/config/load.js');
+      const { startPipeline } = await import('../core/run.js');
+      const { builtInRegistry } = await import('./builtins.js');
       const file = resolve(baseDir, 'pipeline.yaml');
       const { pipeline, issues } = await parsePipeline(yaml, { file, registry: builtInRegistry(), env });
       if (pipeline === undefined) throw new PipelineError(issues);
@@ -63,8 +67,11 @@ export function runPipeline(yaml: string, options: RunPipelineOptions = {}): Obs
         });
       await graph.finished;
     };
-    run()
-      .finally(() => host.unbindAllAsync())
+    import('./host.js')
+      .then(({ createHost }) => {
+        const host = createHost(log);
+        return run(host).finally(() => host.unbindAllAsync());
+      })
       .then(
         () => {
           subscriber.complete();

@@ -1,12 +1,13 @@
+import { createRequire } from 'node:module';
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { createJiti } from 'jiti';
 import { messageOf, RxrayError } from '../errors.js';
 import type { Plugin } from '../plugin.js';
 
 /** The folder of the program's own modules (`src/` or `dist/`). */
 const HOME = new URL('../../', import.meta.url).href;
 const EXTENSION = extname(fileURLToPath(import.meta.url));
+const require = createRequire(import.meta.url);
 
 /**
  * The plugin that the module at `url` exports as its default. Main thread and worker threads load plugins in the same
@@ -41,15 +42,23 @@ export async function loadPluginModule(url: string): Promise<Plugin> {
  * `others`.
  */
 export async function importForeign(url: string, others: Record<string, unknown> = {}): Promise<unknown> {
-  const [rxray, zod, rxjs] = await Promise.all([
+  const [rxray, zod, { createJiti }] = await Promise.all([
     import(new URL(`index${EXTENSION}`, HOME).href) as Promise<unknown>,
     import('zod'),
-    import('rxjs'),
+    import('jiti'),
   ]);
   const jiti = createJiti(import.meta.url, {
     fsCache: false,
     interopDefault: false,
-    virtualModules: { rxray, zod, rxjs, ...others },
+    virtualModules: {
+      rxray,
+      zod,
+      // Loaded by the first module that imports it: few do, and it has 200 files.
+      get rxjs() {
+        return require('rxjs') as unknown;
+      },
+      ...others,
+    },
   });
   return jiti.import(fileURLToPath(url));
 }

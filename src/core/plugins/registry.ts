@@ -2,8 +2,9 @@ import { readFileSync, statSync } from 'node:fs';
 import { isBuiltin } from 'node:module';
 import { resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { createJiti } from 'jiti';
-import semver from 'semver';
+import satisfies from 'semver/functions/satisfies.js';
+import valid from 'semver/functions/valid.js';
+import validRange from 'semver/ranges/valid.js';
 import { RxrayError } from '../errors.js';
 import { CONTRACT_VERSION } from '../plugin.js';
 import type { Kind, Plugin, PluginOf } from '../plugin.js';
@@ -62,7 +63,7 @@ export class PluginRegistry {
   ): Promise<{ plugin: Plugin; url: string }> {
     const builtIn = kinds.find((kind) => Object.hasOwn(this.#builtIns[kind], use));
     const own = builtIn === undefined ? undefined : this.#builtIns[builtIn][use];
-    const url = own ?? (isFile(use) ? fileUrl(use, baseDir) : this.#packageUrl(kinds, use, baseDir));
+    const url = own ?? (isFile(use) ? fileUrl(use, baseDir) : await this.#packageUrl(kinds, use, baseDir));
     const plugin = await loadPluginModule(url);
     check(plugin, use);
     if (own !== undefined && plugin.name !== use) {
@@ -74,7 +75,8 @@ export class PluginRegistry {
     return { plugin, url };
   }
 
-  #packageUrl(kinds: readonly Kind[], use: string, baseDir: string): string {
+  async #packageUrl(kinds: readonly Kind[], use: string, baseDir: string): Promise<string> {
+    const { createJiti } = await import('jiti');
     const url = isBuiltin(use)
       ? undefined
       : createJiti(`${baseDir}/`, { fsCache: false }).esmResolve(use, { try: true });
@@ -118,22 +120,19 @@ function check(plugin: Plugin, use: string): void {
       `\`${use}\` is for version ${plugin.contract} of the plugin contract, this host has version ${CONTRACT_VERSION}`,
     );
   }
-  if (plugin.version !== undefined && semver.valid(plugin.version) === null) {
+  if (plugin.version !== undefined && valid(plugin.version) === null) {
     throw new RxrayError(
       'CONFIG_PLUGIN_BROKEN',
       `\`${use}\` has the version \`${plugin.version}\`: expected one as in npm, such as 1.2.3`,
     );
   }
-  if (plugin.rxray !== undefined && semver.validRange(plugin.rxray) === null) {
+  if (plugin.rxray !== undefined && validRange(plugin.rxray) === null) {
     throw new RxrayError(
       'CONFIG_PLUGIN_BROKEN',
       `\`${use}\` works with rxray \`${plugin.rxray}\`: expected a range as in npm, such as ^${HOST_VERSION}`,
     );
   }
-  if (
-    plugin.rxray !== undefined &&
-    !semver.satisfies(HOST_VERSION, plugin.rxray, { includePrerelease: true })
-  ) {
+  if (plugin.rxray !== undefined && !satisfies(HOST_VERSION, plugin.rxray, { includePrerelease: true })) {
     throw new RxrayError(
       'CONFIG_PLUGIN_INCOMPATIBLE',
       `\`${use}\` works with rxray ${plugin.rxray}, this is ${HOST_VERSION}`,
