@@ -1,6 +1,6 @@
 import { RxrayError } from '../../core/errors.js';
 import type { Log } from '../../core/plugin.js';
-import { EngineError } from '../../engine/index.js';
+import { EngineError } from '../../engine/errors.js';
 
 interface Disposable {
   dispose(): Promise<void>;
