@@ -1,7 +1,7 @@
 import { basename } from 'node:path';
-import * as dagre from '@dagrejs/dagre';
 import type { Pipeline, SinkNode, SourceNode, StageNode } from '../core/config/pipeline.js';
 import type { Kind } from '../core/plugin.js';
+import { layOut, type Point, type Size } from '../control/layout.js';
 import type { Live, LiveNode } from '../control/live.js';
 
 /** What a picture of a pipeline shows. It contains no values from the environment. */
@@ -162,49 +162,19 @@ const TITLE = 32;
 const LINE = 17;
 const PADDING = 16;
 
-interface Box {
-  readonly x: number;
-  readonly y: number;
-  readonly width: number;
-  readonly height: number;
-}
-
-/** The part of dagre that is used: its own declarations do not resolve under NodeNext (imports without extensions). */
-interface Layout {
-  Graph: new (options: { multigraph: boolean }) => LayoutGraph;
-  layout: (graph: LayoutGraph) => void;
-}
-interface LayoutGraph {
-  setGraph(label: object): void;
-  setNode(id: string, label: object): void;
-  setEdge(from: string, to: string, label: object, name: string): void;
-  graph(): { width?: number; height?: number };
-  node(id: string): Box;
-  edge(from: string, to: string, name: string): { points: Point[]; x?: number; y?: number };
-}
-const { Graph, layout } = dagre as unknown as Layout;
-
 /** The drawing as an SVG image, left to right. */
 export function toSvg({ name, cards, arrows, workers = [] }: Drawing): string {
-  const graph = new Graph({ multigraph: true });
-  graph.setGraph({ rankdir: 'LR', nodesep: 26, ranksep: 48, edgesep: 18, marginx: MARGIN, marginy: MARGIN });
-  for (const card of cards) graph.setNode(card.id, sizeOf(card));
-  arrows.forEach(({ from, to, when }, index) => {
-    const label = when === undefined ? {} : { width: textWidth(when, 11) + 24, height: 20, labelpos: 'c' };
-    graph.setEdge(from, to, label, String(index));
+  const sizes = new Map(cards.map((card) => [card.id, sizeOf(card)]));
+  const shapes = arrows.map(({ from, to, when }) => {
+    const label = when === undefined ? undefined : { width: textWidth(when, 11) + 24, height: 20 };
+    return { from, to, label };
   });
-  layout(graph);
-
-  const { width = 0, height = 0 } = graph.graph();
+  const { width, height, ...drawn } = layOut(sizes, shapes, { nodesep: 26, ranksep: 48, margin: MARGIN });
   const widest = Math.max(textWidth(name, 18), ...workers.map((line) => textWidth(line, 12)));
   const size = {
     width: Math.ceil(Math.max(width, widest + 2 * MARGIN)),
     height: Math.ceil(height) + HEADER + workers.length * LINE,
   };
-  const edges = arrows.map((arrow, index) => {
-    const edge = graph.edge(arrow.from, arrow.to, String(index));
-    return { arrow, edge };
-  });
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${size.width}" height="${size.height}" viewBox="0 0 ${size.width} ${size.height}" ${FONT}>`,
     `<title>${escapeXml(name)}</title>`,
@@ -212,11 +182,12 @@ export function toSvg({ name, cards, arrows, workers = [] }: Drawing): string {
     `<rect width="100%" height="100%" fill="#ffffff"/>`,
     `<text x="${MARGIN}" y="40" font-size="18" font-weight="600" fill="${INK}">${escapeXml(name)}</text>`,
     `<g transform="translate(0 ${HEADER})">`,
-    ...edges.map(({ arrow, edge }) =>
-      curve(graph.node(arrow.from), edge.points.slice(1, -1), graph.node(arrow.to)),
+    ...drawn.arrows.map(
+      ({ path }) =>
+        `<path d="${path}" fill="none" stroke="${FAINT}" stroke-width="1.5" marker-end="url(#tip)"/>`,
     ),
-    ...edges.map(({ arrow, edge }) => pill(arrow.when, edge.x ?? 0, edge.y ?? 0)).filter((svg) => svg !== ''),
-    ...cards.map((card) => cardSvg(card, graph.node(card.id))),
+    ...arrows.flatMap(({ when }, i) => (when === undefined ? [] : [pill(when, drawn.arrows[i]?.label)])),
+    ...cards.map((card) => cardSvg(card, sizeOf(card), drawn.boxes.get(card.id))),
     ...workers.map(
       (line, index) =>
         `<text x="${MARGIN}" y="${Math.ceil(height) + index * LINE}" font-size="12" fill="${FAINT}">${escapeXml(line)}</text>`,
@@ -226,7 +197,7 @@ export function toSvg({ name, cards, arrows, workers = [] }: Drawing): string {
   ].join('\n');
 }
 
-function sizeOf({ id, kind, lines, live }: Card): { width: number; height: number } {
+function sizeOf({ id, kind, lines, live }: Card): Size {
   const rows = lines.length + (live === undefined ? 0 : 1);
   const widest = Math.max(
     textWidth(id, 15) * 1.06 + textWidth(kind, 9) + 26,
@@ -239,7 +210,11 @@ function sizeOf({ id, kind, lines, live }: Card): { width: number; height: numbe
   };
 }
 
-function cardSvg({ id, kind, lines, live, limiting }: Card, { x, y, width, height }: Box): string {
+function cardSvg(
+  { id, kind, lines, live, limiting }: Card,
+  { width, height }: Size,
+  { x, y }: Point = { x: 0, y: 0 },
+): string {
   const { fill, line } = limiting === true ? LIMITING : COLORS[kind];
   const [left, top] = [round(x - width / 2), round(y - height / 2)];
   const text = lines.map(
@@ -261,32 +236,9 @@ function cardSvg({ id, kind, lines, live, limiting }: Card, { x, y, width, heigh
   ].join('');
 }
 
-interface Point {
-  readonly x: number;
-  readonly y: number;
-}
-
-/** A curve from the right of one card to the left of another, horizontal at its ends and bends. */
-function curve(before: Box, between: readonly Point[], after: Box): string {
-  const start = { x: before.x + before.width / 2, y: before.y };
-  const end = { x: after.x - after.width / 2, y: after.y };
-  const stops = [start, ...between.filter(({ x }) => x > start.x + 24 && x < end.x - 24), end];
-  const bends = stops.slice(1).map((stop, index) => {
-    const last = stops[index] ?? start;
-    const middle = (last.x + stop.x) / 2;
-    return `C${at({ x: middle, y: last.y })} ${at({ x: middle, y: stop.y })} ${at(stop)}`;
-  });
-  return `<path d="M${at(start)} ${bends.join(' ')}" fill="none" stroke="${FAINT}" stroke-width="1.5" marker-end="url(#tip)"/>`;
-}
-
-function pill(when: string | undefined, x: number, y: number): string {
-  if (when === undefined) return '';
+function pill(when: string, { x, y }: Point = { x: 0, y: 0 }): string {
   const width = textWidth(when, 11) + 22;
   return `<rect x="${round(x - width / 2)}" y="${round(y - 10)}" width="${round(width)}" height="20" rx="10" fill="#fff8e6" stroke="#d8a93a"/><text x="${round(x)}" y="${round(y + 4)}" font-size="11" text-anchor="middle" fill="${INK}">${escapeXml(when)}</text>`;
-}
-
-function at({ x, y }: Point): string {
-  return `${round(x)} ${round(y)}`;
 }
 
 function round(value: number): number {

@@ -61,13 +61,18 @@ export class Observer {
 
   /**
    * Serves the page and returns its address. If the address is not available yet (an earlier process is still ending,
-   * the network is not up), logs that and tries again while the graph runs. Throws CONTROL_ADDRESS.
+   * the network is not up), logs that and tries again while the graph runs; with `orAnother`, a port in use is replaced
+   * by a free one. Throws CONTROL_ADDRESS.
    */
   async servePage(listen: Listen, say: (line: string) => void): Promise<string | undefined> {
     try {
       return await this.#server.listenOnPort(listen);
     } catch (error) {
-      if (!isPassing(error)) throw error;
+      if (listen.orAnother === true && codeOf(error) === 'EADDRINUSE') {
+        say(`port ${String(listen.port)} is in use: the page gets another one`);
+        return this.#server.listenOnPort({ ...listen, port: 0 });
+      }
+      if (!PASSING.has(codeOf(error))) throw error;
       say(`${messageOf(error)}: the graph runs without it meanwhile`);
     }
     const again = async (): Promise<void> => {
@@ -96,11 +101,13 @@ export class Observer {
   }
 }
 
-/** Whether the address may become available. */
-function isPassing(error: unknown): boolean {
+/** With these errors the address may become available. */
+const PASSING: ReadonlySet<string> = new Set(['EADDRINUSE', 'EADDRNOTAVAIL', 'ENOTFOUND', 'EAI_AGAIN']);
+
+/** The system's code of an error of the server. */
+function codeOf(error: unknown): string {
   const { cause } = error as Error;
-  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
-  return ['EADDRINUSE', 'EADDRNOTAVAIL', 'ENOTFOUND', 'EAI_AGAIN'].includes(code);
+  return cause instanceof Error && 'code' in cause ? String(cause.code) : '';
 }
 
 /** `8484`, `127.0.0.1:8484`, `[::1]:8484`. */

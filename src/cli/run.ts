@@ -22,6 +22,7 @@ import { EXIT } from './exit.js';
 import { createHost } from '../host/host.js';
 import { createLog } from './log.js';
 import { Observer, PAGE, parseListen } from './observer.js';
+import { openBrowser } from './open-browser.js';
 import { onReload } from './reload.js';
 import { RunProgress } from './run-progress.js';
 
@@ -33,6 +34,8 @@ export interface RunFlags {
   readonly input?: string;
   readonly json?: true;
   readonly page?: Listen;
+  /** The page is opened in a browser, if this is a terminal on a desktop. */
+  readonly open?: boolean;
   readonly part?: Part;
   /** The stages run on workers. */
   readonly head?: true;
@@ -221,7 +224,11 @@ async function runAndPrint(
       });
     const print = flags.json ? printJson : process.env['RXRAY_LOG'] === undefined ? printText : printTo(log);
     print.started?.(pipeline, once);
-    if (page !== undefined) say(`the page is at ${page}`);
+    if (page !== undefined) {
+      say(`the page is at ${page}${once ? '' : ' (close it with Ctrl-C)'}`);
+      // Without the token: arguments of programs can be read by other users.
+      if (flags.open === true && process.stderr.isTTY) openBrowser(page.replace(/#.*/, ''));
+    }
     const progress =
       once && process.env['RXRAY_LOG'] === undefined
         ? new RunProgress(observer.monitor, hasTerminal(pipeline, flags))

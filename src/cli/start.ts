@@ -7,6 +7,7 @@ import { Engine } from '../engine/engine.js';
 import { sampleFilms } from '../training/samples.js';
 import { createHost } from '../host/host.js';
 import { createLog } from './log.js';
+import { PAGE, parseListen } from './observer.js';
 import { addRunOptions, runFile, type RunFlags } from './run.js';
 import { writeFilms } from './sample.js';
 
@@ -17,15 +18,23 @@ const SAMPLES = 6;
 /** A fixed seed, so that every first run shows the same films. */
 const SEED = 1;
 
-/** `npm start`: the demo graph; an empty inbox gets synthetic films. */
+const EXAMPLES = `
+Examples:
+  $ npm start                 until Ctrl-C, with a page at http://127.0.0.1:8484/
+  $ npm start -- --no-open    the same, without opening a browser
+  $ npm start -- --once       end when everything in ./inbox is done`;
+
+/** `npm start`: the demo graph with its page; an empty inbox gets synthetic films. */
 export function start(program: Command): void {
   addRunOptions(program.command('start'))
-    .addHelpText('after', '\nExample:\n  $ npm start -- --once    end when everything in ./inbox is done')
+    .option('--no-open', 'do not open the page in a browser')
+    .addHelpText('after', EXAMPLES)
     .action(async (flags: RunFlags) => {
       const host = createHost(createLog());
       // A folder given with --input gets no films.
       if (flags.input === undefined) await fillInbox(join(HOME, 'inbox'), host.get(Engine));
-      process.exitCode = await runFile(join(HOME, 'pipeline.yaml'), flags, host);
+      const page = flags.once === undefined && { page: { ...parseListen(PAGE), orAnother: true } };
+      process.exitCode = await runFile(join(HOME, 'pipeline.yaml'), { ...page, ...flags }, host);
     });
 }
 

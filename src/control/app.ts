@@ -16,6 +16,7 @@ import { REVIEW_ANSWERS, Reviews, type Review } from '../core/reviews.js';
 import {
   discardEntry,
   listEntries,
+  presentIds,
   readEntry,
   requestReplay,
   type DeadLetterEntry,
@@ -34,7 +35,15 @@ import { calibrationInForce } from '../models/calibration-in-force.js';
 import { driftOf, modelsOf } from './models.js';
 import { Pictures, toPng, type Picture } from './pictures.js';
 import { compareShadows } from './shadow.js';
-import { rowOf, SORTS, WORKLIST_ROWS, type WorklistFilm, type Worklist } from './worklist.js';
+import {
+  patientOf,
+  rowOf,
+  SORTS,
+  WORKLIST_ROWS,
+  type Patient,
+  type WorklistFilm,
+  type Worklist,
+} from './worklist.js';
 
 /** The result of a reload: unless `taken`, the graph continues unchanged. */
 export interface Reloaded {
@@ -83,6 +92,7 @@ const querySchema = z.strictObject({
   label: z.string().optional(),
   suspicious: z.boolean().optional(),
   reviewed: z.boolean().optional(),
+  patient: z.string().max(64).optional(),
   text: z.string().max(200).optional(),
   offset: z.int().min(0).default(0),
   limit: z.int().min(1).max(WORKLIST_ROWS).default(100),
@@ -231,10 +241,15 @@ export class ControlApp {
       const query = querySchema.safeParse(text === '' ? {} : JSON.parse(text));
       if (!query.success) throw new Refused(400, 'QUERY', z.prettifyError(query.error));
       const reviews = await this.#reviews().latest();
-      const { total, films } = await worklist.find(query.data, reviews);
+      const failures = await presentIds(this.#stateDir());
+      const { total, films } = await worklist.find(query.data, reviews, failures);
       return c.json({
         total,
-        films: films.map((film) => ({ ...rowOf(film), review: shownOf(reviews.get(film.id)) })),
+        films: films.map((film) => ({
+          ...rowOf(film),
+          review: shownOf(reviews.get(film.id)),
+          discarded: film.outcome === 'failed' && !failures.has(film.id),
+        })),
       });
     });
     app.post('/api/films/:id/review', async (c) => {
@@ -268,6 +283,8 @@ export class ControlApp {
       return c.json({
         ...shown,
         review: shownOf(reviews.get(film.id)),
+        discarded: film.outcome === 'failed' && !(await presentIds(this.#stateDir())).has(film.id),
+        patient: await this.#patientOf(film),
         notice: NOTICE,
         graphIsPresent: present,
         /** The pictures of it: see {@link Pictures}. */
@@ -516,6 +533,14 @@ export class ControlApp {
       if (kept === null) throw error;
       return graph.remake({ ...origin, path: kept });
     }
+  }
+
+  /** By what the film's patient is known, and how many films there are of it; the value may name a person. */
+  async #patientOf(film: WorklistFilm): Promise<{ by: Patient['by']; films: number } | null> {
+    const patient = patientOf(film);
+    if (patient === undefined) return null;
+    const query = { sort: 'newest', patient: film.id, offset: 0, limit: 0 } as const;
+    return { by: patient.by, films: (await this.controlled.worklist.find(query)).total };
   }
 
   #reviews(): Reviews {

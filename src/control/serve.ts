@@ -14,6 +14,8 @@ import { isLoopback, type Entrance } from './guard.js';
 export interface Listen {
   readonly host: string;
   readonly port: number;
+  /** Any free port if this one is in use. */
+  readonly orAnother?: boolean;
 }
 
 /** Maximum number of connections per server; more are closed at once. */

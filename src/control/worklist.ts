@@ -54,6 +54,8 @@ export interface Query {
   readonly label?: string | undefined;
   /** `true`: only films that a stage calls abnormal. */
   readonly suspicious?: boolean | undefined;
+  /** The id of a film: only films of the same patient, see {@link patientOf}. */
+  readonly patient?: string | undefined;
   /** Part of the file's name or the start of an id; case is ignored. */
   readonly text?: string | undefined;
   readonly offset: number;
@@ -90,16 +92,26 @@ export class Worklist {
     this.#subscription = monitor.settled$.subscribe((settled) => this.#add(filmOf(settled)));
   }
 
-  /** The matching rows of the page, and the number of all matching rows. */
+  /**
+   * The matching rows of the page, and the number of all matching rows.
+   *
+   * @param failures The ids in the dead letter: a failed film that was discarded does not match `failed`.
+   */
   async find(
     query: Query,
     reviews: ReadonlyMap<string, Review> = new Map(),
+    failures?: ReadonlySet<string>,
   ): Promise<{ total: number; films: WorklistFilm[] }> {
-    const { sort, outcome, suspicious, reviewed, label, text, offset, limit } = query;
+    const { sort, outcome, suspicious, reviewed, label, patient, text, offset, limit } = query;
     const wanted = text?.toLowerCase();
-    const films = [...(await this.#load()).values()].filter(
+    const known = await this.#load();
+    const of = patient === undefined ? undefined : known.get(patient);
+    const same = of === undefined ? undefined : patientOf(of)?.value;
+    const films = [...known.values()].filter(
       (film) =>
+        (patient === undefined || (same !== undefined && patientOf(film)?.value === same)) &&
         (outcome === undefined || film.outcome === outcome) &&
+        (outcome !== 'failed' || failures?.has(film.id) !== false) &&
         (label === undefined || labelsOf(film).includes(label)) &&
         (reviewed === undefined || reviews.has(film.id) === reviewed) &&
         (suspicious === undefined || (film.verdict.abnormal === true) === suspicious) &&
@@ -249,6 +261,24 @@ function micros(ms: number): number {
 export function rowOf(film: WorklistFilm): Row {
   const { id, source, file, outcome, receivedAt, settledAt, meta, results, failure, verdict } = film;
   return { id, source, file, outcome, receivedAt, settledAt, meta, results, failure, verdict };
+}
+
+/** By what films are known to be of one patient. */
+export interface Patient {
+  readonly by: 'patient' | 'study' | 'folder';
+  readonly value: string;
+}
+
+/**
+ * The patient's id or the study in a DICOM header, as far as `decode` passes them on (a study by a mapped UID unless told
+ * otherwise), else the film's folder; undefined for a film of none.
+ */
+export function patientOf({ file, source, meta }: Row): Patient | undefined {
+  const { PatientID, StudyInstanceUID } = (meta['dicom'] ?? {}) as Partial<Record<string, unknown>>;
+  if (typeof PatientID === 'string') return { by: 'patient', value: PatientID };
+  if (typeof StudyInstanceUID === 'string') return { by: 'study', value: StudyInstanceUID };
+  const end = file.lastIndexOf('/');
+  return end < 0 ? undefined : { by: 'folder', value: `${source}:${file.slice(0, end)}` };
 }
 
 /** Abnormal films before the others, the more suspicious first. */

@@ -73,11 +73,15 @@ export async function entryIds(stateDir: string): Promise<string[]> {
   return [...names].filter((name) => ID.test(name));
 }
 
+/** The ids of the entries that can be read at this moment. */
+export async function presentIds(stateDir: string): Promise<ReadonlySet<string>> {
+  return new Set((await namesIn(deadLetterDir(stateDir))).filter((name) => ID.test(name)));
+}
+
 /** All entries, latest first. */
 export async function listEntries(stateDir: string): Promise<DeadLetterEntry[]> {
-  const ids = (await namesIn(deadLetterDir(stateDir))).filter((name) => ID.test(name));
   const entries: DeadLetterEntry[] = [];
-  for (const id of ids) {
+  for (const id of await presentIds(stateDir)) {
     const entry = await entryOf(stateDir, id);
     if (entry !== undefined) entries.push(entry);
   }
@@ -86,9 +90,7 @@ export async function listEntries(stateDir: string): Promise<DeadLetterEntry[]> 
 
 /** One entry, by its id or the start of it. Throws DEADLETTER_UNKNOWN. */
 export async function readEntry(stateDir: string, id: string): Promise<DeadLetterEntry> {
-  const found = (await namesIn(deadLetterDir(stateDir))).filter(
-    (name) => ID.test(name) && name.startsWith(id),
-  );
+  const found = [...(await presentIds(stateDir))].filter((name) => name.startsWith(id));
   const [only] = found;
   const entry = only === undefined || id === '' ? undefined : await entryOf(stateDir, only);
   if (entry === undefined || found.length > 1) {

@@ -24,12 +24,16 @@ export interface Review {
 export interface Row extends Omit<KeptRow, 'results'> {
   /** Not in events. */
   readonly review?: Review | null;
+  /** Whether it has failed and was discarded. Not in events. */
+  readonly discarded?: boolean;
   readonly results: Readonly<Record<string, Result>>;
 }
 
 export interface FilmDetails
   extends Row, Pick<WorklistFilm, 'size' | 'sha256' | 'graph' | 'timings' | 'images'> {
   readonly graphIsPresent: boolean;
+  /** How many films of its patient there are, and by what they are known; null if by nothing. */
+  readonly patient: { readonly by: 'patient' | 'study' | 'folder'; readonly films: number } | null;
   readonly notice: string;
   readonly stages: readonly string[];
   readonly models: readonly {
@@ -47,6 +51,8 @@ export interface Query {
   readonly reviewed?: boolean;
   readonly outcome?: 'done' | 'failed' | 'skipped';
   readonly suspicious?: boolean;
+  /** The id of a film: only films of its patient. */
+  readonly patient?: string;
   readonly text?: string;
 }
 

@@ -57,6 +57,13 @@ export function FilmView({ id }: { readonly id: string }) {
         </small>
       </p>
       <h2>{found.file}</h2>
+      {found.patient !== null && found.patient.films > 1 && (
+        <p>
+          <a href={`#films?patient=${id}`}>
+            All {found.patient.films} films of this {found.patient.by}
+          </a>
+        </p>
+      )}
       <p class="notice">{found.notice}</p>
       <div class="columns">
         {found.outcome === 'done' && <Viewer film={found} />}
@@ -101,7 +108,14 @@ function Verdict({ film }: { readonly film: FilmDetails }) {
         <h3>It failed{stage !== null && ` in ${stage}`}</h3>
         <p>{message}</p>
         <p>
-          <code>{code}</code> <ReplayButton id={film.id} /> <DiscardButton id={film.id} />
+          <code>{code}</code>{' '}
+          {film.discarded === true ? (
+            'Discarded: its copy and reason are deleted, the file stays where it was.'
+          ) : (
+            <>
+              <ReplayButton id={film.id} /> <DiscardButton id={film.id} />
+            </>
+          )}
         </p>
       </section>
     );

@@ -1,11 +1,12 @@
 import { useSignal } from '@preact/signals';
-import { useEffect } from 'preact/hooks';
+import { useEffect, useMemo } from 'preact/hooks';
+import { layOut } from '../control/layout.js';
 import { historyOfHours, type History, type Live, type LiveNode } from './api.js';
 import { Chart, type Series } from './chart.js';
 import { percent } from './result.js';
 import { history, HISTORY_SECONDS, live } from './state.js';
 
-const BOX = { width: 172, height: 84, gapX: 36, gapY: 22 };
+const BOX = { width: 172, height: 84 };
 /** Below this scale the text would be too small to read. */
 const LEAST_SCALE = 0.8;
 
@@ -54,12 +55,16 @@ interface Parts {
   readonly limiting: string | null;
 }
 
-/** Entries in columns, by their distance from the sources. */
+/** Entries from left to right, each after those that it takes frames from. */
 function Picture({ nodes, limiting }: Parts) {
-  const places = placesOf(nodes);
-  const all = [...places.values()];
-  const width = Math.max(...all.map(({ x }) => x)) + BOX.width + 2;
-  const height = Math.max(...all.map(({ y }) => y)) + BOX.height + 2;
+  // Laid out again only when the graph is another: the numbers change every second.
+  const shape = JSON.stringify(nodes.map(({ id, from }) => [id, from]));
+  const { boxes, arrows, width, height } = useMemo(() => {
+    const drawn = new Map(nodes.map(({ id }) => [id, BOX]));
+    const between = nodes.flatMap(({ id, from }) => from.map((source) => ({ from: source, to: id })));
+    const known = between.filter(({ from }) => drawn.has(from));
+    return layOut(drawn, known, { nodesep: 22, ranksep: 40, margin: 2 });
+  }, [shape]);
   return (
     <div
       class="picture"
@@ -72,29 +77,15 @@ function Picture({ nodes, limiting }: Parts) {
         style={{ maxWidth: `${String(width)}px`, minWidth: `${String(LEAST_SCALE * width)}px` }}
         aria-hidden="true"
       >
-        {nodes.flatMap(({ id, from }) =>
-          from.map((source) => {
-            const [a, b] = [places.get(source), places.get(id)];
-            if (a === undefined || b === undefined) return null;
-            const [x1, y1] = [a.x + BOX.width, a.y + BOX.height / 2];
-            const [x2, y2] = [b.x, b.y + BOX.height / 2];
-            const bend = (x2 - x1) / 2;
-            const path = [x1, y1, x1 + bend, y1, x2 - bend, y2, x2, y2];
-            return (
-              <path
-                key={`${source}→${id}`}
-                class="edge"
-                d={`M${path.slice(0, 2).join()}C${path.slice(2).join()}`}
-              />
-            );
-          }),
-        )}
+        {arrows.map(({ path }) => (
+          <path key={path} class="edge" d={path} />
+        ))}
         {nodes.map((node) => {
-          const { x, y } = places.get(node.id) ?? { x: 0, y: 0 };
+          const { x, y } = boxes.get(node.id) ?? { x: 0, y: 0 };
           return (
             <g
               key={node.id}
-              transform={`translate(${String(x)},${String(y)})`}
+              transform={`translate(${String(x - BOX.width / 2)},${String(y - BOX.height / 2)})`}
               class={`box ${node.kind} ${node.id === limiting ? 'limiting' : ''}`}
             >
               <rect width={BOX.width} height={BOX.height} rx="8" />
@@ -125,28 +116,6 @@ function Picture({ nodes, limiting }: Parts) {
         })}
       </svg>
     </div>
-  );
-}
-
-/** A column is the longest path from a source; rows are in the order of the file. */
-function placesOf(nodes: readonly LiveNode[]): Map<string, { x: number; y: number }> {
-  const columns = new Map<string, number>();
-  const columnOf = (id: string): number => {
-    const known = columns.get(id);
-    if (known !== undefined) return known;
-    const from = nodes.find((node) => node.id === id)?.from ?? [];
-    const column = from.length === 0 ? 0 : 1 + Math.max(...from.map(columnOf));
-    columns.set(id, column);
-    return column;
-  };
-  const filled = new Map<number, number>();
-  return new Map(
-    nodes.map(({ id }) => {
-      const column = columnOf(id);
-      const row = filled.get(column) ?? 0;
-      filled.set(column, row + 1);
-      return [id, { x: 1 + column * (BOX.width + BOX.gapX), y: 1 + row * (BOX.height + BOX.gapY) }];
-    }),
   );
 }
 

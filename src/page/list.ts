@@ -70,6 +70,7 @@ function queryOf(address: string, text: string): Query {
     sort: SORTS.includes(sort) ? sort : 'newest',
     outcome: parts.get('outcome') ?? undefined,
     label: parts.get('label') ?? undefined,
+    patient: parts.get('patient') ?? undefined,
     suspicious: flag('suspicious'),
     reviewed: flag('reviewed'),
     text: text === '' ? undefined : text,

@@ -26,6 +26,12 @@ interface Overlay {
   readonly labels: readonly string[];
 }
 
+/** In pixels of the window, or as shares of the film. */
+interface Point {
+  readonly x: number;
+  readonly y: number;
+}
+
 /** Step of the keys, as a share of the grey levels and of the film. */
 const STEP = 0.02;
 
@@ -42,6 +48,8 @@ export function Pane({ film, stage, choose, close }: PaneProps) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const lens = useRef<HTMLDivElement>(null);
   const lines = useRef<SVGSVGElement>(null);
+  /** Where the buttons and fingers that are down on the picture were last. */
+  const pointers = useRef(new Map<number, Point>());
   const pixels = useSignal<Pixels | null>(null);
   const from = useSignal('');
   const fault = useSignal('');
@@ -97,20 +105,22 @@ export function Pane({ film, stage, choose, close }: PaneProps) {
     if (layer.value !== null && !outlined.value) lay(canvas.current, found.view, layer.value, opacity.value);
   });
 
+  /** The place of the film, as shares of its width and height, at a point of the window. */
+  const placeAt = ({ x, y }: Point): Point => {
+    const { left, top, width, height } = lens.current?.getBoundingClientRect() ?? new DOMRect(0, 0, 1, 1);
+    return {
+      x: centre.value.x + ((x - left) / width - 0.5) / zoom.value,
+      y: centre.value.y + ((y - top) / height - 0.5) / zoom.value,
+    };
+  };
+
   useEffect(() => {
     const element = lens.current;
     // Without a click into the picture first, the wheel scrolls the page.
     const turn = (event: WheelEvent): void => {
-      const { current } = canvas;
-      const view = pixels.value?.view;
-      if (current === null || view === undefined) return;
-      if (!event.ctrlKey && document.activeElement !== current) return;
+      if (!event.ctrlKey && document.activeElement !== canvas.current) return;
       event.preventDefault();
-      const { left, top, width, height } = current.getBoundingClientRect();
-      zoomTo(zoom.value * 1.002 ** -event.deltaY, {
-        x: (view.x + ((event.clientX - left) / width) * view.width) / view.film.width,
-        y: (view.y + ((event.clientY - top) / height) * view.height) / view.film.height,
-      });
+      zoomTo(zoom.value * 1.002 ** -event.deltaY, placeAt(pointOf(event)));
     };
     element?.addEventListener('wheel', turn, { passive: false });
     return () => element?.removeEventListener('wheel', turn);
@@ -127,20 +137,23 @@ export function Pane({ film, stage, choose, close }: PaneProps) {
   const pan = (x: number, y: number): void => {
     moveTo(centre.value.x + x, centre.value.y + y);
   };
+  /** Two fingers zoom and move the film, one and the mouse do what the tool says. */
   const drag = (event: PointerEvent): void => {
-    const { current } = canvas;
-    const view = pixels.value?.view;
-    if (event.buttons === 0 || current === null || view === undefined) return;
-    const { movementX, movementY } = event;
-    if (event.buttons === 1 && (tool.value === 'pan') === event.shiftKey) {
-      shift(-movementY / (lens.current?.clientHeight ?? 1), movementX / (lens.current?.clientWidth ?? 1));
-      return;
-    }
-    const { width, height } = current.getBoundingClientRect();
-    pan(
-      (-movementX / width) * (view.width / view.film.width),
-      (-movementY / height) * (view.height / view.film.height),
-    );
+    const last = pointers.current.get(event.pointerId);
+    const { clientWidth = 1, clientHeight = 1 } = lens.current ?? {};
+    if (last === undefined) return;
+    const now = pointOf(event);
+    const other = [...pointers.current].find(([id]) => id !== event.pointerId)?.[1];
+    pointers.current.set(event.pointerId, now);
+    const [x, y] = [now.x - last.x, now.y - last.y];
+    if (other !== undefined) {
+      const between = { x: (last.x + other.x) / 2, y: (last.y + other.y) / 2 };
+      zoomTo((zoom.value * distance(now, other)) / Math.max(1, distance(last, other)), placeAt(between));
+      // The place between the fingers stays there: it moves half as far as one of them.
+      pan(-x / 2 / (clientWidth * zoom.value), -y / 2 / (clientHeight * zoom.value));
+    } else if (event.buttons === 1 && (tool.value === 'pan') === event.shiftKey) {
+      shift(-y / clientHeight, x / clientWidth);
+    } else pan(-x / (clientWidth * zoom.value), -y / (clientHeight * zoom.value));
   };
   const press = (event: KeyboardEvent): void => {
     const step = ARROWS[event.key];
@@ -189,8 +202,12 @@ export function Pane({ film, stage, choose, close }: PaneProps) {
             })}
             onPointerDown={(event) => {
               event.currentTarget.setPointerCapture(event.pointerId);
+              pointers.current.set(event.pointerId, pointOf(event));
             }}
             onPointerMove={drag}
+            onLostPointerCapture={({ pointerId }) => {
+              pointers.current.delete(pointerId);
+            }}
             onDblClick={reset}
             onKeyDown={press}
           />
@@ -317,6 +334,14 @@ const ARROWS: Readonly<Record<string, readonly [number, number]>> = {
   ArrowRight: [1, 0],
   ArrowLeft: [-1, 0],
 };
+
+function pointOf({ clientX, clientY }: MouseEvent): Point {
+  return { x: clientX, y: clientY };
+}
+
+function distance(a: Point, b: Point): number {
+  return Math.hypot(a.x - b.x, a.y - b.y);
+}
 
 /** `Level 50, window 100`. */
 export function windowText(): string {

@@ -1,5 +1,6 @@
 import { useSignal } from '@preact/signals';
 import { discard, replay } from './api.js';
+import { refresh } from './state.js';
 
 /** Replays a failed film through the current graph. */
 export function ReplayButton({ id }: { readonly id: string }) {
@@ -8,7 +9,7 @@ export function ReplayButton({ id }: { readonly id: string }) {
 
 /** Deletes the copy and the reason of a failed film; its file stays. */
 export function DiscardButton({ id }: { readonly id: string }) {
-  return <Once name="Discard" done="Discarded" act={() => discard(id)} />;
+  return <Once name="Discard" done="Discarded" act={() => discard(id).then(refresh)} />;
 }
 
 interface OnceProps {

@@ -11,8 +11,8 @@ export function shownIn(results: Row['results']): Result[] {
 }
 
 /** The status of a film in a few words. */
-export function answersOf({ outcome, failure, results }: Row): string {
-  if (outcome !== 'done') return failure?.message ?? 'failed';
+export function answersOf({ outcome, failure, results, discarded }: Row): string {
+  if (outcome !== 'done') return `${discarded === true ? 'discarded: ' : ''}${failure?.message ?? 'failed'}`;
   const all = shownIn(results);
   const boxes = all.filter(isDetection).map((each) => foundOf(each) || 'nothing found');
   return [...all.filter(isClassification).map(answerOf), ...boxes].join(', ') || 'done';

@@ -8,7 +8,7 @@ export const live = signal<api.Live | null>(null);
 export const history = signal<readonly { readonly at: number; readonly rate: number }[]>([]);
 /** Incremented with each settled film, so that the worklist reloads. */
 export const settled = signal(0);
-/** Films of the worklist that have failed: a film that was replayed and is done is not one of them. */
+/** Films of the worklist that have failed, without those that were replayed and are done, or were discarded. */
 export const failed = signal(0);
 /** A message for sighted users and screen readers: a film has failed, the graph was replaced. */
 export const announcement = signal('');
@@ -86,6 +86,12 @@ function listen(): void {
 /** Films that settle within this time are counted together. */
 const COUNT_MS = 1000;
 let counting: ReturnType<typeof setTimeout> | undefined;
+
+/** Reads list and counts again, after a request that changes them without an event. */
+export function refresh(): void {
+  settled.value += 1;
+  countFailed();
+}
 
 function countFailed(): void {
   counting ??= setTimeout(() => {

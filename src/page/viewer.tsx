@@ -143,7 +143,7 @@ function Controls({ film, compare, isComparing }: ControlsProps) {
       <small>
         {isComparing
           ? 'The second picture stays while J and K go to other films. Choose a stage under each picture.'
-          : 'Click into the picture: then the wheel zooms, Shift and drag moves it, a double click resets.'}
+          : 'Click into the picture: then the wheel zooms, Shift and drag moves it, a double click resets. Two fingers zoom and move it, too.'}
       </small>
     </div>
   );

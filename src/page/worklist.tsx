@@ -27,7 +27,7 @@ import {
   Suspicion,
   timeOf,
 } from './result.js';
-import { settled, status } from './state.js';
+import { refresh, settled, status } from './state.js';
 
 /** Rows rendered outside the visible part, so that scrolling shows no gaps. */
 const MARGIN = 8;
@@ -214,6 +214,7 @@ function Failures() {
     try {
       const { failures } = await allFailures(deed);
       said.value = `${String(failures.length)} ${deed === 'replay' ? 'sent again' : 'discarded'}`;
+      refresh();
     } catch (error) {
       said.value = error instanceof Error ? error.message : String(error);
     }
@@ -298,6 +299,16 @@ function Filters() {
           ))}
         </select>
       </label>
+      {query.value.patient !== undefined && (
+        <button
+          type="button"
+          onClick={() => {
+            ask({ patient: undefined });
+          }}
+        >
+          One patient ×
+        </button>
+      )}
       {labels.value.length > 0 && (
         <label>
           <span>Label</span>
@@ -368,7 +379,10 @@ function FilmRow({ index, row }: { readonly index: number; readonly row: Row | u
         ))}
       </span>
       <span role="cell" class={row.outcome === 'failed' ? 'verdict bad' : 'verdict'}>
-        {row.outcome === 'failed' && <ReplayButton id={row.id} />}
+        {row.outcome === 'failed' && row.discarded !== true && (
+          // A film that has failed again can be sent again.
+          <ReplayButton key={row.settledAt} id={row.id} />
+        )}
         <Suspicion row={row} />
         <span>{answersOf(row)}</span>
       </span>

@@ -400,8 +400,13 @@ describe('the control interface', () => {
     expect(await again).to.include({ id: bad!.id, outcome: 'failed' });
 
     const body = { ids: [bad!.id] };
+    const failed = async (): Promise<unknown> =>
+      client.json('/api/films/search', { method: 'POST', body: { outcome: 'failed' } });
+    expect(await failed()).to.have.property('total', 1);
     await client.json('/api/failures/discard', { method: 'POST', body });
     expect(await failures()).to.deep.equal([]);
+    expect(await failed()).to.have.property('total', 0);
+    expect(await client.json(`/api/films/${bad!.id}`)).to.include({ outcome: 'failed', discarded: true });
     const gone = await client
       .json('/api/failures/replay', { method: 'POST', body })
       .catch((error: unknown) => error);

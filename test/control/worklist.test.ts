@@ -25,12 +25,17 @@ describe('Worklist', () => {
     await rm(dir, { recursive: true, force: true });
   });
 
-  function settle(id: string, results: Record<string, StageResult> = {}, meta = {}): void {
+  function settle(
+    id: string,
+    results: Record<string, StageResult> = {},
+    meta = {},
+    name = `${id}.png`,
+  ): void {
     const it = { ...frame(id), results, meta };
     const film: Settled = {
       id,
-      name: it.origin.name,
-      origin: it.origin,
+      name,
+      origin: { ...it.origin, name },
       outcome: 'done',
       frame: it,
       graph: 'g',
@@ -50,6 +55,23 @@ describe('Worklist', () => {
     settle('b');
     expect(await find({ label: 'viral' })).to.deep.equal([]);
     expect(await find()).to.deep.equal(['b', 'a']);
+  });
+
+  it('finds the films of a film’s patient: by the header, else by the folder', async () => {
+    const study = { dicom: { StudyInstanceUID: '2.25.1' } };
+    settle('a', {}, study, 'ward/x/a.dcm');
+    settle('b', {}, study, 'ward/y/b.dcm');
+    settle('c', {}, { dicom: { StudyInstanceUID: '2.25.2', PatientID: 'p' } }, 'ward/x/c.dcm');
+    settle('d', {}, { dicom: { StudyInstanceUID: '2.25.3', PatientID: 'p' } }, 'ward/z/d.dcm');
+    settle('e', {}, {}, 'ward/x/e.png');
+    settle('f', {}, {}, 'ward/x/f.png');
+    settle('g', {}, {}, 'g.png');
+    expect(await find({ patient: 'a' })).to.deep.equal(['b', 'a']);
+    expect(await find({ patient: 'c' })).to.deep.equal(['d', 'c']);
+    expect(await find({ patient: 'e' })).to.deep.equal(['f', 'e']);
+    // A film in no folder belongs to nobody that is known, and so does a film that there is none of.
+    expect(await find({ patient: 'g' })).to.deep.equal([]);
+    expect(await find({ patient: 'h' })).to.deep.equal([]);
   });
 
   it('has the newest first, or the most suspicious', async () => {

@@ -198,6 +198,37 @@ describe('the page', function () {
     expect(await page.evaluate(IN_COLOUR)).to.equal(false);
   });
 
+  it('zooms and moves both pictures by two fingers on one', async () => {
+    await page.getByRole('button', { name: 'Show small beside' }).click();
+    await until('document.querySelectorAll("canvas").length === 2');
+    const lens = page.locator('.lens').first();
+    await lens.scrollIntoViewIfNeeded();
+    const { x, y, width, height } = (await lens.boundingBox()) ?? expect.fail('no picture');
+    const touch = await page.context().newCDPSession(page);
+    /** Places of the fingers across the picture, as shares of it. */
+    const fingers = (type: 'touchStart' | 'touchMove' | 'touchEnd', ...across: number[]): Promise<unknown> =>
+      touch.send('Input.dispatchTouchEvent', {
+        type,
+        touchPoints: across.map((share, id) => ({ id, x: x + share * width, y: y + height / 2 })),
+      });
+    await fingers('touchStart', 0.4, 0.6);
+    await fingers('touchMove', 0.3, 0.7);
+    await fingers('touchMove', 0.2, 0.6);
+    await fingers('touchEnd');
+    const SCENES = '[...document.querySelectorAll(".scene")].map((scene) => scene.style.transform)';
+    const [first = '', second] = await page.evaluate<string[]>(SCENES);
+    expect(second).to.equal(first);
+    // Twice as far apart, then a tenth of the picture to the left.
+    const [across, down, scale] = [...first.matchAll(/-?[\d.]+(?:e-\d+)?/g)].map(Number);
+    expect(scale).to.be.closeTo(2, 0.02);
+    expect(across).to.be.closeTo(-10, 0.5);
+    expect(down).to.be.closeTo(0, 0.5);
+    await touch.detach();
+    await page.getByRole('button', { name: 'Reset' }).click();
+    await page.getByRole('button', { name: 'Close' }).click();
+    await until('document.querySelectorAll("canvas").length === 1');
+  });
+
   it('takes a review by keys, records the reviewer and the time, and exports it as a manifest', async () => {
     await page.locator('h2').click();
     await page.keyboard.press('w');
@@ -307,10 +338,33 @@ describe('the page', function () {
     await page.getByRole('link', { name: 'Films', exact: true }).click();
     await row.getByRole('link').click();
     await page.getByText('FRAME_TOO_LARGE').first().waitFor();
+    await page.getByRole('link', { name: '2 failed' }).waitFor();
     await page.getByRole('button', { name: 'Replay' }).click();
     await page.getByText('Sent again').waitFor();
     await page.getByRole('link', { name: 'all films' }).click();
     await row.getByRole('meter').first().waitFor();
+    await page.getByRole('link', { name: '1 failed' }).waitFor();
+  });
+
+  it('counts a failed film once, and no more when it is discarded', async () => {
+    await page.getByRole('link', { name: '1 failed' }).click();
+    const row = page.getByRole('row').filter({ hasText: 'bad.png' });
+    await row.getByRole('button', { name: 'Replay' }).click();
+    await row.getByText('Sent again').waitFor();
+    // It fails again: one film all the same.
+    await row.getByRole('button', { name: 'Replay' }).waitFor();
+    await page.getByRole('link', { name: '1 failed' }).waitFor();
+    await row.getByRole('link').click();
+    await page.getByRole('button', { name: 'Discard' }).click();
+    await page.getByRole('button', { name: 'Discarded' }).waitFor();
+    await page.getByRole('link', { name: /\d failed/ }).waitFor({ state: 'detached' });
+    await page.getByRole('link', { name: 'all films' }).click();
+    await page.getByText('No films match.').waitFor();
+    await page.getByLabel('Show').selectOption('all');
+    await row.getByText('discarded: ').waitFor();
+    expect(await row.getByRole('button').count()).to.equal(0);
+    expect([...(await lab.letters()).keys()]).to.deep.equal([]);
+    expect((await readFile(lab.path('inbox/bad.png'))).toString()).to.equal('not a film');
   });
 
   it('requests nothing from other servers, and logs no errors', () => {
