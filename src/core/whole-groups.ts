@@ -1,6 +1,7 @@
-import { debounceTime, filter, from, groupBy, merge, mergeMap, toArray, type OperatorFunction } from 'rxjs';
+import type { OperatorFunction } from 'rxjs';
 import type { Frame } from './frame.js';
 import type { FilmGroup } from './plugin.js';
+import { rxjs } from './rxjs.js';
 
 /**
  * An operator for stages that need all films of a study or series at once (`groups` of the source `dimse`): calls
@@ -14,6 +15,7 @@ export function wholeGroups(
   process: (frames: readonly Frame[]) => readonly Frame[] | Promise<readonly Frame[]>,
   { afterMs = 60_000 }: { readonly afterMs?: number } = {},
 ): OperatorFunction<Frame, Frame> {
+  const { debounceTime, filter, from, groupBy, merge, mergeMap, toArray } = rxjs();
   return (frames$) =>
     frames$.pipe(
       groupBy((frame) => groupOf(frame)?.id ?? frame.id, {

@@ -1,12 +1,10 @@
-import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 import type { Observable } from 'rxjs';
 import type { Container } from 'inversify';
 import type { Issue } from '../core/config/pipeline.js';
 import type { Log } from '../core/plugin.js';
+import { rxjs } from '../core/rxjs.js';
 import type { Settled } from '../core/flow/settled.js';
-
-const require = createRequire(import.meta.url);
 
 export interface RunPipelineOptions {
   /** Base folder of relative paths in the YAML. Default: the working directory. */
@@ -42,8 +40,8 @@ export class PipelineError extends Error {
 export function runPipeline(yaml: string, options: RunPipelineOptions = {}): Observable<Settled> {
   const { baseDir = '.', once = false, again = false, env = process.env, log = silent } = options;
   // Every thread with a stage of the user's imports this module for what else `rxray` exports: without all that runs a graph.
-  const rxjs = require('rxjs') as typeof import('rxjs');
-  return new rxjs.Observable<Settled>((subscriber) => {
+  const { Observable } = rxjs();
+  return new Observable<Settled>((subscriber) => {
     const unsubscribed = new AbortController();
     const run = async (host: Container): Promise<void> => {
       const { parsePipeline } = await import('../core/config/load.js');

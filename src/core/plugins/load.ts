@@ -1,13 +1,15 @@
-import { createRequire } from 'node:module';
+import { createHash } from 'node:crypto';
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { getEnvironmentData, setEnvironmentData } from 'node:worker_threads';
+import type { TransformOptions } from 'jiti';
 import { messageOf, RxrayError } from '../errors.js';
 import type { Plugin } from '../plugin.js';
+import { rxjs } from '../rxjs.js';
 
 /** The folder of the program's own modules (`src/` or `dist/`). */
 const HOME = new URL('../../', import.meta.url).href;
 const EXTENSION = extname(fileURLToPath(import.meta.url));
-const require = createRequire(import.meta.url);
 
 /**
  * The plugin that the module at `url` exports as its default. Main thread and worker threads load plugins in the same
@@ -47,20 +49,34 @@ export async function importForeign(url: string, others: Record<string, unknown>
     import('zod'),
     import('jiti'),
   ]);
+  const compiler = createJiti(import.meta.url, { fsCache: false });
   const jiti = createJiti(import.meta.url, {
     fsCache: false,
     interopDefault: false,
+    transform: (options) => ({ code: compiledOnce(options, () => compiler.transform(options)) }),
     virtualModules: {
       rxray,
       zod,
-      // Loaded by the first module that imports it: few do, and it has 200 files.
       get rxjs() {
-        return require('rxjs') as unknown;
+        return rxjs();
       },
       ...others,
     },
   });
   return jiti.import(fileURLToPath(url));
+}
+
+/**
+ * The main thread loads a plugin before its worker threads start, and they get what it has compiled: otherwise each would
+ * load Babel, which takes longer than all else that a thread does before its first film.
+ */
+function compiledOnce(options: TransformOptions, compile: () => string): string {
+  const key = `rxray:compiled:${createHash('sha256').update(JSON.stringify(options)).digest('hex')}`;
+  const known = getEnvironmentData(key);
+  if (typeof known === 'string') return known;
+  const code = compile();
+  setEnvironmentData(key, code);
+  return code;
 }
 
 /** The path of a file URL; other URLs unchanged. */
