@@ -42,6 +42,8 @@ interface EvaluateOptions {
   readonly method?: string;
   readonly cache: string;
   readonly report?: string;
+  /** A segmenter's folder. */
+  readonly lungs?: string;
   readonly shifts?: boolean;
   readonly json?: boolean;
 }
@@ -78,6 +80,10 @@ export function evaluate(program: Command): void {
     .addOption(new Option('--method <name>', 'how an AnoGAN scores').choices(['search', 'encoder', 'refine']))
     .option('--cache <dir>', 'folder for preprocessed films', '.rxray/cache')
     .option('--report <dir>', 'write a report (one HTML page, and its figures as JSON) to this folder')
+    .option(
+      '--lungs <bundle>',
+      "shortcut controls by the lungs that this segmenter finds (default with --report: the manifest's masks)",
+    )
     .option(
       '--shifts',
       'also evaluate altered films, as other machines would produce them: contrast, crop, border, blur, …',
@@ -130,7 +136,8 @@ export async function evaluateFiles(
       cacheDir: stateDir,
       baseDir: process.cwd(),
       rxray: version,
-      shortcuts: options.report !== undefined,
+      shortcuts: options.report !== undefined || options.lungs !== undefined,
+      lungs: options.lungs === undefined ? undefined : resolve(options.lungs),
       shifts: options.shifts === true,
       onProgress: (phase: string, done: number, total: number) => bar.show(phase, done, total),
     };
@@ -138,13 +145,15 @@ export async function evaluateFiles(
     if (bundle.kind === 'segmenter') return await segmenterText(request, services, options);
     if (bundle.kind === 'detector') return await detectorText(request, services, options);
     const evaluation = await evaluateBundle(request, services);
-    const { split, figures, suite, unreadable, bootstrap } = evaluation;
+    const { split, figures, suite, shortcuts, lungEnergy, unreadable, bootstrap } = evaluation;
     const { duplicates } = dataset;
     const about = { model: bundle.name, kind: bundle.kind, split };
     const summary = {
       ...about,
       ...figures,
       ...suite,
+      ...(shortcuts.length > 0 && { shortcuts }),
+      ...(lungEnergy !== undefined && { lungEnergy }),
       duplicates,
       unreadable,
       bootstrap,
@@ -166,6 +175,7 @@ export async function evaluateFiles(
       ...(evaluation.kind === 'classifier'
         ? classifierLines(evaluation.figures)
         : anomalyLines(evaluation.figures)),
+      ...(shortcuts.length === 0 ? [] : shortcutLines(evaluation)),
       ...(suite === undefined ? [] : suiteLines(suite)),
     ]);
   } catch (error) {
@@ -321,12 +331,40 @@ function classifierLines(figures: ClassifierFigures): string[] {
   ];
 }
 
+function cell(value: number | null, range: Interval | null = null): string {
+  if (value === null) return '–';
+  return `${value.toFixed(3)}${range === null ? '' : ` (${range[0].toFixed(3)}–${range[1].toFixed(3)})`}`;
+}
+
+/** A row per part that is black, then where the evidence is. */
+function shortcutLines({ figures, shortcuts, lungEnergy }: Evaluation): string[] {
+  const rowOf = (name: string, { binary }: Evaluation['figures']): string[] => [
+    name,
+    ...[binary?.auroc, binary?.sensitivity, binary?.specificity].map((value) => cell(value ?? null)),
+  ];
+  const lines = [
+    '',
+    'The same films with a part of them black:',
+    columns([
+      ['films', 'AUROC', 'sensitivity', 'specificity'],
+      rowOf('as they are', figures),
+      ...shortcuts.map((part) => rowOf(part.name, part.figures)),
+    ]),
+  ];
+  if (lungEnergy === undefined) return lines;
+  const { masks, implausible, intervals } = lungEnergy;
+  const row = rows(intervals);
+  const found = masks === 'given' ? 'given' : `found by ${masks}, not plausible on ${implausible} films`;
+  const parts = [
+    row('evidence inside the lungs (Grad-CAM)', lungEnergy.energy, 'energy'),
+    row("lungs' share of the film", lungEnergy.area, 'area'),
+    row('ratio', lungEnergy.ratio, 'ratio'),
+  ];
+  return [...lines, `${parts.join(', ')}; lungs: ${found}`];
+}
+
 /** A row per shift, then the worst of all. */
 function suiteLines({ shifts, worst }: ShiftSuite): string[] {
-  const cell = (value: number | null, range: Interval | null = null): string =>
-    value === null
-      ? '–'
-      : `${value.toFixed(3)}${range === null ? '' : ` (${range[0].toFixed(3)}–${range[1].toFixed(3)})`}`;
   return [
     '',
     'The same films, altered as other machines would produce them:',

@@ -8,15 +8,8 @@ import { calibrationInForce } from '../models/calibration-in-force.js';
 import { FALSE_POSITIVE_RATE, referenceOf } from '../models/reference.js';
 import type { Dataset } from './dataset.js';
 import { calibrate } from './evaluation/calibrate.js';
-import {
-  chosen,
-  labelOf,
-  normalOf,
-  picturesOf,
-  preparedFilms,
-  same,
-  type EvaluationRequest,
-} from './evaluation/evaluate.js';
+import { labelOf, normalOf, same, type EvaluationRequest } from './evaluation/evaluate.js';
+import { chosen, picturesOf, preparedFilms } from './evaluation/films.js';
 import { openModel, type Model, type ModelServices } from './evaluation/score.js';
 import { wilson } from '../models/wilson.js';
 import { byName, type UnreadableByName } from './preprocess.js';

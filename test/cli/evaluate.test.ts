@@ -7,7 +7,7 @@ import { evaluateFiles } from '../../src/cli/evaluate.js';
 import { Reviews } from '../../src/core/reviews.js';
 import { seededRandom } from '../../src/models/random.js';
 import { SHIFTS, type ShiftSuite } from '../../src/training/evaluation/shifts.js';
-import { toyAnogan, toyClassifier } from '../support/bundles.js';
+import { toyAnogan, toyClassifier, toySegmenter } from '../support/bundles.js';
 import { rxray, type Result } from '../support/lab.js';
 
 describe('rxray evaluate', function () {
@@ -46,7 +46,9 @@ describe('rxray evaluate', function () {
         );
       }
     }
-    await sharp({ create: { width: 30, height: 30, channels: 3, background: 'white' } })
+    // The left half is lung.
+    await sharp({ create: { width: 15, height: 30, channels: 3, background: 'white' } })
+      .extend({ right: 15, background: 'black' })
       .png()
       .toFile(join(dir, 'films', 'lungs.png'));
     // The patients 1 have a film in both splits.
@@ -209,6 +211,7 @@ describe('rxray evaluate', function () {
         unknown
       > & {
         shortcuts: { name: string; figures: { n: number } }[];
+        lungEnergy?: { films: number; masks: string; energy: number; area: number };
       };
       expect(json).to.deep.include(found);
       expect(json.shortcuts.map(({ name }) => name)).to.deep.equal([
@@ -218,7 +221,28 @@ describe('rxray evaluate', function () {
         'all but the lungs black',
       ]);
       expect(json.shortcuts.every(({ figures }) => figures.n === 12)).to.equal(true);
+      if (bundle === 'anogan') expect(json).to.not.have.property('lungEnergy');
+      else {
+        expect(json.lungEnergy).to.include({ films: 12, masks: 'given', area: 0.5 });
+        expect(json.lungEnergy?.energy).to.be.within(0, 1);
+        expect(text).to.include('evidence inside the lungs');
+      }
     }
+  });
+
+  it('finds the lungs by a segmenter, for data without masks', async () => {
+    await toySegmenter(join(dir, 'segmenter'), 0.4);
+    const data = ['--data', join(dir, 'films'), '--lungs'];
+    const { stdout, code } = await inProcess('classifier', ...data, join(dir, 'segmenter'));
+    expect(code).to.equal(0);
+    expect(stdout)
+      .to.match(/all but the lungs black +\d\.\d{3}/)
+      .and.match(
+        /evidence inside the lungs \(Grad-CAM\) .*; lungs: found by toy, not plausible on \d+ films/,
+      );
+    const wrong = await evaluate('classifier', 'films', { lungs: join(dir, 'classifier') });
+    expect(wrong).to.include({ code: 2 });
+    expect(wrong.text).to.include('--lungs: expected a segmenter, "toy" is a classifier');
   });
 
   it('names a film that cannot be read, counts it and evaluates the others', async () => {

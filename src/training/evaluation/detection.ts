@@ -11,7 +11,8 @@ import {
   type DetectionFigures,
   type LabelledBox,
 } from './detection-figures.js';
-import { BOOTSTRAP, chosen, picturesOf, preparedFilms, type EvaluationRequest } from './evaluate.js';
+import { BOOTSTRAP, type EvaluationRequest } from './evaluate.js';
+import { chosen, picturesOf, preparedFilms } from './films.js';
 import { filmGroups } from './film-groups.js';
 import { openModel, type ModelServices } from './score.js';
 

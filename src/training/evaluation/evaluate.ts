@@ -1,24 +1,21 @@
 import type { Anomaly, Classification, Image, StageResult } from '../../core/frame.js';
 import { RxrayError } from '../../core/errors.js';
+import type { Engine } from '../../engine/index.js';
 import { baselineScores } from '../../models/baselines.js';
 import { healthyLabels, type Bundle } from '../../models/bundle.js';
 import { inputTensor } from '../../models/input-tensor.js';
 import type { Dataset } from '../dataset.js';
 import type { Film, Split } from '../film.js';
-import {
-  byName,
-  filmAt,
-  prepareFilms,
-  resolveChain,
-  type PreparedFilms,
-  type Preparation,
-  type UnreadableByName,
-} from '../preprocess.js';
+import { byName, resolveChain, type UnreadableByName } from '../preprocess.js';
 import { anomalyFigures, type AnomalyFigures, type ScoredFilms } from './anomaly-figures.js';
 import type { BinaryQuestion } from './binary-figures.js';
 import { resample, type Weights } from './bootstrap.js';
 import { classifierFigures, type ClassifiedFilms, type ClassifierFigures } from './classifier-figures.js';
+import { chosen, picturesOf, preparedFilms } from './films.js';
 import { filmGroups } from './film-groups.js';
+import { called, openGradCam } from './grad-cam.js';
+import { lungEnergy, type LungEnergy } from './lung-energy.js';
+import { lungMasks, type LungMasks } from './lung-masks.js';
 import { openModel, type Model, type ModelServices } from './score.js';
 import { shiftedFilms, shiftFigures, suiteOf, type ShiftFigures, type ShiftSuite } from './shifts.js';
 import { blackouts } from './shortcuts.js';
@@ -40,6 +37,8 @@ export interface EvaluationRequest {
   readonly rxray: string;
   /** Also evaluates films with a part black, which takes two or three times as long. */
   readonly shortcuts: boolean;
+  /** The folder of a segmenter that finds the lungs for them. Default: the manifest's column `mask`. */
+  readonly lungs?: string | undefined;
   /** Also evaluates altered films, which takes about fifteen times as long. */
   readonly shifts?: boolean;
   readonly onProgress: (phase: 'preprocessing' | 'scoring' | 'shifts', done: number, total: number) => void;
@@ -61,6 +60,8 @@ interface Common {
   };
   /** The same figures with a part of every film black. */
   readonly shortcuts: readonly { readonly name: string; readonly figures: Figures }[];
+  /** How much of the evidence lies in the lungs: of a classifier that rxray trained, where the lungs are known. */
+  readonly lungEnergy?: LungEnergy;
   /** The same figures of the films that a column of the manifest says the same of. */
   readonly groups: readonly { readonly column: string; readonly value: string; readonly figures: Figures }[];
   /** Where it was asked for. */
@@ -99,7 +100,8 @@ export async function evaluate(request: EvaluationRequest, services: ModelServic
   try {
     const { films, prepared, unreadable } = await preparedFilms(asked, request, services);
     const images = picturesOf(prepared, films.length);
-    const hidden = request.shortcuts ? await blackouts(films, images) : [];
+    const lungs = request.shortcuts ? await lungMasks(films, prepared, request, services) : undefined;
+    const hidden = request.shortcuts ? blackouts(images, lungs) : [];
     const total = films.length * (1 + hidden.length);
     const { results, msPerFilm } = await timed(model, images, (done) => {
       onProgress('scoring', done, total);
@@ -146,16 +148,41 @@ export async function evaluate(request: EvaluationRequest, services: ModelServic
         ),
       ),
     };
+    const judged = figuresOf(films, results, bundle, normal, msPerFilm, baselines, resamples);
+    const energy =
+      lungs !== undefined && judged.kind === 'classifier' && bundle.architecture.name === 'resnet'
+        ? { lungEnergy: await energyIn(lungs, images, judged.said, request, services.engine, resamples) }
+        : {};
     return {
       ...{ films, images, results, split, groups },
       ...suite,
+      ...energy,
       unreadable: [...unopened, ...unreadable].map(byName),
       bootstrap: { ...BOOTSTRAP, unit },
       shortcuts: shortcuts.map(({ name, figures }) => ({ name, figures })),
-      ...figuresOf(films, results, bundle, normal, msPerFilm, baselines, resamples),
+      ...judged,
     };
   } finally {
     await model.dispose();
+  }
+}
+
+/** Of the class that each film is called. */
+async function energyIn(
+  lungs: LungMasks,
+  images: readonly Image[],
+  { probabilities }: ClassifiedFilms,
+  { dir, bundle }: EvaluationRequest,
+  engine: Engine,
+  resamples: readonly Weights[],
+): Promise<LungEnergy> {
+  const network = await openGradCam(dir, bundle, engine);
+  try {
+    const explained = await network.run([...images.keys()], images, called(probabilities));
+    const maps = explained.map(({ map }) => map);
+    return lungEnergy(maps, lungs, bundle.input, resamples);
+  } finally {
+    await network.dispose();
   }
 }
 
@@ -212,44 +239,6 @@ export function normalOf(bundle: Bundle, asked: string | undefined): string | un
   throw refused(
     `the model has no label "${asked}" for normal films: its labels are ${bundle.labels.join(', ')}`,
   );
-}
-
-/** Prepared films as images: views. */
-export function picturesOf(prepared: PreparedFilms, count: number): Image[] {
-  const { width, height } = prepared;
-  const channels = prepared.channels === 3 ? 3 : 1;
-  return Array.from({ length: count }, (_, i) => ({ width, height, channels, data: filmAt(prepared, i) }));
-}
-
-export function chosen(
-  dataset: Dataset,
-  asked: string | undefined,
-): { films: Film[]; split: Split | 'all'; unreadable: Dataset['unreadable'] } {
-  const splits = Object.keys(dataset.counts) as Split[];
-  const split = asked ?? (['test', 'val'] as const).find((name) => splits.includes(name)) ?? 'all';
-  const wanted = (film: { readonly split: Split | undefined }): boolean =>
-    split === 'all' || film.split === split;
-  const films = dataset.films.filter(wanted);
-  const unreadable = dataset.unreadable.filter(({ film }) => wanted(film));
-  if (films.length > 0) return { films, split: split as Split | 'all', unreadable };
-  throw refused(`no film is in the split "${split}": the data have ${splits.join(', ')}, or say \`all\``);
-}
-
-export async function preparedFilms(
-  films: readonly Film[],
-  { bundle, cacheDir, baseDir, rxray, onProgress }: EvaluationRequest,
-  { registry, log }: ModelServices,
-): Promise<Preparation<Film>> {
-  const chain = await resolveChain(bundle.preprocessing, registry, baseDir);
-  return prepareFilms(films, chain, {
-    cacheDir,
-    baseDir,
-    log,
-    rxray,
-    onProgress: (done, total) => {
-      onProgress('preprocessing', done, total);
-    },
-  });
 }
 
 async function timed(

@@ -1,13 +1,12 @@
 import type { Image } from '../../core/frame.js';
 import { messageOf } from '../../core/errors.js';
-import { readInitializers, type Engine } from '../../engine/index.js';
+import type { Engine } from '../../engine/index.js';
 import { readBundleFile, type Bundle } from '../../models/bundle.js';
-import { gradCamModel } from '../../models/grad-cam.js';
 import { inputTensor } from '../../models/input-tensor.js';
-import type { ResnetOptions } from '../../models/resnet.js';
 import { seededRandom, shuffled } from '../../models/random.js';
 import { principalComponents, tsne, umap, type Point } from './embedding.js';
 import type { Evaluation } from './evaluate.js';
+import { called, openGradCam, type EvidenceMap } from './grad-cam.js';
 
 /** Grad-CAM maps and embeddings of the features. */
 export interface Explanation {
@@ -22,11 +21,8 @@ export interface Explanation {
 export interface GradCam {
   /** The films that have a map. */
   readonly films: readonly number[];
-  /** By film: 0–1, row by row. */
-  readonly maps: ReadonlyMap<
-    number,
-    { readonly width: number; readonly height: number; readonly data: Float32Array }
-  >;
+  /** By film. */
+  readonly maps: ReadonlyMap<number, EvidenceMap>;
 }
 
 export interface Embedding {
@@ -64,9 +60,9 @@ export async function explain(
         ),
       };
     }
-    const called = evaluation.said.probabilities.map((row) => row.indexOf(Math.max(...row)));
-    const maps = await network.run(wanted, images, called);
-    const features = await network.run(some, images, called);
+    const classes = called(evaluation.said.probabilities);
+    const maps = await network.run(wanted, images, classes);
+    const features = await network.run(some, images, classes);
     await network.dispose();
     return {
       gradCam: { films: wanted, maps: new Map(maps.map(({ film, map }) => [film, map])) },
@@ -91,59 +87,6 @@ export async function explain(
   }
   await session.dispose();
   return { gradCam: null, embeddings: embeddingsOf(some, rows, "of the discriminator's features") };
-}
-
-interface Explained {
-  readonly film: number;
-  readonly features: Float32Array;
-  readonly map: { readonly width: number; readonly height: number; readonly data: Float32Array };
-}
-
-/** Throws with the reason if the bundle was not trained by rxray. */
-async function openGradCam(
-  dir: string,
-  bundle: Bundle,
-  engine: Engine,
-): Promise<{
-  run(films: readonly number[], images: readonly Image[], classes: readonly number[]): Promise<Explained[]>;
-  dispose(): Promise<void>;
-}> {
-  if (bundle.architecture.name !== 'resnet') {
-    throw new Error('it is drawn for networks that rxray trained, and this one comes from elsewhere');
-  }
-  const options = bundle.architecture as unknown as ResnetOptions;
-  const parameters = readInitializers(await readBundleFile(dir, bundle, 'model'));
-  const session = await engine.load(gradCamModel(parameters, options).bytes, { name: 'Grad-CAM' });
-  return {
-    async run(films, images, classes) {
-      const explained: Explained[] = [];
-      for (let from = 0; from < films.length; from += BATCH) {
-        const part = films.slice(from, from + BATCH);
-        const target = new Float32Array(part.length * options.classes);
-        part.forEach((film, i) => (target[i * options.classes + (classes[film] ?? 0)] = 1));
-        const { map, features } = await session.run({
-          images: inputTensor(
-            part.map((film) => images[film] as Image),
-            bundle.input,
-          ),
-          target: { data: target, dims: [part.length, options.classes] },
-        });
-        const [, height = 0, width = 0] = map?.dims ?? [];
-        const channels = features?.dims[1] ?? 0;
-        part.forEach((film, i) => {
-          const data = (map?.data as Float32Array).slice(i * width * height, (i + 1) * width * height);
-          const highest = Math.max(...data, 1e-12);
-          explained.push({
-            film,
-            features: (features?.data as Float32Array).slice(i * channels, (i + 1) * channels),
-            map: { width, height, data: data.map((v) => v / highest) },
-          });
-        });
-      }
-      return explained;
-    },
-    dispose: () => session.dispose(),
-  };
 }
 
 function embeddingsOf(

@@ -1,6 +1,6 @@
 import type { Bundle } from '../../models/bundle.js';
 import type { Dataset } from '../dataset.js';
-import { chosen } from './evaluate.js';
+import { chosen } from './films.js';
 
 /** How much of a film's SHA-256 a bundle keeps: enough to tell films apart. */
 const DIGITS = 12;

@@ -1,5 +1,5 @@
 import type { Frame, Image, StageResult } from '../../core/frame.js';
-import type { BatchStage, Log, Services } from '../../core/plugin.js';
+import type { BatchStage, FrameStage, Log, Services } from '../../core/plugin.js';
 import type { PluginRegistry } from '../../core/plugins/registry.js';
 import { RxrayError } from '../../core/errors.js';
 import type { Engine } from '../../engine/engine.js';
@@ -35,7 +35,7 @@ export async function openModel(
   dir: string,
   kind: Bundle['kind'],
   settings: Readonly<Record<string, unknown>>,
-  { registry, engine, log, stateDir }: ModelServices,
+  services: ModelServices,
 ): Promise<Model> {
   if (kind === 'segmenter') {
     throw new RxrayError(
@@ -43,6 +43,16 @@ export async function openModel(
       'this command cannot run a segmenter: evaluate it with `rxray evaluate`',
     );
   }
+  return openStage(dir, kind, settings, services);
+}
+
+/** The same for a bundle of any kind. */
+export async function openStage(
+  dir: string,
+  kind: Bundle['kind'],
+  settings: Readonly<Record<string, unknown>>,
+  { registry, engine, log, stateDir }: ModelServices,
+): Promise<Model> {
   const { plugin } = await registry.load('stage', stageOf(kind), dir);
   const parsed = plugin.options.safeParse({ bundle: dir, ...settings });
   if (!parsed.success) {
@@ -61,13 +71,19 @@ export async function openModel(
     signal: new AbortController().signal,
     resolve: (path) => path,
   };
-  const stage = (await plugin.create(parsed.data, services)) as BatchStage;
+  const stage = (await plugin.create(parsed.data, services)) as BatchStage | FrameStage;
+  const run = async (frames: readonly Frame[]): Promise<readonly Frame[]> => {
+    if ('processBatch' in stage) return stage.processBatch(frames);
+    const made: Frame[] = [];
+    for (const frame of frames) made.push(await stage.process(frame));
+    return made;
+  };
   return {
     async score(images, { batchSize = BATCH, onProgress } = {}) {
       const results: StageResult[] = [];
       for (let from = 0; from < images.length; from += batchSize) {
         const frames = images.slice(from, from + batchSize).map(frameOf);
-        for (const frame of await stage.processBatch(frames)) {
+        for (const frame of await run(frames)) {
           const result = frame.results[id];
           if (result === undefined)
             throw new Error(`the stage \`${plugin.name}\` left a film without result`);

@@ -7,7 +7,8 @@ import { filmAt, imagesOf, type UnreadableByName } from '../preprocess.js';
 import { maskOf } from '../segmenter.js';
 import { readBundleFile } from '../../models/bundle.js';
 import { resample } from './bootstrap.js';
-import { BOOTSTRAP, chosen, picturesOf, preparedFilms, type EvaluationRequest } from './evaluate.js';
+import { BOOTSTRAP, type EvaluationRequest } from './evaluate.js';
+import { chosen, picturesOf, preparedFilms } from './films.js';
 import { filmGroups } from './film-groups.js';
 import type { ModelServices } from './score.js';
 import {

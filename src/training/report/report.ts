@@ -36,7 +36,6 @@ export async function writeReport(dir: string, findings: Findings, summary: obje
   const { gradCam, embeddings, ...left } = explanation;
   const json = {
     ...summary,
-    shortcuts: evaluation.shortcuts,
     groups: evaluation.groups,
     explained: {
       ...left,

@@ -1,5 +1,6 @@
 import type { ClassifierFigures } from '../evaluation/classifier-figures.js';
 import type { Evaluation } from '../evaluation/evaluate.js';
+import type { LungEnergy } from '../evaluation/lung-energy.js';
 import { figure, figureTable, percent, range, table } from './elements.js';
 import { html, type Html } from './html.js';
 
@@ -101,14 +102,39 @@ export function confusionSection(figures: ClassifierFigures): Html | null {
     </div>`;
 }
 
-export function shortcutSection({ figures, shortcuts }: Evaluation): Html | null {
+export function shortcutSection({ figures, shortcuts, lungEnergy }: Evaluation): Html | null {
   if (shortcuts.length === 0) return null;
   return html`<h2>Shortcuts</h2>
     <p>
       The same films with a part of them black. Figures that stay high without the lungs are a warning: the
       model then decides by something else, such as markers, collimation or the film's shape.
     </p>
-    ${figureTable('films', [{ name: 'as they are', figures }, ...shortcuts])}`;
+    ${figureTable('films', [{ name: 'as they are', figures }, ...shortcuts])}
+    ${lungEnergy === undefined ? null : energyTable(lungEnergy)}`;
+}
+
+function energyTable({ films, masks, implausible, intervals, ...of }: LungEnergy): Html {
+  const cells = (['energy', 'area', 'ratio'] as const).map(
+    (key) => html`<td>${figure(of[key])} <small>${range(intervals, key)}</small></td>`,
+  );
+  const found =
+    masks === 'given'
+      ? 'given'
+      : `found by ${masks}${implausible === 0 ? '' : `, not plausible on ${String(implausible)} films`}`;
+  return html`<p>
+      Where the evidence for the predicted class is (Grad-CAM): its share inside the lungs, beside the lungs’
+      share of the film, which evidence spread evenly would have.
+    </p>
+    ${table(
+      ['lungs', 'films', 'evidence inside the lungs', 'lungs’ share of the film', 'ratio'],
+      [
+        html`<tr>
+          <td>${found}</td>
+          <td>${films}</td>
+          ${cells}
+        </tr>`,
+      ],
+    )}`;
 }
 
 export function groupSection({ groups }: Evaluation): Html | null {
