@@ -1,7 +1,9 @@
 import { expect } from 'chai';
+import { lintId } from '../../src/core/config/expressions.js';
 import {
   compileCondition,
   compileExpression,
+  expressionFault,
   ExpressionSyntaxError,
   referencesOf,
 } from '../../src/core/expression.js';
@@ -124,5 +126,15 @@ describe('the references of an expression', () => {
   it('leave out what a macro binds', () => {
     expect(named('results.exists(key, key == id && other)')).to.deep.equal(['results', 'id', 'other']);
     expect(named('meta.rows.map(results, results.a)')).to.deep.equal(['meta']);
+  });
+});
+
+describe('an id', () => {
+  it('is refused when CEL does not take it for the name of a field', () => {
+    const words =
+      'as break const continue else false for function if import in let loop namespace null package return';
+    for (const word of [...words.split(' '), 'true', 'var', 'void', 'while', 'results', 'a_1', '_']) {
+      expect(lintId(word) === undefined, word).to.equal(expressionFault(`results.${word}`) === undefined);
+    }
   });
 });
