@@ -118,7 +118,6 @@ describe('rxray run with a DICOM receiver', () => {
           .map((line) => JSON.parse(line) as { file: string; meta: { group: FilmGroup } });
       };
       const first = lab.start();
-      await first.said(/(listening for DICOM)/);
       await send();
       await first.until(async () => (await lines()).length > 0);
       await first.kill();
