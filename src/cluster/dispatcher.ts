@@ -1,5 +1,5 @@
 import { RxrayError } from '../core/errors.js';
-import type { Findings, Reference } from '../core/graph/remote.js';
+import type { Processed, Reference } from '../core/graph/remote.js';
 import type { Log } from '../core/plugin.js';
 import { fromPlainError } from '../core/workers/protocol.js';
 import type { Assignment, Beat, Result } from './protocol.js';
@@ -18,15 +18,17 @@ export interface DispatcherOptions {
 
 /** A film that is not done. */
 interface Task {
+  readonly id: string;
   readonly film: Reference;
   readonly signal: AbortSignal;
-  readonly resolve: (findings: Findings) => void;
+  readonly resolve: (processed: Processed | null) => void;
   readonly reject: (error: Error) => void;
   attempt: number;
   /** Number of workers that died while it was their only film. */
   deaths: number;
-  /** Number of workers that did not find its file. */
+  /** How often a worker did not find its file, and the last that did not. */
   unseen: number;
+  unseenBy: string | undefined;
   /** The worker that stopped responding while it had the film: until it responds again, the film is processed alone. */
   suspect: string | undefined;
   worker: Worker | undefined;
@@ -66,6 +68,8 @@ export class Dispatcher {
   #waiting = new Set<Task>();
   readonly #suspects = new Set<Task>();
   #graph = '';
+  /** Number of films so far. */
+  #films = 0;
   #isConnected = true;
   #isPlanned = false;
 
@@ -95,22 +99,14 @@ export class Dispatcher {
     this.#plan();
   }
 
-  process(film: Reference, signal: AbortSignal): Promise<Findings> {
+  process(film: Reference, signal: AbortSignal): Promise<Processed | null> {
     return new Promise((resolve, reject) => {
-      const { id } = film.frame;
+      this.#films += 1;
+      const id = this.#films.toString(16);
       const task: Task = {
-        ...{
-          film,
-          signal,
-          resolve,
-          reject,
-          attempt: 0,
-          deaths: 0,
-          unseen: 0,
-          suspect: undefined,
-          worker: undefined,
-        },
-        ...{ seq: 0, sentAt: 0 },
+        ...{ id, film, signal, resolve, reject },
+        ...{ attempt: 0, deaths: 0, unseen: 0, unseenBy: undefined, suspect: undefined },
+        ...{ worker: undefined, seq: 0, sentAt: 0 },
       };
       this.#tasks.set(id, task);
       this.#waiting.add(task);
@@ -137,7 +133,7 @@ export class Dispatcher {
     Object.assign(worker, now);
     const held = new Map(holding);
     for (const task of worker.tasks) {
-      const isHeld = held.get(task.film.frame.id) === task.attempt;
+      const isHeld = held.get(task.id) === task.attempt;
       // The message, or its confirmation, was lost.
       const isLost = task.seq <= seq || this.#now() - task.sentAt > this.options.leaseMs;
       if (!isHeld && isLost) this.#takeBack(task);
@@ -151,19 +147,22 @@ export class Dispatcher {
     if (task?.worker?.id !== worker || task.attempt !== attempt || graph !== this.#graph) return;
     if (outcome.kind === 'unseen') {
       task.unseen += 1;
+      task.unseenBy = worker;
       this.#takeBack(task);
       if (task.unseen < this.options.attempts) {
         this.#plan();
         return;
       }
       this.#forget(task);
-      const message = 'the workers do not find the file, or find another one in its place';
-      task.reject(new RxrayError('FRAME_UNREADABLE', message));
+      if (outcome.reason === undefined) task.resolve(null);
+      else task.reject(new RxrayError('FRAME_UNREADABLE', outcome.reason));
       return;
     }
     this.#forget(task);
-    if (outcome.kind === 'made') task.resolve(outcome.findings);
-    else task.reject(fromPlainError(outcome.error));
+    const { sha256 } = outcome;
+    if (outcome.kind === 'made') task.resolve(outcome);
+    else if (sha256 === undefined) task.reject(fromPlainError(outcome.error));
+    else task.resolve({ sha256, error: fromPlainError(outcome.error) });
     this.#plan();
   }
 
@@ -254,7 +253,7 @@ export class Dispatcher {
     this.#takeBack(task);
     this.#waiting.delete(task);
     this.#suspects.delete(task);
-    this.#tasks.delete(task.film.frame.id);
+    this.#tasks.delete(task.id);
   }
 
   /** Assigns films at the end of this turn of the event loop. */
@@ -283,15 +282,15 @@ export class Dispatcher {
       worker.isAlone = true;
       this.#send(worker, [task]);
     }
-    const waiting = this.#waiting.values();
     for (const worker of able.slice(reserved)) {
       const tasks: Task[] = [];
       // Enough films for a batch, without taking those that idle workers could start.
       const share = Math.max(16, Math.ceil(this.#waiting.size / able.length));
-      while (tasks.length < Math.min(worker.room - worker.tasks.size, share)) {
-        const { value: task } = waiting.next();
-        if (task === undefined) break;
-        tasks.push(task);
+      const most = Math.min(worker.room - worker.tasks.size, share);
+      for (const task of this.#waiting) {
+        if (tasks.length >= most) break;
+        // Another worker may find it.
+        if (task.unseenBy !== worker.id || able.length === 1) tasks.push(task);
       }
       this.#send(worker, tasks);
     }
@@ -307,7 +306,7 @@ export class Dispatcher {
       Object.assign(task, { worker, seq: worker.seq, sentAt: this.#now() });
       worker.tasks.add(task);
     }
-    const films = tasks.map(({ film, attempt }): Assignment => ({ ...film, attempt }));
+    const films = tasks.map(({ id, film, attempt }): Assignment => ({ ...film, id, attempt }));
     this.options.assign(worker.id, worker.seq, films);
   }
 }

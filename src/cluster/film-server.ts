@@ -1,6 +1,10 @@
-import { createReadStream } from 'node:fs';
-import { readFile } from 'node:fs/promises';
-import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http';
+import { open, readFile } from 'node:fs/promises';
+import {
+  createServer as createHttpServer,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
 import { createServer } from 'node:https';
 import { pipeline } from 'node:stream/promises';
 import { once } from 'node:events';
@@ -41,13 +45,11 @@ export class FilmServer {
         refuse(404);
         return;
       }
-      const file = createReadStream((film.copy ?? film.replay?.copy ?? film).path);
-      file.once('open', () => response.writeHead(200, { 'content-type': 'application/octet-stream' }));
-      file.once('error', () => {
-        if (!response.headersSent) refuse(404);
+      send(film, response).catch(() => {
+        // A worker that breaks off asks again.
+        if (response.headersSent) response.destroy();
+        else refuse(404);
       });
-      // A worker that breaks off asks again.
-      void pipeline(file, response).catch(() => undefined);
     };
     try {
       const isPlain = cert === undefined || key === undefined;
@@ -76,6 +78,26 @@ export class FilmServer {
   }
 }
 
+/** Sends a film's file. Rejects, with an incomplete response, if it is not, or no longer, the file that was offered. */
+async function send(film: Candidate, response: ServerResponse): Promise<void> {
+  const { path, size, mtimeMs } = film.copy ?? film.replay?.copy ?? film;
+  const file = await open(path);
+  try {
+    const check = async (): Promise<void> => {
+      const now = await file.stat();
+      if (!now.isFile() || now.size !== size || now.mtimeMs !== mtimeMs)
+        throw new Error('the file has changed');
+    };
+    await check();
+    response.writeHead(200, { 'content-type': 'application/octet-stream' });
+    await pipeline(file.createReadStream({ autoClose: false }), response, { end: false });
+    await check();
+    response.end();
+  } finally {
+    await file.close();
+  }
+}
+
 /** How workers get films from the head. */
 export interface FilmAddress {
   /** `https://head.example:8485` */
@@ -92,6 +114,10 @@ export async function fetchFilm(
   const response = await fetch(new URL(`/films/${id}`, url), {
     headers: { authorization: `Bearer ${token}` },
     signal: AbortSignal.timeout(FETCH_MS),
+  }).catch((thrown: unknown) => {
+    const { message, cause } = thrown as Error;
+    // `fetch` says why it failed in the cause: a certificate that is not trusted, a closed port.
+    throw new Error(cause instanceof Error ? cause.message : message, { cause });
   });
   if (!response.ok || response.body === null) {
     await response.body?.cancel();

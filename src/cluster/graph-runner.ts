@@ -1,14 +1,16 @@
 import { createHash } from 'node:crypto';
+import { rm } from 'node:fs/promises';
 import { setTimeout } from 'node:timers/promises';
 import type { Container } from 'inversify';
 import { Subject } from 'rxjs';
 import type { Pipeline } from '../core/config/pipeline.js';
 import { createRunContainer, stageHostOf } from '../core/container.js';
-import { messageOf } from '../core/errors.js';
+import { messageOf, RxrayError } from '../core/errors.js';
 import { isAnswered } from '../core/fate.js';
-import { withoutPixels, type Frame } from '../core/frame.js';
+import { frameId, sealed, withoutPixels, type Frame } from '../core/frame.js';
 import { Admission } from '../core/intake/admission.js';
-import { createStages, OpenPlugins, type StageHost } from '../core/run/create.js';
+import type { Candidate, Copy, Fetcher } from '../core/plugin.js';
+import { createFetchers, createStages, OpenPlugins, type StageHost } from '../core/run/create.js';
 import type { Findings } from '../core/graph/remote.js';
 import { Ticket, type Failure, type Token } from '../core/flow/ticket.js';
 import { wire } from '../core/graph/wire.js';
@@ -27,7 +29,11 @@ const LOOK_MS = 250;
 export class GraphRunner {
   readonly #abort = new AbortController();
   readonly #admitted = new Subject<Token>();
-  readonly #outcomes = new Map<string, (outcome: Result['outcome']) => void>();
+  /** Films in the graph, by the ids of their frames; each resolves with the film's outcome. */
+  readonly #inside = new Map<string, Promise<Result['outcome']>>();
+  readonly #resolve = new Map<string, (outcome: Result['outcome']) => void>();
+  /** By source. */
+  #fetchers: ReadonlyMap<string, Fetcher> = new Map();
   readonly #admission: Admission;
   readonly #opened: OpenPlugins;
 
@@ -56,7 +62,9 @@ export class GraphRunner {
     const host = stageHostOf(container);
     const runner = new GraphRunner(pipeline, monitor, host, films, () => container.unbindAllAsync());
     try {
-      runner.#run(await createStages(pipeline, host, runner.#opened, runner.#abort.signal));
+      const { signal } = runner.#abort;
+      runner.#fetchers = await createFetchers(pipeline, host.log, runner.#opened, signal);
+      runner.#run(await createStages(pipeline, host, runner.#opened, signal));
       return runner;
     } catch (error) {
       await runner.dispose();
@@ -73,34 +81,50 @@ export class GraphRunner {
   }
 
   /** Processes a film. Never rejects. */
-  async process({ frame, candidate }: Assignment): Promise<Result['outcome']> {
-    let encoded: Uint8Array;
+  async process(film: Assignment): Promise<Result['outcome']> {
+    const { source, candidate, receivedAt, repeat } = film;
+    let copy: Copy | undefined;
     try {
-      const read =
-        this.films === undefined
-          ? await this.#read(candidate)
-          : await this.#fetch(this.films, frame.id, candidate);
-      if (read?.sha256 !== frame.origin.sha256) return { kind: 'unseen' };
-      ({ encoded } = read);
+      copy = await this.#fetchers.get(source)?.fetch(candidate, this.pipeline.limits.bytes);
     } catch (error) {
-      return { kind: 'failed', error: toPlainError(error) };
+      return unread(error);
     }
-    return new Promise((resolve) => {
-      const admitted = { source: frame.origin.source, candidate };
-      const ticket: Ticket = new Ticket(frame.id, candidate, frame.origin, {
-        release: () => {
-          this.#admission.release(Object.assign(admitted, { ticket }));
-        },
-        onProgress: () => {
-          this.#admission.progress();
-        },
-      });
-      ticket.hold(encoded.byteLength);
-      this.#outcomes.set(frame.id, resolve);
-      void this.#admission.enter(ticket).then(() => {
-        this.#admitted.next({ ticket, frame: { ...frame, encoded } });
-      });
+    const fetched = copy === undefined ? candidate : { ...candidate, copy };
+    let read: { encoded: Uint8Array; sha256: string } | null;
+    try {
+      read = this.films === undefined ? await this.#read(fetched) : await this.#receive(this.films, film);
+    } catch (error) {
+      return unread(error);
+    } finally {
+      if (copy !== undefined) await rm(copy.path, { force: true });
+    }
+    if (read === null) return { kind: 'unseen' };
+    const { encoded, sha256 } = read;
+    const { path, name, size, mtimeMs } = candidate;
+    const id = frameId(source, name, sha256);
+    const origin = { path, name, size, mtimeMs, source, sha256, receivedAt };
+    const meta = candidate.group === undefined ? {} : { group: candidate.group };
+    const frame = sealed({
+      ...{ id, origin, encoded, meta, results: {} },
+      ...(repeat !== undefined && { repeat }),
     });
+    // The file was replaced by one with the same bytes.
+    for (let other = this.#inside.get(id); other !== undefined; other = this.#inside.get(id)) await other;
+    const outcome = new Promise<Result['outcome']>((resolve) => this.#resolve.set(id, resolve));
+    this.#inside.set(id, outcome);
+    const admitted = { source, candidate };
+    const ticket: Ticket = new Ticket(id, candidate, origin, {
+      release: () => {
+        this.#admission.release(Object.assign(admitted, { ticket }));
+      },
+      onProgress: () => {
+        this.#admission.progress();
+      },
+    });
+    ticket.hold(encoded.byteLength);
+    await this.#admission.enter(ticket);
+    this.#admitted.next({ ticket, frame });
+    return outcome;
   }
 
   async dispose(): Promise<void> {
@@ -109,25 +133,25 @@ export class GraphRunner {
     await this.close();
   }
 
-  /** From the head; null if it does not have the film any more, or cannot be reached. */
-  async #fetch(
+  /** From the head; null if it does not have the film any more. Throws if it cannot be reached. */
+  async #receive(
     films: FilmAddress,
-    id: string,
-    { size, copy, replay }: Assignment['candidate'],
+    { id, candidate: { size, copy, replay } }: Assignment,
   ): Promise<{ encoded: Uint8Array; sha256: string } | null> {
     for (let look = 1; ; look += 1) {
       try {
         const encoded = await fetchFilm(films, id, (copy ?? replay?.copy)?.size ?? size);
         return encoded && { encoded, sha256: createHash('sha256').update(encoded).digest('hex') };
       } catch (error) {
-        this.host.log.warn({ frame: id }, `the film cannot be fetched: ${messageOf(error)}`);
-        if (look === LOOKS) return null;
+        const message = `the film cannot be fetched from the head: ${messageOf(error)}`;
+        this.host.log.warn({ film: id }, message);
+        if (look === LOOKS) throw new Error(message, { cause: error });
         await setTimeout(LOOK_MS);
       }
     }
   }
 
-  async #read(candidate: Assignment['candidate']): ReturnType<WorkerPool['read']> {
+  async #read(candidate: Candidate): ReturnType<WorkerPool['read']> {
     for (let look = 1; ; look += 1) {
       const reply = await this.host.pool.read(candidate, this.pipeline.limits.bytes);
       if (reply !== null || look === LOOKS) return reply;
@@ -151,15 +175,26 @@ export class GraphRunner {
         if (!isAnswered(ticket.fate, sinks)) return;
         found.delete(ticket.id);
         ticket.release();
-        const done = this.#outcomes.get(ticket.id);
-        this.#outcomes.delete(ticket.id);
+        const done = this.#resolve.get(ticket.id);
+        this.#resolve.delete(ticket.id);
+        this.#inside.delete(ticket.id);
         const { failure } = ticket;
+        const { sha256 } = ticket.origin;
         done?.(
-          failure === undefined ? { kind: 'made', findings } : { kind: 'failed', error: plain(failure) },
+          failure === undefined
+            ? { kind: 'made', sha256, findings }
+            : { kind: 'failed', sha256, error: plain(failure) },
         );
       },
     });
   }
+}
+
+/** A film that cannot be read fails; of other errors, this machine may be the cause. */
+function unread(error: unknown): Result['outcome'] {
+  return error instanceof RxrayError && error.code.startsWith('FRAME_')
+    ? { kind: 'failed', error: toPlainError(error) }
+    : { kind: 'unseen', reason: messageOf(error) };
 }
 
 function findingsOf(frame: Frame): Findings[string] {

@@ -10,11 +10,14 @@ import type { Graph } from './protocol.js';
 
 /** The part of a graph that a worker needs, and the hashes of its files: plugins and bundles. */
 export async function describeGraph(pipeline: Pipeline): Promise<Graph> {
-  const { file, baseDir, name, threads, limits, duplicates, shutdownTimeoutMs, hash } = pipeline;
+  const { file, baseDir, name, threads, limits, duplicates, shutdownTimeoutMs, hash, cluster } = pipeline;
   const description: Graph['pipeline'] = {
     ...{ file, baseDir, name, limits, duplicates, shutdownTimeoutMs, hash },
     ...(threads !== undefined && { threads }),
-    sources: pipeline.sources.map(({ id }) => id),
+    sources: pipeline.sources.map(({ id, use, settings, plugin }) => ({
+      id,
+      ...(cluster?.films === 'object' && plugin.fetcher !== undefined && { fetched: { use, settings } }),
+    })),
     stages: pipeline.stages.map(
       ({ plugin, url: _url, written: _written, location: _location, ...stage }) => ({
         ...stage,
@@ -60,7 +63,13 @@ export async function pipelineOf(
   return {
     ...rest,
     stateDir,
-    sources: sources.map((id) => ({ id })) as unknown as SourceNode[],
+    sources: await Promise.all(
+      sources.map(async ({ id, fetched }) => {
+        if (fetched === undefined) return { id } as SourceNode;
+        const { plugin, url } = await registry.load('source', fetched.use, rest.baseDir);
+        return { id, ...fetched, plugin, url, written: {}, location };
+      }),
+    ),
     stages: loaded,
     sinks: sinks.map((sink) => ({ ...sink })) as unknown as SinkNode[],
   };

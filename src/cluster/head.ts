@@ -35,7 +35,7 @@ function rateOf(films: number, seconds: number): number | null {
 }
 
 /** Refuses a pipeline that a head cannot run. Throws CONFIG_REFUSED. */
-export function checkHead({ sinks, cluster }: Pipeline): Cluster {
+export function checkHead({ sources, stages, sinks, cluster }: Pipeline): Cluster {
   if (cluster === undefined) {
     throw new RxrayError('CONFIG_REFUSED', 'a head needs `cluster:` in the pipeline file');
   }
@@ -43,6 +43,18 @@ export function checkHead({ sinks, cluster }: Pipeline): Cluster {
   if (pixels !== undefined) {
     const message = `the sink \`${pixels.id}\` needs pixels, which workers do not send to the head: remove it`;
     throw new RxrayError('CONFIG_REFUSED', message);
+  }
+  if (cluster.films === 'object') {
+    const local = sources.find(({ plugin }) => plugin.fetcher === undefined);
+    const several = stages.find(
+      ({ plugin, settings }) => plugin.imageCounter?.(settings as never) !== undefined,
+    );
+    const message =
+      local !== undefined
+        ? `workers cannot fetch the films of the source \`${local.id}\``
+        : several &&
+          `the stage \`${several.id}\` takes several films from a file, which the head would have to read`;
+    if (message !== undefined) throw new RxrayError('CONFIG_REFUSED', `\`films: object\`: ${message}`);
   }
   return cluster;
 }
@@ -85,6 +97,7 @@ export async function openHead(
  */
 export class ClusterHead implements Remote {
   readonly frames: number;
+  readonly fetches: boolean;
   readonly #fatal = new ReplaySubject<never>(1);
   readonly fatal$ = this.#fatal.asObservable();
   readonly #dispatcher: Dispatcher;
@@ -109,16 +122,17 @@ export class ClusterHead implements Remote {
     private readonly identity: Identity,
     private readonly log: Log,
   ) {
-    const { leaseMs, attempts, frames } = cluster;
+    const { leaseMs, attempts, frames, films } = cluster;
     const { epoch } = identity;
     this.frames = frames;
+    this.fetches = films === 'object';
     this.#dispatcher = new Dispatcher({
       leaseMs,
       attempts,
       log,
-      assign: (worker, seq, films) => {
+      assign: (worker, seq, assigned) => {
         const graph = this.#graph?.hash ?? '';
-        this.#say(worker, { kind: 'assign', epoch, graph, seq, films });
+        this.#say(worker, { kind: 'assign', epoch, graph, seq, films: assigned });
       },
     });
   }

@@ -7,7 +7,7 @@ import type { FilmAddress } from './film-server.js';
 import type { StageCounts } from './worker-meters.js';
 
 /** The version of these messages. Heads and workers of different versions use different subjects. */
-const VERSION = 3;
+const VERSION = 4;
 
 /** The subjects of one journal: heads to all, workers to the head, the head to one worker. */
 export const subjects = {
@@ -42,7 +42,7 @@ export interface Graph {
   > & {
     /** {@link Pipeline.hash}. */
     readonly hash: string;
-    readonly sources: readonly string[];
+    readonly sources: readonly SourceDescription[];
     readonly stages: readonly StageDescription[];
     readonly sinks: readonly { readonly id: string; readonly from: readonly string[] }[];
   };
@@ -54,8 +54,16 @@ export type StageDescription = Omit<Pipeline['stages'][number], 'plugin' | 'url'
   readonly version: string | undefined;
 };
 
+export interface SourceDescription {
+  readonly id: string;
+  /** The plugin whose films workers fetch, and its settings. Absent: they are files. */
+  readonly fetched?: { readonly use: string; readonly settings: unknown };
+}
+
 /** A film with its attempt number: results of other attempts are dropped. */
 export interface Assignment extends Reference {
+  /** Unique among the films of a head, from its start to its end. */
+  readonly id: string;
   readonly attempt: number;
 }
 
@@ -63,10 +71,11 @@ export interface Result {
   readonly id: string;
   readonly attempt: number;
   readonly outcome:
-    | { readonly kind: 'made'; readonly findings: Findings }
-    | { readonly kind: 'failed'; readonly error: PlainError }
-    /** This worker does not find the film; another one may. */
-    | { readonly kind: 'unseen' };
+    | { readonly kind: 'made'; readonly sha256: string; readonly findings: Findings }
+    /** Without a hash: the film cannot be read. */
+    | { readonly kind: 'failed'; readonly sha256?: string; readonly error: PlainError }
+    /** This worker does not find the film, or (with a reason) cannot fetch it; another one may. */
+    | { readonly kind: 'unseen'; readonly reason?: string };
 }
 
 /** A worker's complete state, sent several times per lease, so that lost messages do no harm. */

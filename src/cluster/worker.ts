@@ -270,8 +270,7 @@ export class ClusterWorker {
   }
 
   #begin(film: Parameters<GraphRunner['process']>[0], runner: GraphRunner, graph: string): void {
-    const { id } = film.frame;
-    const { attempt } = film;
+    const { id, attempt } = film;
     const known = this.#holding.get(id);
     if (known !== undefined) {
       // The head has withdrawn the film, and assigns it again.

@@ -52,6 +52,7 @@ export class DeadLetter {
 
   /** Removes the entry of a film that is done. */
   async forget(id: string): Promise<void> {
+    if (!this.#ids.has(id) && !this.#under.has(id)) return;
     await this.#inTurn([id], async () => {
       if (this.#ids.delete(id)) await removeEntry(this.stateDir, id);
     });

@@ -152,6 +152,13 @@ export interface Replay {
 /** A file that is a copy of a film. */
 export type Copy = Pick<Candidate, 'path' | 'size' | 'mtimeMs'>;
 
+/** Downloads films to local files. */
+export interface Fetcher {
+  /** See {@link SourceInstance.fetch}. */
+  fetch(candidate: Candidate, maxBytes: number): Promise<Copy | undefined>;
+  dispose?(): Promise<void> | void;
+}
+
 /** How processing a frame ended. */
 export type Outcome = 'done' | 'failed';
 
@@ -217,6 +224,12 @@ export interface SourceDefinition<O extends Options = Options> extends Definitio
   readonly splits?: boolean;
   /** Whether making it, and asking it for its films with `once`, changes nothing: `rxray lint --dry-run` does so. */
   readonly onlyLooks?: boolean;
+  /**
+   * For films that are not local files: what downloads them on another machine, where the source itself does not exist.
+   * A film that cannot be fetched fails with FRAME_UNREADABLE; any other error means that this machine cannot fetch it now,
+   * and another one may.
+   */
+  fetcher?(settings: z.output<O>, services: Services): Fetcher | Promise<Fetcher>;
   /** The options that `rxray run --input PATH` (absolute) replaces. Default: `{ path }`. */
   input?(path: string): object | Promise<object>;
   create(settings: z.output<O>, services: SourceServices): SourceInstance | Promise<SourceInstance>;

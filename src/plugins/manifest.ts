@@ -61,11 +61,23 @@ export default defineSource({
   ],
   splits: true,
   onlyLooks: true,
+  fetcher: (settings, services) => openFetcher(settings, services),
   create: manifestSource,
 });
 
+async function openFetcher(
+  settings: ManifestOptions,
+  { stateDir, id, signal }: Pick<SourceServices, 'stateDir' | 'id' | 'signal'>,
+): Promise<FilmFetcher> {
+  const folder = join(stateDir, `fetched-${id}`);
+  // Files left by a crash.
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(folder, { recursive: true });
+  return new FilmFetcher(folder, settings, signal);
+}
+
 async function manifestSource(settings: ManifestOptions, services: SourceServices): Promise<SourceInstance> {
-  const { part, stateDir, id, signal } = services;
+  const { part } = services;
   const file = services.resolve(settings.path);
   await stat(file).catch((cause: unknown) => {
     throw new RxrayError('CONFIG_CREATE', `the list ${file} cannot be read (\`path\`): ${messageOf(cause)}`, {
@@ -74,11 +86,7 @@ async function manifestSource(settings: ManifestOptions, services: SourceService
   });
   const head = await headOf(file, settings.columns === undefined);
   const rowOf = rowReader(settings.columns ?? head.columns, head.delimiter, file);
-  const folder = join(stateDir, `fetched-${id}`);
-  // Files left by a crash.
-  await rm(folder, { recursive: true, force: true });
-  await mkdir(folder, { recursive: true });
-  const fetcher = new FilmFetcher(folder, settings, signal);
+  const fetcher = await openFetcher(settings, services);
   const base = dirname(file);
 
   async function offers(lines: readonly Line[]): Promise<Candidate[]> {
@@ -106,7 +114,7 @@ async function manifestSource(settings: ManifestOptions, services: SourceService
     ),
     look: (name) => candidateOf({ path: name }, base),
     fetch: (candidate, maxBytes) => fetcher.fetch(candidate, maxBytes),
-    dispose: () => fetcher.close(),
+    dispose: () => fetcher.dispose(),
   };
 }
 

@@ -1,9 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
 import { expect } from 'chai';
 import { Dispatcher } from '../../src/cluster/dispatcher.js';
-import type { Assignment, Beat } from '../../src/cluster/protocol.js';
-import type { Findings } from '../../src/core/graph/remote.js';
-import { makeFrame } from '../../src/testing.js';
+import type { Assignment, Beat, Result } from '../../src/cluster/protocol.js';
+import type { Processed, Reference } from '../../src/core/graph/remote.js';
 
 const LEASE = 1000;
 const nothing = (): void => undefined;
@@ -12,7 +11,7 @@ describe('the dispatcher', () => {
   let time: number;
   let sent: { worker: string; seq: number; films: readonly Assignment[] }[];
   let dispatcher: Dispatcher;
-  let outcomes: Map<string, Findings | Error>;
+  let outcomes: Map<string, Processed | Error | null>;
 
   beforeEach(() => {
     time = 0;
@@ -29,15 +28,17 @@ describe('the dispatcher', () => {
   });
 
   const never = new AbortController().signal;
-  /** Films by their names, and the films' ids. */
+  /** By the films' names, once they have been handed over. */
   const ids = new Map<string, string>();
+  const film = (name: string): Reference => ({
+    source: 'inbox',
+    candidate: { path: `/films/${name}`, name, size: 1, mtimeMs: 1 },
+    receivedAt: '2026-01-01T00:00:00Z',
+  });
   function offer(...names: string[]): void {
     for (const name of names) {
-      const frame = makeFrame({ name, image: null });
-      ids.set(name, frame.id);
-      const candidate = { path: `/films/${name}`, name, size: 1, mtimeMs: 1 };
-      void dispatcher.process({ frame, candidate }, never).then(
-        (findings) => outcomes.set(name, findings),
+      void dispatcher.process(film(name), never).then(
+        (processed) => outcomes.set(name, processed),
         (error: unknown) => outcomes.set(name, error as Error),
       );
     }
@@ -54,10 +55,11 @@ describe('the dispatcher', () => {
     await setImmediate();
     await setImmediate();
     const lines = sent.splice(0).map(({ worker, seq, films }) => {
-      const held = films.map(({ frame, attempt }): [string, number] => [frame.id, attempt]);
+      const held = films.map(({ id, attempt }): [string, number] => [id, attempt]);
+      for (const { id, candidate } of films) ids.set(candidate.name, id);
       holding.set(worker, [...(holding.get(worker) ?? []), ...held]);
       seqs.set(worker, seq);
-      return `${worker}: ${films.map(({ frame }) => frame.origin.name).join(' ')}`;
+      return `${worker}: ${films.map(({ candidate }) => candidate.name).join(' ')}`;
     });
     return lines.sort();
   }
@@ -66,7 +68,7 @@ describe('the dispatcher', () => {
     holding.get(worker)?.findLast(([id]) => id === ids.get(name))?.[1] ?? 0;
   async function made(worker: string, name: string, attempt = attemptOf(worker, name)): Promise<void> {
     const id = ids.get(name) ?? '';
-    dispatcher.result(worker, 'g', { id, attempt, outcome: { kind: 'made', findings: { csv: null } } });
+    dispatcher.result(worker, 'g', { id, attempt, outcome: { kind: 'made', sha256: 'a1', findings: {} } });
     holding.set(
       worker,
       (holding.get(worker) ?? []).filter(([each]) => each !== id),
@@ -105,7 +107,8 @@ describe('the dispatcher', () => {
     expect(outcomes.size).to.equal(0);
     await made('one', 'a', first + 1);
     await made('one', 'a', first + 1);
-    expect([...outcomes]).to.deep.equal([['a', { csv: null }]]);
+    expect([...outcomes.keys()]).to.deep.equal(['a']);
+    expect(outcomes.get('a')).to.deep.include({ sha256: 'a1', findings: {} });
   });
 
   it('assigns a film again whose assignment or result was lost', async () => {
@@ -155,7 +158,7 @@ describe('the dispatcher', () => {
     dispatcher.tick();
     await setImmediate();
     expect(outcomes.get('poison')).to.have.property('code', 'FRAME_CRASH');
-    expect(outcomes.get('innocent')).to.deep.equal({ csv: null });
+    expect(outcomes.get('innocent')).to.have.property('sha256', 'a1');
     await made('three', 'another');
     expect(dispatcher.load).to.deep.equal({ waiting: 0, working: 0, workers: 1 });
   });
@@ -193,29 +196,50 @@ describe('the dispatcher', () => {
     expect(dispatcher.load).to.deep.equal({ waiting: 0, working: 1, workers: 1 });
   });
 
-  it('fails a film that workers do not find', async () => {
-    offer('a');
-    beat('one');
-    await handed();
-    const unseen = (): void => {
-      const id = ids.get('a') ?? '';
-      dispatcher.result('one', 'g', { id, attempt: attemptOf('one', 'a'), outcome: { kind: 'unseen' } });
+  it('asks another worker for a film that one does not find, and gives up after so many attempts', async () => {
+    const unseen = (worker: string, name: string, reason?: string): void => {
+      const [id = '', attempt] = [ids.get(name), attemptOf(worker, name)];
+      dispatcher.result(worker, 'g', { id, attempt, outcome: { kind: 'unseen', ...(reason && { reason }) } });
       holding.clear();
     };
-    unseen();
-    expect(await handed()).to.deep.equal(['one: a']);
-    unseen();
+    offer('a', 'b');
+    beat('one');
+    expect(await handed()).to.deep.equal(['one: a b']);
+    beat('two', { room: 1 });
+    unseen('one', 'a');
+    expect(await handed()).to.deep.equal(['two: a']);
+    unseen('two', 'a');
+    beat('one', hold('one'));
     await setImmediate();
-    expect(outcomes.get('a')).to.have.property('code', 'FRAME_UNREADABLE');
+    expect(outcomes.get('a')).to.equal(null);
+    expect(await handed()).to.deep.equal(['one: b']);
+    unseen('one', 'b');
+    expect(await handed()).to.deep.equal(['two: b']);
+    unseen('two', 'b', 'no credentials');
+    await setImmediate();
+    expect(outcomes.get('b')).to.include({ code: 'FRAME_UNREADABLE', message: 'no credentials' });
+  });
+
+  it('tells a film that cannot be read from one that a stage fails on', async () => {
+    offer('a', 'b');
+    beat('one');
+    await handed();
+    const fail = (name: string, sha256?: string): void => {
+      const error = { code: 'FRAME_STAGE', message: 'no image' } as const;
+      const outcome: Result['outcome'] = { kind: 'failed', error, ...(sha256 !== undefined && { sha256 }) };
+      dispatcher.result('one', 'g', { id: ids.get(name) ?? '', attempt: attemptOf('one', name), outcome });
+    };
+    fail('a');
+    fail('b', 'b1');
+    await setImmediate();
+    expect(outcomes.get('a')).to.have.property('code', 'FRAME_STAGE');
+    expect(outcomes.get('b')).to.have.property('sha256', 'b1');
+    expect(outcomes.get('b')).to.have.nested.property('error.code', 'FRAME_STAGE');
   });
 
   it('drops the films of a graph that is given up', async () => {
     const abort = new AbortController();
-    const frame = makeFrame({ name: 'a', image: null });
-    void dispatcher.process(
-      { frame, candidate: { path: 'a', name: 'a', size: 1, mtimeMs: 1 } },
-      abort.signal,
-    );
+    void dispatcher.process(film('a'), abort.signal);
     abort.abort();
     beat('one');
     expect(await handed()).to.deep.equal([]);

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
@@ -13,11 +13,14 @@ describe('a head that serves films', () => {
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), 'rxray-films-'));
     await writeFile(join(folder, 'film'), 'film');
-    const film = { path: join(folder, 'film'), name: 'film', size: 4, mtimeMs: 1 };
+    const path = join(folder, 'film');
+    const { size, mtimeMs } = await stat(path);
+    const film = { path, name: 'film', size, mtimeMs };
     const gone = { ...film, path: join(folder, 'gone') };
+    const changed = { ...film, mtimeMs: mtimeMs - 1 };
     server = await FilmServer.open({
       ...{ host: '127.0.0.1', port: 0, token },
-      filmOf: (id) => ({ aa: film, bb: gone })[id],
+      filmOf: (id) => ({ aa: film, bb: gone, dd: changed })[id],
     });
     url = `http://127.0.0.1:${String(server.port)}`;
   });
@@ -33,9 +36,10 @@ describe('a head that serves films', () => {
     expect(outcome).to.have.nested.property('reason.message', 'the head answered 401');
   });
 
-  it('serves no other films, and none that are gone or have another size', async () => {
+  it('serves no other films, and none that are gone or have changed', async () => {
     expect(await fetchFilm({ url, token }, 'cc', 4)).to.equal(null);
     expect(await fetchFilm({ url, token }, 'bb', 4)).to.equal(null);
+    expect(await fetchFilm({ url, token }, 'dd', 4)).to.equal(null);
     expect(await fetchFilm({ url, token }, 'aa', 3)).to.equal(null);
     expect(await fetchFilm({ url, token }, 'aa', 5)).to.equal(null);
     const paths = ['/films/../film', '/films/aa/..', '/'];

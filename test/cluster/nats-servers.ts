@@ -132,7 +132,7 @@ export class NatsServers {
  * A port below the range from which systems choose ports themselves: no connection, and no other test, takes it while its
  * node is down.
  */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   for (;;) {
     const port = 20_000 + Math.floor(Math.random() * 12_000);
     const server = createServer();

@@ -80,9 +80,10 @@ export interface Report {
   /** Moments that the head came by, and those at which it was killed. */
   readonly moments: ReadonlySet<string>;
   readonly diedAt: ReadonlySet<string>;
-  /** Longest time without a film, and the fault before it. */
+  /** Longest time without a film. */
   readonly stallSeconds: number;
-  readonly stalls: ReadonlyMap<string, number>;
+  /** The longest time without a film after each fault. */
+  readonly stalls: readonly { readonly fault: string; readonly seconds: number }[];
   readonly seconds: number;
   /** The head's own CPU per film, in microseconds, over all its lives. */
   readonly headMicroseconds: number;
@@ -153,7 +154,7 @@ class Lab {
   readonly #client: ControlClient;
   readonly #moments = new Set<string>();
   readonly #diedAt = new Set<string>();
-  readonly #hits: { readonly what: string; readonly inFlight: boolean }[] = [];
+  readonly #hits: { readonly what: string; readonly inFlight: boolean; stallSeconds: number }[] = [];
   #head: ChildProcess | undefined;
   /** The moment at which the present head dies. */
   #doom: string | undefined;
@@ -183,7 +184,7 @@ class Lab {
     for (let i = 0; i < plan.workers; i += 1) this.#workers.push(this.#startWorker(i));
     this.#startHead();
 
-    const stalls = new Map<string, number>();
+    let stallSeconds = 0;
     let [last, moved, next] = [0, performance.now(), 0];
     const { patienceSeconds = 60, outage } = plan;
     const memory: number[] = [];
@@ -197,8 +198,10 @@ class Lab {
       const bytes = await sizeOf(join(this.folder, 'out.jsonl'));
       const now = performance.now();
       if (bytes > last) {
-        const what = this.#hits.at(-1)?.what ?? 'start';
-        if (last > 0) stalls.set(what, Math.max(stalls.get(what) ?? 0, (now - moved) / 1000));
+        const stall = last > 0 ? (now - moved) / 1000 : 0;
+        stallSeconds = Math.max(stallSeconds, stall);
+        const hit = this.#hits.at(-1);
+        if (hit !== undefined) hit.stallSeconds = Math.max(hit.stallSeconds, stall);
         [last, moved] = [bytes, now];
       } else if (now - moved > 1000 * patienceSeconds && sinkIs !== 'down') {
         plan.tell?.(`no film for ${String(patienceSeconds)} s: given up`);
@@ -247,8 +250,8 @@ class Lab {
       inFlight: this.#hits.filter(({ inFlight }) => inFlight).length,
       moments: this.#moments,
       diedAt: this.#diedAt,
-      stallSeconds: Math.max(0, ...stalls.values()),
-      stalls,
+      stallSeconds,
+      stalls: this.#hits.map(({ what, stallSeconds: seconds }) => ({ fault: what, seconds })),
       seconds,
       headMicroseconds: (this.#formerMicroseconds + this.#headMicroseconds) / plan.films,
       ...(outage !== undefined && {
@@ -451,7 +454,7 @@ class Lab {
   async #hit(what: string): Promise<void> {
     const seconds = ((performance.now() - this.#started) / 1000).toFixed(1);
     this.plan.tell?.(`${seconds} s: ${what}`);
-    this.#hits.push({ what, inFlight: this.#filmsAtWork > 0 });
+    this.#hits.push({ what, inFlight: this.#filmsAtWork > 0, stallSeconds: 0 });
     await Promise.resolve();
   }
   /** Films that workers had when the head was last asked; 0 when it did not answer. */

@@ -169,10 +169,10 @@ export const clusterSchema = z
       credentials: z.string().default('').describe('A credentials file of NATS. Default: none.'),
     }),
     films: z
-      .enum(['shared', 'head'])
+      .enum(['shared', 'head', 'object'])
       .default('shared')
       .describe(
-        'How workers get the films. `shared`: they read them under the same path as the head. `head`: from the head, at `serve`.',
+        'How workers get the films. `shared`: they read them under the same path as the head. `head`: from the head, at `serve`. `object`: they fetch the `s3:` and `https:` addresses of a `manifest` themselves.',
       ),
     serve: z
       .strictObject({
@@ -219,7 +219,7 @@ export const clusterSchema = z
       .describe('A film fails after this many workers died while it was their only film.'),
     frames: z.int().min(1).default(2000).describe('Maximum number of films in flight.'),
   })
-  .refine(({ films, serve }) => films === 'shared' || serve !== undefined, {
+  .refine(({ films, serve }) => films !== 'head' || serve !== undefined, {
     error: 'expected `serve` with `films: head`',
     path: ['films'],
   })

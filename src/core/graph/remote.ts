@@ -1,4 +1,4 @@
-import { identity, map, merge, mergeMap, share, Subject, takeUntil, tap, type Observable } from 'rxjs';
+import { identity, map, merge, share, Subject, takeUntil, tap, type Observable } from 'rxjs';
 import type { Pipeline } from '../config/pipeline.js';
 import { compileCondition } from '../expression.js';
 import type { Frame } from '../frame.js';
@@ -8,16 +8,36 @@ import type { Outlet } from '../outlets/outlet.js';
 import type { Candidate } from '../plugin.js';
 import { deliver } from './deliver.js';
 import { route } from './route.js';
-import type { SinkAnswer, Ticket, Token } from '../flow/ticket.js';
+import type { SinkAnswer, Token } from '../flow/ticket.js';
 
-/** A film to process elsewhere: its file, without pixels. */
+/** A film to process elsewhere: its file, without pixels. Whoever reads the file finds its hash, and so the frame's id. */
 export interface Reference {
-  readonly frame: Frame;
+  /** The source's id. */
+  readonly source: string;
   readonly candidate: Candidate;
+  /** {@link Origin.receivedAt}. */
+  readonly receivedAt: string;
+  /** {@link Frame.repeat}. */
+  readonly repeat?: number;
 }
 
 /** The results of the stages, by sink; null for a sink that the film does not reach. */
 export type Findings = Readonly<Record<string, Pick<Frame, 'meta' | 'results'> | null>>;
+
+/** What has become of a film elsewhere. */
+export interface Processed {
+  /** The hash of the bytes that were processed. */
+  readonly sha256: string;
+  /** Absent: a stage has failed, or there are no stages. */
+  readonly findings?: Findings | undefined;
+  /** The error of the stage that failed. */
+  readonly error?: unknown;
+}
+
+/** A token with what the stages have found. Without: the frame is as its source offers it. */
+export interface ProcessedToken extends Token {
+  readonly findings?: Findings | undefined;
+}
 
 /** Runs the stages of a graph on other machines. */
 export interface Remote {
@@ -25,27 +45,32 @@ export interface Remote {
   readonly frames: number;
   /** Errors when the run cannot continue. Never completes. */
   readonly fatal$: Observable<never>;
+  /** Whether the other machines fetch films that are no local files, if the source's plugin can do so. */
+  readonly fetches: boolean;
   /** Sets the graph of all further films; `monitor` gets the counters of its stages. */
   use(pipeline: Pipeline, monitor: Monitor): void;
-  /** Processes a film. Rejects with a stage's error; never settles after `signal` is aborted. */
-  process(film: Reference, signal: AbortSignal): Promise<Findings>;
+  /**
+   * Processes a film; null if its file is not found, or has changed. Rejects if it cannot be read, or ends the processes
+   * that have it; never settles after `signal` is aborted.
+   */
+  process(film: Reference, signal: AbortSignal): Promise<Processed | null>;
   /** The workers now; `waiting` files have not been taken in yet. */
   status(waiting: number): RemoteStatus;
   close(): Promise<void>;
 }
 
 /**
- * The graph of a process that runs no stages: sends frames as references, and delivers the results to the sinks. One
- * answer per ticket and sink, as in `wire`.
+ * The graph of a process that runs no stages: delivers what they have found elsewhere to the sinks. One answer per ticket
+ * and sink, as in `wire`.
  */
 export function wireRemote(
-  { sources, stages, sinks }: Pipeline,
+  { sources, sinks }: Pipeline,
   outlets: ReadonlyMap<string, Outlet>,
-  admitted: Observable<Token>,
-  { remote, monitor, signal }: { remote: Remote; monitor: Monitor; signal: AbortSignal },
+  admitted: Observable<ProcessedToken>,
+  { remote, monitor }: { remote: Remote; monitor: Monitor },
 ): Observable<SinkAnswer> {
   const made$ = admitted.pipe(
-    mergeMap(async ({ ticket, frame }) => ({ ticket, frames: await throughStages(ticket, frame) })),
+    map((token) => ({ ticket: token.ticket, frames: framesOf(token) })),
     share(),
   );
   const answers = sinks.map((node) => {
@@ -66,24 +91,19 @@ export function wireRemote(
     merge(...answers).pipe(tap({ complete: () => ended.next() })),
   );
 
-  async function throughStages(ticket: Ticket, frame: Frame | null): Promise<Record<string, Frame>> {
+  /** By sink. */
+  function framesOf({ ticket, frame, findings }: ProcessedToken): Record<string, Frame> {
     if (frame === null) return {};
-    if (ticket.duplicate || stages.length === 0) {
+    if (ticket.duplicate || findings === undefined) {
       const reached = ticket.duplicate
         ? sinks
         : sinks.filter(({ from }) => from.some((id) => sources.some((source) => source.id === id)));
       return Object.fromEntries(reached.map(({ id }) => [id, frame]));
     }
-    try {
-      const findings = await remote.process({ frame, candidate: ticket.candidate }, signal);
-      return Object.fromEntries(
-        Object.entries(findings).flatMap(([sink, found]) =>
-          found === null ? [] : [[sink, { ...frame, ...found, meta: { ...frame.meta, ...found.meta } }]],
-        ),
-      );
-    } catch (thrown) {
-      ticket.fail((thrown as { component?: string }).component, thrown, 'FRAME_STAGE');
-      return {};
-    }
+    return Object.fromEntries(
+      Object.entries(findings).flatMap(([sink, found]) =>
+        found === null ? [] : [[sink, { ...frame, ...found, meta: { ...frame.meta, ...found.meta } }]],
+      ),
+    );
   }
 }

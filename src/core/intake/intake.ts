@@ -5,7 +5,6 @@ import {
   filter,
   from,
   identity,
-  lastValueFrom,
   map,
   merge,
   mergeMap,
@@ -15,18 +14,19 @@ import {
   type Observable,
 } from 'rxjs';
 import { DUPLICATE, type Limits } from '../config/pipeline.js';
-import { RxrayError } from '../errors.js';
+import { RxrayError, type ErrorCode } from '../errors.js';
 import { precautionAfter } from '../fate.js';
 import { partName, partOf, wholeFile } from '../file-part.js';
 import { frameId, sealed, type Frame, type Origin } from '../frame.js';
 import type { Journal } from '../journal/journal.js';
+import type { Processed, ProcessedToken, Reference } from '../graph/remote.js';
 import type { JournalRecord, Policy } from '../journal/protocol.js';
 import type { Monitor } from '../monitor/monitor.js';
 import type { Candidate, Copy, Log, SourceInstance } from '../plugin.js';
 import type { WorkerPool } from '../workers/pool.js';
-import type { HashReply, ReadReply } from '../workers/protocol.js';
+import type { ReadReply } from '../workers/protocol.js';
 import type { Admission, Admitted, Offer } from './admission.js';
-import { Ticket, type Token } from '../flow/ticket.js';
+import { Ticket } from '../flow/ticket.js';
 
 /** How long a file must stay unchanged if it changed between being offered and being read. */
 const RESETTLE_MS = 500;
@@ -44,10 +44,10 @@ export interface IntakeOptions {
   /** Counts the films in a file: see {@link StageDefinition.imageCounter}. Absent: each file is one film. */
   readonly countImages?: ((path: string) => Promise<number>) | undefined;
   /**
-   * The stages run on other machines: frames enter without their file, and a crash of this process is not the film's
-   * fault.
+   * Where other machines run the stages: they read the files before frames enter the graph, without their file, and a
+   * crash of this process is not the film's fault.
    */
-  readonly referencesOnly?: boolean;
+  readonly elsewhere?: Elsewhere | undefined;
   /** The run ends with its sources: a file that changes before it is read will not be offered again. */
   readonly once: boolean;
   readonly policy: Policy;
@@ -59,6 +59,13 @@ export interface IntakeOptions {
   readonly onAlready: (offer: Offer & { readonly id: string }, known: JournalRecord) => void;
   readonly monitor: Monitor;
   readonly log: Log;
+}
+
+export interface Elsewhere {
+  /** See {@link Remote.process}. */
+  process(film: Reference): Promise<Processed | null>;
+  /** Whether the films of this source are fetched there. */
+  fetches(source: string): boolean;
 }
 
 /**
@@ -75,7 +82,7 @@ export function intake(
     limits,
     findDuplicates,
     countImages,
-    referencesOnly = false,
+    elsewhere,
     once,
     policy,
     replays$,
@@ -84,7 +91,7 @@ export function intake(
     monitor,
     log,
   }: IntakeOptions,
-): Observable<Token> {
+): Observable<ProcessedToken> {
   /** Files that wait or are in flight: a source may offer one more than once. */
   const offered = new Set<string>();
   /** Ids of frames in flight: a file that was touched meanwhile, with the same bytes and name, is the same frame. */
@@ -128,20 +135,25 @@ export function intake(
     filter((token) => token !== null),
   );
 
-  async function read(admitted: Admitted): Promise<Token | null> {
+  async function read(admitted: Admitted): Promise<ProcessedToken | null> {
     const { source } = admitted;
     let { candidate } = admitted;
     const { replay } = candidate;
     const isPart = candidate.copy !== undefined;
     if (isPart) admitted.copy = candidate.copy;
+    const receivedAt = new Date().toISOString();
+    const repeat = policy.since > 0 && { repeat: policy.since };
+    const open = (file: Candidate): Promise<ReadReply | Processed | null> =>
+      elsewhere === undefined
+        ? pool.read(file, limits.bytes)
+        : elsewhere.process({ source, candidate: file, receivedAt, ...repeat });
     let sha256 = '';
-    const open = (file: Candidate): Promise<HashReply | ReadReply> =>
-      referencesOnly ? pool.hash(file, limits.bytes) : pool.read(file, limits.bytes);
     let encoded: Uint8Array | undefined;
+    let processed: Processed | undefined;
     let error: unknown = candidate.error;
     try {
       if (candidate.error === undefined) {
-        if (replay?.copy === undefined && !isPart) {
+        if (replay?.copy === undefined && !isPart && elsewhere?.fetches(source) !== true) {
           const copy = await sources.get(source)?.fetch?.(wholeFile(candidate), limits.bytes);
           if (copy !== undefined) {
             candidate = { ...candidate, copy };
@@ -151,6 +163,9 @@ export function intake(
         }
         let reply = await open(candidate);
         while (reply === null) {
+          if (elsewhere !== undefined && (await isAsOffered(candidate))) {
+            throw new RxrayError('FRAME_UNREADABLE', 'the workers do not find the file, or cannot read it');
+          }
           const changed = once && replay === undefined ? await lookAgain(candidate) : null;
           if (changed === null) {
             giveUp(admitted);
@@ -162,14 +177,22 @@ export function intake(
           reply = await open(candidate);
         }
         ({ sha256 } = reply);
-        encoded = 'encoded' in reply ? reply.encoded : undefined;
-        const { ino, ctimeMs } = reply;
-        // A copy has its own inode and change time.
-        if (candidate.copy === undefined && replay?.copy === undefined)
-          candidate = { ...candidate, ino, ctimeMs };
+        if ('encoded' in reply) {
+          ({ encoded } = reply);
+          const { ino, ctimeMs } = reply;
+          // A copy has its own inode and change time.
+          if (candidate.copy === undefined && replay?.copy === undefined)
+            candidate = { ...candidate, ino, ctimeMs };
+        } else processed = reply;
       }
     } catch (thrown) {
       error = thrown;
+      // It ended the processes that read it.
+      if (codeOf(thrown) === 'FRAME_CRASH') {
+        const reply = await pool.hash(candidate, limits.bytes).catch(() => null);
+        if (reply !== null) processed = { sha256: reply.sha256, error: thrown };
+        sha256 = reply?.sha256 ?? '';
+      }
     } finally {
       if (!isPart) unfetched -= 1;
       if (isAll && unfetched === 0) parts$.complete();
@@ -182,14 +205,14 @@ export function intake(
     );
     if (ids.has(id)) return giveUp(admitted);
     ids.add(id);
-    const origin: Origin = { ...plain(candidate), source, sha256, receivedAt: new Date().toISOString() };
+    const origin: Origin = { ...plain(candidate), source, sha256, receivedAt };
     let isAlone = false;
-    const released = new Subject<void>();
+    let onReleased = (): void => undefined;
     const ticket = new Ticket(id, candidate, origin, {
       release: () => {
         ids.delete(id);
         giveUp(admitted);
-        released.complete();
+        onReleased();
       },
       onProgress: () => {
         admission.progress();
@@ -208,7 +231,7 @@ export function intake(
     const findDuplicate = findDuplicates && partOf(candidate) === undefined;
     if (findDuplicate) {
       for (let other = originals.get(sha256); other !== undefined; other = originals.get(sha256)) await other;
-      const settled = lastValueFrom(released, { defaultValue: undefined });
+      const settled = new Promise<void>((resolve) => (onReleased = resolve));
       originals.set(sha256, settled);
       void settled.then(() => originals.delete(sha256));
     }
@@ -216,7 +239,7 @@ export function intake(
     const own = replay === undefined ? policy : { ...policy, failedSince: Infinity };
     let admittance = await journal.admit(film, own, {
       findDuplicate,
-      harmless: referencesOnly,
+      harmless: elsewhere !== undefined,
     });
     const { known, interrupted } = admittance;
     if (known !== null) {
@@ -243,8 +266,11 @@ export function intake(
     ticket.delivered = new Set(delivered);
     ticket.duplicate = duplicateOf !== null;
     ticket.unread = unread;
-    const repeat = policy.since > 0 && { repeat: policy.since };
     const meta = candidate.group === undefined ? {} : { group: candidate.group };
+    if (processed?.error !== undefined && !ticket.duplicate) {
+      ticket.fail((processed.error as { component?: string }).component, processed.error, 'FRAME_STAGE');
+      return { ticket, frame: null };
+    }
     const frame: Frame =
       duplicateOf === null
         ? { id, origin, ...repeat, ...(encoded !== undefined && { encoded }), meta, results: {} }
@@ -256,7 +282,7 @@ export function intake(
             results: { [DUPLICATE]: { kind: 'duplicate', of: duplicateOf.name, id: duplicateOf.id } },
           };
     monitor.enter(id);
-    return { ticket, frame: sealed(frame) };
+    return { ticket, frame: sealed(frame), findings: processed?.findings };
   }
 
   /** The films in a file that are not settled: the file itself where it is one film. */
@@ -313,6 +339,17 @@ export function intake(
     }
     void rm(path, { force: true }).catch(() => undefined);
   }
+}
+
+/** Whether the file is unchanged on this machine. */
+async function isAsOffered({ copy, replay, ...offered }: Candidate): Promise<boolean> {
+  const { path, size, mtimeMs } = copy ?? replay?.copy ?? offered;
+  const info = await stat(path).catch(() => null);
+  return info?.size === size && info.mtimeMs === mtimeMs;
+}
+
+function codeOf(thrown: unknown): ErrorCode | undefined {
+  return thrown instanceof RxrayError ? thrown.code : undefined;
 }
 
 /** The file once it has stopped changing; null if it is gone, or keeps changing. */

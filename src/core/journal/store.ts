@@ -102,9 +102,8 @@ const DISCOVERED_MS = 30 * 24 * 3600 * 1000;
 const HISTORY_MS = 400 * 24 * 3600 * 1000;
 const MINUTE_MS = 60_000;
 
-/** The same path, size, mtime, inode and ctime. */
-const SAME_VERSION =
-  'path = @path AND size = @size AND mtimeMs = @mtimeMs AND ifnull(ino = @ino, TRUE) AND ifnull(ctimeMs = @ctimeMs, TRUE)';
+/** Numbers of films that have settled. */
+type Counts = Record<'done' | 'failed' | 'skipped' | 'suspicious', number>;
 
 /** Values of a statement's parameters by their names. */
 type Values = Readonly<Record<string, string | number | null | undefined | Uint8Array>>;
@@ -132,6 +131,10 @@ export class Store {
   readonly #statements = new Map<string, Database.Statement>();
   /** Films that this process has begun and that have not left the graph. */
   readonly #begun = new Set<string>();
+  /** Films that have been admitted, and that no sink has answered or has parked since. */
+  readonly #fresh = new Map<string, StoredFilm>();
+  /** Settled films that are not in `history` yet, by minute. */
+  readonly #counts = new Map<number, Counts>();
   #dirty = false;
 
   /** Opens or creates the database and locks it. Throws if another process has the lock. */
@@ -174,20 +177,19 @@ export class Store {
     policy: Policy,
     at: number,
   ): (JournalRecord | null)[] {
+    const [rows, parts] = this.#named(source, files);
     return files.map(({ ino = null, ctimeMs = null, ...rest }) => {
       const file = { source, ...rest, ino, ctimeMs };
-      const row = this.#get(
-        `SELECT id, sha256, status, code, graph, at, ino, ctimeMs FROM films
-         WHERE source = @source AND name = @name AND ${SAME_VERSION} ORDER BY ino IS NULL, at DESC LIMIT 1`,
-        file,
-      ) as Row | undefined;
+      const [row] = rowsOf(rows, file);
       if (row?.ino === null && ino !== null) {
         this.#run('UPDATE films SET ino = @ino, ctimeMs = @ctimeMs WHERE id = @id', { ...file, id: row.id });
+        // The next file may have the same name.
+        Object.assign(row, { ino, ctimeMs });
       }
       // A file that could not be read may be readable next time.
       const known =
         row === undefined
-          ? recordOfParts(file.name, this.#parts(file), policy)
+          ? recordOfParts(file.name, rowsOf(parts, file), policy)
           : row.code === 'FRAME_UNREADABLE'
             ? null
             : recordIn(row, policy);
@@ -205,12 +207,20 @@ export class Store {
     });
   }
 
-  /** The films of a file with several. */
-  #parts(file: Values & { readonly name: string }): Row[] {
-    return this.#all(
-      `SELECT * FROM films WHERE source = @source AND name > @first AND name < @end AND ${SAME_VERSION}`,
-      { ...file, first: `${file.name}#`, end: `${file.name}$` },
-    ) as Row[];
+  /** The films with the names of files, and the films of files with several, by the name of the file. */
+  #named(source: string, files: readonly Pick<FilmFile, 'name'>[]): [Map<string, Row[]>, Map<string, Row[]>] {
+    const names = JSON.stringify([...new Set(files.map(({ name }) => name))]);
+    const found = (condition: string): Map<string, Row[]> => {
+      const rows = this.#all(
+        `SELECT file.value AS file, films.* FROM json_each(@names) AS file CROSS JOIN films
+         WHERE source = @source AND ${condition} ORDER BY ino IS NULL, films.at DESC`,
+        { names, source },
+      ) as (Row & { file: string })[];
+      const byFile = new Map<string, Row[]>();
+      for (const row of rows) byFile.set(row.file, [...(byFile.get(row.file) ?? []), row]);
+      return byFile;
+    };
+    return [found('name = file.value'), found("name > file.value || '#' AND name < file.value || '$'")];
   }
 
   /**
@@ -269,6 +279,7 @@ export class Store {
       },
     );
     this.#begun.add(id);
+    if (Object.keys(fate.sinks).length === 0) this.#fresh.set(id, { row: undefined, fate, times: {} });
     for (const sink of Object.keys(before.sinks)) {
       if (fate.sinks[sink] === undefined) {
         this.#run('DELETE FROM deliveries WHERE film = @id AND sink = @sink', { id, sink });
@@ -305,6 +316,7 @@ export class Store {
 
   /** Keeps a frame until its sink has it. */
   park(id: string, sink: string, frame: Uint8Array, at: number): void {
+    this.#fresh.delete(id);
     this.#run(
       `INSERT INTO deliveries (film, sink, status, frame, at) VALUES (@id, @sink, 'parked', @frame, @at)
        ON CONFLICT DO NOTHING`,
@@ -341,7 +353,8 @@ export class Store {
   /** The film leaves the graph with this fate: it is done, unless it waits for a sink, or has failed meanwhile. */
   record({ fate: attempt, message, graph, at, abnormal = false, ...film }: Conclusion): Status {
     const { id, source, name, sha256 } = film;
-    const known = this.#stored(id);
+    const known = this.#fresh.get(id) ?? this.#stored(id);
+    this.#fresh.delete(id);
     const fate = concluded(known.fate, attempt);
     this.#begun.delete(id);
     this.#run(
@@ -375,17 +388,30 @@ export class Store {
 
   /** A film has settled. */
   #count(outcome: 'done' | 'failed' | 'skipped', abnormal: boolean, at: number): void {
-    this.#run(
-      `INSERT INTO history (minute, done, failed, skipped, suspicious)
-       VALUES (@minute, @outcome = 'done', @outcome = 'failed', @outcome = 'skipped', @abnormal)
-       ON CONFLICT DO UPDATE SET done = done + excluded.done, failed = failed + excluded.failed,
-         skipped = skipped + excluded.skipped, suspicious = suspicious + excluded.suspicious`,
-      { minute: minuteOf(at), outcome, abnormal: Number(abnormal) },
-    );
+    const minute = minuteOf(at);
+    const counts = this.#counts.get(minute) ?? { done: 0, failed: 0, skipped: 0, suspicious: 0 };
+    counts[outcome] += 1;
+    counts.suspicious += Number(abnormal);
+    this.#counts.set(minute, counts);
+  }
+
+  /** Writes the counts into `history`: once per commit. */
+  #saveCounts(): void {
+    for (const [minute, counts] of this.#counts) {
+      this.#run(
+        `INSERT INTO history (minute, done, failed, skipped, suspicious)
+         VALUES (@minute, @done, @failed, @skipped, @suspicious)
+         ON CONFLICT DO UPDATE SET done = done + excluded.done, failed = failed + excluded.failed,
+           skipped = skipped + excluded.skipped, suspicious = suspicious + excluded.suspicious`,
+        { minute, ...counts },
+      );
+    }
+    this.#counts.clear();
   }
 
   /** Films that settled since then, in intervals of so many minutes; empty ones are left out. */
   history(since: number, minutes: number): Interval[] {
+    this.#saveCounts();
     return this.#all(
       `SELECT (minute - minute % @minutes) * ${String(MINUTE_MS)} AS at, sum(done) AS done, sum(failed) AS failed,
          sum(skipped) AS skipped, sum(suspicious) AS suspicious
@@ -412,6 +438,7 @@ export class Store {
 
   /** Writes the changes from the stored fate to the new one. */
   #save(id: string, known: StoredFilm, fate: Fate, at: number): void {
+    this.#fresh.delete(id);
     const { fate: before } = known;
     const sinks = sinksOf(known, fate, at);
     if (sinks !== null) {
@@ -489,11 +516,15 @@ export class Store {
 
   commit(): void {
     if (!this.#dirty) return;
-    this.#dirty = false;
     try {
+      this.#saveCounts();
+      this.#dirty = false;
       this.#db.exec('COMMIT');
     } catch (error) {
       // A full disk, for example. The writes have been reported as failed, so the next commit must not include them.
+      this.#dirty = false;
+      this.#counts.clear();
+      this.#fresh.clear();
       if (this.#db.inTransaction) this.#db.exec('ROLLBACK');
       throw error;
     }
@@ -513,6 +544,7 @@ export class Store {
     } catch (error) {
       if (this.#db.inTransaction) this.#db.exec('ROLLBACK');
       this.#dirty = false;
+      this.#fresh.clear();
       throw error;
     } finally {
       this.#db.exec('PRAGMA synchronous = FULL');
@@ -562,6 +594,23 @@ export class Store {
     this.#db.exec('BEGIN IMMEDIATE');
     this.#dirty = true;
   }
+}
+
+/** Those of a file with the same path, size, mtime, inode and ctime; the last two may be unknown. */
+function rowsOf(
+  rows: ReadonlyMap<string, readonly Row[]>,
+  { name, path, size, mtimeMs, ino, ctimeMs }: Omit<FilmFile, 'id' | 'source' | 'sha256'>,
+): readonly Row[] {
+  const isSame = (a: number | null | undefined, b: number | null | undefined): boolean =>
+    a == null || b == null || a === b;
+  return (rows.get(name) ?? []).filter(
+    (row) =>
+      row.path === path &&
+      row.size === size &&
+      row.mtimeMs === mtimeMs &&
+      isSame(row.ino, ino) &&
+      isSame(row.ctimeMs, ctimeMs),
+  );
 }
 
 function minuteOf(at: number): number {

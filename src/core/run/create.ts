@@ -5,12 +5,14 @@ import {
   STAGE_TIMEOUT_MS,
   type Issue,
   type Pipeline,
+  type SourceNode,
   type StageNode,
 } from '../config/pipeline.js';
 import { isFatal, messageOf, RxrayError } from '../errors.js';
 import { compileExpression } from '../expression.js';
 import type {
   Candidate,
+  Fetcher,
   Log,
   Needs,
   Services,
@@ -146,6 +148,27 @@ export async function createConnectors(
   );
   all({ made: new Map(), issues: [...sinks.issues, ...sources.issues] });
   return { sinks: sinks.made, sources: sources.made };
+}
+
+/** Creates what fetches films of sources that are on another machine. Throws like {@link createStages}. */
+export async function createFetchers(
+  pipeline: Pipeline,
+  log: Log,
+  opened: OpenPlugins,
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, Fetcher>> {
+  const services = servicesOf(pipeline, log, signal);
+  const fetchers = new Map<string, Fetcher>();
+  for (const { id, plugin, settings } of pipeline.sources) {
+    const fetcher = await (plugin as SourceNode['plugin'] | undefined)?.fetcher?.(
+      settings as never,
+      services(id),
+    );
+    if (fetcher === undefined) continue;
+    opened.add(id, fetcher);
+    fetchers.set(id, fetcher);
+  }
+  return fetchers;
 }
 
 function servicesOf(pipeline: Pipeline, log: Log, signal: AbortSignal): (id: string) => Services {

@@ -34,7 +34,7 @@ import {
   type Stages,
   type StageHost,
 } from './create.js';
-import { intake } from '../intake/intake.js';
+import { intake, type Elsewhere } from '../intake/intake.js';
 import { remake, type Remade } from './remake.js';
 import { verdictOf } from '../verdict.js';
 import { replaysOf } from '../intake/replays.js';
@@ -260,7 +260,7 @@ export class Generation {
       limits,
       findDuplicates: pipeline.duplicates === 'skip',
       countImages: imageCounterOf(pipeline),
-      referencesOnly: remote !== undefined,
+      elsewhere: remote && this.#elsewhere(remote),
       once,
       policy,
       replays$: replaysOf(pipeline.stateDir, sources, once, log),
@@ -277,7 +277,7 @@ export class Generation {
     const all$ =
       remote === undefined
         ? wire(pipeline, this.#stages, this.#outlets, tokens$, { log, pool, monitor })
-        : wireRemote(pipeline, this.#outlets, tokens$, { remote, monitor, signal: this.#abort.signal });
+        : wireRemote(pipeline, this.#outlets, tokens$, { remote, monitor });
     const answered$ = all$.pipe(
       allAnswered(pipeline.sinks.length === 0 ? [''] : pipeline.sinks.map(({ id }) => id)),
       takeUntil(
@@ -291,6 +291,23 @@ export class Generation {
       tap({ complete: () => late.complete() }),
     );
     return merge(late, live$);
+  }
+
+  /** Where films are processed; without stages, they are only hashed. */
+  #elsewhere(remote: Remote): Elsewhere {
+    const { sources, stages, limits } = this.pipeline;
+    const { signal } = this.#abort;
+    if (stages.length === 0) {
+      return {
+        process: ({ candidate }) => this.run.pool.hash(candidate, limits.bytes),
+        fetches: () => false,
+      };
+    }
+    const fetched = new Set(sources.filter(({ plugin }) => plugin.fetcher !== undefined).map(({ id }) => id));
+    return {
+      process: (film) => remote.process(film, signal),
+      fetches: (source) => remote.fetches && fetched.has(source),
+    };
   }
 
   /**
