@@ -82,7 +82,10 @@ function respondToCounts(messages: readonly RequestMessage[]): ResponseMessage[]
 function perform({ method, args }: JournalRequest): unknown {
   if (method === 'open') return open();
   if (store === undefined) throw new Error('it is not open');
-  if (method === 'close') return close(store);
+  if (method === 'close') {
+    close(store);
+    return undefined;
+  }
   return Reflect.apply(store[method] as (...values: unknown[]) => unknown, store, args);
 }
 
