@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import type { OnError, SinkRetry } from '../config/pipeline.js';
 import { errorKind, isFatal, messageOf, RxrayError, type Unavailable } from '../errors.js';
+import type { SinkEvent } from '../fate.js';
 import { withoutPixels, type Frame } from '../frame.js';
 import type { Journal } from '../journal/journal.js';
 import type { FilmFile } from '../journal/protocol.js';
@@ -18,7 +19,8 @@ import { Strikes } from './strikes.js';
  * refused it.
  */
 export type Acknowledgement =
-  { readonly kind: 'confirm' | 'park' } | { readonly kind: 'refuse'; readonly thrown: unknown };
+  | { readonly kind: Exclude<SinkEvent['kind'], 'skip' | 'refuse'> }
+  | { readonly kind: 'refuse'; readonly thrown: unknown };
 
 /** Node.js treats longer ones as 1 ms. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
