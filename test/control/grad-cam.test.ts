@@ -34,7 +34,7 @@ describe('GradCam', () => {
     const about = bundleOf({ kind: 'classifier', input, architecture, labels: ['normal', 'viral'] });
     await writeBundle(dir, about, { model: exportResnet(initResnet(options, 1), options).bytes }, 'toy');
     model = { stage: 'classes', use: 'resnet', dir, folder: 'toy', bundle: await readBundle(dir), card: '' };
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
     gradCam = new GradCam(engine);
   });
   after(async () => {

@@ -10,7 +10,7 @@ describe('Grad-CAM', () => {
   let engine: Engine;
   let parameters: HostTensors;
   before(() => {
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
     parameters = initResnet(options, 3);
     // With weights of one sign nothing is cut off below 0, so that the maps can be added up.
     const kernel = parameters['head/logits/kernel'] as HostTensors[string];

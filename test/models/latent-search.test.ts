@@ -44,7 +44,7 @@ describe('the latent search', () => {
 
   before(async () => {
     await useCpuBackend();
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
     const files = exportAnogan(parameters, options);
     features = await engine.load(files.features, { device: 'cpu' });
     search = await engine.load(files.search, { device: 'cpu' });

@@ -45,7 +45,7 @@ describe('optimisers', () => {
 
   before(async () => {
     await useCpuBackend();
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
   });
 
   after(() => engine.dispose());

@@ -22,7 +22,7 @@ describe('patchcore', () => {
   let engine: Engine;
   before(async () => {
     await useCpuBackend();
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
   });
   after(() => engine.dispose());
 

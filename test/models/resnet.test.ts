@@ -32,7 +32,7 @@ describe('resnet', () => {
 
   before(async () => {
     await useCpuBackend();
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
   });
 
   after(() => engine.dispose());

@@ -23,7 +23,7 @@ const LOW = { scoreThreshold: 0.001, iouThreshold: 0.4, maxDetections: 20 };
 describe('retinanet', () => {
   let engine: Engine;
   before(() => {
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
   });
   after(() => engine.dispose());
   const images = normalNoise([3, 64, 64, 1], seededRandom(2), { mean: 0.5, std: 0.2 });

@@ -41,7 +41,7 @@ function numbersOf(result: StageResult | undefined): Record<string, number> {
 }
 
 describe('`runtime: tensorflow` on native TensorFlow', () => {
-  const engine = new Engine();
+  const engine = new Engine({ threads: () => 1 });
   before(function () {
     try {
       createRequire(import.meta.url).resolve('@tensorflow/tfjs-node');

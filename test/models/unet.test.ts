@@ -15,7 +15,7 @@ const tiny: UnetOptions = { width: 3, poolings: 2, inputSize: 16 };
 describe('unet', () => {
   let engine: Engine;
   before(() => {
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
   });
   after(() => engine.dispose());
 

@@ -8,7 +8,7 @@ describe('the gradient penalty of WGAN-GP', function () {
   this.timeout(120_000);
   let engine: Engine;
   before(() => {
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
   });
   after(() => engine.dispose());
 

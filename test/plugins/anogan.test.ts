@@ -18,7 +18,7 @@ describe('anogan', () => {
   let engine: Engine;
   let dir: string;
   before(async () => {
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
     dir = await mkdtemp(join(tmpdir(), 'rxray-anogan-'));
     await toyAnogan(join(dir, 'toy'));
   });

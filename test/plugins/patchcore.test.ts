@@ -13,7 +13,7 @@ describe('patchcore', () => {
   let engine: Engine;
   let dir: string;
   before(async () => {
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
     dir = await mkdtemp(join(tmpdir(), 'rxray-patchcore-'));
     await toyPatchcore(join(dir, 'toy'));
   });

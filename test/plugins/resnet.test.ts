@@ -20,7 +20,7 @@ describe('resnet', () => {
   let engine: Engine;
   let dir: string;
   before(async () => {
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
     dir = await mkdtemp(join(tmpdir(), 'rxray-resnet-'));
     await toyClassifier(join(dir, 'toy'));
   });

@@ -21,7 +21,7 @@ describe('the stage retinanet', () => {
 
   before(async () => {
     dir = await mkdtemp(join(tmpdir(), 'rxray-retinanet-'));
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
     await toyDetector(join(dir, 'boxes'));
   });
   after(async () => {

@@ -21,7 +21,7 @@ describe('an AnoGAN bundle', function () {
   let dir: string;
   let engine: Engine;
   before(() => {
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
   });
   after(() => engine.dispose());
   beforeEach(async () => {

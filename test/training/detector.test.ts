@@ -56,7 +56,7 @@ describe('training a RetinaNet', function () {
 
   /** Grey films of 128 × 96 with a bright rectangle on each but every fifth. */
   before(async () => {
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
     dir = await mkdtemp(join(tmpdir(), 'rxray-detector-'));
     await mkdir(join(dir, 'films'));
     const lines = ['path,label,x,y,w,h,site'];

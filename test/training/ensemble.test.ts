@@ -62,7 +62,7 @@ describe('classifier bundles', function () {
     makeClassifier(await recipe(name), engine, { ...settings, seed }, {}, {});
 
   before(async () => {
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
     dir = await mkdtemp(join(tmpdir(), 'rxray-ensemble-'));
     const random = seededRandom(4);
     for (const [label, bright] of [

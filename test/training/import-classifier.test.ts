@@ -25,7 +25,7 @@ describe('import of classifiers from elsewhere', function () {
   let engine: Engine;
   let dir: string;
   before(async () => {
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
     dir = await mkdtemp(join(tmpdir(), 'rxray-import-'));
   });
   after(async () => {

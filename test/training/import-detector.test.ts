@@ -27,7 +27,7 @@ describe('importing a detector', () => {
   let engine: Engine;
   before(async () => {
     dir = await mkdtemp(join(tmpdir(), 'rxray-import-'));
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
   });
   after(async () => {
     await engine.dispose();

@@ -35,7 +35,7 @@ describe('training loops', () => {
   let engine: Engine;
   let dir: string;
   before(() => {
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
   });
   after(() => engine.dispose());
   beforeEach(async () => {

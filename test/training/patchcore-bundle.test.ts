@@ -37,7 +37,7 @@ describe('a patchcore bundle', function () {
   let dir: string;
   let engine: Engine;
   before(async () => {
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
     dir = await mkdtemp(join(tmpdir(), 'rxray-patchcore-'));
     for (let i = 0; i < 24; i++) {
       const strange = i >= 18;

@@ -20,7 +20,7 @@ describe('sample films', function () {
   let engine: Engine;
   let dir: string;
   before(async () => {
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
     dir = await mkdtemp(join(tmpdir(), 'rxray-samples-'));
   });
   after(async () => {

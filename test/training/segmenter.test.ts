@@ -54,7 +54,7 @@ describe('training a U-Net', function () {
     makeSegmenter(await recipe(name), engine, { ...settings, ...other }, storage, hooks);
 
   before(async () => {
-    engine = new Engine();
+    engine = new Engine({ threads: () => 1 });
     dir = await mkdtemp(join(tmpdir(), 'rxray-segmenter-'));
     for (const folder of ['images', 'masks']) await mkdir(join(dir, 'films', folder), { recursive: true });
     for (let seed = 1; seed <= 24; seed++) {
