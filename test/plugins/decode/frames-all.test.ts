@@ -9,7 +9,8 @@ import { lastValueFrom, take, toArray } from 'rxjs';
 import { requestReplay } from '../../../src/core/dead-letter-entries.js';
 import { runPipeline } from '../../../src/host/run-pipeline.js';
 import { countFrames } from '../../../src/plugins/decode/dicom/count-frames.js';
-import { dicomFile } from '../../support/dicom.js';
+import { TestArchive } from '../../support/archive.js';
+import { dicomFile, testUid } from '../../support/dicom.js';
 import { fixture } from '../../support/goldens.js';
 
 const GRAPH = `
@@ -143,6 +144,21 @@ describe('decode with `frames: all`', () => {
       expect(names).to.have.length(4);
     } finally {
       server.close();
+    }
+  });
+
+  it('splits a film of a DICOMweb archive, and deletes its file with the last frame', async () => {
+    const archive = await TestArchive.listen();
+    try {
+      const [study, series, instance] = [testUid('study', 1), testUid('series', 1), testUid('film', 1)];
+      archive.objects.push({ study, series, instance, modality: 'CR', bytes: multiFrame(3) });
+      const graph = GRAPH.replace(/- use: watch\n.*/, `- use: dicomweb\n    with: { url: '${archive.url}' }`);
+      const name = `${study}/${series}/${instance}.dcm`;
+      expect(await run(graph)).to.deep.equal([1, 2, 3].map((i) => `${name}#${i}of3 done`));
+      expect(await readdir(join(folder, 'fetched'), { recursive: true })).to.deep.equal(['.incoming']);
+      expect(await run(graph)).to.deep.equal([]);
+    } finally {
+      await archive.close();
     }
   });
 
