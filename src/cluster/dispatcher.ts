@@ -12,6 +12,8 @@ export interface DispatcherOptions {
   /** Sends films to a worker. The message may be lost. */
   readonly assign: (worker: string, seq: number, films: readonly Assignment[]) => void;
   readonly log: Log;
+  /** Films and results that come within this time are handed on together. Default: those of one turn of the event loop. */
+  readonly groupMs?: number;
   /** Milliseconds of a monotonic clock. */
   readonly now?: () => number;
 }
@@ -72,6 +74,8 @@ export class Dispatcher {
   #films = 0;
   #isConnected = true;
   #isPlanned = false;
+  /** Results that have not been handed on. */
+  #results: (() => void)[] = [];
 
   constructor(private readonly options: DispatcherOptions) {
     this.#now = options.now ?? (() => performance.now());
@@ -160,9 +164,11 @@ export class Dispatcher {
     }
     this.#forget(task);
     const { sha256 } = outcome;
-    if (outcome.kind === 'made') task.resolve(outcome);
-    else if (sha256 === undefined) task.reject(fromPlainError(outcome.error));
-    else task.resolve({ sha256, error: fromPlainError(outcome.error) });
+    this.#results.push(() => {
+      if (outcome.kind === 'made') task.resolve(outcome);
+      else if (sha256 === undefined) task.reject(fromPlainError(outcome.error));
+      else task.resolve({ sha256, error: fromPlainError(outcome.error) });
+    });
     this.#plan();
   }
 
@@ -256,14 +262,18 @@ export class Dispatcher {
     this.#tasks.delete(task.id);
   }
 
-  /** Assigns films at the end of this turn of the event loop. */
+  /** Assigns films and hands results on, after `groupMs`. */
   #plan(): void {
     if (this.#isPlanned) return;
     this.#isPlanned = true;
-    setImmediate(() => {
+    const flush = (): void => {
       this.#isPlanned = false;
+      for (const handOn of this.#results.splice(0)) handOn();
       this.#handOver();
-    });
+    };
+    const { groupMs } = this.options;
+    if (groupMs === undefined) setImmediate(flush);
+    else setTimeout(flush, groupMs);
   }
 
   #handOver(): void {

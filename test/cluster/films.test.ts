@@ -9,6 +9,7 @@ import { expect } from 'chai';
 import { openHead } from '../../src/cluster/head.js';
 import { ClusterWorker } from '../../src/cluster/worker.js';
 import { parsePipeline } from '../../src/core/config/load.js';
+import { Monitor } from '../../src/core/monitor/monitor.js';
 import type { Log } from '../../src/core/plugin.js';
 import { startPipeline, type PipelineRun } from '../../src/core/run.js';
 import { builtInRegistry } from '../../src/host/builtins.js';
@@ -27,6 +28,8 @@ describe('films that workers do not find on a disk', function () {
   let nats: NatsServers;
   /** In the reverse order. */
   let closing: (() => unknown)[] = [];
+  /** Of the head. */
+  let monitor: Monitor;
 
   before(async function () {
     // .ci/run installs the server.
@@ -64,8 +67,10 @@ describe('films that workers do not find on a disk', function () {
     if (pipeline === undefined || cluster === undefined) throw new Error(JSON.stringify(issues));
     const host = createHost(silent);
     closing.push(() => host.unbindAllAsync());
+    monitor = new Monitor();
     return startPipeline(pipeline, host, {
       once: true,
+      monitor,
       remote: (journal) => openHead(cluster, journal, silent, folder),
     });
   }
@@ -148,6 +153,7 @@ describe('films that workers do not find on a disk', function () {
     await server.kill();
     await server.restart();
     expect(await run.finished).to.include({ done: 60, failed: 1, unfinished: 0 });
+    expect(monitor.meter('manifest').framesOut).to.equal(60);
     expect([...(await results())].sort()).to.deep.equal(
       names.map((name) => [`s3://films/${name}`, name]).sort(),
     );

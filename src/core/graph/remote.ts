@@ -70,6 +70,7 @@ export function wireRemote(
   { remote, monitor }: { remote: Remote; monitor: Monitor },
 ): Observable<SinkAnswer> {
   const made$ = admitted.pipe(
+    tap((token) => monitor.meter(token.ticket.origin.source).left(token)),
     map((token) => ({ ticket: token.ticket, frames: framesOf(token) })),
     share(),
   );
