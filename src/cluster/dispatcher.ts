@@ -1,5 +1,5 @@
 import { RxrayError } from '../core/errors.js';
-import type { Processed, Reference } from '../core/graph/remote.js';
+import type { Processed, Reference } from '../core/flow/elsewhere.js';
 import type { Log } from '../core/plugin.js';
 import { fromPlainError } from '../core/workers/protocol.js';
 import type { Assignment, Beat, Result } from './protocol.js';

@@ -11,7 +11,7 @@ import { frameId, sealed, withoutPixels, type Frame } from '../core/frame.js';
 import { Admission } from '../core/intake/admission.js';
 import type { Candidate, Copy, Fetcher } from '../core/plugin.js';
 import { createFetchers, createStages, OpenPlugins, type StageHost } from '../core/run/create.js';
-import type { Findings } from '../core/graph/remote.js';
+import type { Findings } from '../core/flow/elsewhere.js';
 import { Ticket, type Failure, type Token } from '../core/flow/ticket.js';
 import { wire } from '../core/graph/wire.js';
 import type { Monitor } from '../core/monitor/monitor.js';

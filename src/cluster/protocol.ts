@@ -1,7 +1,7 @@
 import { deserialize, serialize } from 'node:v8';
 import type { Pipeline } from '../core/config/pipeline.js';
 import type { Frame } from '../core/frame.js';
-import type { Findings, Reference } from '../core/graph/remote.js';
+import type { Findings, Reference } from '../core/flow/elsewhere.js';
 import type { PlainError } from '../core/workers/protocol.js';
 import type { FilmAddress } from './film-server.js';
 import type { StageCounts } from './worker-meters.js';

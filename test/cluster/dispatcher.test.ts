@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import { expect } from 'chai';
 import { Dispatcher } from '../../src/cluster/dispatcher.js';
 import type { Assignment, Beat, Result } from '../../src/cluster/protocol.js';
-import type { Processed, Reference } from '../../src/core/graph/remote.js';
+import type { Processed, Reference } from '../../src/core/flow/elsewhere.js';
 
 const LEASE = 1000;
 const nothing = (): void => undefined;

@@ -1,43 +1,14 @@
 import { identity, map, merge, share, Subject, takeUntil, tap, type Observable } from 'rxjs';
 import type { Pipeline } from '../config/pipeline.js';
 import { compileCondition } from '../expression.js';
+import type { Reference, Processed, ProcessedToken } from '../flow/elsewhere.js';
 import type { Frame } from '../frame.js';
 import type { Monitor } from '../monitor/monitor.js';
 import type { RemoteStatus } from '../monitor/remote-status.js';
 import type { Outlet } from '../outlets/outlet.js';
-import type { Candidate } from '../plugin.js';
 import { deliver } from './deliver.js';
 import { route } from './route.js';
 import type { SinkAnswer, Token } from '../flow/ticket.js';
-
-/** A film to process elsewhere: its file, without pixels. Whoever reads the file finds its hash, and so the frame's id. */
-export interface Reference {
-  /** The source's id. */
-  readonly source: string;
-  readonly candidate: Candidate;
-  /** {@link Origin.receivedAt}. */
-  readonly receivedAt: string;
-  /** {@link Frame.repeat}. */
-  readonly repeat?: number;
-}
-
-/** The results of the stages, by sink; null for a sink that the film does not reach. */
-export type Findings = Readonly<Record<string, Pick<Frame, 'meta' | 'results'> | null>>;
-
-/** What has become of a film elsewhere. */
-export interface Processed {
-  /** The hash of the bytes that were processed. */
-  readonly sha256: string;
-  /** Absent: a stage has failed, or there are no stages. */
-  readonly findings?: Findings | undefined;
-  /** The error of the stage that failed. */
-  readonly error?: unknown;
-}
-
-/** A token with what the stages have found. Without: the frame is as its source offers it. */
-export interface ProcessedToken extends Token {
-  readonly findings?: Findings | undefined;
-}
 
 /** Runs the stages of a graph on other machines. */
 export interface Remote {

@@ -19,7 +19,7 @@ import { precautionAfter } from '../fate.js';
 import { partName, partOf, wholeFile } from '../file-part.js';
 import { frameId, sealed, type Frame, type Origin } from '../frame.js';
 import type { Journal } from '../journal/journal.js';
-import type { Processed, ProcessedToken, Reference } from '../graph/remote.js';
+import type { Processed, ProcessedToken, Reference } from '../flow/elsewhere.js';
 import type { JournalRecord, Policy } from '../journal/protocol.js';
 import type { Monitor } from '../monitor/monitor.js';
 import type { Candidate, Copy, Log, SourceInstance } from '../plugin.js';
