@@ -55,10 +55,13 @@ export function work(program: Command): void {
       process.on('SIGINT', stop);
       process.on('SIGTERM', stop);
       try {
-        await worker.start({ servers: [...servers], credentials });
-        host.get(LOG).info({ worker: worker.id }, 'waiting for a head');
+        const started = worker.start({ servers: [...servers], credentials }).then(() => true);
+        const isConnected = await Promise.race([started, worker.finished.then(() => false)]);
+        if (isConnected) host.get(LOG).info({ worker: worker.id }, 'waiting for a head');
         await worker.finished;
         process.exitCode = EXIT.fine;
+        // A connection that is still being made would keep the process running.
+        if (!isConnected) setImmediate(() => process.exit());
       } finally {
         await host.unbindAllAsync();
       }

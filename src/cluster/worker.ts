@@ -97,7 +97,13 @@ export class ClusterWorker {
 
   async start(nats: Cluster['with']): Promise<void> {
     this.#stateDir = await mkdtemp(join(tmpdir(), 'rxray-work-'));
-    this.#bus = await openBus(nats, `rxray work ${this.id}`, this.#log, () => undefined);
+    const bus = await openBus(nats, `rxray work ${this.id}`, this.#log, () => undefined);
+    // It was stopped while it was waiting for the servers.
+    if (this.#stopping) {
+      await bus.close();
+      return;
+    }
+    this.#bus = bus;
     this.#bus.subscribe(subjects.beacons, (beacon) => this.#heardHead(beacon as Beacon));
   }
 

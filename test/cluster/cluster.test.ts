@@ -1,7 +1,11 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { setTimeout } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { firstValueFrom } from 'rxjs';
 import { describeGraph, pipelineOf } from '../../src/cluster/graph.js';
@@ -17,6 +21,7 @@ import { createHost } from '../../src/host/host.js';
 import { NatsServers, natsVersion } from './nats-servers.js';
 import { summary, trial, type Fault } from './trial.js';
 
+const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const version = natsVersion();
 const log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
 
@@ -45,6 +50,18 @@ sinks: [${sink}]
     expect(issues).to.deep.equal([]);
     return pipeline as Pipeline;
   }
+
+  it('a worker that waits for the servers ends on SIGTERM', async () => {
+    const args = [CLI, 'work', '--servers', 'nats://127.0.0.1:1'];
+    const worker = spawn(process.execPath, args, {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { ...process.env, NODE_OPTIONS: '', RXRAY_LOG: 'warn' },
+    });
+    const ended = once(worker, 'exit');
+    for await (const line of createInterface(worker.stderr)) if (line.includes('waiting for the NATS')) break;
+    worker.kill('SIGTERM');
+    expect(await ended).to.deep.equal([0, null]);
+  });
 
   it('have one graph: plugins and files that settings name are compared by their bytes', async () => {
     const graph = await describeGraph(await load(['nats://127.0.0.1']));
