@@ -1,7 +1,7 @@
 // Every process of a test run begins here. The tests are TypeScript, which tsx compiles as they are imported; the program
 // is compiled beforehand, to .compiled/, so that its worker threads and child processes start as fast as those of dist/.
 import {
-  existsSync,
+  lstatSync,
   mkdirSync,
   readdirSync,
   renameSync,
@@ -60,7 +60,8 @@ async function compile() {
     renameSync(part, path);
   }
   const kernels = join(compiled, 'imaging', 'kernels.wasm');
-  if (!existsSync(kernels)) symlinkSync('../../dist/imaging/kernels.wasm', kernels);
+  if (lstatSync(kernels, { throwIfNoEntry: false }) === undefined)
+    symlinkSync('../../dist/imaging/kernels.wasm', kernels);
 }
 
 function isCurrent(name) {
