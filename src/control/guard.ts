@@ -3,7 +3,8 @@ import { isIP } from 'node:net';
 import type { MiddlewareHandler } from 'hono';
 import { getCookie } from 'hono/cookie';
 import { secureHeaders } from 'hono/secure-headers';
-import { isSecret, isThisMachine } from '../core/http.js';
+import { isSecret } from '../core/http.js';
+import { isThisMachine } from '../core/this-machine.js';
 
 /** How requests reach the process. */
 export interface Entrance {

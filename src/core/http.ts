@@ -3,6 +3,7 @@ import { STATUS_CODES } from 'node:http';
 import { Unavailable } from './errors.js';
 import type { LintMessage, Log } from './plugin.js';
 import { proxiedFetch, proxyFor } from './proxied-fetch.js';
+import { isThisMachine } from './this-machine.js';
 
 /** Longest wait that a `Retry-After` may ask for. */
 const MAX_RETRY_AFTER_MS = 3_600_000;
@@ -53,11 +54,6 @@ function networkReason(error: unknown): string {
     if ('code' in cause && typeof cause.code === 'string') return `it could not be reached (${cause.code})`;
   }
   return 'it could not be reached';
-}
-
-/** Whether a host, as in a URL or an option, is this machine by one of its usual names. */
-export function isThisMachine(host: string): boolean {
-  return ['localhost', '127.0.0.1', '::1', '[::1]'].includes(host);
 }
 
 /** Logs how requests reach a receiver. Throws CONFIG_CREATE if the environment names something else than a proxy. */

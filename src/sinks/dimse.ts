@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { durably } from '../core/durable.js';
 import { messageOf, RxrayError, Unavailable } from '../core/errors.js';
 import type { Frame } from '../core/frame.js';
-import { isThisMachine } from '../core/http.js';
+import { isThisMachine } from '../core/this-machine.js';
 import { defineSink, MAX_TIMER_MS, type SinkInstance, type SinkServices } from '../core/plugin.js';
 import { AE_TITLE } from '../dicom/ae-title.js';
 import { STATUS } from '../dicom/pdu.js';

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { isThisMachine } from '../http.js';
+import { isThisMachine } from '../this-machine.js';
 import { MAX_TIMER_MS } from '../plugin.js';
 
 /** The host's part of a pipeline file. The plugin's part is under `with`, and has the plugin's own schema. */
