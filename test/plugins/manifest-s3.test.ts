@@ -67,7 +67,8 @@ describe(`films in S3${version === undefined ? '' : ` (${version})`}`, function 
       expect(ranges).to.have.length(3);
       expect(ranges[0]).to.equal(undefined);
       expect(Number(ranges[1])).to.be.within(1, 100_000);
-      expect(Number(ranges[2])).to.be.within(Number(ranges[1]) + 1, 250_000);
+      // What has arrived when a connection breaks off need not have been written.
+      expect(Number(ranges[2])).to.be.within(Number(ranges[1]), 250_000);
     } finally {
       proxy.close();
     }
