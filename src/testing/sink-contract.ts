@@ -72,10 +72,7 @@ export function sinkContract(name: string, factory: Factory<SinkHarness>, runner
     it(
       'delivers every name unchanged',
       bench(async ({ harness, open }) => {
-        const frames = await completed(
-          harness,
-          NAMES.map((file) => makeFrame({ name: file })),
-        );
+        const frames = await completed(harness, filmsOf(NAMES));
         await writeAll(await open(), frames, harness.plugin.maxBatch);
         const delivered = await harness.delivered();
         assert.deepEqual(
@@ -132,10 +129,13 @@ export function sinkContract(name: string, factory: Factory<SinkHarness>, runner
   });
 }
 
-const films = (count: number): Frame[] =>
-  Array.from({ length: count }, (_, seed) =>
+const films = (count: number): Frame[] => filmsOf(Array.from({ length: count }, (_, i) => `film-${i}.png`));
+
+/** With anomaly scores that grow. */
+const filmsOf = (names: readonly string[]): Frame[] =>
+  names.map((name, seed) =>
     makeFrame({
-      name: `film-${seed}.png`,
+      name,
       seed,
       results: {
         classes: {
