@@ -7,6 +7,7 @@ import { ControlServer, type Listen } from '../control/serve.js';
 import { Worklist } from '../control/worklist.js';
 import type { Pipeline } from '../core/config/pipeline.js';
 import { messageOf } from '../core/errors.js';
+import { codeOf } from '../core/files.js';
 import type { Engine } from '../engine/engine.js';
 import { Monitor } from '../core/monitor/monitor.js';
 import type { Log } from '../core/plugin.js';
@@ -68,11 +69,12 @@ export class Observer {
     try {
       return await this.#server.listenOnPort(listen);
     } catch (error) {
-      if (listen.orAnother === true && codeOf(error) === 'EADDRINUSE') {
+      const code = codeOf((error as Error).cause);
+      if (listen.orAnother === true && code === 'EADDRINUSE') {
         say(`port ${String(listen.port)} is in use: the page gets another one`);
         return this.#server.listenOnPort({ ...listen, port: 0 });
       }
-      if (!PASSING.has(codeOf(error))) throw error;
+      if (code === undefined || !PASSING.has(code)) throw error;
       say(`${messageOf(error)}: the graph runs without it meanwhile`);
     }
     const again = async (): Promise<void> => {
@@ -103,12 +105,6 @@ export class Observer {
 
 /** With these errors the address may become available. */
 const PASSING: ReadonlySet<string> = new Set(['EADDRINUSE', 'EADDRNOTAVAIL', 'ENOTFOUND', 'EAI_AGAIN']);
-
-/** The system's code of an error of the server. */
-function codeOf(error: unknown): string {
-  const { cause } = error as Error;
-  return cause instanceof Error && 'code' in cause ? String(cause.code) : '';
-}
 
 /** `8484`, `127.0.0.1:8484`, `[::1]:8484`. */
 export function parseListen(value: string): Listen {

@@ -14,7 +14,7 @@ import {
   type Observable,
 } from 'rxjs';
 import { DUPLICATE, type Limits } from '../config/pipeline.js';
-import { RxrayError, type ErrorCode } from '../errors.js';
+import { RxrayError } from '../errors.js';
 import { precautionAfter } from '../fate.js';
 import { partName, partOf, wholeFile } from '../file-part.js';
 import { frameId, sealed, type Frame, type Origin } from '../frame.js';
@@ -188,7 +188,7 @@ export function intake(
     } catch (thrown) {
       error = thrown;
       // It ended the processes that read it.
-      if (codeOf(thrown) === 'FRAME_CRASH') {
+      if (thrown instanceof RxrayError && thrown.code === 'FRAME_CRASH') {
         const reply = await pool.hash(candidate, limits.bytes).catch(() => null);
         if (reply !== null) processed = { sha256: reply.sha256, error: thrown };
         sha256 = reply?.sha256 ?? '';
@@ -346,10 +346,6 @@ async function isAsOffered({ copy, replay, ...offered }: Candidate): Promise<boo
   const { path, size, mtimeMs } = copy ?? replay?.copy ?? offered;
   const info = await stat(path).catch(() => null);
   return info?.size === size && info.mtimeMs === mtimeMs;
-}
-
-function codeOf(thrown: unknown): ErrorCode | undefined {
-  return thrown instanceof RxrayError ? thrown.code : undefined;
 }
 
 /** The file once it has stopped changing; null if it is gone, or keeps changing. */
