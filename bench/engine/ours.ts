@@ -1,14 +1,25 @@
-import { Engine, type EngineSession, type HostTensors } from '../../src/engine/index.js';
+import { Engine, type EngineSession, type HostTensors, type LoadOptions } from '../../src/engine/index.js';
+import { inParts } from '../../src/models/in-parts.js';
 import type { TrainStep } from '../../src/models/index.js';
 import { timed, type Contender, type Setting } from './contender.js';
 
 const WARM_UPS = 2;
 
-/** A file run by the engine, as a pipeline runs it. */
-export async function ours(bytes: Uint8Array, feeds: HostTensors, setting: Setting): Promise<Contender> {
+/** A file run by the engine, as a pipeline runs it: on its one input, in parts of `most` at a time. */
+export async function ours(
+  bytes: Uint8Array,
+  feeds: HostTensors,
+  setting: Setting & Pick<LoadOptions, 'precision'>,
+  most = Infinity,
+): Promise<Contender> {
   const engine = new Engine();
   const session = await engine.load(bytes, setting);
-  return contender(engine, session, () => session.run(feeds));
+  const [[name, tensor] = []] = Object.entries(feeds);
+  const isSplit = name !== undefined && tensor !== undefined && (tensor.dims[0] ?? 1) > most;
+  const run = isSplit
+    ? (): Promise<HostTensors> => inParts(tensor, most, (part) => session.run({ [name]: part }))
+    : (): Promise<HostTensors> => session.run(feeds);
+  return contender(engine, session, run);
 }
 
 /** A training step whose state stays in the engine. */

@@ -22,7 +22,7 @@ const NAME = 'PyTorch';
  */
 export async function pytorch(
   work: string,
-  options: Readonly<Record<string, string | number>>,
+  options: Readonly<Record<string, string | number | boolean>>,
   { python, device, threads }: Setting,
 ): Promise<(Contender & { exportOnnx(path: string): Promise<void> }) | Missing> {
   const script = fileURLToPath(new URL('peers/pytorch.py', import.meta.url));

@@ -15,6 +15,7 @@ const sparse = (): Place => ({ 1: tensor, 2: tensor });
 const attribute = (): Place => ({ 5: tensor, 6: graph, 10: tensor, 11: graph, 22: sparse, 23: sparse });
 const node = (): Place => ({ 5: attribute });
 const graph = (): Place => ({ 1: node, 5: tensor, 15: sparse });
+const initializers = (): Place => ({ 1: () => ({ 5: () => ({ 6: initializers }) }), 5: tensor });
 const MODEL: Place = { 7: graph, 25: () => ({ 7: node }) };
 
 /** The position of a tensor's values in another file than the model's own. */
@@ -179,6 +180,14 @@ export function replaceNodes(
     return w.finish();
   };
   return readable(() => editFields(bytes, (field, content) => (field === 7 ? inGraph(content) : content)));
+}
+
+/** The model with the initializers of its graphs, as TensorProto messages, changed; those that `change` returns as they are, are copied. */
+export function replaceInitializers(
+  bytes: Uint8Array,
+  change: (tensor: Uint8Array) => Uint8Array,
+): Uint8Array {
+  return readable(() => edit(bytes, { 7: initializers }, change));
 }
 
 /** A node, with those of its attributes that are single numbers. */

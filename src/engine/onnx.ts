@@ -34,7 +34,7 @@ export const ONNX_TYPE: Readonly<Record<EngineDataType, number>> = {
 /** TensorProto.DataType of float16: stored weights, and arithmetic on a GPU. */
 export const ONNX_HALF = 10;
 /** Ends the name of a constant in half precision; a Cast restores its own name. */
-const HALF_SUFFIX = ':half';
+export const HALF_SUFFIX = ':half';
 
 /** `half` stores matrices and filters in half precision; the arithmetic stays in single. */
 export type WeightStorage = 'single' | 'half';

@@ -17,6 +17,7 @@ import { externalFiles } from './onnx-edit.js';
 import { readLayouts, readOnnx } from './onnx.js';
 import { plainBatchNorm } from './plain-batch-norm.js';
 import type { Device, Envelope, Reply, Request, SessionDescription } from './protocol.js';
+import { singleWeights } from './single-weights.js';
 import { NEXT } from './state-names.js';
 
 /** A tensor that stays in the worker. `spare` takes the next value while `tensor` is still being read. */
@@ -80,8 +81,8 @@ async function load(request: Extract<Request, { type: 'load' }>): Promise<Sessio
     const bytes = typeof model === 'string' ? await readFile(model) : model;
     metadata = readOnnx(bytes, 'metadata').metadata;
     // ONNX Runtime would look for them in the working directory, where a file of another model may have that name.
-    const [elsewhere] = typeof model === 'string' ? [] : externalFiles(bytes);
-    if (elsewhere !== undefined) {
+    const [elsewhere] = externalFiles(bytes);
+    if (elsewhere !== undefined && typeof model !== 'string') {
       throw new Error(`its weights are in another file, "${elsewhere}"; \`rxray import\` puts them into one`);
     }
     const options: ort.InferenceSession.SessionOptions = {
@@ -94,8 +95,9 @@ async function load(request: Extract<Request, { type: 'load' }>): Promise<Sessio
       logSeverityLevel: 3,
     };
     const isHalf = precision === 'half' && device !== 'cpu';
+    const asItIs = device === 'cpu' || elsewhere !== undefined;
     session =
-      typeof model === 'string' && !isHalf
+      typeof model === 'string' && asItIs
         ? await ort.InferenceSession.create(model, options)
         : await ort.InferenceSession.create(forDevice(bytes, device, isHalf), options);
   } catch (cause) {
@@ -116,7 +118,7 @@ async function load(request: Extract<Request, { type: 'load' }>): Promise<Sessio
 
 /** The model in operators and a precision that the device has. */
 function forDevice(model: Uint8Array, device: Device, isHalf: boolean): Uint8Array {
-  const known = device === 'webgpu' ? plainBatchNorm(model) : model;
+  const known = device === 'webgpu' ? plainBatchNorm(singleWeights(model)) : model;
   return isHalf ? halfArithmetic(known) : known;
 }
 

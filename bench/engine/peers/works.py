@@ -16,9 +16,10 @@ class Work:
         self.modes, self.parameters, self.export = modes, parameters, export
 
 
-def resnet_inference(depth, size, classes, batch, device):
-    network = GreyResnet(depth, classes).eval().to(device)
-    images = torch.rand(batch, 1, size, size, device=device)
+def resnet_inference(depth, size, classes, batch, device, half=False):
+    kind = torch.half if half else torch.float
+    network = GreyResnet(depth, classes).eval().to(device, kind)
+    images = torch.rand(batch, 1, size, size, device=device, dtype=kind)
 
     def inference(model, x):
         def step():

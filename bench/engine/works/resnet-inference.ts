@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import { Tensor } from 'onnxruntime-node';
+import type { Precision } from '../../../src/engine/protocol.js';
 import {
   exportResnet,
   initResnet,
@@ -18,11 +19,15 @@ import { tfjs } from '../tfjs.js';
 
 const EXPORTED = 'exported ONNX';
 
-/** A classifier's answers to a batch of films, beside all peers or PyTorch alone. */
+/** As the stage `resnet` runs it: in parts where a device is slow for more. */
+const WEBGPU_BATCH = 32;
+
+/** A classifier's answers to a batch of films, beside all peers or PyTorch alone; in half precision on a GPU where asked for. */
 export function resnetInference(
   options: ResnetOptions,
   batchSize: number,
   others: 'all' | 'PyTorch' = 'all',
+  precision: Precision = 'single',
 ): Work {
   const { depth, inputSize, classes } = options;
   const parameters = initResnet(options, 1);
@@ -32,17 +37,23 @@ export function resnetInference(
     tf.softmax(resnetForward(options, pass, x as tf.Tensor4D));
   const bytes = (): Uint8Array => exportResnet(parameters, options).bytes;
   return {
-    name: `inference: ResNet-${depth}, ${inputSize}×${inputSize}, batch ${batchSize}`,
+    name: `inference: ResNet-${depth}, ${inputSize}×${inputSize}, batch ${batchSize}${precision === 'half' ? ', half precision' : ''}`,
     flops: () =>
       countFlops((pass, { images: x }) => forward(pass, x as tf.Tensor), { images: dims }, parameters),
     parameters: trainedSize(parameters),
     goals: { [EXPORTED]: 1.03, PyTorch: 0.85 },
     file: () => ({ bytes: bytes(), batchSize }),
-    ours: (setting) => ours(bytes(), { images }, setting),
+    ours: (setting) =>
+      ours(
+        bytes(),
+        { images },
+        { ...setting, precision },
+        setting.device === 'webgpu' ? WEBGPU_BATCH : Infinity,
+      ),
     async peers(setting) {
       const torch = await pytorch(
         'resnet_inference',
-        { depth, size: inputSize, classes, batch: batchSize },
+        { depth, size: inputSize, classes, batch: batchSize, half: precision === 'half' },
         setting,
       );
       if (others === 'PyTorch') return [torch];
