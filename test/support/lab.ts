@@ -148,8 +148,8 @@ export class Running {
     this.#closed = once(child, 'close');
   }
 
-  /** Resolves when the condition holds; it is asked again after each output of the program. */
-  async until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  /** Resolves when the condition holds; it is asked again after each output of the program, and every `everyMs`. */
+  async until(condition: () => boolean | Promise<boolean>, everyMs = 200): Promise<void> {
     while (!(await condition())) {
       if (this.child.exitCode !== null) throw new Error(`ended too early: ${this.#stdout}${this.#stderr}`);
       const waiting = new AbortController();
@@ -158,7 +158,7 @@ export class Running {
         event(this.child.stdout, 'data'),
         event(this.child.stderr, 'data'),
         event(this.child, 'close'),
-        setTimeout(200, undefined, { signal: waiting.signal }),
+        setTimeout(everyMs, undefined, { signal: waiting.signal }),
       ]);
       waiting.abort();
     }
