@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Packs `npm run check:gpu` for a machine that has a GPU and its driver, but neither Node.js nor a registry.
-#   bash bench/gpu/pack.sh [folder, .gpu by default]      needs: npm, xz, strip, apt-get (for the loaders of Vulkan and OpenGL, without which NVIDIA's driver finds no adapter)
+#   bash bench/gpu/pack.sh [folder, .gpu by default]      with CUDA=1 also the CUDA provider, 190 MB; needs: npm, xz, strip, apt-get (for the loaders of Vulkan and OpenGL, without which NVIDIA's driver finds no adapter)
 # There, in the checkout: bash .gpu/run.sh --device webgpu        Without a GPU: bash .gpu/run.sh --device cpu --quick
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -23,6 +23,11 @@ tar -C "$scratch/app" --create \
   --exclude='tfjs-layers' --exclude='tfjs-core/src' --exclude='tf-core.js' --exclude='tf-core.f*' --exclude='tf-core.es*' \
   --exclude='rxjs/src' --exclude='zod/src' --exclude='vega*/build/*' \
   package.json dist node_modules | xz -9 -T0 >"$out/app.tar.xz"
+
+if [[ ${CUDA:-} == 1 ]]; then
+  bash scripts/cuda-provider.sh "$scratch/app"
+  tar -C "$scratch/app" --create "$ort"/linux/x64/libonnxruntime_providers_* | xz -9 -T0 >"$out/cuda.tar.xz"
+fi
 
 # The check and the engine's thread, each one file: with what only developers have, without the production dependencies.
 mapfile -t external < <(node -p 'Object.keys(require("./package.json").dependencies).map((name) => `--external:${name}`).join("\n")')

@@ -14,6 +14,10 @@ if [[ ! -e $at/ready ]]; then
 fi
 ln -sfn "$PWD/models" "$at/models"
 export LD_LIBRARY_PATH=$at/vulkan/usr/lib/x86_64-linux-gnu:${LD_LIBRARY_PATH:-}
+# For `--device cuda`: CUDA and cuDNN of PyTorch's packages; float32 instead of TF32, as on PyTorch's side.
+LD_LIBRARY_PATH+=:$(python3 -c "import glob, os, site
+print(':'.join(sorted({os.path.dirname(file) for folder in site.getsitepackages() for file in glob.glob(folder + '/nvidia/**/*.so*', recursive=True)})))")
+export NVIDIA_TF32_OVERRIDE=${NVIDIA_TF32_OVERRIDE:-0}
 driver=/usr/local/nvidia/share
 [[ ! -d $driver ]] || export VK_DRIVER_FILES=$driver/vulkan/icd.d/nvidia_icd.json \
   __EGL_VENDOR_LIBRARY_FILENAMES=$driver/glvnd/egl_vendor.d/10_nvidia.json

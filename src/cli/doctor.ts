@@ -27,7 +27,7 @@ const NEEDED_DISK = 1024 ** 3;
 const NEEDED_WATCHES = 8192;
 
 const GPU_REMEDIES = {
-  cuda: 'With an NVIDIA GPU: ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild --ignore-scripts=false onnxruntime-node',
+  cuda: 'With an NVIDIA GPU and CUDA 13: bash scripts/cuda-provider.sh; with CUDA 12: ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild --ignore-scripts=false onnxruntime-node',
   webgpu: 'With a GPU: install its Vulkan driver (Linux) or update its driver (Windows, macOS).',
 };
 
