@@ -69,7 +69,8 @@ export class ClusterWorker {
   #runner: GraphRunner | undefined;
   /** The hash of the runner's graph; null without one. */
   #graph: string | null = null;
-  #isChanging = false;
+  /** While a graph is loaded. */
+  #loading: Promise<void> | undefined;
   /** Films whose results have not been sent yet. */
   readonly #unsent = new Set<Holding>();
   /** A graph that failed to load: it is not tried again. */
@@ -82,7 +83,8 @@ export class ClusterWorker {
   #atWork = 0;
   #sinceMs = 0;
   #stopping = false;
-  #stateDir = '';
+  /** The temporary folder of its graphs, made with the first one. */
+  #stateDir: string | undefined;
   #idle: () => void = () => undefined;
   #ended: () => void = () => undefined;
   /** Resolves when it has stopped. */
@@ -96,7 +98,6 @@ export class ClusterWorker {
   }
 
   async start(nats: Cluster['with']): Promise<void> {
-    this.#stateDir = await mkdtemp(join(tmpdir(), 'rxray-work-'));
     const bus = await openBus(nats, `rxray work ${this.id}`, this.#log, () => undefined);
     // It was stopped while it was waiting for the servers.
     if (this.#stopping) {
@@ -129,8 +130,9 @@ export class ClusterWorker {
     if (ids.length > 0) this.#say({ kind: 'handBack', ...this.#self, ids });
     this.#say({ kind: 'bye', ...this.#self });
     await this.#bus?.close();
+    await this.#loading;
     await this.#runner?.dispose();
-    await rm(this.#stateDir, { recursive: true, force: true });
+    if (this.#stateDir !== undefined) await rm(this.#stateDir, { recursive: true, force: true });
   }
 
   get #self(): { worker: string; epoch: number } {
@@ -227,7 +229,7 @@ export class ClusterWorker {
   /** Requests the head's graph if it has another one, after the films of the present one have finished. */
   #followGraph(): void {
     const wanted = this.#head?.graph;
-    if (wanted === this.#graph || wanted === this.#refused || this.#isChanging || this.#stopping) return;
+    if (wanted === this.#graph || wanted === this.#refused || this.#loading !== undefined || this.#stopping) return;
     if (this.#holding.size === 0) this.#say({ kind: 'graph?', ...this.#self });
   }
 
@@ -235,7 +237,8 @@ export class ClusterWorker {
     if (message.epoch !== this.#head?.epoch) return;
     switch (message.kind) {
       case 'graph':
-        if (message.graph.hash !== this.#graph && !this.#isChanging) void this.#take(message);
+        if (this.#stopping || this.#loading !== undefined || message.graph.hash === this.#graph) return;
+        this.#loading = this.#load(message);
         break;
       case 'assign':
         this.#seq = Math.max(this.#seq, message.seq);
@@ -255,13 +258,13 @@ export class ClusterWorker {
     }
   }
 
-  async #take({ graph, films }: Extract<ToWorker, { kind: 'graph' }>): Promise<void> {
-    this.#isChanging = true;
+  async #load({ graph, films }: Extract<ToWorker, { kind: 'graph' }>): Promise<void> {
     const before = this.#runner;
     this.#runner = undefined;
     this.#graph = null;
     try {
       await before?.dispose();
+      this.#stateDir ??= await mkdtemp(join(tmpdir(), 'rxray-work-'));
       const pipeline = await pipelineOf(graph, this.options.registry, this.#stateDir);
       this.#runner = await GraphRunner.open(pipeline, this.host, this.#monitor, films);
       this.#graph = graph.hash;
@@ -270,7 +273,7 @@ export class ClusterWorker {
       this.#refused = graph.hash;
       this.#log.error({ graph: graph.pipeline.hash }, `the graph cannot be run here: ${messageOf(error)}`);
     } finally {
-      this.#isChanging = false;
+      this.#loading = undefined;
     }
     this.#beat();
   }

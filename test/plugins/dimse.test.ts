@@ -216,7 +216,7 @@ describe('dimse source', () => {
 
   it('names an address that is not available', async () => {
     bench = await Bench.open();
-    const [outcome] = await Promise.allSettled([Bench.open({ port: bench.port })]);
+    const [outcome] = await Promise.allSettled([Bench.open({ port: bench.port }, { folder: bench.folder })]);
     expect(outcome).to.have.nested.property('reason.code', 'CONFIG_CREATE');
     expect(outcome)
       .to.have.nested.property('reason.message')
