@@ -66,7 +66,7 @@ function State() {
       {films !== undefined && load !== undefined && (
         <>
           {' · '}
-          {films.done} done
+          {films.done} done since the start
           {failed.value > 0 && (
             <>
               {' · '}

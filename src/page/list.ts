@@ -19,6 +19,8 @@ const SORTS: readonly string[] = [
  */
 export const query = signal<Query>(queryOf(place.value, historyText() ?? ''));
 export const total = signal(0);
+/** Whether the list has been read once. */
+export const loaded = signal(false);
 /** By position in the list; missing ones have not been loaded yet. */
 export const rows = signal<ReadonlyMap<number, Row>>(new Map());
 export const visible = signal({ first: 0, last: 20 });
@@ -118,6 +120,7 @@ export async function load(asked: Query): Promise<void> {
     if (asked !== query.value) return;
     batch(() => {
       fault.value = '';
+      loaded.value = true;
       total.value = found.total;
       rows.value = new Map(found.films.map((row, i) => [offset + i, row]));
     });

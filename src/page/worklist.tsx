@@ -6,6 +6,7 @@ import {
   fault,
   hasAll,
   load,
+  loaded,
   opened,
   query,
   recall,
@@ -38,6 +39,8 @@ const HOLD_MS = 4000;
 
 /** Films that have settled since the list was last read. */
 const fresh = signal(0);
+/** Whether the list is not read again at present, because the user has scrolled or moves the pointer over it. */
+const held = signal(false);
 /** Labels of the graph's models, for the filter. */
 const labels = signal<readonly string[]>([]);
 
@@ -56,12 +59,13 @@ export function Worklist() {
   });
   useSignalEffect(() => {
     if (settled.value === 0) return undefined;
-    fresh.value = fresh.peek() + 1;
+    if (loaded.peek()) fresh.value = fresh.peek() + 1;
     let timer: ReturnType<typeof setTimeout> | undefined = undefined;
     const look = (): void => {
       const isAway = (scroller.current?.scrollTop ?? 0) > 0;
-      if (isAway) return;
       const rest = moved.current + HOLD_MS - performance.now();
+      held.value = isAway || rest > 0;
+      if (isAway) return;
       if (rest > 0) {
         timer = setTimeout(look, rest);
         return;
@@ -109,12 +113,10 @@ export function Worklist() {
   return (
     <section class="worklist" aria-labelledby="films">
       <div class="toolbar">
-        <h2 id="films">
-          Films <small>{total.value.toLocaleString()}</small>
-        </h2>
+        <h2 id="films">Films {loaded.value && <small>{total.value.toLocaleString()}</small>}</h2>
         <Filters />
         {query.value.outcome === 'failed' && total.value > 0 && <Failures />}
-        {fresh.value > 0 && (
+        {held.value && fresh.value > 0 && (
           <button
             type="button"
             class="fresh"
@@ -158,7 +160,7 @@ export function Worklist() {
             ))}
           </div>
         </div>
-        {total.value === 0 && fault.value === '' && <Empty />}
+        {loaded.value && total.value === 0 && fault.value === '' && <Empty />}
       </div>
     </section>
   );

@@ -379,6 +379,7 @@ describe('the page, with 10,000 films', function () {
   const FILMS = 10_000;
   let lab: Lab;
   let browser: Browser;
+  let home: string;
 
   before(async function () {
     const found = await launchBrowser();
@@ -410,14 +411,29 @@ describe('the page, with 10,000 films', function () {
       'version: 1\nsources: [{ use: watch, with: { path: ./inbox } }]\nsinks: [{ use: console }]\n',
       { '.rxray/worklist.jsonl': `${films.join('\n')}\n` },
     );
+    home = await lab.start(['--page', '127.0.0.1:0']).said(/the page is at (http:\S+)/);
   });
   after(async () => {
     await (browser as Browser | undefined)?.close();
     await (lab as Lab | undefined)?.close();
   });
 
+  it('shows no number of films before it has read the list; the header counts since the start', async () => {
+    const page = await browser.newPage();
+    await page.addInitScript(`
+      window.shown = new Set();
+      new MutationObserver(() => {
+        for (const { textContent } of document.querySelectorAll('h2, .empty, .fresh')) window.shown.add(textContent);
+      }).observe(document, { subtree: true, childList: true, characterData: true });
+    `);
+    await page.goto(home);
+    await page.getByText('film-9999.png').waitFor();
+    expect(await page.evaluate('[...window.shown]')).to.deep.equal(['Films ', 'Films 10,000']);
+    await page.getByText('0 done since the start').waitFor();
+    await page.close();
+  });
+
   it('scrolls from the newest to the oldest with only the visible rows in the document', async () => {
-    const home = await lab.start(['--page', '127.0.0.1:0']).said(/the page is at (http:\S+)/);
     const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
     await page.goto(home);
     await page.getByText('film-9999.png').waitFor();
