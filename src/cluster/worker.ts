@@ -229,7 +229,8 @@ export class ClusterWorker {
   /** Requests the head's graph if it has another one, after the films of the present one have finished. */
   #followGraph(): void {
     const wanted = this.#head?.graph;
-    if (wanted === this.#graph || wanted === this.#refused || this.#loading !== undefined || this.#stopping) return;
+    if (wanted === this.#graph || wanted === this.#refused || this.#loading !== undefined || this.#stopping)
+      return;
     if (this.#holding.size === 0) this.#say({ kind: 'graph?', ...this.#self });
   }
 
