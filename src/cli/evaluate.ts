@@ -18,6 +18,7 @@ import {
   evaluate as evaluateBundle,
   type Evaluation,
   type EvaluationRequest,
+  same,
 } from '../training/evaluation/evaluate.js';
 import { overlaps } from '../training/evaluation/overlap.js';
 import type { ModelServices } from '../training/evaluation/score.js';
@@ -173,7 +174,7 @@ export async function evaluateFiles(
     return printed(options, summary, evaluation, [
       headingOf(bundle.name, figures.n, split),
       ...(evaluation.kind === 'classifier'
-        ? classifierLines(evaluation.figures)
+        ? classifierLines(evaluation.figures, dataset.classes)
         : anomalyLines(evaluation.figures)),
       ...(shortcuts.length === 0 ? [] : shortcutLines(evaluation)),
       ...(suite === undefined ? [] : suiteLines(suite)),
@@ -304,12 +305,13 @@ function unreadableLines(unreadable: Evaluation['unreadable']): string[] {
   ];
 }
 
-function classifierLines(figures: ClassifierFigures): string[] {
+function classifierLines(figures: ClassifierFigures, classes: readonly string[]): string[] {
   const { intervals, perClass, labels, confusion, binary } = figures;
+  const unknown = classes.filter((name) => !labels.some((label) => same(label, name)));
   const row = rows(intervals);
   return [
     ...(figures.accuracy === null
-      ? ['The model has no label for some of these classes: only normal against the rest is evaluated.']
+      ? [`The model has no label for ${unknown.join(', ')}: only normal against the rest is evaluated.`]
       : [
           row('accuracy', figures.accuracy, 'accuracy'),
           row('balanced accuracy', figures.balancedAccuracy, 'balancedAccuracy'),

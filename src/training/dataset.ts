@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto';
 import { open, readFile, readdir, realpath, stat } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { messageOf, RxrayError } from '../core/errors.js';
 import { isClutter } from '../core/no-image.js';
 import { readBoxes } from './boxes-manifest.js';
 import type { Film, Split } from './film.js';
 import { nearDuplicates, type Pair } from './near-duplicates.js';
 import { named, type Preparation, type Unreadable } from './preprocess.js';
-import { parseTable, readText, tidy, type TableRow } from './text-file.js';
+import { existing, parseTable, readText, tidy, type TableRow } from './text-file.js';
 import { drawSplit, leaksInto, straddling } from './splits.js';
 
 export interface Dataset {
@@ -76,21 +76,17 @@ interface Row {
 const UNLABELLED = 'film';
 
 const SPLITS: Readonly<Record<string, Split>> = {
-  ...{
-    train: 'train',
-    training: 'train',
-    val: 'val',
-    valid: 'val',
-    validation: 'val',
-    test: 'test',
-    testing: 'test',
-  },
+  ...{ train: 'train', training: 'train' },
+  ...{ val: 'val', valid: 'val', validation: 'val', dev: 'val', development: 'val' },
+  ...{ test: 'test', testing: 'test' },
 };
 
-/** By any case: `Train`, `VALIDATION`. */
+/** By any case, also with what people add: `Train`, `VALIDATION`, `test_set`, `train-data`. */
 function splitNamed(name: string): Split | undefined {
-  const known = new Map(Object.entries(SPLITS));
-  return known.get(tidy(name).toLowerCase());
+  const word = tidy(name)
+    .toLowerCase()
+    .replace(/[\s_-]?(?:set|split|data|images|films)$/, '');
+  return new Map(Object.entries(SPLITS)).get(word);
 }
 
 /**
@@ -317,7 +313,8 @@ async function isImage(path: string): Promise<boolean> {
   }
   const start = bytes.toString('latin1');
   return (
-    start.slice(128) === 'DICM' || /^(?:\xff\xd8\xff|\x89PNG|GIF8|BM|II\*\0|MM\0\*|RIFF.{4}WEBP)/s.test(start)
+    start.slice(128) === 'DICM' ||
+    /^(?:\xff\xd8\xff|\x89PNG|GIF8|BM|II[*+]\0|MM\0[*+]|RIFF.{4}WEBP)/s.test(start)
   );
 }
 
@@ -349,35 +346,35 @@ function leftOutFindings(leftOut: readonly string[]): string[] {
 
 /** `images/` and `masks/`, the same names in both but for the ending. */
 async function readMaskedFolder(root: string): Promise<Read> {
+  const leftOut: string[] = [];
   const list = async (folder: string): Promise<string[]> => {
-    const entries = await readdir(join(root, folder), { recursive: true }).catch((cause: unknown) => {
+    const files = await filesBelow(root, folder, new Set()).catch((cause: unknown) => {
       throw broken(
         `${root} has no folder ${folder}/: expected images/ and masks/ with the same names`,
         cause,
       );
     });
-    return entries
-      .map((entry) => entry.replaceAll('\\', '/'))
-      .filter((entry) => IMAGE.test(entry))
-      .sort();
+    const images: string[] = [];
+    for (const file of files) ((await isImage(join(root, file))) ? images : leftOut).push(file);
+    return images;
   };
-  const stem = (file: string): string => file.replace(IMAGE, '');
-  const masks = new Map((await list('masks')).map((file) => [stem(file), file]));
-  const rows = (await list('images')).map((file) => {
-    const mask = masks.get(stem(file));
-    if (mask === undefined)
-      throw broken(`${join(root, 'images', file)} has no mask in ${join(root, 'masks')}`);
-    const name = `images/${file}`;
+  const stem = (file: string): string =>
+    tidy(file.slice(file.indexOf('/') + 1)).replace(/\.[a-z]\w{0,4}$/i, '');
+  const found = await list('masks');
+  const masks = new Map(found.map((file) => [stem(file), file]));
+  const rows = (await list('images')).map((name) => {
+    const mask = masks.get(stem(name));
+    if (mask === undefined) throw broken(`${join(root, name)} has no mask in ${join(root, 'masks')}`);
     return {
       path: resolve(root, name),
       name,
       class: UNLABELLED,
       split: undefined,
       patient: name,
-      details: { mask: resolve(root, 'masks', mask) },
+      details: { mask: resolve(root, mask) },
     };
   });
-  return { rows, marked: 0, leftOut: [] };
+  return { rows, marked: 0, leftOut };
 }
 
 async function folders(dir: string): Promise<string[]> {
@@ -392,14 +389,6 @@ async function folders(dir: string): Promise<string[]> {
   return (await Promise.all(found)).flat();
 }
 
-/** The file of this name, also in the other Unicode form (macOS) or with other slashes. */
-async function existing(path: string): Promise<string> {
-  for (const form of [path, path.normalize('NFC'), path.normalize('NFD'), path.replaceAll('\\', '/')]) {
-    if (await stat(form).catch(() => undefined)) return form;
-  }
-  return path;
-}
-
 /** Hashes the files and drops exact copies within a class: they would count twice. */
 async function hashFilms(
   rows: readonly Row[],
@@ -409,7 +398,12 @@ async function hashFilms(
   const AT_ONCE = 64;
   for (let i = 0; i < rows.length; i += AT_ONCE) {
     const hashed = rows.slice(i, i + AT_ONCE).map(async (asked): Promise<Unsplit | Unreadable<Row>> => {
-      const row = { ...asked, path: await existing(asked.path) };
+      const { path, details } = asked;
+      const mask = details?.mask ?? '';
+      const row = {
+        ...{ ...asked, path: await existing(path) },
+        ...(isAbsolute(mask) && { details: { ...details, mask: await existing(mask) } }),
+      };
       const bytes = await readFile(row.path).catch((cause: unknown) => messageOf(cause));
       if (typeof bytes === 'string') return { film: row, reason: bytes };
       if (bytes.length === 0) return { film: row, reason: 'the file is empty' };

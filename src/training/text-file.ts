@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises';
-import { parse } from 'csv-parse/sync';
+import { readFile, stat } from 'node:fs/promises';
+import { CsvError, parse } from 'csv-parse/sync';
 import { delimiterOf, namedDelimiter } from '../core/delimiter.js';
 
 /**
@@ -30,9 +30,28 @@ function encodingOf(bytes: Uint8Array): 'utf-8' | 'utf-16le' | 'utf-16be' {
   return 'utf-8';
 }
 
-/** One name for one thing: composed Unicode (macOS writes file names decomposed), without blanks around it. */
+/**
+ * One name for one thing: composed Unicode (macOS writes file names decomposed), without blanks and invisible characters
+ * around it, and with single blanks in it.
+ */
 export function tidy(name: string): string {
-  return name.normalize('NFC').trim();
+  return name
+    .normalize('NFC')
+    .replace(/^[\s\p{Cf}]+|[\s\p{Cf}]+$/gu, '')
+    .replace(/\s+/g, ' ');
+}
+
+/** The file of this name, also in the other Unicode form (macOS) or with other slashes. */
+export async function existing(path: string): Promise<string> {
+  const forms = [path, path.replaceAll('\\', '/')].flatMap((name) => [
+    name,
+    name.normalize('NFC'),
+    name.normalize('NFD'),
+  ]);
+  for (const form of forms) {
+    if (await stat(form).catch(() => undefined)) return form;
+  }
+  return path;
 }
 
 /** Cells without empty ones at the end, but at least so many. */
@@ -58,16 +77,27 @@ export interface TableRow {
 export function parseTable(text: string): { rows: TableRow[]; decimal: '.' | ',' } {
   const named = namedDelimiter(text);
   const delimiter = named ?? delimiterOf(text);
-  const parsed = parse(text, {
-    ...{ delimiter, from_line: named === undefined ? 1 : 2, info: true, bom: true, trim: true },
-    ...{ relax_column_count: true, skip_empty_lines: true, skip_records_with_empty_values: true },
-  }) as unknown as { record: string[]; info: { lines: number } }[];
+  const parsed: { record: string[]; lines: number }[] = [];
+  try {
+    parse(text, {
+      ...{ delimiter, from_line: named === undefined ? 1 : 2, bom: true, trim: true },
+      ...{ relax_column_count: true, skip_empty_lines: true, skip_records_with_empty_values: true },
+      on_record: (record, { lines }) => {
+        parsed.push({ record, lines });
+        return null;
+      },
+    });
+  } catch (cause) {
+    if (!(cause instanceof CsvError) || cause.code !== 'CSV_QUOTE_NOT_CLOSED') throw cause;
+    const line = (parsed.at(-1)?.lines ?? 0) + 1;
+    throw new Error(`a quote that opens in line ${line} is not closed`, { cause });
+  }
   const [names = [], ...rest] = parsed.map(({ record }) => record);
   const header = withoutEmptyEnd(names.map(tidy), 0);
   const double = header.find((name, i) => name !== '' && header.indexOf(name) < i);
   if (double !== undefined) throw new Error(`two columns have the name "${double}"`);
   const rows = rest.map((cells, i): TableRow => {
-    const line = parsed[i + 1]?.info.lines ?? 0;
+    const line = parsed[i + 1]?.lines ?? 0;
     const row = withoutEmptyEnd(cells, header.length);
     if (row.length !== header.length) {
       throw new Error(`line ${line} has ${row.length} cells, expected ${header.length}`);

@@ -199,6 +199,10 @@ describe('training data', () => {
     await put('Mu\u0308ller.png');
     const { films } = await readDataset(await manifest('path,class', 'M\u00fcller.png,x'));
     expect(films).to.have.length(1);
+    await put('masks/Mu\u0308ller.png');
+    const path = await manifest('path,mask', 'M\u00fcller.png,masks\\M\u00fcller.png');
+    const { films: masked } = await readDataset(path, { masked: true });
+    expect(masked[0]?.details?.mask).to.equal(join(dir, 'masks/Mu\u0308ller.png'));
   });
 
   it('leave out files that are not films, by name, and take films by their content', async () => {
@@ -221,6 +225,47 @@ describe('training data', () => {
   it('name the line of a row that cannot be read', async () => {
     await put('a.png');
     expect(await refused(await manifest('path,class,split', 'a.png,x,val', 'b.png,x'))).to.include('line 3');
+  });
+
+  it('name the line in which a quote opens that is never closed', async () => {
+    const path = await manifest('path,class', 'a.png,x', '"b.png,x', 'c.png,x', 'd.png,x');
+    expect(await refused(path)).to.include('line 3');
+  });
+
+  it('have one class for names that differ in blanks and invisible characters only', async () => {
+    for (const name of ['a', 'b', 'c', 'd']) await put(`${name}.png`);
+    const path = await manifest(
+      'path,class',
+      'a.png,No Finding',
+      'b.png,No\u00a0Finding',
+      'c.png,No  Finding\u200b',
+      'd.png,\u2060ill',
+    );
+    expect((await readDataset(path)).classes).to.deep.equal(['No Finding', 'ill']);
+  });
+
+  it('have splits by their usual names, also in folders called `train_set` and `Test-Data`', async () => {
+    for (const split of ['train_set', 'Test-Data', 'DEV']) await put(`${split}/ill/a.png`, split);
+    expect(splits(await readDataset(dir))).to.deep.equal({
+      'DEV/ill/a.png': 'val',
+      'Test-Data/ill/a.png': 'test',
+      'train_set/ill/a.png': 'train',
+    });
+  });
+
+  it('have masks in a folder of the same names: hidden files left alone, films by their content', async () => {
+    const film = (name: string) => '\u0000'.repeat(128) + 'DICM' + name;
+    for (const name of ['IM0001', 'x.dicom', 'Mu\u0308ller.png']) await put(`images/${name}`, film(name));
+    for (const name of ['IM0001.png', 'x.png', 'M\u00fcller.png']) await put(`masks/${name}`);
+    for (const name of ['._IM0001', '.ipynb_checkpoints/a.png', 'notes.txt']) await put(`images/${name}`);
+    const { films, leftOut } = await readDataset(dir, { masked: true });
+    const masks = films.map(({ name, details }) => [name.normalize('NFC'), details?.mask?.normalize('NFC')]);
+    expect(Object.fromEntries(masks)).to.deep.equal({
+      'images/IM0001': join(dir, 'masks/IM0001.png'),
+      'images/M\u00fcller.png': join(dir, 'masks/M\u00fcller.png'),
+      'images/x.dicom': join(dir, 'masks/x.png'),
+    });
+    expect(leftOut).to.deep.equal(['images/notes.txt']);
   });
 
   it('have a fingerprint that changes with a file, a class or a split, and with nothing else', async () => {

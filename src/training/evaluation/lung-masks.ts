@@ -1,4 +1,4 @@
-import { dirname, isAbsolute, join } from 'node:path';
+import { dirname, isAbsolute, resolve } from 'node:path';
 import sharp from 'sharp';
 import { messageOf, RxrayError } from '../../core/errors.js';
 import type { Image, StageResult, View } from '../../core/frame.js';
@@ -7,6 +7,7 @@ import { readBundle } from '../../models/bundle.js';
 import type { Film } from '../film.js';
 import { named, viewAt, type PreparedFilms } from '../preprocess.js';
 import type { EvaluationRequest } from './evaluate.js';
+import { existing } from '../text-file.js';
 import { picturesOf, preparedFilms } from './films.js';
 import { openStage, type ModelServices } from './score.js';
 
@@ -89,9 +90,12 @@ async function predicted(
 /** The mask of the whole film. Its path is relative to the manifest, as the film's is. */
 async function given(film: Film): Promise<Placed> {
   const path = film.details?.mask ?? '';
-  const root = film.path.endsWith(film.name) ? film.path.slice(0, -film.name.length) : dirname(film.path);
+  // The film's path may be in another Unicode form than its name.
+  const parts = film.name.split(/[\\/]/).filter((part) => part !== '.');
+  const isBelow = !isAbsolute(film.name) && !parts.includes('..');
+  const root = isBelow ? resolve(film.path, ...parts.map(() => '..')) : dirname(film.path);
   try {
-    const { data, info } = await sharp(isAbsolute(path) ? path : join(root, path))
+    const { data, info } = await sharp(await existing(resolve(root, path)))
       .greyscale()
       .toColourspace('b-w')
       .raw()
