@@ -221,6 +221,25 @@ describe('hostile DICOM files', function () {
     expect(next.status).to.equal('fulfilled');
   });
 
+  it('with a damaged JPEG-LS or HTJ2K stream are refused with the reason of the codec', async () => {
+    const cases: [name: string, place: [marker: number, from: number, to: number], reason: RegExp][] = [
+      // Its first scan, and its quantization.
+      ['jpeg-ls-12', [0xda, 100, 300], /encoded bit stream contains a general structural problem$/],
+      ['htj2k-12', [0x5c, 4, 5], /QCD marker$/],
+    ];
+    for (const [name, [marker, from, to], reason] of cases) {
+      const subject = subjects.find((each) => each.name === name);
+      if (subject?.fragment === undefined) throw new Error(name);
+      const { start, end } = subject.fragment;
+      const stream = Buffer.from(subject.bytes.subarray(start, end));
+      const at = stream.indexOf(Buffer.of(0xff, marker));
+      stream.fill(0x1f, at + from, at + to);
+      const found = await attempt(subject, withStream(subject, stream), 'damaged after a marker');
+      expect(found, name).to.include({ code: 'FRAME_DAMAGED' });
+      expect((found as RxrayError).message).to.match(reason);
+    }
+  });
+
   it('that would need more memory than allowed are refused before it is allocated', async () => {
     const huge = (rows: number, columns: number): Buffer =>
       dicomFile(1, {

@@ -1,6 +1,8 @@
 import { parentPort } from 'node:worker_threads';
-import { type Codec, type Coded, uncodeHere, type Uncoded } from './native-codec.js';
+import { type EmbindCodec, uncodeByEmbind } from './embind-codec.js';
+import { type Coded, type NativeCodec, uncodeNatively, type Uncoded } from './native-codec.js';
 
+export type Codec = NativeCodec | EmbindCodec;
 export interface CodecRequest {
   readonly codec: Codec;
   readonly stream: Uint8Array;
@@ -10,7 +12,12 @@ export type CodecReply =
   { readonly uncoded: Omit<Uncoded, 'data'> & { readonly data: Uint8Array } } | { readonly reason: string };
 
 parentPort?.on('message', ({ codec, stream, format }: CodecRequest) => {
-  void uncodeHere(codec, Buffer.from(stream.buffer, stream.byteOffset, stream.byteLength), format).then(
+  const bytes = Buffer.from(stream.buffer, stream.byteOffset, stream.byteLength);
+  const uncoding =
+    codec === 'DecodeJpegLs' || codec === 'DecodeHtJpeg2000'
+      ? uncodeByEmbind(codec, bytes)
+      : uncodeNatively(codec, bytes, format);
+  void uncoding.then(
     (uncoded) => {
       parentPort?.postMessage({ uncoded } satisfies CodecReply, [uncoded.data.buffer as ArrayBuffer]);
     },

@@ -3,8 +3,8 @@ import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { messageOf } from '../../../core/errors.js';
 import { damaged } from '../../../dicom/failures.js';
-import type { CodecReply, CodecRequest } from './codec-thread.js';
-import type { Codec, Coded, Uncoded } from './native-codec.js';
+import type { Codec, CodecReply, CodecRequest } from './codec-thread.js';
+import type { Coded, Uncoded } from './native-codec.js';
 
 /** Time limit, plus a second for each million pixels: some codecs never finish with damaged streams. */
 const LIMIT_MS = 60_000;
@@ -17,7 +17,7 @@ let turn: Promise<unknown> = Promise.resolve();
  * if the codec does not finish in time.
  */
 export function uncode(codec: Codec, stream: Buffer, format: Coded, limitMs = LIMIT_MS): Promise<Uncoded> {
-  const mine = turn.then(() => ask({ codec, stream: Uint8Array.from(stream), format }, limitMs));
+  const mine = turn.then(() => ask({ codec, stream: new Uint8Array(stream), format }, limitMs));
   turn = mine.catch(() => undefined);
   return mine;
 }

@@ -3,11 +3,11 @@ import { createRequire } from 'node:module';
 import { messageOf } from '../../../core/errors.js';
 
 /**
- * The only module that uses dcmjs-codecs: libjpeg (8, 12 and 16 bit, lossless), CharLS, OpenJPEG, OpenJPH and
- * libjxl, compiled into one WebAssembly module. It is called directly, because its JavaScript loads a second
+ * The only module that uses dcmjs-codecs, of which libjpeg (8, 12 and 16 bit, lossless), OpenJPEG and libjxl are
+ * used, compiled into one WebAssembly module. It is called directly, because its JavaScript loads a second
  * DICOM library and compiles the module again after each failure.
  */
-export type Codec = 'DecodeJpeg' | 'DecodeJpegLs' | 'DecodeJpeg2000' | 'DecodeHtJpeg2000' | 'DecodeJpegXl';
+export type NativeCodec = 'DecodeJpeg' | 'DecodeJpeg2000' | 'DecodeJpegXl';
 
 export interface Coded {
   readonly width: number;
@@ -55,7 +55,7 @@ let messages: string[] = [];
  * Decodes one frame, in this thread. Throws an error with the codec's reason; the next frame then gets a new instance, since
  * an error leaves the old one in an unknown state.
  */
-export async function uncodeHere(codec: Codec, stream: Buffer, format: Coded): Promise<Uncoded> {
+export async function uncodeNatively(codec: NativeCodec, stream: Buffer, format: Coded): Promise<Uncoded> {
   instance ??= await instantiate();
   const { memory, ...api } = instance;
   const call = (name: string, ...args: number[]): number => api[name]?.(...args) ?? 0;

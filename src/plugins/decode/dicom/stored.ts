@@ -9,7 +9,7 @@ import { frameStream } from './fragments.js';
 import { type JpegHeader, jpegHeader, plainJpeg } from './jpeg.js';
 import type { DicomFile } from '../../../dicom/parse.js';
 import { BIG_ENDIAN, type Coding, describeSyntax, GE_PRIVATE, SYNTAXES } from '../../../dicom/syntaxes.js';
-import type { Codec } from './native-codec.js';
+import type { Codec } from './codec-thread.js';
 import { decodeRle } from './rle.js';
 import { interleave, type Photometric, photometricOf, upsample422 } from './photometric.js';
 
