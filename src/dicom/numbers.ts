@@ -4,7 +4,8 @@ const NUMBER = /^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$/;
 
 /** The values of a decimal string (DS); undefined in the place of one that is no finite number. */
 export function decimals(dataSet: DataSet, tag: number): (number | undefined)[] {
-  return dataSet.strings(tag).map((text) => {
+  return dataSet.strings(tag).map((padded) => {
+    const text = padded.trim();
     const value = NUMBER.test(text) ? Number(text) : NaN;
     return Number.isFinite(value) ? value : undefined;
   });

@@ -509,6 +509,23 @@ describe('decode: TIFF', () => {
   });
 });
 
+describe('decode: JPEG in TIFF', () => {
+  it('refuses a strip whose JPEG stream is smaller than its place, which libtiff fills with black', async () => {
+    const [jpeg, small] = await Promise.all(
+      [16, 8].map(async (height) => {
+        const data = Buffer.alloc(16 * height, 99);
+        return [...(await pack({ width: 16, height, channels: 1, data }, 'b-w').jpeg().toBuffer())];
+      }),
+    );
+    const tags = { 259: [7], 278: [16] };
+    const { image } = await run(tiff(16, 32, tags, [jpeg ?? [], jpeg ?? []]));
+    expect(new Set(image.data)).to.deep.equal(new Set([99]));
+    expect(await failure(tiff(16, 32, tags, [jpeg ?? [], small ?? []]))).to.match(
+      /^FRAME_DAMAGED .*strip 2 of 2 has 16 × 16 pixels, its JPEG stream 16 × 8/,
+    );
+  });
+});
+
 describe('decode: warnings', () => {
   it('warns of a film that has almost only one grey level', async () => {
     const data = new Uint8Array(100 * 100).fill(7);

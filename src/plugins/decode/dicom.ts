@@ -56,7 +56,7 @@ export async function decodeDicom(bytes: Buffer, options: DicomOptions): Promise
     height: format.height,
     bits: format.stored,
     photometricInterpretation: format.photometric,
-    transferSyntax: file.syntax,
+    ...(/^[\d.]{1,64}$/.test(file.syntax) && { transferSyntax: file.syntax }),
     ...(format.frames > 1 && { pages: format.frames, page: frame + 1 }),
     // Any attribute may contain free text: only terms of the standard are passed on.
     ...(modality !== undefined && MODALITIES.has(modality) && { modality }),

@@ -1,6 +1,6 @@
 import type { Image } from '../../core/frame.js';
 import { orient } from '../../imaging/image.js';
-import { checkSize, unsupported, type Decoded, type Limits } from './decoder.js';
+import { checkSize, damaged, unsupported, type Decoded, type Limits } from './decoder.js';
 import { decodeRaster } from './raster.js';
 import { toPicture } from './tiff/colours.js';
 import { readDirectory } from './tiff/directory.js';
@@ -58,6 +58,7 @@ export async function decodeTiff(bytes: Buffer, limits: Limits): Promise<Decoded
   let image: Image;
   if (unpack === undefined || photometric === PHOTOMETRIC.CMYK) {
     checkForLibvips(layout);
+    if (compression === JPEG) checkJpegSizes(bytes, layout);
     ({ image } = await decodeRaster(directory.reduced(), limits));
   } else {
     image = orient(
@@ -79,4 +80,38 @@ function checkForLibvips({ compression, photometric, bits, samples, colours, sep
       `has ${samples} samples of ${bits} bits in ${planes} with the photometric interpretation ${photometric} and the compression ${compression}`,
     );
   }
+}
+
+/**
+ * Every strip and tile in JPEG must have the size of its place: libtiff only warns of smaller ones, and leaves the rest of the
+ * place black. Throws FRAME_DAMAGED.
+ */
+function checkJpegSizes(
+  bytes: Buffer,
+  { height, segments, segmentWidth, segmentHeight, tiled }: Layout,
+): void {
+  for (const { name, offset, length, y } of segments) {
+    const rows = tiled ? segmentHeight : Math.min(segmentHeight, height - y);
+    const found = jpegSize(bytes.subarray(offset, offset + length));
+    if (found !== undefined && (found.width < segmentWidth || found.height < rows)) {
+      throw damaged(
+        'TIFF',
+        `${name} has ${segmentWidth} × ${rows} pixels, its JPEG stream ${found.width} × ${found.height}`,
+      );
+    }
+  }
+}
+
+/** Of its frame header (ITU-T T.81, B.2.2); undefined if it has none before its first scan. */
+function jpegSize(stream: Buffer): { width: number; height: number } | undefined {
+  for (let at = 2; at + 9 <= stream.length && stream[at] === 0xff;) {
+    const marker = stream[at + 1] ?? 0;
+    if (marker === 0xda) return undefined;
+    // SOF0 to SOF15, without DHT, JPG and DAC.
+    if (marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker)) {
+      return { height: stream.readUInt16BE(at + 5), width: stream.readUInt16BE(at + 7) };
+    }
+    at += marker === 0xff ? 1 : 2 + stream.readUInt16BE(at + 2);
+  }
+  return undefined;
 }

@@ -2,7 +2,10 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import decodeStage from '../../../src/plugins/decode.js';
+import decodeStage, { decode } from '../../../src/plugins/decode.js';
+import { type AttributeName, ATTRIBUTES, USUAL } from '../../../src/plugins/decode/dicom/attributes.js';
+import type { Item } from '../../../src/dicom/write.js';
+import { dicomFile } from '../../support/dicom.js';
 import { inBytes } from '../../../src/dicom/character-sets.js';
 import { KEY_FILE, uidMap } from '../../../src/dicom/uid-map.js';
 import { makeFrame, runStage, testServices } from '../../../src/testing.js';
@@ -101,6 +104,43 @@ describe('decode: DICOM attributes', () => {
     const open = await attributes({ attributes: all, deidentify: 'none' });
     expect(kept).to.have.keys('PatientID', 'StudyInstanceUID', 'SOPClassUID', 'Modality');
     expect(kept['StudyInstanceUID']).to.equal(open['StudyInstanceUID']);
+  });
+
+  it('passes on codes only if they are known terms, and by default no free text', async () => {
+    const name = 'DOE JOHN 1950';
+    const coded = Object.entries(ATTRIBUTES).filter(([, { vr, action }]) => vr === 'CS' && action === 'keep');
+    const others: Item = [
+      ...coded.map(([, { tag, vr }]): Item[number] => [tag, vr, name]),
+      [0x00080070, 'LO', name],
+      [0x00081090, 'LO', name],
+    ];
+    const encoded = dicomFile(1, { others });
+    const syntax = Buffer.from('1.2.840.10008.1.2.1\0');
+    encoded.write('DOE^JOHN 1950-01-01\0', encoded.indexOf(syntax), 'latin1');
+    const uids = uidMap(stateDir);
+    const made = async (attributes: readonly AttributeName[]) => {
+      const limits = { color: 'grey', maxPixels: 1e6, maxBytes: 1e7 } as const;
+      return (await decode(encoded, { ...limits, attributes, deidentify: 'basic', mapUid: uids })).meta;
+    };
+    expect(JSON.stringify(await made(USUAL))).not.to.include('DOE');
+    expect(JSON.stringify(await made(coded.map(([keyword]) => keyword as AttributeName)))).not.to.include(
+      'DOE',
+    );
+    expect(await made(['Manufacturer'])).to.have.nested.property('dicom.Manufacturer', name);
+    const known: Item = [
+      [0x00180015, 'CS', 'CHEST'],
+      [0x00200020, 'CS', 'L\\AF'],
+      [0x00200060, 'CS', 'R'],
+    ];
+    const { meta } = await decode(dicomFile(1, { others: known }), {
+      ...{ color: 'grey', maxPixels: 1e6, maxBytes: 1e7, deidentify: 'basic', mapUid: uids },
+      attributes: ['BodyPartExamined', 'PatientOrientation', 'Laterality'],
+    });
+    expect(meta['dicom']).to.deep.equal({
+      BodyPartExamined: 'CHEST',
+      PatientOrientation: ['L', 'AF'],
+      Laterality: 'R',
+    });
   });
 
   it('refuses an attribute that it does not have', () => {

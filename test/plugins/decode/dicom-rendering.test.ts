@@ -105,6 +105,35 @@ describe('decode: DICOM values and colours, by the formulas of PS3.3', () => {
     expectSame(await pictureOf(film), deep(STORED.map((value) => (value * 1e-4 - 0.2) / 0.4 + 0.5)), 3);
   });
 
+  it('ignores numbers from which no picture can be made, and line ends around numbers', async () => {
+    const rendered = async (center: string, width: string, slope: string, intercept: string) =>
+      pictureOf(
+        dicomFile(1, {
+          others: [
+            [0x00281050, 'DS', center],
+            [0x00281051, 'DS', width],
+            [0x00281052, 'DS', intercept],
+            [0x00281053, 'DS', slope],
+          ],
+        }),
+      );
+    const [low, high] = [Math.min(...STORED), Math.max(...STORED)];
+    const spread = deep(STORED.map((value) => (value - low) / (high - low)));
+    for (const [center, width] of [
+      ['1e308', '4096'],
+      ['2048', '1e300'],
+      ['2048', '1e-300'],
+    ] as const)
+      expectSame(await rendered(center, width, '1', '0'), spread, 1);
+    const windowed = deep(STORED.map((value) => (value - 2047.5) / 4095 + 0.5));
+    for (const [slope, intercept] of [
+      ['1e-300', '0'],
+      ['1', '1e25'],
+      ['1\n', '\t0'],
+    ] as const)
+      expectSame(await rendered('2048\r\n', '4096\n', slope, intercept), windowed, 1);
+  });
+
   it('inverts 8 bits with a slope below 0', async () => {
     const stored = Uint8Array.from({ length: SIDE * SIDE }, (_, i) => i % 251);
     const film = dicomFile(1, {

@@ -1,7 +1,7 @@
 import { inBytes } from '../../../dicom/character-sets.js';
 import { type DataSet, MAX_TEXT } from '../../../dicom/data-set.js';
 import { decimals } from '../../../dicom/numbers.js';
-import { MODALITIES, VIEW_POSITIONS } from '../../../dicom/terms.js';
+import { TERMS } from '../../../dicom/terms.js';
 
 /** What the basic profile does to an attribute (PS3.15, table E.1-1): keep it, leave it out, or map its UID. */
 type Action = 'keep' | 'remove' | 'map';
@@ -104,7 +104,7 @@ export const ATTRIBUTES = {
 export type AttributeName = keyof typeof ATTRIBUTES;
 export const ATTRIBUTE_NAMES = Object.keys(ATTRIBUTES) as [AttributeName, ...AttributeName[]];
 
-/** The default attributes; the basic profile removes the last three. */
+/** The default attributes: none of free text. The basic profile removes the last three. */
 export const USUAL: readonly AttributeName[] = [
   'SOPClassUID',
   'StudyInstanceUID',
@@ -117,8 +117,6 @@ export const USUAL: readonly AttributeName[] = [
   'ImageLaterality',
   'PatientOrientation',
   'PresentationIntentType',
-  'Manufacturer',
-  'ManufacturerModelName',
   'KVP',
   'Exposure',
   'InstanceNumber',
@@ -162,11 +160,13 @@ export function attributesOf(
   return found;
 }
 
-/** Any attribute may contain free text: a code must at least have the form of one. */
+/** Up to three of anterior, posterior, left, right, head and feet. */
+const ORIENTATION = /^(?!.*(?:A.*P|P.*A|L.*R|R.*L|H.*F|F.*H|(.).*\1))[APLRHF]{1,3}$/;
+
+/** Any attribute may contain free text, such as a name: a coded one is passed on only if it has a known term. */
 function isTerm(name: string, vr: string, value: Value): boolean {
-  if (name === 'Modality') return MODALITIES.has(String(value));
-  if (name === 'ViewPosition') return VIEW_POSITIONS.has(String(value));
-  if (vr === 'CS') return /^[A-Z0-9_ ]{1,16}$/.test(String(value));
+  if (name === 'PatientOrientation') return ORIENTATION.test(String(value));
+  if (vr === 'CS') return TERMS[name]?.has(String(value)) === true;
   return vr !== 'UI' || /^[\d.]{1,64}$/.test(String(value));
 }
 

@@ -58,6 +58,9 @@ export function renderGrey(
   return { width, height, channels: 1, data: samples };
 }
 
+/** No unit makes values so large, or steps smaller than one part of it. */
+const HUGE = 1e30;
+
 /** Stored values → the modality's own (PS3.3 C.11.1). */
 function modalityCurve(
   dataSet: DataSet,
@@ -73,7 +76,10 @@ function modalityCurve(
   const slope = decimal(group, 0x00281053, 'RescaleSlope', warnings) ?? 1;
   const intercept = decimal(group, 0x00281052, 'RescaleIntercept', warnings) ?? 0;
   const ends = [values[0] ?? 0, values.at(-1) ?? 0, 1].map((value) => value * slope + intercept);
-  if (slope === 0 || ends.some((end) => !(Math.abs(end) < 1e30))) {
+  // Neighbours must differ: not with a slope of 0, nor with one that is lost beside the intercept.
+  const isUsable =
+    Math.abs(slope) > 1 / HUGE && ends[0] !== ends[1] && ends.every((end) => Math.abs(end) < HUGE);
+  if (!isUsable) {
     warnings.push('RescaleSlope and RescaleIntercept make no usable values and were ignored');
     return (value) => value;
   }
@@ -120,8 +126,8 @@ function windowsOf(group: DataSet, warnings: string[]): [center: number, width: 
     widths[i],
   ]);
   const usable = pairs.filter(
-    (pair): pair is [number, number] => pair[0] !== undefined && (pair[1] ?? 0) > 0,
-  );
+    ([center = NaN, width = NaN]) => Math.abs(center) < HUGE && width > 1 / HUGE && width < HUGE,
+  ) as [number, number][];
   if (usable.length < pairs.length) {
     warnings.push('a window has no usable WindowCenter or WindowWidth and was ignored');
   }
