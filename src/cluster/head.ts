@@ -163,9 +163,17 @@ export class ClusterHead implements Remote {
       });
       this.#filmAddress = { url: serve.url, token };
     }
-    this.#bus = await openBus(this.cluster.with, `rxray head ${this.journal}`, this.log, (isConnected) => {
-      this.#dispatcher.connected(isConnected);
-    });
+    const { servers, credentials } = this.cluster.with;
+    this.#bus = await openBus(
+      { servers, credentials: credentials && resolve(baseDir, credentials) },
+      {
+        name: `rxray head ${this.journal}`,
+        log: this.log,
+        onConnected: (isConnected) => {
+          this.#dispatcher.connected(isConnected);
+        },
+      },
+    );
     this.#bus.subscribe(subjects.head(this.journal), (message) => this.#heard(message as ToHead));
     this.#bus.subscribe(subjects.beacon(this.journal), (beacon) => this.#heardHead(beacon as Beacon));
     this.#timer = setInterval(() => {

@@ -1,8 +1,9 @@
-import { readFile } from 'node:fs/promises';
+import { setTimeout } from 'node:timers/promises';
 import type { NatsConnection } from '@nats-io/transport-node';
 import type { Cluster } from '../core/config/pipeline.js';
 import { messageOf, RxrayError } from '../core/errors.js';
 import type { Log } from '../core/plugin.js';
+import { natsAccess, type NatsAccess } from './nats-access.js';
 import { decode, encode, type Beacon, type ToHead, type ToWorker } from './protocol.js';
 
 export const NATS_INSTALL = 'npm install @nats-io/transport-node@3.3.1';
@@ -18,52 +19,36 @@ export interface Bus {
   close(): Promise<void>;
 }
 
+export interface BusOptions {
+  /** Of this client, for the servers' administrators. */
+  readonly name: string;
+  readonly log: Log;
+  /** The connection is lost or regained. */
+  readonly onConnected?: (isConnected: boolean) => void;
+  /** Ends the attempts to connect. */
+  readonly signal?: AbortSignal;
+}
+
 /**
- * Connects, without a time limit; `onConnected` is called when the connection is lost or regained. Throws
- * CONFIG_CREATE.
+ * Connects, without a time limit. Throws CONFIG_CREATE if the servers refuse this client. If they refuse it later, it goes
+ * on trying: its credentials may be renewed.
  */
 export async function openBus(
-  { servers, credentials }: Cluster['with'],
-  name: string,
-  log: Log,
-  onConnected: (isConnected: boolean) => void,
+  nats: Cluster['with'],
+  { name, log, onConnected = () => undefined, signal }: BusOptions,
 ): Promise<Bus> {
-  const { connect, credsAuthenticator } = await import('@nats-io/transport-node').catch((cause: unknown) => {
+  const client = await import('@nats-io/transport-node').catch((cause: unknown) => {
     throw new RxrayError('CONFIG_CREATE', `\`cluster:\` needs a package: ${NATS_INSTALL}`, { cause });
   });
-  let authenticator;
-  if (credentials !== '') {
-    const bytes = await readFile(credentials).catch((cause: unknown) => {
-      throw new RxrayError(
-        'CONFIG_CREATE',
-        `the credentials ${credentials} cannot be read: ${messageOf(cause)}`,
-        { cause },
-      );
+  const access = natsAccess(nats, client, log);
+  const attempt = (): Promise<NatsConnection> =>
+    client.connect({
+      ...{ servers: access.hosts, name, ...access.options },
+      ...{ maxReconnectAttempts: -1, reconnectTimeWait: RETRY_MS, pingInterval: 2000 },
+      ignoreAuthErrorAbort: true,
     });
-    authenticator = credsAuthenticator(bytes);
-  }
-  const patience = setTimeout(() => {
-    log.warn({ servers }, 'waiting for the NATS servers');
-  }, 3000);
-  let connection: NatsConnection;
-  try {
-    connection = await connect({
-      servers: [...servers],
-      name,
-      maxReconnectAttempts: -1,
-      reconnectTimeWait: 500,
-      pingInterval: 2000,
-      waitOnFirstConnect: true,
-      ...(authenticator !== undefined && { authenticator }),
-    });
-  } catch (cause) {
-    throw new RxrayError('CONFIG_CREATE', `the NATS servers refuse the connection: ${messageOf(cause)}`, {
-      cause,
-    });
-  } finally {
-    clearTimeout(patience);
-  }
-  void watch(connection, log, onConnected);
+  const connection = await persist(attempt, access, log, signal);
+  void watch(connection, access, log, onConnected);
   return {
     maxBytes: connection.info?.max_payload ?? 1024 * 1024,
     publish: (subject, message) => {
@@ -101,30 +86,59 @@ export async function openBus(
     close: async () => {
       if (connection.isClosed()) return;
       // Without a connection nothing can be sent.
-      await Promise.race([connection.drain().catch(() => undefined), timeout(CLOSE_MS)]);
+      await Promise.race([
+        connection.drain().catch(() => undefined),
+        setTimeout(CLOSE_MS, undefined, { ref: false }),
+      ]);
       await connection.close();
     },
   };
 }
 
 const CLOSE_MS = 2000;
+const RETRY_MS = 500;
 
-function timeout(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms).unref());
+/** Repeats an attempt to connect, and logs why it fails. Throws CONFIG_CREATE if this client is refused. */
+async function persist(
+  attempt: () => Promise<NatsConnection>,
+  { hosts, refusal }: NatsAccess,
+  log: Log,
+  signal?: AbortSignal,
+): Promise<NatsConnection> {
+  for (let said = ''; ;) {
+    try {
+      return await attempt();
+    } catch (cause) {
+      const refused = refusal(cause);
+      if (refused !== undefined) throw new RxrayError('CONFIG_CREATE', refused, { cause });
+      const reason = messageOf(cause);
+      if (reason !== said) log.warn({ servers: hosts }, `waiting for the NATS servers: ${reason}`);
+      said = reason;
+    }
+    await setTimeout(RETRY_MS, undefined, { signal });
+  }
 }
 
 async function watch(
   connection: NatsConnection,
+  { refusal }: NatsAccess,
   log: Log,
   onConnected: (isConnected: boolean) => void,
 ): Promise<void> {
-  for await (const { type } of connection.status()) {
-    if (type === 'disconnect') {
+  /** The errors of this connection: each is repeated with each message, or attempt. */
+  const said = new Set<string>();
+  for await (const status of connection.status()) {
+    if (status.type === 'disconnect') {
       log.warn({}, 'the connection to NATS is lost');
       onConnected(false);
-    } else if (type === 'reconnect') {
+    } else if (status.type === 'reconnect') {
+      said.clear();
       log.info({ server: connection.getServer() }, 'connected to NATS again');
       onConnected(true);
+    } else if (status.type === 'error') {
+      const message = refusal(status.error) ?? `an error of the NATS servers: ${status.error.message}`;
+      if (!said.has(message)) log.error({}, message);
+      said.add(message);
     }
   }
 }

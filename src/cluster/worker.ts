@@ -83,6 +83,7 @@ export class ClusterWorker {
   #atWork = 0;
   #sinceMs = 0;
   #stopping = false;
+  readonly #abort = new AbortController();
   /** The temporary folder of its graphs, made with the first one. */
   #stateDir: string | undefined;
   #idle: () => void = () => undefined;
@@ -98,20 +99,22 @@ export class ClusterWorker {
   }
 
   async start(nats: Cluster['with']): Promise<void> {
-    const bus = await openBus(nats, `rxray work ${this.id}`, this.#log, () => undefined);
-    // It was stopped while it was waiting for the servers.
-    if (this.#stopping) {
-      await bus.close();
-      return;
-    }
-    this.#bus = bus;
-    this.#bus.subscribe(subjects.beacons, (beacon) => this.#heardHead(beacon as Beacon));
+    const { signal } = this.#abort;
+    const name = `rxray work ${this.id}`;
+    this.#bus = await openBus(nats, { name, log: this.#log, signal }).catch((error: unknown) => {
+      // It was stopped while it was waiting for the servers.
+      if (this.#stopping) return undefined;
+      throw error;
+    });
+    if (this.#stopping) await this.#bus?.close();
+    else this.#bus?.subscribe(subjects.beacons, (beacon) => this.#heardHead(beacon as Beacon));
   }
 
   /** Takes no more films, finishes those in progress, and returns those that take too long. */
   stop(): void {
     if (this.#stopping) return;
     this.#stopping = true;
+    this.#abort.abort();
     this.#beat();
     void this.#end().finally(this.#ended);
   }

@@ -26,6 +26,7 @@ export class NatsServers {
   private constructor(
     private readonly host: string,
     ports: readonly (readonly [client: number, cluster: number])[],
+    more: readonly string[],
   ) {
     const routes = ports.map(([, cluster]) => `nats://127.0.0.1:${String(cluster)}`).join(',');
     this.#nodes = ports.map(([port, cluster], index) => ({
@@ -40,16 +41,17 @@ export class NatsServers {
           '--routes',
           routes,
         ],
+        ...more,
       ],
     }));
   }
 
-  /** `host`: the address that clients use. */
-  static async start(count: number, host = '127.0.0.1'): Promise<NatsServers> {
+  /** `host`: the address that clients use; `more`: arguments of all nodes. */
+  static async start(count: number, host = '127.0.0.1', more: readonly string[] = []): Promise<NatsServers> {
     for (let attempt = 1; ; attempt += 1) {
       const pairs: [number, number][] = [];
       for (let i = 0; i < count; i += 1) pairs.push([await freePort(), await freePort()]);
-      const servers = new NatsServers(host, pairs);
+      const servers = new NatsServers(host, pairs, more);
       const started = await Promise.allSettled(pairs.map((_, index) => servers.restart(index)));
       const failed = started.find((each) => each.status === 'rejected');
       if (failed === undefined) return servers;

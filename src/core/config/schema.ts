@@ -165,8 +165,13 @@ export const clusterSchema = z
       servers: z
         .array(z.string().min(1))
         .min(1)
-        .describe('`nats://` or `tls://` addresses of the NATS servers.'),
-      credentials: z.string().default('').describe('A credentials file of NATS. Default: none.'),
+        .describe(
+          'Addresses of the NATS servers: `nats://host:4222`; `tls://host:4222` requires encryption; with `user:password@` or `token@` before the host.',
+        ),
+      credentials: z
+        .string()
+        .default('')
+        .describe('A credentials file of NATS, read at each connection. Default: none.'),
     }),
     films: z
       .enum(['shared', 'head', 'object'])
