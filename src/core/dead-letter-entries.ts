@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { durably } from './durable.js';
 import { RxrayError, messageOf } from './errors.js';
-import { isCode, replaceFile, syncFolder } from './files.js';
+import { isCode, replaceFile, succeeds, syncFolder } from './files.js';
 
 /** The contents of `reason.json`: why a file failed. */
 export interface Reason {
@@ -155,10 +155,7 @@ export async function removeEntry(stateDir: string, id: string): Promise<void> {
 /** An entry that cannot be read (a bad disk, for example) still names its film, by what is left of it. */
 async function entryOf(stateDir: string, id: string): Promise<DeadLetterEntry | undefined> {
   const dir = join(deadLetterDir(stateDir), id);
-  const replaying = await stat(join(replaysDir(stateDir), id)).then(
-    () => true,
-    () => false,
-  );
+  const replaying = await succeeds(stat(join(replaysDir(stateDir), id)));
   let film: string | undefined;
   try {
     film = (await readdir(dir)).find((name) => name !== 'reason.json');

@@ -4,17 +4,10 @@ import { basename, join } from 'node:path';
 import { durably } from './durable.js';
 import { RxrayError, messageOf } from './errors.js';
 import { partName, partOf, wholeFile } from './file-part.js';
-import { syncFolder } from './files.js';
+import { succeeds, syncFolder } from './files.js';
 import { frameId, type Origin } from './frame.js';
 import type { Failure } from './flow/ticket.js';
-import {
-  endReplay,
-  entryIds,
-  deadLetterDir,
-  readEntry,
-  removeEntry,
-  type Reason,
-} from './dead-letter-entries.js';
+import { entryIds, deadLetterDir, readEntry, removeEntry, type Reason } from './dead-letter-entries.js';
 import type { Candidate } from './plugin.js';
 import type { WorkerPool } from './workers/pool.js';
 
@@ -56,11 +49,6 @@ export class DeadLetter {
     await this.#inTurn([id], async () => {
       if (this.#ids.delete(id)) await removeEntry(this.stateDir, id);
     });
-  }
-
-  /** Removes the request for a replay that has finished, successfully or not. */
-  async endReplay(id: string): Promise<void> {
-    await endReplay(this.stateDir, id);
   }
 
   /** Keeps the film's file with the reason of its failure. Throws STATE_UNWRITABLE. */
@@ -117,7 +105,7 @@ export class DeadLetter {
         await syncFolder(part);
       });
       // An earlier entry may hold the only copy: it is removed after the new one is in place.
-      if (await isThere(whole)) {
+      if (await succeeds(stat(whole))) {
         await rm(old, { recursive: true, force: true });
         await rename(whole, old);
       }
@@ -147,11 +135,7 @@ export class DeadLetter {
       const name = partName({ ...part, number });
       const id = frameId(origin.source, name, origin.sha256);
       if (name === origin.name || !this.#ids.has(id)) continue;
-      const isLinked = await link(join(this.dir, id, basename(name)), to).then(
-        () => true,
-        () => false,
-      );
-      if (isLinked) return true;
+      if (await succeeds(link(join(this.dir, id, basename(name)), to))) return true;
     }
     return false;
   }
@@ -168,13 +152,6 @@ export class DeadLetter {
       ? bytes
       : null;
   }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
 }
 
 function causeOf(thrown: unknown): string | null {

@@ -61,6 +61,14 @@ export async function syncFile(path: string): Promise<void> {
   }
 }
 
+/** Whether an action succeeds: for those whose failure is an answer, such as `stat` of a missing file. */
+export async function succeeds(act: Promise<unknown>): Promise<boolean> {
+  return act.then(
+    () => true,
+    () => false,
+  );
+}
+
 /** The code of a failed system call, such as `ENOENT`; undefined for other errors. */
 export function codeOf(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error ? String(error.code) : undefined;

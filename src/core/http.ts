@@ -25,17 +25,23 @@ export function isSecret(given: string, secret: string): boolean {
  */
 export async function readAnswer(response: Response): Promise<string> {
   const chunks: Uint8Array[] = [];
-  let bytes = 0;
   try {
-    for await (const chunk of response.body ?? []) {
-      chunks.push(chunk as Uint8Array);
-      bytes += (chunk as Uint8Array).byteLength;
-      if (bytes > MAX_ANSWER_BYTES) break;
-    }
+    await readBody(response, chunks, MAX_ANSWER_BYTES);
   } catch {
     // The status has arrived: it does not matter if the rest breaks off or takes too long.
   }
   return Buffer.concat(chunks).toString();
+}
+
+/** Reads the body into `chunks`, up to the first one that exceeds `most` bytes; whether that was all of it. */
+async function readBody(response: Response, chunks: Uint8Array[], most: number): Promise<boolean> {
+  let bytes = 0;
+  for await (const chunk of response.body ?? []) {
+    chunks.push(chunk as Uint8Array);
+    bytes += (chunk as Uint8Array).byteLength;
+    if (bytes > most) return false;
+  }
+  return true;
 }
 
 /** Source: RFC 9110, 10.2.3: seconds, or a date. */
@@ -116,13 +122,8 @@ export function get(
   return bounded(attempt, async (signal) => {
     const response = await proxiedFetch(url, { headers, signal, redirect: 'manual' });
     const chunks: Uint8Array[] = [];
-    let bytes = 0;
-    for await (const chunk of response.body ?? []) {
-      chunks.push(chunk as Uint8Array);
-      bytes += (chunk as Uint8Array).byteLength;
-      if (bytes > most) return { response, body: undefined };
-    }
-    return { response, body: Buffer.concat(chunks) };
+    const isAll = await readBody(response, chunks, most);
+    return { response, body: isAll ? Buffer.concat(chunks) : undefined };
   });
 }
 

@@ -22,14 +22,14 @@ export function parsePart(text: string): Part | undefined {
 }
 
 /** `00017-of-00200`: the order of names is that of numbers. */
-export function partName({ index, count }: Part): string {
+export function partLabel({ index, count }: Part): string {
   const digits = (value: number): string => String(value).padStart(5, '0');
   return `${digits(index)}-of-${digits(count)}`;
 }
 
 /** The state folder of a part, inside that of the pipeline. */
 export function partStateDir(stateDir: string, part: Part): string {
-  return join(stateDir, 'parts', partName(part));
+  return join(stateDir, 'parts', partLabel(part));
 }
 
 /**
@@ -38,7 +38,7 @@ export function partStateDir(stateDir: string, part: Part): string {
  */
 export function partOutput(sink: string, path: string, stateDir: string, part: Part): PartOutput {
   const ending = extname(path);
-  const name = `${basename(path, ending)}-${partName(part)}${ending}`;
+  const name = `${basename(path, ending)}-${partLabel(part)}${ending}`;
   return { from: join(stateDir, 'output', `${sink}${ending}`), to: join(dirname(path), name) };
 }
 

@@ -1,7 +1,6 @@
 import type { Observable, OperatorFunction } from 'rxjs';
 import type { z } from 'zod';
-import type { ErrorCode } from './errors.js';
-import type { RxrayError } from './errors.js';
+import type { ErrorCode, RxrayError } from './errors.js';
 import type { Frame } from './frame.js';
 import type { Part } from './part.js';
 

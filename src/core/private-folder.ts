@@ -1,6 +1,6 @@
 import { chmod, mkdir, open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isCode } from './files.js';
+import { isCode, succeeds } from './files.js';
 import type { Log } from './plugin.js';
 
 /** Names of rxray's files, and of its folders, in a state folder. */
@@ -29,7 +29,7 @@ export async function makePrivate(dir: string, log: Log): Promise<void> {
   const { mode } = await stat(dir);
   if ((mode & 0o077) === 0) return;
   const others = entries.filter(({ name }) => !FILES.test(name) && !FOLDERS.test(name));
-  const closed = others.length === 0 && (await chmod(dir, 0o700).then(yes, no));
+  const closed = others.length === 0 && (await succeeds(chmod(dir, 0o700)));
   if (closed) return;
   log.warn({ stateDir: dir }, 'other users can list the state folder: run `chmod 700` on it');
   for (const name of ['deadletter', 'replays'])
@@ -38,6 +38,3 @@ export async function makePrivate(dir: string, log: Log): Promise<void> {
     await (await open(join(dir, name), 'a', 0o600)).close();
   }
 }
-
-const yes = (): boolean => true;
-const no = (): boolean => false;

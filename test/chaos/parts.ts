@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { setTimeout } from 'node:timers/promises';
-import { partName } from '../../src/core/part.js';
+import { partLabel } from '../../src/core/part.js';
 import { Lab, type Running } from '../support/lab.js';
 import { makeFilm } from './films.js';
 import { Random } from './random.js';
@@ -89,7 +89,7 @@ export async function partsTrial(plan: PartsPlan): Promise<PartsReport> {
   };
   /** Kills a part before it has its output; one that was faster begins anew. */
   const disturb = async (index: number): Promise<void> => {
-    const name = partName({ index, count: parts });
+    const name = partLabel({ index, count: parts });
     const [state, output] = [lab.path(`.rxray/parts/${name}`), lab.path(`out/results-${name}.csv`)];
     const written = async (): Promise<number> => (await linesOf(`${state}/output/csv.csv`)).length;
     const most = Math.floor(films / parts);
@@ -134,7 +134,7 @@ export async function partsTrial(plan: PartsPlan): Promise<PartsReport> {
     const again = await start(0).ended();
     if (!again.stderr.includes('already done'))
       complaints.push(`a complete part was repeated: ${again.stderr}`);
-    const names = Array.from({ length: parts }, (_, index) => partName({ index, count: parts }));
+    const names = Array.from({ length: parts }, (_, index) => partLabel({ index, count: parts }));
     const joined = (
       await Promise.all(names.map((name) => linesOf(lab.path(`out/results-${name}.csv`))))
     ).flat();

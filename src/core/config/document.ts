@@ -31,11 +31,12 @@ export class YamlFile {
   readonly written: unknown;
   readonly #document: Document;
   readonly #lines = new LineCounter();
-  readonly #text: string;
   readonly #substituted = new WeakSet<Node>();
 
-  constructor(text: string, env: Readonly<Record<string, string | undefined>>) {
-    this.#text = text;
+  constructor(
+    private readonly text: string,
+    env: Readonly<Record<string, string | undefined>>,
+  ) {
     this.#document = parseDocument(text, {
       lineCounter: this.#lines,
       merge: true,
@@ -79,8 +80,8 @@ export class YamlFile {
   inside(path: Path, offset: number): Place {
     const node = this.#node(path);
     if (!isScalar(node) || typeof node.value !== 'string' || !node.range) return this.place(path);
-    const start = node.range[0] + (/["']/.test(this.#text[node.range[0]] ?? '') ? 1 : 0);
-    if (!this.#text.startsWith(node.value, start)) return this.place(path);
+    const start = node.range[0] + (/["']/.test(this.text[node.range[0]] ?? '') ? 1 : 0);
+    if (!this.text.startsWith(node.value, start)) return this.place(path);
     return this.#placeAt(start + Math.min(offset, node.value.length), 1);
   }
 
@@ -91,7 +92,7 @@ export class YamlFile {
     if (isSeq(node)) return 'a list';
     if (!node?.range) return 'nothing';
     const { range } = node;
-    const text = this.#text.slice(range[0], range[1]).replaceAll(/\s+/g, ' ').trim();
+    const text = this.text.slice(range[0], range[1]).replaceAll(/\s+/g, ' ').trim();
     if (text === '') return 'nothing';
     return text.length > 40 ? `${text.slice(0, 39)}…` : text;
   }
@@ -139,7 +140,7 @@ export class YamlFile {
 
   #placeOf(node: Node): Place {
     const [start, end] = node.range ?? [0, 1];
-    const stop = this.#text.slice(start, end).search(/\r?\n|$/);
+    const stop = this.text.slice(start, end).search(/\r?\n|$/);
     const length = isMap(node) || isSeq(node) ? (node.flow === true ? stop : 1) : stop;
     return this.#placeAt(start, Math.max(1, length));
   }
@@ -175,11 +176,11 @@ export class YamlFile {
   #explain(code: string, message: string, offset: number): string {
     if (code === 'TAB_AS_INDENT') return 'tabs are not allowed as indentation: use spaces';
     if (code === 'DUPLICATE_KEY') {
-      const key = /^["']?[^\s:"']+/.exec(this.#text.slice(offset))?.[0] ?? 'a key';
+      const key = /^["']?[^\s:"']+/.exec(this.text.slice(offset))?.[0] ?? 'a key';
       return `\`${key}\` occurs twice in the same mapping`;
     }
     if (code === 'RESOURCE_EXHAUSTION') return 'nested too deeply';
-    if (this.#text[offset - 1] === '$' && this.#text[offset] === '{') {
+    if (this.text[offset - 1] === '$' && this.text[offset] === '{') {
       return 'inside { } an environment variable needs quotes: "${NAME}"';
     }
     return lowerFirst(message.split(';')[0] ?? message);

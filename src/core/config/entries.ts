@@ -7,8 +7,7 @@ import { valueAt } from '../value-at.js';
 import type { Path, Place, YamlFile } from './document.js';
 import type { Issue, Retry, Written } from './pipeline.js';
 import { parseAt, schemaIssues } from './problems.js';
-import { MAX_ENTRIES } from './schema.js';
-import type { stageSchema } from './schema.js';
+import { MAX_ENTRIES, type stageSchema } from './schema.js';
 
 type Host = Omit<Partial<z.output<typeof stageSchema>>, 'retry'> & {
   readonly retry?: Retry;

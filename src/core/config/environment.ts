@@ -1,9 +1,6 @@
-import type { ErrorCode } from '../errors.js';
+import type { Issue } from './pipeline.js';
 
-interface Problem {
-  readonly code: ErrorCode;
-  readonly message: string;
-}
+type Problem = Pick<Issue, 'code' | 'message'>;
 
 /**
  * Replaces `${NAME}` and `${NAME:-default}` (used where NAME is unset or empty, as in a shell) by

@@ -8,12 +8,17 @@ import { partOutput, partStateDir, type Part, type PartOutput } from '../part.js
 import type { Column } from '../plugin.js';
 import type { PluginRegistry } from '../plugins/registry.js';
 import { YamlFile } from './document.js';
-import { EntryReader } from './entries.js';
-import type { Entry } from './entries.js';
+import { EntryReader, type Entry } from './entries.js';
 import { lintExpression, lintId } from './expressions.js';
 import { connect } from './graph.js';
-import { DUPLICATE } from './pipeline.js';
-import type { Pipeline, Issue, SinkNode, SourceNode, StageNode } from './pipeline.js';
+import {
+  DUPLICATE,
+  type Pipeline,
+  type Issue,
+  type SinkNode,
+  type SourceNode,
+  type StageNode,
+} from './pipeline.js';
 import { parseAt, schemaIssues } from './problems.js';
 import { pipelineSchema, sinkSchema, sourceSchema, stageSchema } from './schema.js';
 
@@ -61,15 +66,9 @@ export async function loadPipeline(
 /** The same from YAML text. Relative paths are relative to the folder of `file`, which need not exist. */
 export async function parsePipeline(
   text: string,
-  {
-    file,
-    registry,
-    env = process.env,
-    input,
-    part,
-    lint = true,
-  }: LoadOptions & { file: string; registry: PluginRegistry },
+  options: LoadOptions & { readonly file: string; readonly registry: PluginRegistry },
 ): Promise<Loaded> {
+  const { file, registry, env = process.env, input, part, lint = true } = options;
   const yaml = new YamlFile(text, env);
   const issues: Issue[] = [...yaml.issues];
   const done = (pipeline?: Pipeline): Loaded => {
@@ -92,13 +91,7 @@ export async function parsePipeline(
 
   const report = (issue: Issue): void => void issues.push(issue);
   const refuse: Refuse = (code, message, place, component) => {
-    issues.push({
-      severity: 'error',
-      code,
-      message,
-      ...place,
-      ...(component !== undefined && { component }),
-    });
+    report({ severity: 'error', code, message, ...place, component });
   };
   lintIds([...sources, ...stages, ...sinks], refuse);
   const order = connect(sources, stages, sinks, yaml, report);
@@ -422,23 +415,16 @@ function hashOf(
   const graph = {
     ...(duplicates === 'skip' && { duplicates }),
     sources: sources.map(({ id, use }) => ({ id, use })),
-    stages: stages.map(fateOf),
-    sinks: sinks.map(fateOf),
+    stages: stages.map(hashedOf),
+    sinks: sinks.map(hashedOf),
   };
   return createHash('sha256').update(JSON.stringify(graph, sorted)).digest('hex');
 }
 
-function fateOf({
-  id,
-  use,
-  plugin: { version },
-  settings,
-  from,
-  when,
-  onError,
-  ...rest
-}: StageNode | SinkNode): object {
-  return { id, use, version, settings, from, when, onError, ...('shadow' in rest && { shadow: true }) };
+function hashedOf(node: StageNode | SinkNode): object {
+  const { id, use, plugin, settings, from, when, onError } = node;
+  const { version } = plugin;
+  return { id, use, version, settings, from, when, onError, ...('shadow' in node && { shadow: true }) };
 }
 
 /** Sorts keys, so that their order in the YAML does not matter. */

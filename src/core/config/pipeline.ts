@@ -137,5 +137,5 @@ export interface Issue {
   /** How many characters from {@link location} the caret underlines. Default 1. */
   readonly length?: number;
   /** The id of the entry, if it has one. */
-  readonly component?: string;
+  readonly component?: string | undefined;
 }

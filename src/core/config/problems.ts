@@ -19,13 +19,7 @@ export function schemaIssues(
 ): Issue[] {
   const issues: Issue[] = [];
   const report = (code: Issue['code'], message: string, place: Pick<Issue, 'location' | 'length'>): void => {
-    issues.push({
-      severity: 'error',
-      code,
-      message,
-      ...place,
-      ...(component === undefined ? {} : { component }),
-    });
+    issues.push({ severity: 'error', code, message, ...place, component });
   };
   for (const problem of error.issues.flatMap(unfold)) {
     const path = [...base, ...problem.path];
@@ -158,14 +152,14 @@ function article(type: string): string {
 }
 
 /** `` `stages[2].with.clipLimit` ``, or `the pipeline` for the whole file. */
-export function optionName(path: Path): string {
+function optionName(path: Path): string {
   if (path.length === 0) return 'the pipeline';
   const text = path.map((step) => (typeof step === 'number' ? `[${step}]` : `.${String(step)}`)).join('');
   return `\`${text.replace(/^\./, '')}\``;
 }
 
 /** The part of a JSON Schema node that is read here. */
-export interface SchemaNode {
+interface SchemaNode {
   readonly description?: string;
   readonly type?: string;
   readonly properties?: Readonly<Record<string, SchemaNode>>;

@@ -1,7 +1,7 @@
 import { Observable, Subscription, type OperatorFunction } from 'rxjs';
+import { messageOf } from '../errors.js';
 import type { Frame, Image } from '../frame.js';
 import type { BatchStage } from '../plugin.js';
-import { isAllocationFailure } from './allocation.js';
 import type { FailurePolicy } from './failure-policy.js';
 import { absent, advance, isLive, type LiveToken, type Token } from '../flow/ticket.js';
 
@@ -146,4 +146,14 @@ function oldest(queues: ReadonlyMap<string, Waiting[]>): [string, Waiting[]] | u
 function shapeOf(image: Image | undefined): string {
   if (image === undefined) return 'none';
   return `${String(image.width)}×${String(image.height)}×${String(image.channels)} ${image.data.constructor.name}`;
+}
+
+/**
+ * Whether the error means that memory ran out: for ONNX Runtime on CPU and CUDA, Dawn (WebGPU), TensorFlow, and V8.
+ * They throw plain errors, so their messages are matched.
+ */
+function isAllocationFailure(thrown: unknown): boolean {
+  return /\bbad[_ ]alloc|failed to allocate memory|out of memory|\bOOM\b|RESOURCE_EXHAUSTED|allocation failed/i.test(
+    messageOf(thrown),
+  );
 }

@@ -75,23 +75,10 @@ export interface Elsewhere {
  */
 export function intake(
   sources: ReadonlyMap<string, SourceInstance>,
-  {
-    admission,
-    pool,
-    journal,
-    limits,
-    findDuplicates,
-    countImages,
-    elsewhere,
-    once,
-    policy,
-    replays$,
-    stop$,
-    onAlready,
-    monitor,
-    log,
-  }: IntakeOptions,
+  options: IntakeOptions,
 ): Observable<ProcessedToken> {
+  const { admission, pool, journal, limits, findDuplicates, countImages, elsewhere, once, policy } = options;
+  const { replays$, stop$, onAlready, monitor, log } = options;
   /** Files that wait or are in flight: a source may offer one more than once. */
   const offered = new Set<string>();
   /** Ids of frames in flight: a file that was touched meanwhile, with the same bytes and name, is the same frame. */
@@ -205,7 +192,8 @@ export function intake(
     );
     if (ids.has(id)) return giveUp(admitted);
     ids.add(id);
-    const origin: Origin = { ...plain(candidate), source, sha256, receivedAt };
+    const { path, name, size, mtimeMs, ino, ctimeMs } = candidate;
+    const origin: Origin = { path, name, size, mtimeMs, source, sha256, receivedAt };
     let isAlone = false;
     let onReleased = (): void => undefined;
     const ticket = new Ticket(id, candidate, origin, {
@@ -226,7 +214,6 @@ export function intake(
       ticket.fail(undefined, error, 'FRAME_UNREADABLE');
       return { ticket, frame: null };
     }
-    const { path, name, size, mtimeMs, ino, ctimeMs } = candidate;
     const film = { id, source, name, path, size, mtimeMs, ino, ctimeMs, sha256 };
     const findDuplicate = findDuplicates && partOf(candidate) === undefined;
     if (findDuplicate) {
@@ -271,14 +258,12 @@ export function intake(
       ticket.fail((processed.error as { component?: string }).component, processed.error, 'FRAME_STAGE');
       return { ticket, frame: null };
     }
+    const bare = { id, origin, ...repeat, meta };
     const frame: Frame =
       duplicateOf === null
-        ? { id, origin, ...repeat, ...(encoded !== undefined && { encoded }), meta, results: {} }
+        ? { ...bare, ...(encoded !== undefined && { encoded }), results: {} }
         : {
-            id,
-            origin,
-            ...repeat,
-            meta,
+            ...bare,
             results: { [DUPLICATE]: { kind: 'duplicate', of: duplicateOf.name, id: duplicateOf.id } },
           };
     monitor.enter(id);
@@ -363,13 +348,4 @@ async function lookAgain(candidate: Candidate): Promise<Candidate | null> {
 
 function keyOf({ source, candidate: { name, size, mtimeMs, ino, ctimeMs } }: Offer): string {
   return JSON.stringify([source, name, size, mtimeMs, ino, ctimeMs]);
-}
-
-function plain({
-  path,
-  name,
-  size,
-  mtimeMs,
-}: Offer['candidate']): Omit<Origin, 'source' | 'sha256' | 'receivedAt'> {
-  return { path, name, size, mtimeMs };
 }

@@ -7,6 +7,7 @@ import type { Interval } from '../history.js';
 import type { Candidate, Log } from '../plugin.js';
 import { makePrivate } from '../private-folder.js';
 import type {
+  AdmitOptions,
   Admittance,
   Conclusion,
   FilmFile,
@@ -24,7 +25,6 @@ import type {
  * milliseconds, so the database has its own thread, which commits everything since the last commit in one transaction.
  */
 export class Journal {
-  readonly #worker: Worker;
   readonly #waiting = new Map<
     number,
     { resolve: (response: never) => void; reject: (error: Error) => void }
@@ -34,8 +34,7 @@ export class Journal {
   #next = 0;
   #ended = false;
 
-  private constructor(worker: Worker) {
-    this.#worker = worker;
+  private constructor(private readonly worker: Worker) {
     worker.on('message', (messages: readonly ResponseMessage[]) => {
       for (const { seq, ok, response, error } of messages) {
         const waiting = this.#waiting.get(seq);
@@ -106,11 +105,7 @@ export class Journal {
   admit(
     film: FilmFile,
     policy: Policy,
-    {
-      findDuplicate = false,
-      alone = false,
-      harmless = false,
-    }: { readonly findDuplicate?: boolean; readonly alone?: boolean; readonly harmless?: boolean } = {},
+    { findDuplicate = false, alone = false, harmless = false }: Partial<AdmitOptions> = {},
   ): Promise<Admittance> {
     return this.#request('admit', film, policy, { findDuplicate, alone, harmless }, Date.now());
   }
@@ -188,7 +183,7 @@ export class Journal {
       await this.#request('close');
     } finally {
       this.#ended = true;
-      await this.#worker.terminate();
+      await this.worker.terminate();
     }
   }
 
@@ -206,7 +201,7 @@ export class Journal {
   }
 
   #send(): void {
-    this.#worker.postMessage(this.#outgoing);
+    this.worker.postMessage(this.#outgoing);
     this.#outgoing = [];
   }
 

@@ -59,6 +59,13 @@ export interface JournalRecord {
   readonly sha256: string | null;
 }
 
+/** See {@link Journal.admit}. */
+export interface AdmitOptions {
+  readonly findDuplicate: boolean;
+  readonly alone: boolean;
+  readonly harmless: boolean;
+}
+
 /** The journal's answer about a film that is about to enter the graph. */
 export interface Admittance {
   /** Not null: the film is settled and must not enter. */

@@ -11,7 +11,16 @@ import {
 } from '../fate.js';
 import { partOf } from '../file-part.js';
 import type { Interval } from '../history.js';
-import type { Admittance, Conclusion, FilmFile, JournalRecord, Parked, Policy, Refusal } from './protocol.js';
+import type {
+  AdmitOptions,
+  Admittance,
+  Conclusion,
+  FilmFile,
+  JournalRecord,
+  Parked,
+  Policy,
+  Refusal,
+} from './protocol.js';
 
 /** The layout of the tables, stored in `PRAGMA user_version`. */
 const VERSION = 4;
@@ -230,11 +239,7 @@ export class Store {
   admit(
     film: FilmFile,
     policy: Policy,
-    {
-      findDuplicate,
-      alone,
-      harmless,
-    }: { readonly findDuplicate: boolean; readonly alone: boolean; readonly harmless: boolean },
+    { findDuplicate, alone, harmless }: AdmitOptions,
     at: number,
   ): Admittance {
     const { id } = film;
@@ -653,16 +658,7 @@ function recordOfParts(file: string, rows: readonly Row[], policy: Policy): Jour
 }
 
 /** The file of a film, as stored. */
-function fileOf({
-  id,
-  source,
-  name,
-  path,
-  size,
-  mtimeMs,
-  ino = null,
-  ctimeMs = null,
-  sha256,
-}: FilmFile): FilmFile & Values {
+function fileOf(film: FilmFile): FilmFile & Values {
+  const { id, source, name, path, size, mtimeMs, ino = null, ctimeMs = null, sha256 } = film;
   return { id, source, name, path, size, mtimeMs, ino, ctimeMs, sha256 };
 }

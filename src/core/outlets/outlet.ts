@@ -6,11 +6,10 @@ import { withoutPixels, type Frame } from '../frame.js';
 import type { Journal } from '../journal/journal.js';
 import type { FilmFile } from '../journal/protocol.js';
 import type { Trouble } from '../monitor/meter.js';
-import type { Log, SinkInstance } from '../plugin.js';
+import { MAX_TIMER_MS, type Log, type SinkInstance } from '../plugin.js';
 import { apart } from './apart.js';
 import { BoundedSink } from './bounded-sink.js';
 import { CircuitBreaker } from './breaker.js';
-import { Queue } from './queue.js';
 import { Spill, type Spilled } from './spill.js';
 import { Strikes } from './strikes.js';
 
@@ -21,9 +20,6 @@ import { Strikes } from './strikes.js';
 export type Acknowledgement =
   | { readonly kind: Exclude<SinkEvent['kind'], 'skip' | 'refuse'> }
   | { readonly kind: 'refuse'; readonly thrown: unknown };
-
-/** Node.js treats longer ones as 1 ms. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 export interface OutletOptions {
   readonly id: string;
@@ -68,8 +64,8 @@ type Item = Fresh | Spilled;
  * while it takes others is refused in the end.
  */
 export class Outlet {
-  readonly #options: OutletOptions;
-  readonly #queue = new Queue<Fresh>();
+  /** The run's credit limits it. */
+  readonly #queue: Fresh[] = [];
   readonly #sink: BoundedSink;
   readonly #breaker: CircuitBreaker;
   readonly #spill: Spill;
@@ -85,9 +81,8 @@ export class Outlet {
   #working: Promise<void> = Promise.resolve();
   #wake: () => void = () => undefined;
 
-  constructor(options: OutletOptions) {
+  constructor(private readonly options: OutletOptions) {
     const { id, sink, timeoutMs, retry, journal, parked } = options;
-    this.#options = options;
     this.#fromJournal = parked > 0;
     this.#breaker = new CircuitBreaker(retry);
     this.#spill = new Spill(id, journal);
@@ -108,7 +103,7 @@ export class Outlet {
 
   /** Delivers a frame. Never rejects. */
   async deliver(frame: Frame): Promise<Acknowledgement> {
-    const { pixels, outbox } = this.#options;
+    const { pixels, outbox } = this.options;
     this.#entering += 1;
     let item: Omit<Fresh, 'answer'>;
     try {
@@ -163,14 +158,14 @@ export class Outlet {
 
   /** Whether parked frames are left to the next run. */
   #leavesJournal(): boolean {
-    const { once, retry } = this.#options;
+    const { once, retry } = this.options;
     const ended = this.#state === 'ended';
     if (this.#stopped || (ended && !once)) return true;
     return ended && this.#breaker.isOpen && this.#breaker.outageMs >= retry.giveUpAfterMs;
   }
 
   async #work(): Promise<void> {
-    const { maxBatch, retry } = this.#options;
+    const { maxBatch, retry } = this.options;
     if (this.#breaker.isOpen) {
       const patience = this.#state === 'ended' ? retry.giveUpAfterMs - this.#breaker.outageMs : Infinity;
       const wait = Math.min(this.#breaker.waitMs, patience);
@@ -182,7 +177,7 @@ export class Outlet {
     // A sink that is down is retried with one frame.
     const most = this.#breaker.isOpen ? 1 : maxBatch;
     if (!this.#fromJournal) {
-      await this.#deliver(this.#queue.take(most));
+      await this.#deliver(this.#queue.splice(0, most));
       return;
     }
     const waiting = await this.#spill.take(most);
@@ -216,13 +211,11 @@ export class Outlet {
   #isRefused([only, ...others]: readonly Item[], thrown: unknown): boolean {
     if (isRejection(thrown)) return true;
     if (only === undefined || others.length > 0) return false;
-    return (
-      this.#strikes.strike(only.frame.id, errorKind(thrown) === 'outage') >= this.#options.retry.attempts
-    );
+    return this.#strikes.strike(only.frame.id, errorKind(thrown) === 'outage') >= this.options.retry.attempts;
   }
 
   #goDown(thrown: unknown): void {
-    const { id, log, onOutage } = this.#options;
+    const { id, log, onOutage } = this.options;
     const message = messageOf(thrown);
     if (!this.#breaker.isOpen) {
       log.warn({ sink: id }, `the sink is down, films wait for it in the journal: ${message}`);
@@ -234,7 +227,7 @@ export class Outlet {
 
   #comeUp(): void {
     if (!this.#breaker.isOpen) return;
-    const { id, log, onOutage } = this.#options;
+    const { id, log, onOutage } = this.options;
     this.#breaker.close();
     this.#spill.rewind();
     log.info({ sink: id }, 'the sink is up again');
@@ -250,7 +243,7 @@ export class Outlet {
     if (failed !== undefined && 'row' in failed && others.length === 0) this.#spill.passOver(failed);
     const fresh = items.filter((item): item is Fresh => 'answer' in item);
     await Promise.all(
-      [...fresh, ...this.#queue.take()].map(async (item) => {
+      [...fresh, ...this.#queue.splice(0)].map(async (item) => {
         try {
           if (!item.parked) await this.#spill.put(item.frame);
           item.answer({ kind: 'park' });
@@ -262,7 +255,7 @@ export class Outlet {
   }
 
   async #settle(item: Item, thrown: unknown): Promise<void> {
-    const { id, journal, confirms, onError, onLate, log } = this.#options;
+    const { id, journal, confirms, onError, onLate, log } = this.options;
     this.#strikes.forget(item.frame.id);
     let refused = thrown;
     if (thrown !== undefined && onError !== 'deadLetter') {
@@ -283,7 +276,7 @@ export class Outlet {
   /** Until woken, or for `ms` milliseconds. */
   #sleep(ms?: number): Promise<void> {
     return new Promise((resolve) => {
-      const timer = ms === undefined ? undefined : setTimeout(resolve, Math.min(ms, LONGEST_TIMER_MS));
+      const timer = ms === undefined ? undefined : setTimeout(resolve, Math.min(ms, MAX_TIMER_MS));
       this.#wake = () => {
         clearTimeout(timer);
         resolve();

@@ -6,8 +6,7 @@ import satisfies from 'semver/functions/satisfies.js';
 import valid from 'semver/functions/valid.js';
 import validRange from 'semver/ranges/valid.js';
 import { RxrayError } from '../errors.js';
-import { CONTRACT_VERSION } from '../plugin.js';
-import type { Kind, Plugin, PluginOf } from '../plugin.js';
+import { CONTRACT_VERSION, type Kind, type Plugin, type PluginOf } from '../plugin.js';
 import { didYouMean } from '../suggest.js';
 import { loadPluginModule } from './load.js';
 
@@ -22,15 +21,11 @@ const { version: HOST_VERSION } = JSON.parse(
 
 /** Finds plugins: built-in ones by name, the user's by file, others as installed packages. */
 export class PluginRegistry {
-  readonly #builtIns: BuiltIns;
-
-  constructor(builtIns: BuiltIns) {
-    this.#builtIns = builtIns;
-  }
+  constructor(private readonly builtIns: BuiltIns) {}
 
   /** The names of the built-in plugins of a kind. */
   names(kind: Kind): string[] {
-    return Object.keys(this.#builtIns[kind]);
+    return Object.keys(this.builtIns[kind]);
   }
 
   /**
@@ -42,8 +37,8 @@ export class PluginRegistry {
     use: string,
     baseDir: string,
   ): Promise<{ plugin: PluginOf<K>; url: string }> {
-    const other = KINDS.find((each) => each !== kind && Object.hasOwn(this.#builtIns[each], use));
-    if (other !== undefined && !Object.hasOwn(this.#builtIns[kind], use)) {
+    const other = KINDS.find((each) => each !== kind && Object.hasOwn(this.builtIns[each], use));
+    if (other !== undefined && !Object.hasOwn(this.builtIns[kind], use)) {
       throw new RxrayError('CONFIG_UNKNOWN_PLUGIN', wrongKind(use, other, kind));
     }
     const { plugin, url } = await this.#load([kind], use, baseDir);
@@ -61,8 +56,8 @@ export class PluginRegistry {
     use: string,
     baseDir: string,
   ): Promise<{ plugin: Plugin; url: string }> {
-    const builtIn = kinds.find((kind) => Object.hasOwn(this.#builtIns[kind], use));
-    const own = builtIn === undefined ? undefined : this.#builtIns[builtIn][use];
+    const builtIn = kinds.find((kind) => Object.hasOwn(this.builtIns[kind], use));
+    const own = builtIn === undefined ? undefined : this.builtIns[builtIn][use];
     const url = own ?? (isFile(use) ? fileUrl(use, baseDir) : await this.#packageUrl(kinds, use, baseDir));
     const plugin = await loadPluginModule(url);
     check(plugin, use);

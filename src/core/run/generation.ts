@@ -14,11 +14,11 @@ import {
 } from 'rxjs';
 import type { Pipeline } from '../config/pipeline.js';
 import { DeadLetter, type Failed } from '../dead-letter.js';
+import { endReplay } from '../dead-letter-entries.js';
 import { durably } from '../durable.js';
 import { isFatal, isSkip, messageOf, RxrayError } from '../errors.js';
 import { frameId, type Frame, type Origin } from '../frame.js';
-import type { Status } from '../fate.js';
-import { isAnswered } from '../fate.js';
+import { isAnswered, type Status } from '../fate.js';
 import { partOf, wholeFile } from '../file-part.js';
 import type { Journal } from '../journal/journal.js';
 import type { Conclusion, FilmFile, JournalRecord, Policy } from '../journal/protocol.js';
@@ -335,14 +335,8 @@ export class Generation {
     thrown: unknown,
   ): Promise<Settled | undefined> {
     const { id, source, name, path, size, mtimeMs, sha256 } = film;
-    const candidate = {
-      path,
-      name,
-      size,
-      mtimeMs,
-      ino: film.ino ?? undefined,
-      ctimeMs: film.ctimeMs ?? undefined,
-    };
+    const [ino, ctimeMs] = [film.ino ?? undefined, film.ctimeMs ?? undefined];
+    const candidate = { path, name, size, mtimeMs, ino, ctimeMs };
     const { journal } = this.run;
     if (thrown === undefined) {
       if ((await journal.confirm(id, sink, isAbnormal(frame))) === null) return undefined;
@@ -370,7 +364,7 @@ export class Generation {
     try {
       for (const obsolete of status === 'done' ? [id, ...unread] : unread) await deadLetter.forget(obsolete);
       if (replay === undefined) return;
-      if (replay.entry === id) await deadLetter.endReplay(id);
+      if (replay.entry === id) await endReplay(this.pipeline.stateDir, id);
       else await deadLetter.forget(replay.entry);
     } catch (error) {
       // The film is settled; the next start tries again.

@@ -93,7 +93,6 @@ interface Underway {
  * cache, and returns those of its last stage.
  */
 export class WorkerPool {
-  readonly threads: number;
   readonly #piscina: Piscina;
   readonly #channel: BroadcastChannel;
   /** Number of threads that have loaded their program; others have no stages and receive no messages. */
@@ -113,9 +112,8 @@ export class WorkerPool {
 
   constructor(
     private readonly log: Log,
-    threads = availableParallelism(),
+    readonly threads = availableParallelism(),
   ) {
-    this.threads = threads;
     this.#watch = setInterval(() => {
       this.#endLate();
     }, LOOK_MS);

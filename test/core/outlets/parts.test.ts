@@ -4,7 +4,6 @@ import type { Frame } from '../../../src/core/frame.js';
 import { apart } from '../../../src/core/outlets/apart.js';
 import { BoundedSink } from '../../../src/core/outlets/bounded-sink.js';
 import { CircuitBreaker } from '../../../src/core/outlets/breaker.js';
-import { Queue } from '../../../src/core/outlets/queue.js';
 import { Spill } from '../../../src/core/outlets/spill.js';
 import { Strikes } from '../../../src/core/outlets/strikes.js';
 import { Deliveries, frame } from './support.js';
@@ -59,16 +58,6 @@ describe('the strikes of frames', () => {
     expect([strikes.strike('a', true), strikes.strike('a', true)]).to.deep.equal([1, 1]);
     strikes.success();
     expect([strikes.strike('a', true), strikes.strike('a', true)]).to.deep.equal([2, 2]);
-  });
-});
-
-describe('a queue', () => {
-  it('returns the first items, and all of them without a limit', () => {
-    const queue = new Queue<number>();
-    for (const item of [1, 2, 3, 4]) queue.push(item);
-    expect(queue.take(3)).to.deep.equal([1, 2, 3]);
-    expect(queue.length).to.equal(1);
-    expect([queue.take(), queue.take(5)]).to.deep.equal([[4], []]);
   });
 });
 
