@@ -166,6 +166,11 @@ export function checkMade(made: Frame | undefined, given: Frame): Frame {
     }
     checkPlain(value, part);
   }
+  for (const [stage, result] of Object.entries(made.results as Readonly<Record<string, unknown>>)) {
+    if (typeof result !== 'object' || result === null || Array.isArray(result)) {
+      throw new Error(`the stage returned a frame whose result of \`${stage}\` is no object`);
+    }
+  }
   const { encoded, repeat, view, ...rest } = made;
   const isViewKnown = view === undefined || view !== given.view || isSameSize(made.image, given.image);
   if ((encoded === undefined || encoded === given.encoded) && repeat === given.repeat && isViewKnown)

@@ -71,6 +71,9 @@ describe('what a stage made of a frame', () => {
     for (const value of [undefined, null, [], 'text']) {
       expect(thrownBy({ ...given, results: value })).to.match(/`results` is no object/);
       expect(thrownBy({ ...given, meta: value })).to.match(/`meta` is no object/);
+      expect(thrownBy({ ...given, results: { classes: value } })).to.match(
+        /result of `classes` is no object/,
+      );
     }
     // Put into the frame that was given.
     const changed = { ...given, results: { s: { kind: 'test', value: 10n } } } as unknown as Frame;
