@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -18,6 +18,7 @@ import type { Journal } from '../../src/core/journal/journal.js';
 import { Monitor } from '../../src/core/monitor/monitor.js';
 import { builtInRegistry } from '../../src/host/builtins.js';
 import { createHost } from '../../src/host/host.js';
+import { setEnvironment } from '../support/s3-server.js';
 import { NatsServers, natsVersion } from './nats-servers.js';
 import { summary, trial, type Fault } from './trial.js';
 
@@ -61,6 +62,24 @@ sinks: [${sink}]
     for await (const line of createInterface(worker.stderr)) if (line.includes('waiting for the NATS')) break;
     worker.kill('SIGTERM');
     expect(await ended).to.deep.equal([0, null]);
+  });
+
+  it('a worker that cannot connect leaves no folder behind', async () => {
+    const restore = setEnvironment({ TMPDIR: join(folder, 'temporary') });
+    await mkdir(join(folder, 'temporary'));
+    const host = createHost(log);
+    try {
+      const worker = new ClusterWorker(host, { shutdownTimeoutMs: 100, registry: builtInRegistry() });
+      const credentials = join(folder, 'none.creds');
+      const [outcome] = await Promise.allSettled([
+        worker.start({ servers: ['nats://127.0.0.1:1'], credentials }),
+      ]);
+      expect(outcome.status).to.equal('rejected');
+      expect(await readdir(join(folder, 'temporary'))).to.deep.equal([]);
+    } finally {
+      restore();
+      await host.unbindAllAsync();
+    }
   });
 
   it('have one graph: plugins and files that settings name are compared by their bytes', async () => {
