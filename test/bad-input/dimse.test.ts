@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
-import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
@@ -171,13 +171,10 @@ describe('hostile DICOM senders', function () {
 });
 
 describe('hostile DICOM receivers', () => {
-  let server: Server | undefined;
-  afterEach(() => server?.close());
-
   /** What becomes of sending a film to a receiver that does `answer` with each PDU's worth of bytes. */
   async function sendTo(answer: (socket: Socket, count: number) => void): Promise<number[] | Error> {
     const sockets = new Set<Socket>();
-    server = createServer((socket) => {
+    const server = createServer((socket) => {
       sockets.add(socket.on('error', () => undefined));
       let count = 0;
       answer(socket, count);
@@ -193,6 +190,7 @@ describe('hostile DICOM receivers', () => {
       return error as Error;
     } finally {
       for (const socket of sockets) socket.destroy();
+      server.close();
     }
   }
   const accepting = (contexts = [{ ...CONTEXT }], maxLength = 16_384): Buffer =>
