@@ -366,8 +366,9 @@ async function byCodec(
 /** Whether the bits above the highest stored one are those of the sign, or none. */
 function fits(samples: Uint8Array | Uint16Array, { highBit, signed }: PixelFormat): boolean {
   const above = (2 ** (8 * samples.BYTES_PER_ELEMENT) - 1) & ~(2 ** (highBit + 1) - 1);
-  if (above === 0) return true;
-  const sign = signed ? 1 << highBit : 0;
+  if ((bitsOf(samples) & above) === 0) return true;
+  if (!signed) return false;
+  const sign = 1 << highBit;
   // eslint-disable-next-line @typescript-eslint/prefer-for-of -- iterating takes three times as long
   for (let i = 0; i < samples.length; i++) {
     const sample = samples[i] ?? 0;
@@ -377,8 +378,27 @@ function fits(samples: Uint8Array | Uint16Array, { highBit, signed }: PixelForma
   return true;
 }
 
+/** The bits that occur in any sample. */
+function bitsOf(samples: Uint8Array | Uint16Array): number {
+  const each = samples.BYTES_PER_ELEMENT;
+  let bits = 0;
+  let done = 0;
+  // Four bytes at once where they are aligned.
+  if (samples.byteOffset % 4 === 0) {
+    const words = new Uint32Array(samples.buffer, samples.byteOffset, Math.floor(samples.byteLength / 4));
+    // eslint-disable-next-line @typescript-eslint/prefer-for-of -- iterating takes three times as long
+    for (let i = 0; i < words.length; i++) bits |= words[i] ?? 0;
+    bits |= bits >>> 16;
+    if (each === 1) bits |= bits >>> 8;
+    done = words.length * (4 / each);
+  }
+  for (let i = done; i < samples.length; i++) bits |= samples[i] ?? 0;
+  return bits & (2 ** (8 * each) - 1);
+}
+
 /** To the range of the stored bits; samples are as wide as their type. */
 function clip(samples: Uint8Array | Uint16Array, { stored, signed }: PixelFormat): void {
+  if (!signed && bitsOf(samples) < 2 ** stored) return;
   const span = 2 ** (8 * samples.BYTES_PER_ELEMENT);
   const [low, high] = signed ? [-(2 ** (stored - 1)), 2 ** (stored - 1) - 1] : [0, 2 ** stored - 1];
   for (let i = 0; i < samples.length; i++) {
