@@ -38,7 +38,7 @@ Examples:
 If a process runs the graph, it does the replay; otherwise this command does. The film leaves the dead letter
 when every sink has confirmed it. If it fails again, it stays there with the new reason.
 
-Exit codes: 0 fine, 1 some films failed again, 2 usage or configuration, 3 fatal.`;
+Exit codes: 0 fine, 1 some films failed again or could not be replayed, 2 usage or configuration, 3 fatal.`;
 
 export function deadletter(program: Command): void {
   const command = program.command('deadletter').addHelpText('after', EXAMPLES);
@@ -76,7 +76,7 @@ export function deadletter(program: Command): void {
         if (chosen === undefined) return EXIT.usage;
         const { stateDir, entries } = chosen;
         for (const { id } of entries) await requestReplay(stateDir, id);
-        return entries.length === 0 ? said(flags, 'the dead letter is empty') : replay(flags);
+        return entries.length === 0 ? said(flags, 'the dead letter is empty') : replay(flags, chosen);
       }),
     );
   sub('discard', 'Deletes the copies and reasons of failed films, not the originals.')
@@ -94,11 +94,13 @@ export function deadletter(program: Command): void {
     );
 }
 
+interface Chosen {
+  readonly stateDir: string;
+  readonly entries: readonly DeadLetterEntry[];
+}
+
 /** The named films; undefined, with a message, if none are named. */
-async function choose(
-  ids: readonly string[],
-  { pipeline, all }: Flags,
-): Promise<{ stateDir: string; entries: DeadLetterEntry[] } | undefined> {
+async function choose(ids: readonly string[], { pipeline, all }: Flags): Promise<Chosen | undefined> {
   if ((all === true) === ids.length > 0) {
     process.stderr.write('expected the ids of films, or --all\n');
     return undefined;
@@ -113,8 +115,8 @@ async function choose(
   return { stateDir, entries: [...entries.values()] };
 }
 
-/** Replays the requested films, unless a running process does. */
-async function replay(flags: Flags): Promise<number> {
+/** Replays the requested films, unless a running process does, and names those that could not be replayed. */
+async function replay(flags: Flags, { stateDir, entries }: Chosen): Promise<number> {
   const { pipeline: file } = flags;
   const { pipeline, issues, text } = await loadPipeline(file, builtInRegistry());
   if (pipeline === undefined) {
@@ -143,7 +145,14 @@ async function replay(flags: Flags): Promise<number> {
     };
     process.once('SIGINT', stop).once('SIGTERM', stop);
     const { failed } = await run.finished;
-    return failed > 0 ? EXIT.filmsFailed : EXIT.fine;
+    const left = new Map((await listEntries(stateDir)).map((entry) => [entry.id, entry]));
+    const same = entries.filter(({ id, at }) => left.get(id)?.at === at && left.get(id)?.replaying === false);
+    for (const { id, code, source, message } of same) {
+      const why = source === '' ? message : 'its source, or its file, is gone';
+      if (flags.json) print(JSON.stringify({ id, outcome: 'not replayed', code, message: why }));
+      else print(`${pc.red('✗')} ${id.slice(0, 8)} cannot be replayed: ${printable(why)} (${code})`);
+    }
+    return failed + same.length > 0 ? EXIT.filmsFailed : EXIT.fine;
   } catch (error) {
     if (error instanceof RxrayError && error.code === 'STATE_LOCKED') {
       return said(flags, 'the running process replays them');

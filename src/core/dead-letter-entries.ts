@@ -167,7 +167,8 @@ async function entryOf(stateDir: string, id: string): Promise<DeadLetterEntry | 
     // It was removed meanwhile.
     if (isCode(error, 'ENOENT') && film === undefined) return undefined;
     const kept = film === undefined ? null : join(dir, film);
-    return { ...damaged(id, film, `its reason.json cannot be read: ${messageOf(error)}`), kept, replaying };
+    const why = error instanceof z.ZodError ? z.prettifyError(error) : messageOf(error);
+    return { ...damaged(id, film, `its reason.json cannot be read: ${why}`), kept, replaying };
   }
 }
 

@@ -122,6 +122,15 @@ describe('rxray deadletter', function () {
     expect(await list()).to.deep.equal([]);
   });
 
+  it('names films that cannot be replayed', async () => {
+    await lab.run();
+    const [letter] = await list();
+    await writeFile(lab.path(`.rxray/deadletter/${letter?.id ?? ''}/reason.json`), 'null');
+    const { code, stdout } = await deadletter('replay', '--all');
+    expect(stdout).to.match(/✗ \S{8} cannot be replayed: its reason\.json cannot be read: .*expected object/);
+    expect(code).to.equal(1);
+  });
+
   it('requires the ids of films, or --all', async () => {
     for (const args of [['discard'], ['replay', '--all', 'abc']]) {
       const { code, stderr } = await deadletter(...args);

@@ -54,14 +54,32 @@ interface Disposable {
   dispose?(): Promise<void> | void;
 }
 
+/** A plugin whose `create` takes longer is named in the log, again and again: it may wait for what never answers. */
+const TELL_EVERY_MS = 20_000;
+
 /** The plugins that a graph has created; they are disposed of together. */
 export class OpenPlugins {
   readonly #plugins: { readonly id: string; readonly plugin: Disposable }[] = [];
 
-  constructor(private readonly log: Log) {}
+  constructor(
+    private readonly log: Log,
+    private readonly tellEveryMs = TELL_EVERY_MS,
+  ) {}
 
   add(id: string, plugin: Disposable): void {
     this.#plugins.push({ id, plugin });
+  }
+
+  /** Creates a plugin, and warns while that takes long. */
+  async creating<T>(id: string, create: () => T | Promise<T>): Promise<T> {
+    const timer = setInterval(() => {
+      this.log.warn({ component: id }, 'it is still starting: films wait until it has started');
+    }, this.tellEveryMs).unref();
+    try {
+      return await create();
+    } finally {
+      clearInterval(timer);
+    }
   }
 
   /** Disposes of all plugins; an error of one is logged. */
@@ -202,7 +220,7 @@ async function make<N extends Pipeline['sources' | 'stages' | 'sinks'][number], 
   for (const node of nodes) {
     const { id, location } = node;
     try {
-      const plugin = await create(node);
+      const plugin = await opened.creating(id, () => create(node));
       opened.add(id, plugin);
       made.set(id, plugin);
     } catch (thrown) {
