@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { constants, createReadStream } from 'node:fs';
-import { open, realpath, rename } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { open, realpath, rename, stat } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 
 /** Makes the creation, renaming or removal of files in `dir` durable, where the system supports it. */
@@ -86,4 +86,22 @@ export async function realPathOf(path: string): Promise<string> {
     if (!isCode(error, 'ENOENT') || dirname(path) === path) return path;
     return join(await realPathOf(dirname(path)), basename(path));
   }
+}
+
+/**
+ * The path of a file that a list names, relative to `base`: as it is spelled, else in the other Unicode form (macOS), with other
+ * slashes (Windows), or without the blanks around it. As it is spelled if there is none.
+ */
+export async function existingPath(name: string, base = ''): Promise<string> {
+  const bare = name.trim();
+  const spellings = [name, bare, bare.replaceAll('\\', '/')].flatMap((each) => [
+    each,
+    each.normalize('NFC'),
+    each.normalize('NFD'),
+  ]);
+  for (const each of new Set(spellings)) {
+    const path = resolve(base, each);
+    if (await succeeds(stat(path))) return path;
+  }
+  return resolve(base, name);
 }

@@ -1,9 +1,10 @@
 import { mkdir, rm, stat } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { concatMap, bufferCount, from } from 'rxjs';
 import { z } from 'zod';
 import { messageOf, RxrayError } from '../core/errors.js';
+import { existingPath } from '../core/files.js';
 import { type Candidate, defineSource, type SourceInstance, type SourceServices } from '../core/plugin.js';
 import { FilmFetcher } from './manifest/fetch.js';
 import { headOf, linesOf, type Line } from './manifest/lines.js';
@@ -121,14 +122,13 @@ async function manifestSource(settings: ManifestOptions, services: SourceService
 /** The film of a row. A missing one is offered with its error, so that it gets into the dead letter. */
 async function candidateOf({ path: name, size = 0, mtimeMs = 0 }: Row, base: string): Promise<Candidate> {
   if (/^(https?|s3):/.test(name)) return { path: name, name, size, mtimeMs };
-  const path = name.startsWith('file:') ? fileURLToPath(name) : resolve(base, name);
+  const path = name.startsWith('file:') ? fileURLToPath(name) : await existingPath(name, base);
   try {
     const { size: bytes, mtimeMs: changed, ino, ctimeMs } = await stat(path);
     return { path, name, size: bytes, mtimeMs: changed, ino, ctimeMs };
   } catch (cause) {
-    const error = new RxrayError('FRAME_UNREADABLE', `the file cannot be read: ${messageOf(cause)}`, {
-      cause,
-    });
+    const why = name.includes('\ufffd') ? 'its name in the list is not UTF-8 text' : messageOf(cause);
+    const error = new RxrayError('FRAME_UNREADABLE', `the file cannot be read: ${why}`, { cause });
     return { path, name, size, mtimeMs, error };
   }
 }

@@ -2,12 +2,13 @@ import { createHash } from 'node:crypto';
 import { open, readFile, readdir, realpath, stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { messageOf, RxrayError } from '../core/errors.js';
+import { existingPath } from '../core/files.js';
 import { isClutter } from '../core/no-image.js';
 import { readBoxes } from './boxes-manifest.js';
 import type { Film, Split } from './film.js';
 import { nearDuplicates, type Pair } from './near-duplicates.js';
 import { named, type Preparation, type Unreadable } from './preprocess.js';
-import { existing, parseTable, readText, tidy, type TableRow } from './text-file.js';
+import { parseTable, readText, tidy, type TableRow } from './text-file.js';
 import { drawSplit, leaksInto, straddling } from './splits.js';
 
 export interface Dataset {
@@ -401,8 +402,8 @@ async function hashFilms(
       const { path, details } = asked;
       const mask = details?.mask ?? '';
       const row = {
-        ...{ ...asked, path: await existing(path) },
-        ...(isAbsolute(mask) && { details: { ...details, mask: await existing(mask) } }),
+        ...{ ...asked, path: await existingPath(path) },
+        ...(isAbsolute(mask) && { details: { ...details, mask: await existingPath(mask) } }),
       };
       const bytes = await readFile(row.path).catch((cause: unknown) => messageOf(cause));
       if (typeof bytes === 'string') return { film: row, reason: bytes };

@@ -1,4 +1,4 @@
-import { readFile, stat } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { CsvError, parse } from 'csv-parse/sync';
 import { delimiterOf, namedDelimiter } from '../core/delimiter.js';
 
@@ -39,19 +39,6 @@ export function tidy(name: string): string {
     .normalize('NFC')
     .replace(/^[\s\p{Cf}]+|[\s\p{Cf}]+$/gu, '')
     .replace(/\s+/g, ' ');
-}
-
-/** The file of this name, also in the other Unicode form (macOS) or with other slashes. */
-export async function existing(path: string): Promise<string> {
-  const forms = [path, path.replaceAll('\\', '/')].flatMap((name) => [
-    name,
-    name.normalize('NFC'),
-    name.normalize('NFD'),
-  ]);
-  for (const form of forms) {
-    if (await stat(form).catch(() => undefined)) return form;
-  }
-  return path;
 }
 
 /** Cells without empty ones at the end, but at least so many. */

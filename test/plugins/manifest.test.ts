@@ -154,6 +154,24 @@ describe('the manifest source', () => {
     expect(film).to.have.nested.property('error.code', 'FRAME_UNREADABLE');
   });
 
+  it('finds files in the other Unicode form, with other slashes, and with blanks around the name', async () => {
+    for (const name of ['Mu\u0308ller.png', 'b.png']) await writeFile(join(folder, name), name);
+    const list = Buffer.from('path\nM\u00fcller.png\n.\\b.png\n b.png\u00a0\nnone.png\n');
+    const found = await offered(await open(Buffer.concat([list, Buffer.from('M\xfcller.png\n', 'latin1')])));
+    expect(found.map(({ path }) => path.slice(folder.length + 1))).to.deep.equal([
+      ...['Mu\u0308ller.png', 'b.png', 'b.png', 'none.png', 'M\ufffdller.png'],
+    ]);
+    expect(found.map(({ error }) => error?.message ?? '')).to.deep.equal([
+      ...[
+        '',
+        '',
+        '',
+        `the file cannot be read: ENOENT: no such file or directory, stat '${join(folder, 'none.png')}'`,
+      ],
+      'the file cannot be read: its name in the list is not UTF-8 text',
+    ]);
+  });
+
   it('fetches a film on request, with retries if the server is busy', async () => {
     let requests = 0;
     const host = await serve((request, response) => {

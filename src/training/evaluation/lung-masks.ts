@@ -1,13 +1,13 @@
 import { dirname, isAbsolute, resolve } from 'node:path';
 import sharp from 'sharp';
 import { messageOf, RxrayError } from '../../core/errors.js';
+import { existingPath } from '../../core/files.js';
 import type { Image, StageResult, View } from '../../core/frame.js';
 import { viewOf } from '../../imaging/view.js';
 import { readBundle } from '../../models/bundle.js';
 import type { Film } from '../film.js';
 import { named, viewAt, type PreparedFilms } from '../preprocess.js';
 import type { EvaluationRequest } from './evaluate.js';
-import { existing } from '../text-file.js';
 import { picturesOf, preparedFilms } from './films.js';
 import { openStage, type ModelServices } from './score.js';
 
@@ -95,7 +95,7 @@ async function given(film: Film): Promise<Placed> {
   const isBelow = !isAbsolute(film.name) && !parts.includes('..');
   const root = isBelow ? resolve(film.path, ...parts.map(() => '..')) : dirname(film.path);
   try {
-    const { data, info } = await sharp(await existing(resolve(root, path)))
+    const { data, info } = await sharp(await existingPath(path, root))
       .greyscale()
       .toColourspace('b-w')
       .raw()
