@@ -8,12 +8,7 @@ import { pipeline } from 'node:stream/promises';
 export async function syncFolder(dir: string): Promise<void> {
   // Windows cannot open folders, and needs no such sync.
   if (process.platform === 'win32') return;
-  const handle = await open(dir, constants.O_RDONLY);
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+  await sync(dir, 'r');
 }
 
 /**
@@ -53,7 +48,11 @@ export async function sha256Of(path: string): Promise<string> {
 /** Makes the contents of a file durable. */
 export async function syncFile(path: string): Promise<void> {
   // Windows flushes only writable files; on other systems the copy of a read-only film is not writable.
-  const handle = await open(path, process.platform === 'win32' ? 'r+' : 'r');
+  await sync(path, process.platform === 'win32' ? 'r+' : 'r');
+}
+
+async function sync(path: string, flags: string): Promise<void> {
+  const handle = await open(path, flags);
   try {
     await handle.sync();
   } finally {

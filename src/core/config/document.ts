@@ -153,24 +153,15 @@ export class YamlFile {
   #hasSyntaxErrors(): boolean {
     const { errors, warnings } = this.#document;
     const stopper = errors.find((error) => !HARMLESS.has(error.code));
-    for (const error of stopper === undefined ? errors : [stopper]) {
-      this.issues.push({
-        severity: 'error',
-        code: 'CONFIG_SYNTAX',
-        message: this.#explain(error.code, error.message, error.pos[0]),
-        ...this.#placeAt(error.pos[0], 1),
-      });
-    }
-    for (const warning of stopper === undefined ? warnings : []) {
-      const place = this.#placeAt(warning.pos[0], warning.pos[1] - warning.pos[0]);
-      this.issues.push({
-        severity: 'warning',
-        code: 'CONFIG_SYNTAX',
-        message: lowerFirst(warning.message),
-        ...place,
-      });
-    }
+    for (const { code, message, pos } of stopper === undefined ? errors : [stopper])
+      this.#report('error', this.#explain(code, message, pos[0]), this.#placeAt(pos[0], 1));
+    for (const { message, pos } of stopper === undefined ? warnings : [])
+      this.#report('warning', lowerFirst(message), this.#placeAt(pos[0], pos[1] - pos[0]));
     return stopper !== undefined;
+  }
+
+  #report(severity: Issue['severity'], message: string, place: Place): void {
+    this.issues.push({ severity, code: 'CONFIG_SYNTAX', message, ...place });
   }
 
   #explain(code: string, message: string, offset: number): string {
@@ -224,8 +215,7 @@ export class YamlFile {
       return this.#document.toJS({ maxAliasCount: MAX_ALIAS_COUNT });
     } catch (error) {
       if (!(error instanceof ReferenceError) && !(error instanceof RangeError)) throw error;
-      const message = 'the aliases expand to too much data';
-      this.issues.push({ severity: 'error', code: 'CONFIG_SYNTAX', message, ...this.place([]) });
+      this.#report('error', 'the aliases expand to too much data', this.place([]));
       return undefined;
     }
   }

@@ -89,22 +89,7 @@ export interface Parked {
 }
 
 /** What the journal's thread does on request: methods of its {@link Store}, `open` and `close`. */
-export interface JournalCalls extends Pick<
-  Store,
-  | 'lookUp'
-  | 'admit'
-  | 'passed'
-  | 'park'
-  | 'confirm'
-  | 'record'
-  | 'refuse'
-  | 'parked'
-  | 'parkedCounts'
-  | 'history'
-  | 'note'
-  | 'noted'
-  | 'obsolete'
-> {
+export interface JournalCalls extends Omit<Store, 'dirty' | 'commit' | 'surviving' | 'abandon' | 'close'> {
   /** Returns the new name of a damaged journal. */
   open(): { readonly setAside: string | null };
   close(): void;

@@ -134,7 +134,9 @@ interface StoredFilm {
   readonly times: Readonly<Record<string, number>>;
 }
 
-/** The journal's tables. Writes become durable together, with {@link commit}. */
+/**
+ * The journal's tables: the methods of {@link Journal}, in its thread. Writes become durable together, with {@link commit}.
+ */
 export class Store {
   readonly #db: Database.Database;
   readonly #statements = new Map<string, Database.Statement>();
@@ -303,7 +305,6 @@ export class Store {
     };
   }
 
-  /** The film has passed all stages: if the process ends now, the film is not the cause. */
   passed(id: string): void {
     this.#begun.delete(id);
     this.#run('UPDATE films SET begun = 0 WHERE id = @id', { id });
@@ -319,7 +320,6 @@ export class Store {
     return (found as { id: string; name: string } | undefined) ?? null;
   }
 
-  /** Keeps a frame until its sink has it. */
   park(id: string, sink: string, frame: Uint8Array, at: number): void {
     this.#fresh.delete(id);
     this.#run(
@@ -329,7 +329,6 @@ export class Store {
     );
   }
 
-  /** The sink has confirmed the frame. Returns the film if this was its last delivery. */
   confirm(id: string, sink: string, abnormal: boolean, at: number): FilmFile | null {
     const known = this.#stored(id);
     const fate = next(known.fate, { kind: 'confirm', sink });
@@ -414,7 +413,6 @@ export class Store {
     this.#counts.clear();
   }
 
-  /** Films that settled since then, in intervals of so many minutes; empty ones are left out. */
   history(since: number, minutes: number): Interval[] {
     this.#saveCounts();
     return this.#all(
@@ -448,12 +446,13 @@ export class Store {
     const sinks = sinksOf(known, fate, at);
     if (sinks !== null) {
       this.#run("UPDATE films SET status = 'done', code = NULL, at = @at, sinks = @sinks WHERE id = @id", {
-        ...{ id, at, sinks },
+        id,
+        at,
+        sinks,
       });
     } else if (fate.status !== before.status || fate.code !== before.code) {
-      this.#run('UPDATE films SET status = @status, code = @code WHERE id = @id', {
-        ...{ id, status: fate.status, code: fate.code },
-      });
+      const { status, code } = fate;
+      this.#run('UPDATE films SET status = @status, code = @code WHERE id = @id', { id, status, code });
     }
     this.#saveDeliveries(id, known, fate, at);
   }
@@ -472,7 +471,6 @@ export class Store {
     }
   }
 
-  /** Deliveries parked for the sink, oldest first, after the row `after`. */
   parked(sink: string, after: number, limit: number): Parked[] {
     const rows = this.#all(
       `SELECT row, frame, films.* FROM deliveries JOIN films ON films.id = film
@@ -482,7 +480,6 @@ export class Store {
     return rows.map((found) => ({ row: found.row, frame: new Uint8Array(found.frame), film: fileOf(found) }));
   }
 
-  /** How many deliveries wait, by sink. */
   parkedCounts(): Record<string, number> {
     const rows = this.#all(
       "SELECT sink, count(*) AS count FROM deliveries INDEXED BY parked WHERE status = 'parked' GROUP BY sink",
@@ -501,7 +498,6 @@ export class Store {
     return row?.value ?? null;
   }
 
-  /** The ids of obsolete dead-letter entries: the film is done, or an unreadable file has been read since. */
   obsolete(ids: readonly string[]): string[] {
     return ids.filter(
       (id) =>

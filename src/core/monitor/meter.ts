@@ -109,12 +109,8 @@ export class Meter {
   add(now: MeterCounts, before?: MeterCounts): void {
     const grown = (key: Exclude<keyof MeterCounts, 'durations' | 'batches'>): number =>
       now[key] - (before?.[key] ?? 0);
-    this.framesIn += grown('framesIn');
-    this.framesOut += grown('framesOut');
-    this.errors += grown('errors');
-    this.bytes += grown('bytes');
-    this.callSeconds += grown('callSeconds');
-    this.workSeconds += grown('workSeconds');
+    for (const key of ['framesIn', 'framesOut', 'errors', 'bytes', 'callSeconds', 'workSeconds'] as const)
+      this[key] += grown(key);
     this.durations.add(now.durations, before?.durations);
     this.batches.add(now.batches, before?.batches);
     this.#tokensIn += grown('queue') + grown('inFlight');

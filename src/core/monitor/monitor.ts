@@ -44,9 +44,12 @@ export class Monitor {
   held: Trouble | null = null;
   /** Sinks that cannot take frames, and sources that cannot offer any, by their ids. */
   readonly #outages = new Map<string, Trouble>();
-  #pipeline: Pipeline | undefined;
-  #threads = 1;
-  #meters = new Map<string, Meter>();
+  /** The running graph; undefined before the first. */
+  pipeline: Pipeline | undefined;
+  /** Number of worker threads for stages. */
+  threads = 1;
+  /** One for each entry of the graph: sources, stages, sinks. */
+  meters: ReadonlyMap<string, Meter> = new Map();
   /** Spans of the frames in flight. */
   readonly #spans = new Map<string, Span[]>();
   readonly #settled = new Subject<Settled>();
@@ -57,26 +60,11 @@ export class Monitor {
   /** Each graph as it begins to run. */
   readonly attached$: Observable<Pipeline> = this.#attached.asObservable();
 
-  /** The running graph; undefined before the first. */
-  get pipeline(): Pipeline | undefined {
-    return this.#pipeline;
-  }
-
-  /** Number of worker threads for stages. */
-  get threads(): number {
-    return this.#threads;
-  }
-
-  /** One for each entry of the graph: sources, stages, sinks. */
-  get meters(): ReadonlyMap<string, Meter> {
-    return this.#meters;
-  }
-
   /** A graph begins. Entries that the previous graph had keep their counters. */
   attach(pipeline: Pipeline, threads: number): void {
-    const before = this.#meters;
+    const before = this.meters;
     const kinds = { sources: 'source', stages: 'stage', sinks: 'sink' } as const;
-    this.#meters = new Map(
+    this.meters = new Map(
       (['sources', 'stages', 'sinks'] as const).flatMap((key) =>
         pipeline[key].map(({ id }) => {
           const known = before.get(id);
@@ -86,14 +74,14 @@ export class Monitor {
       ),
     );
     this.#outages.clear();
-    this.#pipeline = pipeline;
-    this.#threads = threads;
+    this.pipeline = pipeline;
+    this.threads = threads;
     this.#attached.next(pipeline);
   }
 
   /** The counters of an entry. Throws for an unknown id. */
   meter(id: string): Meter {
-    const meter = this.#meters.get(id);
+    const meter = this.meters.get(id);
     if (meter === undefined) throw new Error(`the graph has no entry "${id}"`);
     return meter;
   }
@@ -118,7 +106,7 @@ export class Monitor {
 
   /** What does not work at present, in the order of the graph. */
   get troubles(): readonly Troubled[] {
-    return [...this.#meters.values()].flatMap((meter): Troubled[] => {
+    return [...this.meters.values()].flatMap((meter): Troubled[] => {
       const held = meter.kind === 'source' ? this.held : null;
       const trouble = this.#outages.get(meter.id) ?? held ?? meter.trouble;
       return trouble === null ? [] : [{ entry: meter.id, kind: meter.kind, ...trouble }];
@@ -128,7 +116,7 @@ export class Monitor {
   /** Whether nothing makes progress: all sources are in trouble, or a stage is and no film has settled since. */
   get isStalled(): boolean {
     const { troubles } = this;
-    const sources = this.#pipeline?.sources.length ?? 0;
+    const sources = this.pipeline?.sources.length ?? 0;
     if (sources > 0 && troubles.filter(({ kind }) => kind === 'source').length === sources) return true;
     return troubles.some(
       ({ kind, since }) => kind === 'stage' && (this.lastSettledAt ?? 0) < since.getTime(),

@@ -109,40 +109,23 @@ function fileUrl(use: string, baseDir: string): string {
 }
 
 function check(plugin: Plugin, use: string): void {
-  if (plugin.contract !== CONTRACT_VERSION) {
-    throw new RxrayError(
-      'CONFIG_PLUGIN_INCOMPATIBLE',
-      `\`${use}\` is for version ${plugin.contract} of the plugin contract, this host has version ${CONTRACT_VERSION}`,
+  const { contract, version, rxray, name } = plugin;
+  const broken = (what: string): RxrayError => new RxrayError('CONFIG_PLUGIN_BROKEN', `\`${use}\` ${what}`);
+  const incompatible = (what: string): RxrayError =>
+    new RxrayError('CONFIG_PLUGIN_INCOMPATIBLE', `\`${use}\` ${what}`);
+  if (contract !== CONTRACT_VERSION) {
+    throw incompatible(
+      `is for version ${contract} of the plugin contract, this host has version ${CONTRACT_VERSION}`,
     );
   }
-  if (plugin.version !== undefined && valid(plugin.version) === null) {
-    throw new RxrayError(
-      'CONFIG_PLUGIN_BROKEN',
-      `\`${use}\` has the version \`${plugin.version}\`: expected one as in npm, such as 1.2.3`,
-    );
-  }
-  if (plugin.rxray !== undefined && validRange(plugin.rxray) === null) {
-    throw new RxrayError(
-      'CONFIG_PLUGIN_BROKEN',
-      `\`${use}\` works with rxray \`${plugin.rxray}\`: expected a range as in npm, such as ^${HOST_VERSION}`,
-    );
-  }
-  if (plugin.rxray !== undefined && !satisfies(HOST_VERSION, plugin.rxray, { includePrerelease: true })) {
-    throw new RxrayError(
-      'CONFIG_PLUGIN_INCOMPATIBLE',
-      `\`${use}\` works with rxray ${plugin.rxray}, this is ${HOST_VERSION}`,
-    );
-  }
-  if (plugin.kind === 'stage' && plugin.needs !== undefined && plugin.runsIn !== 'main') {
-    throw new RxrayError(
-      'CONFIG_PLUGIN_BROKEN',
-      `\`${use}\` needs services, which only stages on the main thread get: declare \`runsIn: 'main'\``,
-    );
-  }
-  if (!/^[a-z][a-z0-9]*(-[a-z0-9]+)*$/.test(plugin.name)) {
-    throw new RxrayError(
-      'CONFIG_PLUGIN_BROKEN',
-      `\`${use}\` is named \`${plugin.name}\`: expected a name in kebab-case`,
-    );
-  }
+  if (version !== undefined && valid(version) === null)
+    throw broken(`has the version \`${version}\`: expected one as in npm, such as 1.2.3`);
+  if (rxray !== undefined && validRange(rxray) === null)
+    throw broken(`works with rxray \`${rxray}\`: expected a range as in npm, such as ^${HOST_VERSION}`);
+  if (rxray !== undefined && !satisfies(HOST_VERSION, rxray, { includePrerelease: true }))
+    throw incompatible(`works with rxray ${rxray}, this is ${HOST_VERSION}`);
+  if (plugin.kind === 'stage' && plugin.needs !== undefined && plugin.runsIn !== 'main')
+    throw broken("needs services, which only stages on the main thread get: declare `runsIn: 'main'`");
+  if (!/^[a-z][a-z0-9]*(-[a-z0-9]+)*$/.test(name))
+    throw broken(`is named \`${name}\`: expected a name in kebab-case`);
 }
