@@ -143,6 +143,7 @@ export async function runFile(
       try {
         const { pipeline: changed, issues } = await load();
         if (changed !== undefined) {
+          if (flags.head !== undefined) (await import('../cluster/head.js')).checkHead(changed);
           await graph.reload(changed);
           const message = `${file} was reloaded`;
           say(message);

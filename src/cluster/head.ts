@@ -42,9 +42,11 @@ export function checkHead({ sources, stages, sinks, cluster }: Pipeline): Cluste
   if (cluster === undefined) {
     throw new RxrayError('CONFIG_REFUSED', 'a head needs `cluster:` in the pipeline file');
   }
-  const pixels = sinks.find(({ plugin }) => plugin.pixels === true);
+  const pixels = sinks.find(({ plugin, settings }) =>
+    typeof plugin.pixels === 'function' ? plugin.pixels(settings as never) : plugin.pixels,
+  );
   if (pixels !== undefined) {
-    const message = `the sink \`${pixels.id}\` needs pixels, which workers do not send to the head: remove it`;
+    const message = `the sink \`${pixels.id}\` needs pixels, which workers do not send to the head: set \`picture: false\` if it has that option, remove it, or use \`rxray run\``;
     throw new RxrayError('CONFIG_REFUSED', message);
   }
   if (cluster.films === 'object') {

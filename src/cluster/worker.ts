@@ -34,7 +34,7 @@ const NAME = `${hostname()}:${String(process.pid)}`;
 /** Maximum size of a message without its results. */
 const ENVELOPE = 1024;
 /** Results that come within this time share a message: for the head, each message is expensive, whatever its size. */
-const TOGETHER_MS = 5;
+const TOGETHER_MS = 25;
 
 /** Minimum time between two frames of a tap: faster ones are dropped. */
 const TAP_MS = 50;

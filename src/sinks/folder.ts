@@ -52,7 +52,7 @@ export default defineSink({
     },
   ],
   maxBatch: 8,
-  pixels: true,
+  pixels: ({ picture }) => picture,
   writes: ({ path, name, picture, json }) => {
     const place = join(path, name.replaceAll(/\{\w+\}/g, 'x'));
     return [...(picture ? [`${place}.png`] : []), ...(json ? [`${place}.json`] : [])];

@@ -110,10 +110,17 @@ sinks: [${sink}]
   });
 
   it('need `cluster:`, and refuse a sink that needs pixels', async () => {
-    const pipeline = await load(['nats://127.0.0.1'], '{ use: folder, with: { path: ./out } }');
-    expect(() => checkHead(pipeline))
-      .to.throw('needs pixels')
-      .with.property('code', 'CONFIG_REFUSED');
+    const sinks = (picture: string): string[] => [
+      `{ use: folder, with: { path: ./out, ${picture} } }`,
+      `{ use: dicomweb, with: { url: 'http://127.0.0.1:1', ${picture} } }`,
+    ];
+    for (const sink of sinks('picture: true')) {
+      const pipeline = await load(['nats://127.0.0.1'], sink);
+      expect(() => checkHead(pipeline))
+        .to.throw('needs pixels')
+        .with.property('code', 'CONFIG_REFUSED');
+    }
+    for (const sink of sinks('picture: false')) checkHead(await load(['nats://127.0.0.1'], sink));
     const { cluster: _cluster, ...alone } = await load(['nats://127.0.0.1']);
     expect(() => checkHead(alone))
       .to.throw('`cluster:`')
