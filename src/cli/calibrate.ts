@@ -4,7 +4,7 @@ import { Option, type Command } from 'commander';
 import pc from 'picocolors';
 import { RxrayError } from '../core/errors.js';
 import { Engine } from '../engine/index.js';
-import { BundleError, healthyLabels, readBundle } from '../models/bundle.js';
+import { healthyLabels, readBundle } from '../models/bundle.js';
 import { builtInRegistry } from '../host/builtins.js';
 import { calibrationInForce, ENOUGH_NORMALS } from '../models/calibration-in-force.js';
 import { calibrateBundle } from '../training/calibrate-bundle.js';
@@ -14,6 +14,7 @@ import { columnsOf } from './columns.js';
 import { EXIT } from './exit.js';
 import { createLog } from './log.js';
 import { share } from './numbers.js';
+import { usageErrorText } from './usage-error.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
@@ -114,14 +115,7 @@ export async function calibrateFiles(
     const text = options.json ? JSON.stringify(summary) : `${options.out}: ${calibrationInForce(written)}`;
     return { text, warnings, code: unreadable.length === 0 ? EXIT.fine : EXIT.filmsFailed };
   } catch (error) {
-    if (!(
-      error instanceof BundleError ||
-      (error instanceof RxrayError && /^(TRAINING|BUNDLE)_/.test(error.code))
-    )) {
-      throw error;
-    }
-    const prefix = error instanceof RxrayError ? `${error.code} ` : '';
-    return { text: `${prefix}${error.message}`, warnings: [], code: EXIT.usage };
+    return { text: usageErrorText(error), warnings: [], code: EXIT.usage };
   } finally {
     await engine.dispose();
   }

@@ -7,7 +7,7 @@ import pc from 'picocolors';
 import { RxrayError } from '../core/errors.js';
 import { NOTICE } from '../core/notice.js';
 import { Engine } from '../engine/index.js';
-import { BundleError, readBundle } from '../models/bundle.js';
+import { readBundle } from '../models/bundle.js';
 import { readDataset, type Dataset } from '../training/dataset.js';
 import type { AnomalyFigures } from '../training/evaluation/anomaly-figures.js';
 import type { BinaryFigures } from '../training/evaluation/binary-figures.js';
@@ -29,6 +29,7 @@ import { EXIT } from './exit.js';
 import { latestOf, manifestOf, NONE_REVIEWED } from './reviews.js';
 import { createLog } from './log.js';
 import { columns } from './table.js';
+import { usageErrorText } from './usage-error.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
@@ -180,9 +181,7 @@ export async function evaluateFiles(
       ...(suite === undefined ? [] : suiteLines(suite)),
     ]);
   } catch (error) {
-    if (!(error instanceof BundleError || (error instanceof RxrayError && isUsage(error)))) throw error;
-    const prefix = error instanceof RxrayError ? `${error.code} ` : '';
-    return { text: `${prefix}${error.message}`, code: EXIT.usage };
+    return { text: usageErrorText(error), code: EXIT.usage };
   } finally {
     bar.end();
     await engine.dispose();
@@ -264,10 +263,6 @@ async function detectorText(
     `sensitivity by false positives per film: ${froc.join(', ')}`,
     rows(floor.intervals)('floor: mAP@0.5 of one box at the mean place', floor.map50, 'map50'),
   ]);
-}
-
-function isUsage({ code }: RxrayError): boolean {
-  return code.startsWith('TRAINING_') || code.startsWith('BUNDLE_');
 }
 
 function headingOf(name: string, films: number, split: string): string {

@@ -5,7 +5,7 @@ import type { Container } from 'inversify';
 import { Subject } from 'rxjs';
 import type { Pipeline } from '../core/config/pipeline.js';
 import { createRunContainer, stageHostOf } from '../core/container.js';
-import { messageOf, RxrayError } from '../core/errors.js';
+import { errorKind, messageOf } from '../core/errors.js';
 import { isAnswered } from '../core/fate.js';
 import { frameId, sealed, withoutPixels, type Frame } from '../core/frame.js';
 import { Admission } from '../core/intake/admission.js';
@@ -192,7 +192,7 @@ export class GraphRunner {
 
 /** A film that cannot be read fails; of other errors, this machine may be the cause. */
 function unread(error: unknown): Result['outcome'] {
-  return error instanceof RxrayError && error.code.startsWith('FRAME_')
+  return errorKind(error) === 'frame'
     ? { kind: 'failed', error: toPlainError(error) }
     : { kind: 'unseen', reason: messageOf(error) };
 }
