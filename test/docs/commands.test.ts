@@ -70,6 +70,7 @@ const LIST: Readonly<Record<string, typeof asShown | { more: string[] } | { why:
   'npm run chaos': minutes,
   'npm run chaos -- --kills 50 --films 500 --hits 1': minutes,
   'npm run soak': minutes,
+  'npm run bench:dicom': minutes,
   'npm run bench:graph': minutes,
   'npm run chaos:world': minutes,
   'npm run chaos:streams': minutes,
