@@ -47,7 +47,7 @@ const REPAIRED = /corrupt|premature|truncat|not enough|missing|unexpected|extran
 
 let compiled: Promise<object> | undefined;
 let instance: Exports | undefined;
-/** The used part of a new instance's memory. */
+/** The used part of a new instance's memory, the same for all instances. */
 let pristine: Uint8Array | undefined;
 let messages: string[] = [];
 
@@ -150,6 +150,8 @@ async function instantiate(): Promise<Exports> {
   const { exports } = await wasm.instantiate(module, { env, wasi_snapshot_preview1: system });
   const made = exports as Exports;
   linked.memory = made.memory;
+  if (pristine !== undefined) return made;
+  // It takes 40 ms, and changes nothing but the memory, which each frame sets.
   made._initialize?.();
   // Static data, then the stack, whose upper end this is; above it, a few kilobytes of heap are in use after the start.
   const used = (made.emscripten_stack_get_current?.() ?? 0) + HEAP_IN_USE;
