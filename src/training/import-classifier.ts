@@ -458,6 +458,11 @@ function meaningOf(
   }
   const say =
     'say --activation softmax (logits of one choice), sigmoid (logits of findings that may occur together) or none (probabilities)';
+  if (!within && operators.some((type) => /Sigmoid$|^Softmax$/.test(type))) {
+    throw refused(
+      `its graph ends in a sigmoid or softmax, but its numbers are no probabilities (${shown}; percents?): leave out what follows it in the export, or ${say}`,
+    );
+  }
   if (one) throw refused(`one label alone, and nothing shows what its number is (${shown}): ${say}`);
   if (within) {
     throw refused(

@@ -138,6 +138,11 @@ describe('import of classifiers from elsewhere', function () {
       const shares = await tiny({ weights: [0.3, 0.9, 0.1] });
       expect(await refused(importIt(shares))).to.match(/do not sum to 1 .*--activation softmax/);
       close((await importIt(shares, { activation: 'none' })).result.probabilities, [0.12, 0.36, 0.04]);
+      // Scaled after the sigmoid, as percents are.
+      const scaled = await tiny({ weights, then: ['Sigmoid', 'Exp'] });
+      expect(await refused(importIt(scaled))).to.match(
+        /ends in a sigmoid or softmax, but .* no probabilities/,
+      );
       const one = await tiny({ weights: [2] });
       expect(await refused(importIt(one, { labels: ['a'] }))).to.include('one label alone');
       expect(await refused(importIt(one, { labels: ['a'], activation: 'softmax' }))).to.include('always 1');
