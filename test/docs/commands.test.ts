@@ -82,7 +82,6 @@ const LIST: Readonly<Record<string, typeof asShown | { more: string[] } | { why:
   'rxray train retinanet --data films/boxes.csv --out models/boxes': detector,
   'rxray phantoms others -n 100 --seed 9000': detector,
   'rxray evaluate models/boxes --data others/boxes.csv': detector,
-  'npm run bench:dicom': minutes,
   'npm run bench:kernels': minutes,
   'npm run bench:peer': minutes,
   'npm run bench:peer -- --quick': minutes,
