@@ -2,7 +2,10 @@ import type { Frame } from '../frame.js';
 import type { Candidate } from '../plugin.js';
 import type { Token } from './ticket.js';
 
-/** A film to process elsewhere: its file, without pixels. Whoever reads the file finds its hash, and so the frame's id. */
+/**
+ * A film to process elsewhere: its file, without pixels. The process that reads the file computes its hash, and so the
+ * frame's id.
+ */
 export interface Reference {
   /** The source's id. */
   readonly source: string;

@@ -160,7 +160,7 @@ export class Generation {
   /** Admits no more files: frames in flight finish, parked frames stay parked. */
   stop(): void {
     this.#stop.next();
-    // If the sources have offered everything, waiting files must not be admitted any more.
+    // If the sources have offered everything, waiting files must no longer be admitted.
     this.#admission?.close();
     for (const outlet of this.#outlets.values()) outlet.stop();
   }
