@@ -80,9 +80,10 @@ async function load(request: Extract<Request, { type: 'load' }>): Promise<Sessio
   try {
     const bytes = typeof model === 'string' ? await readFile(model) : model;
     metadata = readOnnx(bytes, 'metadata').metadata;
-    // ONNX Runtime would look for them in the working directory, where a file of another model may have that name.
+    const isHalf = precision === 'half' && device !== 'cpu';
+    // Of bytes, ONNX Runtime would look for them in the working directory, where a file of another model may have that name.
     const [elsewhere] = externalFiles(bytes);
-    if (elsewhere !== undefined && typeof model !== 'string') {
+    if (elsewhere !== undefined && (typeof model !== 'string' || isHalf)) {
       throw new Error(`its weights are in another file, "${elsewhere}"; \`rxray import\` puts them into one`);
     }
     const options: ort.InferenceSession.SessionOptions = {
@@ -94,7 +95,6 @@ async function load(request: Extract<Request, { type: 'load' }>): Promise<Sessio
       enableMemPattern: false,
       logSeverityLevel: 3,
     };
-    const isHalf = precision === 'half' && device !== 'cpu';
     const asItIs = device === 'cpu' || elsewhere !== undefined;
     session =
       typeof model === 'string' && asItIs
