@@ -1,25 +1,19 @@
 import { Engine, type EngineSession, type HostTensors, type LoadOptions } from '../../src/engine/index.js';
-import { inParts } from '../../src/models/in-parts.js';
 import type { TrainStep } from '../../src/models/index.js';
 import { timed, type Contender, type Setting } from './contender.js';
 
 const WARM_UPS = 2;
 
-/** A file run by the engine, as a pipeline runs it: on its one input, in parts of `most` at a time. */
+/** A file run by the engine, as a pipeline runs it. */
 export async function ours(
   bytes: Uint8Array,
   feeds: HostTensors,
   setting: Setting & Pick<LoadOptions, 'precision'>,
-  most = Infinity,
+  run = (session: EngineSession) => session.run(feeds),
 ): Promise<Contender> {
   const engine = new Engine();
   const session = await engine.load(bytes, setting);
-  const [[name, tensor] = []] = Object.entries(feeds);
-  const isSplit = name !== undefined && tensor !== undefined && (tensor.dims[0] ?? 1) > most;
-  const run = isSplit
-    ? (): Promise<HostTensors> => inParts(tensor, most, (part) => session.run({ [name]: part }))
-    : (): Promise<HostTensors> => session.run(feeds);
-  return contender(engine, session, run);
+  return contender(engine, session, () => run(session));
 }
 
 /** A training step whose state stays in the engine. */

@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
 import { ReplaySubject } from 'rxjs';
-import type { Cluster, Pipeline } from '../core/config/pipeline.js';
+import { needsPixels, type Cluster, type Pipeline } from '../core/config/pipeline.js';
 import { messageOf, RxrayError } from '../core/errors.js';
 import type { Remote } from '../core/graph/remote.js';
 import type { Journal } from '../core/journal/journal.js';
@@ -42,9 +42,7 @@ export function checkHead({ sources, stages, sinks, cluster }: Pipeline): Cluste
   if (cluster === undefined) {
     throw new RxrayError('CONFIG_REFUSED', 'a head needs `cluster:` in the pipeline file');
   }
-  const pixels = sinks.find(({ plugin, settings }) =>
-    typeof plugin.pixels === 'function' ? plugin.pixels(settings as never) : plugin.pixels,
-  );
+  const pixels = sinks.find(needsPixels);
   if (pixels !== undefined) {
     const message = `the sink \`${pixels.id}\` needs pixels, which workers do not send to the head: set \`picture: false\` if it has that option, remove it, or use \`rxray run\``;
     throw new RxrayError('CONFIG_REFUSED', message);

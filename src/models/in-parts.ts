@@ -1,5 +1,8 @@
 import type { HostTensor, HostTensors } from '../engine/index.js';
 
+/** Samples that a network takes at most at a time on `webgpu`: above it, the time for each doubles (docs/performance.md). */
+export const WEBGPU_BATCH = 32;
+
 /**
  * Runs a network on `most` samples at a time: 1 for one exported for a batch of one, which is PyTorch's default. The rows of
  * its float outputs are joined; outputs of other types are left out.

@@ -5,7 +5,7 @@ import { defineStage, type Column, type Log } from '../core/plugin.js';
 import { suspicionAt, type Judgement } from '../core/verdict.js';
 import { Engine } from '../engine/engine.js';
 import type { HostTensor, HostTensors, LoadOptions } from '../engine/index.js';
-import { inParts } from '../models/in-parts.js';
+import { inParts, WEBGPU_BATCH } from '../models/in-parts.js';
 import { temper } from '../models/calibration.js';
 import { inputTensor } from '../models/input-tensor.js';
 import { healthyLabels, readBundle, type Activation, type Bundle } from '../models/bundle.js';
@@ -78,9 +78,6 @@ function columnsOf({ multiLabel, labels }: Pick<Bundle, 'multiLabel' | 'labels'>
     ...labels.map((label) => ({ name: `p.${label}`, path: ['probabilities', label] })),
   ];
 }
-
-/** Above it, the time per film doubles there (docs/performance.md). */
-const WEBGPU_BATCH = 32;
 
 interface Classifier {
   /** Images in the format of the bundle's input → `probabilities`, or `logits`, or one output of any name. */

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import { Tensor } from 'onnxruntime-node';
 import type { Precision } from '../../../src/engine/protocol.js';
+import { inParts, WEBGPU_BATCH } from '../../../src/models/in-parts.js';
 import {
   exportResnet,
   initResnet,
@@ -18,9 +19,6 @@ import { pytorch } from '../pytorch.js';
 import { tfjs } from '../tfjs.js';
 
 const EXPORTED = 'exported ONNX';
-
-/** As the stage `resnet` runs it: in parts where a device is slow for more. */
-const WEBGPU_BATCH = 32;
 
 /** A classifier's answers to a batch of films, beside all peers or PyTorch alone; in half precision on a GPU where asked for. */
 export function resnetInference(
@@ -43,13 +41,12 @@ export function resnetInference(
     parameters: trainedSize(parameters),
     goals: { [EXPORTED]: 1.03, PyTorch: 0.85 },
     file: () => ({ bytes: bytes(), batchSize }),
-    ours: (setting) =>
-      ours(
-        bytes(),
-        { images },
-        { ...setting, precision },
-        setting.device === 'webgpu' ? WEBGPU_BATCH : Infinity,
-      ),
+    ours: (setting) => {
+      const most = setting.device === 'webgpu' ? WEBGPU_BATCH : Infinity;
+      return ours(bytes(), { images }, { ...setting, precision }, (session) =>
+        inParts(images, most, (part) => session.run({ images: part })),
+      );
+    },
     async peers(setting) {
       const torch = await pytorch(
         'resnet_inference',

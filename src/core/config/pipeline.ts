@@ -44,6 +44,11 @@ export interface Pipeline {
 
 export type Cluster = z.output<typeof clusterSchema>;
 
+/** Whether a sink needs the pixels of its frames. */
+export function needsPixels({ plugin: { pixels = false }, settings }: SinkNode): boolean {
+  return typeof pixels === 'function' ? pixels(settings as never) : pixels;
+}
+
 /** Limits for all frames in flight together. */
 export interface Limits {
   readonly frames: number;

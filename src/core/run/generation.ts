@@ -12,7 +12,7 @@ import {
   type Observable,
   type OperatorFunction,
 } from 'rxjs';
-import type { Pipeline } from '../config/pipeline.js';
+import { needsPixels, type Pipeline } from '../config/pipeline.js';
 import { DeadLetter, type Failed } from '../dead-letter.js';
 import { endReplay } from '../dead-letter-entries.js';
 import { durably } from '../durable.js';
@@ -217,17 +217,18 @@ export class Generation {
     if (this.#connectors === undefined) throw new Error('the graph is not connected');
     const { sources, sinks } = this.#connectors.parts;
     this.#outlets = new Map(
-      pipeline.sinks.map(({ id, plugin, settings, retry, timeoutMs, onError = 'deadLetter' }) => {
+      pipeline.sinks.map((node) => {
+        const { id, plugin, retry, timeoutMs, onError = 'deadLetter' } = node;
         const sink = sinks.get(id);
         if (sink === undefined) throw new Error(`the sink "${id}" has not been made`);
-        const { maxBatch = 1, pixels = false, outbox = false } = plugin;
+        const { maxBatch = 1, outbox = false } = plugin;
         const meter = monitor.meter(id);
         meter.capacity = 1;
         const outlet = new Outlet({
           id,
           sink: meter.sink(sink),
           maxBatch,
-          pixels: typeof pixels === 'function' ? pixels(settings as never) : pixels,
+          pixels: needsPixels(node),
           outbox,
           retry,
           timeoutMs,

@@ -1,6 +1,7 @@
 import type { Image } from '../../core/frame.js';
 import { orient } from '../../imaging/image.js';
 import { checkSize, damaged, unsupported, type Decoded, type Limits } from './decoder.js';
+import { jpegHeader } from './dicom/jpeg.js';
 import { decodeRaster } from './raster.js';
 import { toPicture } from './tiff/colours.js';
 import { readDirectory } from './tiff/directory.js';
@@ -102,16 +103,11 @@ function checkJpegSizes(
   }
 }
 
-/** Of its frame header (ITU-T T.81, B.2.2); undefined if it has none before its first scan. */
-function jpegSize(stream: Buffer): { width: number; height: number } | undefined {
-  for (let at = 2; at + 9 <= stream.length && stream[at] === 0xff;) {
-    const marker = stream[at + 1] ?? 0;
-    if (marker === 0xda) return undefined;
-    // SOF0 to SOF15, without DHT, JPG and DAC.
-    if (marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker)) {
-      return { height: stream.readUInt16BE(at + 5), width: stream.readUInt16BE(at + 7) };
-    }
-    at += marker === 0xff ? 1 : 2 + stream.readUInt16BE(at + 2);
+/** By its frame header; undefined if it has none before its first scan. */
+function jpegSize(stream: Buffer): { readonly width: number; readonly height: number } | undefined {
+  try {
+    return jpegHeader(stream);
+  } catch {
+    return undefined;
   }
-  return undefined;
 }

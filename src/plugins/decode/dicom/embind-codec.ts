@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import type { Uncoded } from './native-codec.js';
+import { HEAP_IN_USE, MAX_MEMORY, wasm, type Memory } from './wasm.js';
 
 /**
  * The only module that uses cornerstone's builds of CharLS and OpenJPH: they take 0.5 and 0.7 of the time of those in
@@ -38,28 +39,13 @@ interface Decoder {
 type Glued = Partial<Record<Build['decoder'], new () => Decoder>> & {
   getExceptionMessage?(thrown: number): string;
 };
-interface Memory {
-  readonly buffer: ArrayBuffer;
-}
 interface Options {
   print(text: string): void;
   printErr(text: string): void;
   instantiateWasm(imports: object, receive: (instance: object) => void): object;
 }
 
-/** Node has this API; only the browsers' types declare it. */
-interface WebAssemblyApi {
-  compile(bytes: Buffer): Promise<object>;
-  readonly Instance: new (module: object, imports: object) => { readonly exports: Record<string, unknown> };
-  readonly Memory: new (size: object) => Memory;
-}
-const wasm = (globalThis as unknown as { WebAssembly: WebAssemblyApi }).WebAssembly;
 const require = createRequire(import.meta.url);
-
-/** Above the last used byte of a new instance's memory: what is allocated first. */
-const HEAP_IN_USE = 64 * 1024;
-/** Above this, the instance is dropped to free its memory, since WebAssembly's memory never shrinks. */
-const MAX_MEMORY = 640 * 1024 * 1024;
 
 interface Instance {
   readonly glued: Glued;

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { messageOf } from '../../../core/errors.js';
+import { HEAP_IN_USE, MAX_MEMORY, wasm, type Memory } from './wasm.js';
 
 /**
  * The only module that uses dcmjs-codecs, of which libjpeg (8, 12 and 16 bit, lossless), OpenJPEG and libjxl are
@@ -28,20 +29,8 @@ export interface Uncoded {
   readonly data: Buffer;
 }
 
-type Exports = Record<string, (...args: number[]) => number> & {
-  readonly memory: { readonly buffer: ArrayBuffer };
-};
+type Exports = Record<string, (...args: number[]) => number> & { readonly memory: Memory };
 
-/** Node has this API; only the browsers' types declare it. */
-interface WebAssemblyApi {
-  compile(bytes: Buffer): Promise<object>;
-  instantiate(module: object, imports: object): Promise<{ exports: unknown }>;
-}
-const wasm = (globalThis as unknown as { WebAssembly: WebAssemblyApi }).WebAssembly;
-
-const HEAP_IN_USE = 64 * 1024;
-/** Above this, the instance is dropped to free its memory, since WebAssembly's memory never shrinks. */
-const MAX_MEMORY = 640 * 1024 * 1024;
 /** Messages of libjpeg and OpenJPEG about streams that they repair: accepting them would give wrong pixels silently. */
 const REPAIRED = /corrupt|premature|truncat|not enough|missing|unexpected|extraneous|error/i;
 
@@ -109,7 +98,7 @@ async function instantiate(): Promise<Exports> {
   compiled ??= load();
   const module = await compiled;
   // Set when the module is instantiated; the functions below read it.
-  const linked: { memory: Exports['memory'] } = { memory: { buffer: new ArrayBuffer(0) } };
+  const linked: { memory: Memory } = { memory: { buffer: new ArrayBuffer(0) } };
   const text = (start: number, length: number): string =>
     Buffer.from(linked.memory.buffer, start, length).toString('latin1').slice(0, 200);
   const note = (start: number, length: number): void => void messages.push(text(start, length));
