@@ -2,7 +2,7 @@
 export { z } from 'zod';
 export { defineSink, defineSource, defineStage } from './core/plugin.js';
 export type * from './core/plugin.js';
-export { frameBytes, imageOf } from './core/frame.js';
+export { frameBytes, imageOf, renderedOf } from './core/frame.js';
 export type * from './core/frame.js';
 export { wholeGroups } from './core/whole-groups.js';
 export { suspicionAt, verdictOf } from './core/verdict.js';

@@ -143,7 +143,8 @@ export async function runFile(
       try {
         const { pipeline: changed, issues } = await load();
         if (changed !== undefined) {
-          if (flags.head !== undefined) (await import('../cluster/head.js')).checkHead(changed);
+          if (flags.head !== undefined)
+            (await import('../cluster/head.js')).checkHead(changed, pipeline.cluster);
           await graph.reload(changed);
           const message = `${file} was reloaded`;
           say(message);

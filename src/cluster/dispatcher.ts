@@ -145,10 +145,12 @@ export class Dispatcher {
     this.#plan();
   }
 
-  /** A worker has finished a film. */
-  result(worker: string, graph: string, { id, attempt, outcome }: Result): void {
+  /** A worker has finished a film. `release`: {@link Processed.release}, also called if the result is dropped. */
+  result(worker: string, graph: string, { id, attempt, outcome }: Result, release?: () => void): void {
     const task = this.#tasks.get(id);
-    if (task?.worker?.id !== worker || task.attempt !== attempt || graph !== this.#graph) return;
+    const isLate = task?.worker?.id !== worker || task.attempt !== attempt || graph !== this.#graph;
+    if (isLate || outcome.kind !== 'made') release?.();
+    if (isLate) return;
     if (outcome.kind === 'unseen') {
       task.unseen += 1;
       task.unseenBy = worker;
@@ -165,7 +167,7 @@ export class Dispatcher {
     this.#forget(task);
     const { sha256 } = outcome;
     this.#results.push(() => {
-      if (outcome.kind === 'made') task.resolve(outcome);
+      if (outcome.kind === 'made') task.resolve({ ...outcome, release });
       else if (sha256 === undefined) task.reject(fromPlainError(outcome.error));
       else task.resolve({ sha256, error: fromPlainError(outcome.error) });
     });

@@ -18,7 +18,8 @@ import type { Monitor } from '../core/monitor/monitor.js';
 import type { Outlet } from '../core/outlets/outlet.js';
 import type { WorkerPool } from '../core/workers/pool.js';
 import { toPlainError, type PlainError } from '../core/workers/protocol.js';
-import { fetchFilm, type FilmAddress } from './film-server.js';
+import { fetchFilm, type HeadAddress } from './film-server.js';
+import type { WorkerSink } from './graph.js';
 import type { Assignment, Result } from './protocol.js';
 
 /** How often a missing file is looked for: network file systems may show new files late. */
@@ -41,7 +42,7 @@ export class GraphRunner {
     readonly pipeline: Pipeline,
     private readonly monitor: Monitor,
     private readonly host: StageHost,
-    private readonly films: FilmAddress | undefined,
+    private readonly films: HeadAddress | undefined,
     private readonly close: () => Promise<void>,
   ) {
     this.#opened = new OpenPlugins(host.log);
@@ -56,7 +57,7 @@ export class GraphRunner {
     pipeline: Pipeline,
     parent: Container,
     monitor: Monitor,
-    films?: FilmAddress,
+    films?: HeadAddress,
   ): Promise<GraphRunner> {
     const container = createRunContainer(parent, pipeline);
     const host = stageHostOf(container);
@@ -135,7 +136,7 @@ export class GraphRunner {
 
   /** From the head; null if it does not have the film any more. Throws if it cannot be reached. */
   async #receive(
-    films: FilmAddress,
+    films: HeadAddress,
     { id, candidate: { size, copy, replay } }: Assignment,
   ): Promise<{ encoded: Uint8Array; sha256: string } | null> {
     for (let look = 1; ; look += 1) {
@@ -164,14 +165,32 @@ export class GraphRunner {
     const { log, pool } = this.host;
     monitor.attach(pipeline, pool.threads);
     const sinks = pipeline.sinks.map(({ id }) => id);
-    const outlets = new Map(sinks.map((id) => [id, collector()]));
+    /** What the sinks need of the pixels of films in the graph, by film and sink. */
+    const rendered = new Map<string, Frame['rendered']>();
+    const outlets = new Map(
+      pipeline.sinks.map((sink: WorkerSink) => [
+        sink.id,
+        collector(async (frame) => {
+          const render = sink.plugin?.render;
+          if (render === undefined) return;
+          const key = `${frame.id} ${sink.id}`;
+          try {
+            rendered.set(key, await render(frame, sink.settings as never));
+          } catch (error) {
+            rendered.set(key, { failed: messageOf(error) });
+          }
+        }),
+      ]),
+    );
     const found = new Map<string, Record<string, Findings[string]>>();
     wire(pipeline, stages, outlets, this.#admitted, { log, pool, monitor }).subscribe({
       next: ({ sink, token: { ticket }, frame, kind }) => {
         ticket.answer(sink, kind === 'refuse' ? 'skip' : kind);
         const findings = found.get(ticket.id) ?? {};
         found.set(ticket.id, findings);
-        findings[sink] = frame && findingsOf(frame);
+        const key = `${ticket.id} ${sink}`;
+        findings[sink] = frame && findingsOf(frame, rendered.get(key));
+        rendered.delete(key);
         if (!isAnswered(ticket.fate, sinks)) return;
         found.delete(ticket.id);
         ticket.release();
@@ -197,9 +216,9 @@ function unread(error: unknown): Result['outcome'] {
     : { kind: 'unseen', reason: messageOf(error) };
 }
 
-function findingsOf(frame: Frame): Findings[string] {
+function findingsOf(frame: Frame, rendered: Frame['rendered']): Findings[string] {
   const { meta, results } = withoutPixels(frame);
-  return { meta, results };
+  return { meta, results, ...(rendered !== undefined && { rendered }) };
 }
 
 /** Without the cause, which may not be serialisable. */
@@ -207,13 +226,16 @@ function plain({ code, message, component }: Failure): PlainError {
   return { code, message, component };
 }
 
-/** A sink that confirms everything at once: the head's sinks deliver. */
-function collector(): Outlet {
+/** In place of a sink: confirms everything after `render`, since the head's sinks deliver. */
+function collector(render: (frame: Frame) => Promise<void>): Outlet {
   let end = (): void => undefined;
   const ended = new Promise<void>((resolve) => (end = resolve));
   const outlet: Pick<Outlet, 'run' | 'deliver' | 'end' | 'close'> = {
     run: () => ended,
-    deliver: () => Promise.resolve({ kind: 'confirm' }),
+    deliver: async (frame) => {
+      await render(frame);
+      return { kind: 'confirm' };
+    },
     end,
     close: end,
   };

@@ -2,11 +2,17 @@ import { createHash } from 'node:crypto';
 import { readdir, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Pipeline, SinkNode, SourceNode, StageNode } from '../core/config/pipeline.js';
+import {
+  renderingOf,
+  type Pipeline,
+  type SinkNode,
+  type SourceNode,
+  type StageNode,
+} from '../core/config/pipeline.js';
 import { RxrayError } from '../core/errors.js';
 import { sha256Of } from '../core/files.js';
 import type { PluginRegistry } from '../core/plugins/registry.js';
-import type { Graph } from './protocol.js';
+import type { Graph, SinkDescription } from './protocol.js';
 
 /** The part of a graph that a worker needs, and the hashes of its files: plugins and bundles. */
 export async function describeGraph(pipeline: Pipeline): Promise<Graph> {
@@ -24,11 +30,24 @@ export async function describeGraph(pipeline: Pipeline): Promise<Graph> {
         version: plugin.version,
       }),
     ),
-    sinks: pipeline.sinks.map(({ id, from }) => ({ id, from })),
+    sinks: pipeline.sinks.map(describeSink),
   };
-  const files = await filesOf(pipeline.stages, baseDir);
+  const rendered = pipeline.sinks.flatMap((node) => {
+    const settings = renderingOf(node);
+    return settings === undefined ? [] : [{ ...node, settings }];
+  });
+  const files = await filesOf([...pipeline.stages, ...rendered], baseDir);
   const text = JSON.stringify([description, files]);
   return { hash: createHash('sha256').update(text).digest('hex'), pipeline: description, files };
+}
+
+function describeSink(node: SinkNode): SinkDescription {
+  const { id, from, use, plugin, when } = node;
+  const settings = renderingOf(node);
+  return {
+    ...{ id, from },
+    ...(settings !== undefined && { rendered: { use, version: plugin.version, settings, when } }),
+  };
 }
 
 /**
@@ -44,17 +63,20 @@ export async function pipelineOf(
   const location = { line: 1, column: 1 };
   const loaded = await Promise.all(
     stages.map(async ({ version, ...stage }): Promise<StageNode> => {
-      const { plugin, url } = await registry.load('stage', stage.use, rest.baseDir);
-      if (plugin.version !== version) {
-        throw new RxrayError(
-          'CONFIG_CREATE',
-          `the plugin ${stage.use} has version ${String(plugin.version)}, the head's has ${String(version)}`,
-        );
-      }
-      return { ...stage, plugin, url, written: {}, location };
+      const loading = registry.load('stage', stage.use, rest.baseDir);
+      return { ...stage, ...sameVersion(stage.use, await loading, version), written: {}, location };
     }),
   );
-  const files = await filesOf(loaded, rest.baseDir);
+  const ends = await Promise.all(
+    sinks.map(async ({ rendered, ...sink }): Promise<WorkerSink> => {
+      if (rendered === undefined) return sink;
+      const { use, version, settings, when } = rendered;
+      const loading = registry.load('sink', use, rest.baseDir);
+      const { plugin, url } = sameVersion(use, await loading, version);
+      return { ...sink, use, plugin, url, settings, ...(when !== undefined && { when }) };
+    }),
+  );
+  const files = await filesOf([...loaded, ...ends.filter(isRendered)], rest.baseDir);
   const names = new Set([...Object.keys(files), ...Object.keys(graph.files)]);
   const other = [...names].filter((name) => files[name] !== graph.files[name]);
   if (other.length > 0) {
@@ -71,14 +93,31 @@ export async function pipelineOf(
       }),
     ),
     stages: loaded,
-    sinks: sinks.map((sink) => ({ ...sink })) as unknown as SinkNode[],
+    sinks: ends as SinkNode[],
   };
 }
 
+/** A sink without what only the head needs. `settings`: the options of the plugin's `render`. */
+export type WorkerSink = Pick<SinkNode, 'id' | 'from'> &
+  Partial<Pick<SinkNode, 'use' | 'plugin' | 'url' | 'settings' | 'when'>>;
+
+function sameVersion<L extends { plugin: { version?: string } }>(
+  use: string,
+  loaded: L,
+  version: string | undefined,
+): L {
+  if (loaded.plugin.version === version) return loaded;
+  const message = `the plugin ${use} has version ${String(loaded.plugin.version)}, the head's has ${String(version)}`;
+  throw new RxrayError('CONFIG_CREATE', message);
+}
+
+type WithFiles = Pick<StageNode, 'use' | 'url' | 'settings'>;
+const isRendered = (sink: WorkerSink): sink is WorkerSink & WithFiles => sink.plugin !== undefined;
+
 /** Plugin files, and all files and folders named in settings. */
-async function filesOf(stages: readonly StageNode[], baseDir: string): Promise<Record<string, string>> {
+async function filesOf(nodes: readonly WithFiles[], baseDir: string): Promise<Record<string, string>> {
   const paths = new Set<string>();
-  for (const { use, url, settings } of stages) {
+  for (const { use, url, settings } of nodes) {
     if (use.startsWith('.') || use.startsWith('/')) paths.add(fileURLToPath(url));
     for (const value of Object.values(settings as object)) {
       if (typeof value === 'string' && /[./\\]/.test(value)) paths.add(resolve(baseDir, value));

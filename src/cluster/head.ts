@@ -1,7 +1,8 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { ReplaySubject } from 'rxjs';
-import { needsPixels, type Cluster, type Pipeline } from '../core/config/pipeline.js';
+import { needsPixels, renderingOf, type Cluster, type Pipeline } from '../core/config/pipeline.js';
 import { messageOf, RxrayError } from '../core/errors.js';
 import type { Remote } from '../core/graph/remote.js';
 import type { Journal } from '../core/journal/journal.js';
@@ -9,10 +10,11 @@ import type { Monitor } from '../core/monitor/monitor.js';
 import type { RemoteStatus } from '../core/monitor/remote-status.js';
 import type { Log } from '../core/plugin.js';
 import { Dispatcher } from './dispatcher.js';
-import { FilmServer, type FilmAddress } from './film-server.js';
+import { Credit } from './credit.js';
+import { FilmServer, type HeadAddress } from './film-server.js';
 import { describeGraph } from './graph.js';
 import { openBus, type Bus } from './nats.js';
-import { subjects, type Beacon, type Graph, type ToHead, type ToWorker } from './protocol.js';
+import { subjects, type Beacon, type Graph, type Results, type ToHead, type ToWorker } from './protocol.js';
 import { WorkerMeters } from './worker-meters.js';
 
 /** The journal's keys for its id and for the number of starts of heads. */
@@ -37,15 +39,24 @@ function rateOf(films: number, seconds: number): number | null {
   return films === 0 || seconds === 0 ? null : films / seconds;
 }
 
-/** Refuses a pipeline that a head cannot run. Throws CONFIG_REFUSED. */
-export function checkHead({ sources, stages, sinks, cluster }: Pipeline): Cluster {
+/** Refuses a pipeline that a head cannot run, or not without a restart: `running` is its present one. Throws CONFIG_REFUSED. */
+export function checkHead({ sources, stages, sinks, cluster }: Pipeline, running = cluster): Cluster {
   if (cluster === undefined) {
     throw new RxrayError('CONFIG_REFUSED', 'a head needs `cluster:` in the pipeline file');
   }
-  const pixels = sinks.find(needsPixels);
-  if (pixels !== undefined) {
-    const message = `the sink \`${pixels.id}\` needs pixels, which workers do not send to the head: set \`picture: false\` if it has that option, remove it, or use \`rxray run\``;
-    throw new RxrayError('CONFIG_REFUSED', message);
+  if (!isDeepStrictEqual(cluster, running)) {
+    throw new RxrayError('CONFIG_REFUSED', '`cluster:` has changed: restart the head');
+  }
+  for (const sink of sinks.filter(needsPixels)) {
+    const needs = `the sink \`${sink.id}\` needs pixels`;
+    if (renderingOf(sink) === undefined) {
+      const message = `${needs}, which workers do not send to the head, and its plugin has no \`render\`: remove it, or use \`rxray run\``;
+      throw new RxrayError('CONFIG_REFUSED', message);
+    }
+    if (cluster.serve === undefined) {
+      const message = `${needs}: workers send pictures to the head at \`cluster.serve\`, which is missing`;
+      throw new RxrayError('CONFIG_REFUSED', message);
+    }
   }
   if (cluster.films === 'object') {
     const local = sources.find(({ plugin }) => plugin.fetcher === undefined);
@@ -110,8 +121,10 @@ export class ClusterHead implements Remote {
   #graph: Graph | undefined;
   #wanted: Pipeline | undefined;
   #timer: NodeJS.Timeout | undefined;
-  #films: FilmServer | undefined;
-  #filmAddress: FilmAddress | undefined;
+  #server: FilmServer | undefined;
+  #address: HeadAddress | undefined;
+  /** Memory for what workers have rendered, of the films of the present graph. */
+  #memory = new Credit(Infinity);
   #monitor: Monitor | undefined;
   readonly #meters = new WorkerMeters(() => this.#monitor?.meters ?? new Map());
   /** The worker that sends frames for `tap`. */
@@ -152,16 +165,18 @@ export class ClusterHead implements Remote {
   /** Throws CONFIG_CREATE. */
   async open(baseDir: string): Promise<void> {
     const { films, serve } = this.cluster;
-    if (films === 'head' && serve !== undefined) {
+    if (serve !== undefined) {
       const [, host = '', port] = /^\[?(.+?)\]?:(\d+)$/.exec(serve.listen) ?? [];
       const { token } = this.identity;
-      this.#films = await FilmServer.open({
+      this.#server = await FilmServer.open({
         ...{ host, port: Number(port), token },
         cert: serve.cert && resolve(baseDir, serve.cert),
         key: serve.key && resolve(baseDir, serve.key),
-        filmOf: (id) => this.#dispatcher.filmOf(id)?.candidate,
+        filmOf: (id) => (films === 'head' ? this.#dispatcher.filmOf(id)?.candidate : undefined),
+        reserve: (bytes) => this.#memory.take(bytes),
+        take: (message, release) => this.#take(message as Results, release),
       });
-      this.#filmAddress = { url: serve.url, token };
+      this.#address = { url: serve.url, token };
     }
     const { servers, credentials } = this.cluster.with;
     this.#bus = await openBus(
@@ -213,6 +228,7 @@ export class ClusterHead implements Remote {
 
   use(pipeline: Pipeline, monitor: Monitor): void {
     this.#monitor = monitor;
+    this.#memory = new Credit(pipeline.limits.bytes);
     // Until the hash is known, no worker has the new graph: none may process its films with the old one.
     this.#graph = undefined;
     this.#dispatcher.use('');
@@ -238,7 +254,7 @@ export class ClusterHead implements Remote {
 
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    await this.#films?.close();
+    await this.#server?.close();
     await this.#bus?.close();
   }
 
@@ -277,12 +293,12 @@ export class ClusterHead implements Remote {
         break;
       case 'graph?':
         if (this.#graph !== undefined) {
-          this.#say(worker, { kind: 'graph', epoch, graph: this.#graph, films: this.#filmAddress });
+          const films = this.cluster.films === 'head' ? this.#address : undefined;
+          this.#say(worker, { kind: 'graph', epoch, graph: this.#graph, films, results: this.#address });
         }
         break;
       case 'results':
-        this.#through += message.results.length;
-        for (const result of message.results) this.#dispatcher.result(worker, message.graph, result);
+        this.#take(message);
         this.#say(worker, {
           kind: 'confirm',
           epoch,
@@ -299,6 +315,17 @@ export class ClusterHead implements Remote {
         this.#dispatcher.bye(worker);
         break;
     }
+  }
+
+  /** Results of a worker; false if they are for another head. */
+  #take({ worker, epoch, graph, results }: Results, release?: () => void): boolean {
+    if (epoch !== this.epoch) {
+      release?.();
+      return false;
+    }
+    this.#through += results.length;
+    for (const result of results) this.#dispatcher.result(worker, graph, result, release);
+    return true;
   }
 
   /**

@@ -3,11 +3,11 @@ import type { Pipeline } from '../core/config/pipeline.js';
 import type { Frame } from '../core/frame.js';
 import type { Findings, Reference } from '../core/flow/elsewhere.js';
 import type { PlainError } from '../core/workers/protocol.js';
-import type { FilmAddress } from './film-server.js';
+import type { HeadAddress } from './film-server.js';
 import type { StageCounts } from './worker-meters.js';
 
 /** The version of these messages. Heads and workers of different versions use different subjects. */
-const VERSION = 4;
+const VERSION = 5;
 
 /** The subjects of one journal: heads to all, workers to the head, the head to one worker. */
 export const subjects = {
@@ -44,7 +44,7 @@ export interface Graph {
     readonly hash: string;
     readonly sources: readonly SourceDescription[];
     readonly stages: readonly StageDescription[];
-    readonly sinks: readonly { readonly id: string; readonly from: readonly string[] }[];
+    readonly sinks: readonly SinkDescription[];
   };
   /** SHA-256 of the files of stages, by absolute path. */
   readonly files: Readonly<Record<string, string>>;
@@ -53,6 +53,19 @@ export interface Graph {
 export type StageDescription = Omit<Pipeline['stages'][number], 'plugin' | 'url' | 'written' | 'location'> & {
   readonly version: string | undefined;
 };
+
+export interface SinkDescription {
+  readonly id: string;
+  readonly from: readonly string[];
+  /** What workers make of the pixels for the sink: the plugin's `render` and its options. */
+  readonly rendered?: {
+    readonly use: string;
+    readonly version: string | undefined;
+    readonly settings: object;
+    /** Films that the sink does not get are not rendered. */
+    readonly when: string | undefined;
+  };
+}
 
 export interface SourceDescription {
   readonly id: string;
@@ -100,16 +113,19 @@ export interface Beat {
   readonly stages: StageCounts;
 }
 
+export interface Results {
+  readonly kind: 'results';
+  readonly worker: string;
+  readonly epoch: number;
+  readonly graph: string;
+  readonly results: readonly Result[];
+}
+
 export type ToHead =
   | Beat
   | { readonly kind: 'graph?'; readonly worker: string; readonly epoch: number }
-  | {
-      readonly kind: 'results';
-      readonly worker: string;
-      readonly epoch: number;
-      readonly graph: string;
-      readonly results: readonly Result[];
-    }
+  /** By HTTPS if they were rendered for sinks: the response confirms them. */
+  | Results
   /** Films that it returns without suspicion. */
   | {
       readonly kind: 'handBack';
@@ -133,7 +149,9 @@ export type ToWorker =
       readonly epoch: number;
       readonly graph: Graph;
       /** Where the head serves films; absent if workers read them under the head's paths. */
-      readonly films?: FilmAddress | undefined;
+      readonly films?: HeadAddress | undefined;
+      /** Where the head takes results that were rendered for sinks. */
+      readonly results?: HeadAddress | undefined;
     }
   | {
       readonly kind: 'assign';

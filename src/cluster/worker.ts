@@ -16,6 +16,7 @@ import { pipelineOf } from './graph.js';
 import { BEATS } from './head.js';
 import { openBus, type Bus } from './nats.js';
 import type { StageCounts } from './worker-meters.js';
+import { sendResults, type HeadAddress } from './film-server.js';
 import { subjects, type Beacon, type Result, type ToHead, type ToWorker } from './protocol.js';
 import { GraphRunner } from './graph-runner.js';
 
@@ -44,9 +45,15 @@ interface Holding {
   attempt: number;
   /** From its end until the head confirms it. */
   result?: Result;
-  /** Of the result in a message. */
-  bytes?: number;
+  /** Of the result in a message; undefined: it goes to the head's server. */
+  bytes?: number | undefined;
+  /** On the way to the head's server, and how often that failed. */
+  isSending?: boolean;
+  failures?: number;
 }
+
+/** A result that could not be sent to the head's server so often is given up: another worker may reach it. */
+const SENDS = 4;
 
 /**
  * The worker's side: runs the stages of the head's graph on assigned films, and stores nothing. It serves one journal,
@@ -71,6 +78,8 @@ export class ClusterWorker {
   #graph: string | null = null;
   /** While a graph is loaded. */
   #loading: Promise<void> | undefined;
+  /** Where the head takes results that were rendered for sinks. */
+  #results: HeadAddress | undefined;
   /** Films whose results have not been sent yet. */
   readonly #unsent = new Set<Holding>();
   /** A graph that failed to load: it is not tried again. */
@@ -257,15 +266,16 @@ export class ClusterWorker {
           const holding = this.#holding.get(id);
           if (holding?.attempt === attempt && holding.result !== undefined) this.#holding.delete(id);
         }
-        if (this.#holding.size === 0) this.#idle();
+        this.#confirmed();
         break;
     }
   }
 
-  async #load({ graph, films }: Extract<ToWorker, { kind: 'graph' }>): Promise<void> {
+  async #load({ graph, films, results }: Extract<ToWorker, { kind: 'graph' }>): Promise<void> {
     const before = this.#runner;
     this.#runner = undefined;
     this.#graph = null;
+    this.#results = results;
     try {
       await before?.dispose();
       this.#stateDir ??= await mkdtemp(join(tmpdir(), 'rxray-work-'));
@@ -315,8 +325,13 @@ export class ClusterWorker {
     return (this.#bus?.maxBytes ?? 0) - ENVELOPE;
   }
 
+  #confirmed(): void {
+    if (this.#holding.size === 0) this.#idle();
+  }
+
   /** A film whose results do not fit into a message fails. */
   #sendable(result: Result): Required<Pick<Holding, 'result' | 'bytes'>> {
+    if (isRendered(result)) return { result, bytes: undefined };
     const bytes = serialize(result).byteLength;
     if (bytes <= this.#mostBytes) return { result, bytes };
     const message = `metadata and results have ${String(bytes)} bytes, the NATS servers accept ${String(this.#mostBytes)}`;
@@ -337,12 +352,46 @@ export class ClusterWorker {
     };
     for (const holding of holdings) {
       this.#unsent.delete(holding);
-      const { result, bytes = 0 } = holding;
+      const { result, bytes } = holding;
       if (result === undefined) continue;
+      if (bytes === undefined) {
+        void this.#upload(holding, result);
+        continue;
+      }
       if (size + bytes > this.#mostBytes) send();
       results.push(result);
       size += bytes;
     }
     send();
   }
+
+  /** Sends a result to the head's server. If the head does not take it, the next beat sends it again. */
+  async #upload(holding: Holding, result: Result): Promise<void> {
+    const { id, attempt } = result;
+    if (holding.isSending === true || this.#graph === null || this.#results === undefined) return;
+    holding.isSending = true;
+    try {
+      const message = { kind: 'results', ...this.#self, graph: this.#graph, results: [result] } as const;
+      const isConfirmed = await sendResults(this.#results, message);
+      if (!isConfirmed || this.#holding.get(id) !== holding || holding.attempt !== attempt) return;
+      this.#holding.delete(id);
+      this.#confirmed();
+    } catch (error) {
+      const reason = `the results cannot be sent to the head: ${messageOf(error)}`;
+      this.#log.warn({ film: id }, reason);
+      holding.failures = (holding.failures ?? 0) + 1;
+      if (holding.failures < SENDS) return;
+      const outcome = { kind: 'unseen', reason } as const;
+      Object.assign(holding, this.#sendable({ id, attempt: holding.attempt, outcome }));
+    } finally {
+      holding.isSending = false;
+    }
+  }
+}
+
+function isRendered({ outcome }: Result): boolean {
+  return (
+    outcome.kind === 'made' &&
+    Object.values(outcome.findings).some((found) => found?.rendered instanceof Uint8Array)
+  );
 }

@@ -129,6 +129,8 @@ export interface Frame {
   readonly repeat?: number;
   /** When the last stage finished: ISO 8601, UTC. Set by the host before delivery. */
   readonly completedAt?: string;
+  /** What the sink's `render` has made on a worker of a cluster, or why it failed: use {@link renderedOf}. */
+  readonly rendered?: Uint8Array | { readonly failed: string };
 }
 
 /** The frame id: 32 hexadecimal digits of SHA-256 over source, name and content hash. */
@@ -142,6 +144,16 @@ export function imageOf(frame: Frame): Image {
     throw new Error(`${frame.origin.name} has no pixels yet: put a decoding stage before this one`);
   }
   return frame.image;
+}
+
+/**
+ * What a sink needs of the frame's pixels: made by `make`, unless a worker of a cluster has made it by the sink's `render`.
+ * Throws like them.
+ */
+export async function renderedOf({ rendered }: Frame, make: () => Promise<Uint8Array>): Promise<Uint8Array> {
+  if (rendered === undefined) return make();
+  if ('failed' in rendered) throw new Error(rendered.failed);
+  return rendered;
 }
 
 /**
@@ -241,7 +253,7 @@ export function imageBytes({ image }: Pick<Frame, 'image'>): number {
 }
 
 /** The frame as plain data: without its file, its image, and the images (residual maps) in its results. */
-export function withoutPixels({ encoded: _file, image: _image, ...frame }: Frame): Frame {
+export function withoutPixels({ encoded: _file, image: _image, rendered: _bytes, ...frame }: Frame): Frame {
   return {
     ...frame,
     meta: withoutImages(frame.meta) as Frame['meta'],

@@ -364,6 +364,13 @@ export interface SinkDefinition<O extends Options = Options> extends Definition<
    */
   readonly pixels?: boolean | ((settings: z.output<O>) => boolean);
   /**
+   * For a cluster, whose head gets no pixels: what the sink needs of a frame's pixels. Workers make it, and the sink gets
+   * it by {@link renderedOf}. Without, or if `rendering` returns undefined, a head refuses the sink if it needs pixels.
+   */
+  readonly render?: (frame: Frame, options: never) => Promise<Uint8Array>;
+  /** The options of `render`: plain data, sent to the workers, so without secrets. */
+  rendering?(settings: z.output<O>): object | undefined;
+  /**
    * A transactional outbox, for a receiver that sees every attempt (a web server): the frame is in the journal before
    * the first attempt, so that a repetition after a crash has the same content. Default false, which is enough if the
    * first delivery of an id counts.

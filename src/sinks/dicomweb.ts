@@ -12,7 +12,7 @@ import {
 import { metaHeader } from '../dicom/part10.js';
 import type { ObjectToSend } from '../dicom/scu.js';
 import { EXPLICIT } from '../dicom/syntaxes.js';
-import { objectMaker, objectOptions } from './dicom/objects.js';
+import { objectMaker, objectOptions, pictureRendering } from './dicom/objects.js';
 import { addressFaults, headerFaults, logRoute, post, readAnswer, refusalOf } from '../core/http.js';
 import { oneByOne } from './one-by-one.js';
 
@@ -53,6 +53,7 @@ export default defineSink({
   ],
   outbox: true,
   pixels: ({ picture }) => picture,
+  ...pictureRendering,
   lint: ({ url, headers }) => faultsOf(url, headers),
   create: dicomwebSink,
 });

@@ -8,7 +8,7 @@ import { defineSink, MAX_TIMER_MS, type SinkInstance, type SinkServices } from '
 import { AE_TITLE } from '../dicom/ae-title.js';
 import { STATUS } from '../dicom/pdu.js';
 import { type ObjectToSend, type ScuOptions, store } from '../dicom/scu.js';
-import { objectMaker, objectOptions } from './dicom/objects.js';
+import { objectMaker, objectOptions, pictureRendering } from './dicom/objects.js';
 import { oneByOne } from './one-by-one.js';
 
 const options = z.strictObject({
@@ -58,6 +58,7 @@ export default defineSink({
   maxBatch: 16,
   outbox: true,
   pixels: ({ picture }) => picture,
+  ...pictureRendering,
   create: dimseSink,
 });
 

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { durably } from '../core/durable.js';
 import { messageOf, RxrayError } from '../core/errors.js';
 import { isCode, syncFolder, writeWhole } from '../core/files.js';
-import type { Frame } from '../core/frame.js';
+import { renderedOf, type Frame } from '../core/frame.js';
 import { NOTICE } from '../core/notice.js';
 import { defineSink, type LintMessage, type SinkInstance, type SinkServices } from '../core/plugin.js';
 import { annotate } from './folder/annotate.js';
@@ -53,6 +53,8 @@ export default defineSink({
   ],
   maxBatch: 8,
   pixels: ({ picture }) => picture,
+  render: annotate,
+  rendering: ({ picture, size, map }) => (picture ? { size, map } : undefined),
   writes: ({ path, name, picture, json }) => {
     const place = join(path, name.replaceAll(/\{\w+\}/g, 'x'));
     return [...(picture ? [`${place}.png`] : []), ...(json ? [`${place}.json`] : [])];
@@ -114,7 +116,9 @@ async function folderSink(settings: FolderOptions, services: SinkServices): Prom
   async function write(frames: readonly Frame[]): Promise<void> {
     const films = [...new Map(frames.map((frame) => [frame.id, frame])).values()];
     const pictures = await Promise.all(
-      films.map((frame) => (settings.picture ? annotate(frame, settings) : Promise.resolve(undefined))),
+      films.map((frame) =>
+        settings.picture ? renderedOf(frame, () => annotate(frame, settings)) : Promise.resolve(undefined),
+      ),
     );
     const folders = new Set<string>();
     try {

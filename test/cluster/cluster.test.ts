@@ -109,22 +109,33 @@ sinks: [${sink}]
     await host.unbindAllAsync();
   });
 
-  it('need `cluster:`, and refuse a sink that needs pixels', async () => {
+  it('need `cluster:`, and an address for pictures; refuse a sink whose pictures workers cannot make', async () => {
     const sinks = (picture: string): string[] => [
       `{ use: folder, with: { path: ./out, ${picture} } }`,
       `{ use: dicomweb, with: { url: 'http://127.0.0.1:1', ${picture} } }`,
     ];
+    await writeFile(join(folder, 'sink.mjs'), SINK);
+    const serve = { listen: '', url: '', cert: undefined, key: undefined };
+    const refused = (pipeline: Pipeline, why: string): void => {
+      expect(() => checkHead(pipeline))
+        .to.throw(why)
+        .with.property('code', 'CONFIG_REFUSED');
+    };
     for (const sink of sinks('picture: true')) {
       const pipeline = await load(['nats://127.0.0.1'], sink);
-      expect(() => checkHead(pipeline))
-        .to.throw('needs pixels')
-        .with.property('code', 'CONFIG_REFUSED');
+      refused(pipeline, '`cluster.serve`, which is missing');
+      checkHead({ ...pipeline, cluster: { ...checkHead(await load([''])), serve } });
     }
+    refused(await load(['nats://127.0.0.1'], '{ use: ./sink.mjs }'), 'its plugin has no `render`');
     for (const sink of sinks('picture: false')) checkHead(await load(['nats://127.0.0.1'], sink));
-    const { cluster: _cluster, ...alone } = await load(['nats://127.0.0.1']);
-    expect(() => checkHead(alone))
-      .to.throw('`cluster:`')
-      .with.property('code', 'CONFIG_REFUSED');
+    // A head that runs keeps its connections.
+    const pipeline = await load(['nats://127.0.0.1']);
+    const running = checkHead(pipeline);
+    expect(() => checkHead({ ...pipeline, cluster: { ...running, leaseMs: 600 } }, running)).to.throw(
+      'restart',
+    );
+    const { cluster: _cluster, ...alone } = pipeline;
+    refused(alone, '`cluster:`');
   });
 
   it('ask for as many workers as finish the backlog in time', () => {
@@ -203,6 +214,14 @@ sinks: [${sink}]
     });
   });
 });
+
+const SINK = `
+import { defineSink, z } from 'rxray';
+export default defineSink({
+  name: 'sink', summary: 'Does nothing.', options: z.strictObject({}), pixels: true,
+  create: () => ({ write: async () => undefined }),
+});
+`;
 
 const STAGE = `
 import { defineStage, z } from 'rxray';

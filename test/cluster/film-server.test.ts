@@ -2,7 +2,9 @@ import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { fetchFilm, FilmServer } from '../../src/cluster/film-server.js';
+import { Credit } from '../../src/cluster/credit.js';
+import { fetchFilm, FilmServer, sendResults } from '../../src/cluster/film-server.js';
+import type { Results } from '../../src/cluster/protocol.js';
 import { clusterSchema } from '../../src/core/config/schema.js';
 
 describe('a head that serves films', () => {
@@ -10,6 +12,9 @@ describe('a head that serves films', () => {
   let folder: string;
   let server: FilmServer;
   let url: string;
+  const memory = new Credit(1000);
+  const taken: Results[] = [];
+  const releases: (() => void)[] = [];
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), 'rxray-films-'));
     await writeFile(join(folder, 'film'), 'film');
@@ -21,6 +26,12 @@ describe('a head that serves films', () => {
     server = await FilmServer.open({
       ...{ host: '127.0.0.1', port: 0, token },
       filmOf: (id) => ({ aa: film, bb: gone, dd: changed })[id],
+      reserve: (bytes) => memory.take(bytes),
+      take: (message, release) => {
+        releases.push(release);
+        taken.push(message as Results);
+        return (message as Results).epoch === 1;
+      },
     });
     url = `http://127.0.0.1:${String(server.port)}`;
   });
@@ -47,6 +58,31 @@ describe('a head that serves films', () => {
       const { status } = await fetch(url + path, { headers: { authorization: `Bearer ${token}` } });
       expect(status).to.equal(404);
     }
+  });
+
+  it('takes results with what was rendered, as long as it has memory', async () => {
+    const rendered = Uint8Array.from({ length: 900 }, (_, i) => i % 256);
+    const findings = { folder: { meta: {}, results: {}, rendered } };
+    const results = (epoch: number): Results => ({
+      ...{ kind: 'results', worker: 'w', epoch, graph: 'g' },
+      results: [{ id: 'aa', attempt: 1, outcome: { kind: 'made', sha256: '', findings } }],
+    });
+    expect(await sendResults({ url, token }, results(1))).to.equal(true);
+    expect(taken.at(-1)).to.deep.equal(results(1));
+    // The first one still needs its memory.
+    expect(await sendResults({ url, token }, results(1))).to.equal(false);
+    expect(taken).to.have.length(1);
+    releases.pop()?.();
+    // For another head.
+    expect(await sendResults({ url, token }, results(2))).to.equal(false);
+    expect(taken).to.have.length(2);
+    releases.pop()?.();
+    const [outcome] = await Promise.allSettled([sendResults({ url, token: 'secreT' }, results(1))]);
+    expect(outcome).to.have.nested.property('reason.message', 'the head answered 401');
+    const authorized = { authorization: `Bearer ${token}` };
+    const unknown = await fetch(`${url}/results`, { method: 'POST', headers: authorized, body: 'results' });
+    expect(unknown.status).to.equal(400);
+    expect(memory.take(1000)).to.be.a('function');
   });
 
   it('needs an address, and a certificate unless workers are on the same machine', () => {

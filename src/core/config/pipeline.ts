@@ -49,6 +49,11 @@ export function needsPixels({ plugin: { pixels = false }, settings }: SinkNode):
   return typeof pixels === 'function' ? pixels(settings as never) : pixels;
 }
 
+/** What workers of a cluster make of a frame's pixels for a sink: the options of its `render`; undefined: nothing. */
+export function renderingOf({ plugin: { render, rendering }, settings }: SinkNode): object | undefined {
+  return render && rendering?.(settings as never);
+}
+
 /** Limits for all frames in flight together. */
 export interface Limits {
   readonly frames: number;

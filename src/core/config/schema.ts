@@ -199,7 +199,9 @@ export const clusterSchema = z
         'expected `cert` and `key`',
       )
       .optional()
-      .describe('Where the head serves films to its workers, for `films: head`.'),
+      .describe(
+        'Where the head serves films to its workers, for `films: head`, and takes pictures from them, for sinks that need pixels.',
+      ),
     leaseMs: z
       .int()
       .min(500)

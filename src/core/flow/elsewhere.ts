@@ -17,7 +17,7 @@ export interface Reference {
 }
 
 /** The results of the stages, by sink; null for a sink that the film does not reach. */
-export type Findings = Readonly<Record<string, Pick<Frame, 'meta' | 'results'> | null>>;
+export type Findings = Readonly<Record<string, Pick<Frame, 'meta' | 'results' | 'rendered'> | null>>;
 
 /** What has become of a film elsewhere. */
 export interface Processed {
@@ -27,6 +27,8 @@ export interface Processed {
   readonly findings?: Findings | undefined;
   /** The error of the stage that failed. */
   readonly error?: unknown;
+  /** Called when the film has left this process. */
+  readonly release?: (() => void) | undefined;
 }
 
 /** A token with what the stages have found. Without: the frame is as its source offers it. */

@@ -21,6 +21,8 @@ export interface Admitted extends Offer {
   ticket?: Ticket;
   /** The local copy, if the source has fetched one. */
   copy?: Copy | undefined;
+  /** {@link Processed.release}. */
+  release?: (() => void) | undefined;
 }
 
 /** A frame that waits to enter the graph. */

@@ -170,7 +170,10 @@ export function intake(
           // A copy has its own inode and change time.
           if (candidate.copy === undefined && replay?.copy === undefined)
             candidate = { ...candidate, ino, ctimeMs };
-        } else processed = reply;
+        } else {
+          processed = reply;
+          admitted.release = reply.release;
+        }
       }
     } catch (thrown) {
       error = thrown;
@@ -309,6 +312,7 @@ export function intake(
   function giveUp(admitted: Admitted): null {
     offered.delete(keyOf(admitted));
     admission.release(admitted);
+    admitted.release?.();
     if (admitted.copy !== undefined) drop(admitted.copy);
     return null;
   }

@@ -1,4 +1,4 @@
-import type { Frame } from '../../core/frame.js';
+import { renderedOf, type Frame } from '../../core/frame.js';
 import type { ObjectToSend } from '../../dicom/scu.js';
 import { bytesOf, type Item } from '../../dicom/write.js';
 import { annotate } from '../folder/annotate.js';
@@ -8,9 +8,14 @@ import type { SourceFilm } from './source-film.js';
 
 const SECONDARY_CAPTURE = '1.2.840.10008.5.1.4.1.1.7';
 
+/** The annotated picture of a film as PNG. The frame must have its image. */
+export function pictureOf(frame: Frame, { size }: { size: number }): Promise<Uint8Array> {
+  return annotate(frame, { size, map: true });
+}
+
 /**
  * The annotated picture of a film as a Secondary Capture (PS3.3, A.8.1), RGB of 8 bits. Its UID is derived from the frame's id;
- * it is in the film's study, in a series of its own. The frame must have its image.
+ * it is in the film's study, in a series of its own. The frame must have its image, or its picture.
  */
 export async function captureOf(
   frame: Frame,
@@ -18,7 +23,7 @@ export async function captureOf(
   { size, version }: { size: number; version: string },
 ): Promise<ObjectToSend> {
   const { default: sharp } = await import('sharp');
-  const { data, info } = await sharp(await annotate(frame, { size, map: true }))
+  const { data, info } = await sharp(await renderedOf(frame, () => pictureOf(frame, { size })))
     .removeAlpha()
     .toColourspace('srgb')
     .raw()

@@ -3,7 +3,7 @@ import type { Frame } from '../../core/frame.js';
 import type { SinkServices } from '../../core/plugin.js';
 import type { ObjectToSend } from '../../dicom/scu.js';
 import { algorithmsOf, VERSION } from './algorithms.js';
-import { captureOf } from './capture.js';
+import { captureOf, pictureOf } from './capture.js';
 import { reportOf } from './report.js';
 import { presentationOf } from './presentation.js';
 import { segmentationsOf } from './segmentation.js';
@@ -48,6 +48,13 @@ interface ObjectSettings {
   readonly presentation: boolean;
   readonly size: number;
 }
+
+/** How workers of a cluster make the pictures of both sinks. */
+export const pictureRendering = {
+  render: pictureOf,
+  rendering: ({ picture, size }: ObjectSettings): { size: number } | undefined =>
+    picture ? { size } : undefined,
+};
 
 /** Makes the objects to send for a frame. Rejects with FRAME_SINK if its film is not a DICOM object of a study. */
 export async function objectMaker(
