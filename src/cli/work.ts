@@ -1,4 +1,5 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
+import type { Cluster } from '../core/config/pipeline.js';
 import { LOG } from '../core/container.js';
 import { ClusterWorker } from '../cluster/worker.js';
 import { builtInRegistry } from '../host/builtins.js';
@@ -9,6 +10,9 @@ import { createLog } from './log.js';
 interface WorkFlags {
   readonly servers: readonly string[];
   readonly credentials: string;
+  readonly tlsCa?: string;
+  readonly tlsCert?: string;
+  readonly tlsKey?: string;
   readonly pipeline?: string;
   readonly shutdownTimeout: number;
 }
@@ -30,6 +34,13 @@ export function work(program: Command): void {
         .makeOptionMandatory(),
     )
     .addOption(new Option('--credentials <file>', 'a credentials file of NATS').env('NATS_CREDS').default(''))
+    .addOption(
+      new Option('--tls-ca <file>', 'certificates to trust (PEM); requires encryption').env('NATS_CA'),
+    )
+    .addOption(
+      new Option('--tls-cert <file>', 'our certificate (PEM), if the servers require one').env('NATS_CERT'),
+    )
+    .addOption(new Option('--tls-key <file>', 'its private key (PEM)').env('NATS_KEY'))
     .option(
       '--pipeline <name>',
       'work only for the head of this pipeline (default: the first one that answers)',
@@ -40,7 +51,8 @@ export function work(program: Command): void {
         .argParser(milliseconds),
     )
     .addHelpText('after', EXAMPLES)
-    .action(async ({ servers, credentials, pipeline, shutdownTimeout }: WorkFlags) => {
+    .action(async ({ servers, credentials, pipeline, shutdownTimeout, ...files }: WorkFlags) => {
+      const nats = { servers: [...servers], credentials, tls: tlsOf(files) };
       const host = createHost(createLog());
       const worker = new ClusterWorker(host, {
         pipeline,
@@ -55,7 +67,7 @@ export function work(program: Command): void {
       process.on('SIGINT', stop);
       process.on('SIGTERM', stop);
       try {
-        const started = worker.start({ servers: [...servers], credentials }).then(() => true);
+        const started = worker.start(nats).then(() => true);
         const isConnected = await Promise.race([started, worker.finished.then(() => false)]);
         if (isConnected) host.get(LOG).info({ worker: worker.id }, 'waiting for a head');
         await worker.finished;
@@ -66,6 +78,11 @@ export function work(program: Command): void {
         await host.unbindAllAsync();
       }
     });
+}
+
+function tlsOf({ tlsCa, tlsCert, tlsKey }: Partial<WorkFlags>): Cluster['with']['tls'] {
+  if (tlsCa === undefined && tlsCert === undefined && tlsKey === undefined) return undefined;
+  return { ca: tlsCa, cert: tlsCert, key: tlsKey };
 }
 
 function milliseconds(value: string): number {

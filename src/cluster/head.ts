@@ -14,6 +14,7 @@ import { Credit } from './credit.js';
 import { FilmServer, type HeadAddress } from './film-server.js';
 import { describeGraph } from './graph.js';
 import { openBus, type Bus } from './nats.js';
+import { resolved } from './nats-access.js';
 import { subjects, type Beacon, type Graph, type Results, type ToHead, type ToWorker } from './protocol.js';
 import { WorkerMeters } from './worker-meters.js';
 
@@ -178,17 +179,13 @@ export class ClusterHead implements Remote {
       });
       this.#address = { url: serve.url, token };
     }
-    const { servers, credentials } = this.cluster.with;
-    this.#bus = await openBus(
-      { servers, credentials: credentials && resolve(baseDir, credentials) },
-      {
-        name: `rxray head ${this.journal}`,
-        log: this.log,
-        onConnected: (isConnected) => {
-          this.#dispatcher.connected(isConnected);
-        },
+    this.#bus = await openBus(resolved(this.cluster.with, baseDir), {
+      name: `rxray head ${this.journal}`,
+      log: this.log,
+      onConnected: (isConnected) => {
+        this.#dispatcher.connected(isConnected);
       },
-    );
+    });
     this.#bus.subscribe(subjects.head(this.journal), (message) => this.#heard(message as ToHead));
     this.#bus.subscribe(subjects.beacon(this.journal), (beacon) => this.#heardHead(beacon as Beacon));
     this.#timer = setInterval(() => {

@@ -1,5 +1,9 @@
+import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import type { Authenticator, ConnectionOptions } from '@nats-io/transport-node';
+import { resolve } from 'node:path';
+import { isIP } from 'node:net';
+import { checkServerIdentity, createSecureContext, type ConnectionOptions } from 'node:tls';
+import type { Authenticator, ConnectionOptions as NatsOptions, TlsOptions } from '@nats-io/transport-node';
 import type { Cluster } from '../core/config/pipeline.js';
 import { messageOf, RxrayError } from '../core/errors.js';
 import type { Log } from '../core/plugin.js';
@@ -10,16 +14,34 @@ type Client = typeof import('@nats-io/transport-node');
 export interface NatsAccess {
   /** Host and port, without secrets. */
   readonly hosts: string[];
-  readonly options: Pick<ConnectionOptions, 'tls' | 'authenticator'>;
+  readonly options: Pick<NatsOptions, 'tls' | 'authenticator'>;
   /** Why the servers refuse a client, without secrets; undefined for other errors. */
   refusal(error: unknown): string | undefined;
+  /** Why a connection failed, for other errors. */
+  reason(error: unknown): string;
+}
+
+type Nats = Cluster['with'];
+
+/** The settings with paths relative to `baseDir`. */
+export function resolved({ servers, credentials, tls }: Nats, baseDir: string): Nats {
+  const file = (path: string): string => resolve(baseDir, path);
+  return {
+    servers,
+    credentials: credentials && file(credentials),
+    tls: tls && {
+      ca: tls.ca && file(tls.ca),
+      cert: tls.cert && file(tls.cert),
+      key: tls.key && file(tls.key),
+    },
+  };
 }
 
 /**
- * `tls://` at one server asks for TLS at all. A credentials file is read at each connection, so that it can be renewed.
+ * `tls://` at one server, or `tls`, asks for TLS at all. Files are read at each connection, so that they can be renewed.
  * Throws CONFIG_CREATE.
  */
-export function natsAccess({ servers, credentials }: Cluster['with'], client: Client, log: Log): NatsAccess {
+export function natsAccess({ servers, credentials, tls }: Nats, client: Client, log: Log): NatsAccess {
   const addresses = servers.map(addressOf);
   const { user, password } = addresses.find((address) => address.user !== undefined) ?? {};
   let authenticator: Authenticator | undefined;
@@ -34,10 +56,13 @@ export function natsAccess({ servers, credentials }: Cluster['with'], client: Cl
     authenticator = client.tokenAuthenticator(user);
     shown = 'the token';
   }
+  if (tls !== undefined) checkFiles(tls);
   return {
     hosts: addresses.map(({ host }) => host),
     options: {
-      ...(addresses.some(({ isTls }) => isTls) && { tls: {} }),
+      ...((tls !== undefined || addresses.some(({ isTls }) => isTls)) && {
+        tls: tlsOptions(tls, addresses),
+      }),
       ...(authenticator !== undefined && { authenticator }),
     },
     refusal: (error) => {
@@ -50,7 +75,69 @@ export function natsAccess({ servers, credentials }: Cluster['with'], client: Cl
           : error.message;
       return `the NATS servers refuse ${shown}: ${reason}`;
     },
+    reason: (error) => {
+      const message = messageOf(error).replace(
+        /^[0-9A-F]+:error:[0-9A-F]+:SSL routines:[^:]*:|:\.\.\/.*$/gs,
+        '',
+      );
+      const ends = tls?.cert === undefined ? undefined : endOf(tls.cert);
+      return ends !== undefined && ends < new Date()
+        ? `${message} (the certificate ${tls?.cert ?? ''} expired at ${ends.toISOString()})`
+        : message;
+    },
   };
+}
+
+/** Options of Node's `tls.connect`, with those of the client for files. */
+function tlsOptions(
+  { ca, cert, key }: NonNullable<Nats['tls']> = {},
+  servers: readonly { host: string }[],
+): TlsOptions & ConnectionOptions {
+  const ips = servers.map(({ host }) => host.replace(/:\d+$/, '').replace(/^\[|\]$/g, '')).filter(isIP);
+  return {
+    ...(ca !== undefined && { caFile: ca }),
+    ...(cert !== undefined && { certFile: cert }),
+    ...(key !== undefined && { keyFile: key }),
+    // The client does not say to which address it connects: the certificate must be for one of ours.
+    checkServerIdentity: (name, found) => {
+      const [error, ...others] = [name, ...ips].map((each) => checkServerIdentity(each, found));
+      return others.includes(undefined) ? undefined : error;
+    },
+  };
+}
+
+/** Throws CONFIG_CREATE. */
+function checkFiles({ ca, cert, key }: NonNullable<Nats['tls']>): void {
+  if ((cert === undefined) !== (key === undefined)) {
+    throw new RxrayError(
+      'CONFIG_CREATE',
+      'a certificate for NATS needs its private key, and the key its certificate',
+    );
+  }
+  const read = (file: string | undefined): Buffer | undefined => {
+    try {
+      return file === undefined ? undefined : readFileSync(file);
+    } catch (cause) {
+      throw new RxrayError('CONFIG_CREATE', `${file ?? ''} cannot be read: ${messageOf(cause)}`, { cause });
+    }
+  };
+  const pem = { ca: read(ca), cert: read(cert), key: read(key) };
+  try {
+    createSecureContext(pem);
+  } catch (cause) {
+    const files = [ca, cert, key].filter((file) => file !== undefined).join(', ');
+    const message = `these files cannot be used for TLS (${files}): ${messageOf(cause)}`;
+    throw new RxrayError('CONFIG_CREATE', message, { cause });
+  }
+}
+
+/** When a certificate expires; undefined if it cannot be read. */
+function endOf(file: string): Date | undefined {
+  try {
+    return new Date(new X509Certificate(readFileSync(file)).validTo);
+  } catch {
+    return undefined;
+  }
 }
 
 /** `tls://user:password@host:port`, `nats://token@host`, or `host`. Throws CONFIG_CREATE. */

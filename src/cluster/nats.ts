@@ -41,14 +41,20 @@ export async function openBus(
     throw new RxrayError('CONFIG_CREATE', `\`cluster:\` needs a package: ${NATS_INSTALL}`, { cause });
   });
   const access = natsAccess(nats, client, log);
-  const attempt = (): Promise<NatsConnection> =>
+  const connect = (reconnect: boolean): Promise<NatsConnection> =>
     client.connect({
       ...{ servers: access.hosts, name, ...access.options },
-      ...{ maxReconnectAttempts: -1, reconnectTimeWait: RETRY_MS, pingInterval: 2000 },
-      ignoreAuthErrorAbort: true,
+      ...{ maxReconnectAttempts: -1, reconnectTimeWait: RETRY_MS, pingInterval: 2000, timeout: CONNECT_MS },
+      ...{ reconnect, ignoreAuthErrorAbort: true },
     });
+  /** Rejects with the reason why no connection can be made: a client that reconnects has none, or only that it took too long. */
+  const probe = async (): Promise<void> => (await connect(false)).close();
+  const attempt = async (): Promise<NatsConnection> => {
+    await probe();
+    return connect(true);
+  };
   const connection = await persist(attempt, access, log, signal);
-  void watch(connection, access, log, onConnected);
+  void watch(connection, probe, access, log, onConnected);
   return {
     maxBytes: connection.info?.max_payload ?? 1024 * 1024,
     publish: (subject, message) => {
@@ -97,11 +103,13 @@ export async function openBus(
 
 const CLOSE_MS = 2000;
 const RETRY_MS = 500;
+/** Time limit for making a connection. */
+const CONNECT_MS = 10_000;
 
 /** Repeats an attempt to connect, and logs why it fails. Throws CONFIG_CREATE if this client is refused. */
 async function persist(
   attempt: () => Promise<NatsConnection>,
-  { hosts, refusal }: NatsAccess,
+  { hosts, refusal, reason: reasonOf }: NatsAccess,
   log: Log,
   signal?: AbortSignal,
 ): Promise<NatsConnection> {
@@ -111,7 +119,7 @@ async function persist(
     } catch (cause) {
       const refused = refusal(cause);
       if (refused !== undefined) throw new RxrayError('CONFIG_CREATE', refused, { cause });
-      const reason = messageOf(cause);
+      const reason = reasonOf(cause);
       if (reason !== said) log.warn({ servers: hosts }, `waiting for the NATS servers: ${reason}`);
       said = reason;
     }
@@ -121,17 +129,36 @@ async function persist(
 
 async function watch(
   connection: NatsConnection,
-  { refusal }: NatsAccess,
+  probe: () => Promise<void>,
+  { hosts, refusal, reason }: NatsAccess,
   log: Log,
   onConnected: (isConnected: boolean) => void,
 ): Promise<void> {
   /** The errors of this connection: each is repeated with each message, or attempt. */
   const said = new Set<string>();
+  const { tls_available: offersTls, tls_required: needsTls } = connection.info ?? {};
+  const isEncrypted = offersTls === true || needsTls === true;
+  let isConnected = true;
+  const isLost = (): boolean => !isConnected && !connection.isClosed();
+  /** Shows why there is no connection; the servers' own errors are shown as they come. */
+  const explain = async (): Promise<void> => {
+    for (let last = ''; isLost();) {
+      const error: unknown = await probe().catch((thrown: unknown) => thrown);
+      const message = error === undefined || refusal(error) !== undefined ? last : reason(error);
+      if (message !== last && isLost())
+        log.warn({ servers: hosts }, `waiting for the NATS servers: ${message}`);
+      last = message;
+      await setTimeout(RETRY_MS, undefined, { ref: false });
+    }
+  };
   for await (const status of connection.status()) {
-    if (status.type === 'disconnect') {
+    if (status.type === 'disconnect' && isConnected) {
+      isConnected = false;
       log.warn({}, 'the connection to NATS is lost');
       onConnected(false);
-    } else if (status.type === 'reconnect') {
+      if (isEncrypted) void explain();
+    } else if (status.type === 'reconnect' && !isConnected) {
+      isConnected = true;
       said.clear();
       log.info({ server: connection.getServer() }, 'connected to NATS again');
       onConnected(true);

@@ -9,6 +9,8 @@ import { nkeys } from '@nats-io/transport-node';
 import { expect } from 'chai';
 import { Subject, filter, firstValueFrom } from 'rxjs';
 import { openBus, type Bus } from '../../src/cluster/nats.js';
+import type { Cluster } from '../../src/core/config/pipeline.js';
+import { Authority } from '../support/authority.js';
 import { selfSigned } from '../support/tls-front.js';
 import { NatsServers, natsVersion } from './nats-servers.js';
 
@@ -37,23 +39,27 @@ describe('the connection to NATS servers', function () {
     expect(said.join()).not.to.contain(SECRET);
   });
 
-  /** A server with this configuration; its address without a scheme. */
-  async function serve(config: string): Promise<string> {
+  async function startServer(config: string): Promise<NatsServers> {
     const file = join(folder, `${String(closing.length)}.conf`);
     await writeFile(file, config);
     const servers = await NatsServers.start(1, '127.0.0.1', ['--config', file]);
     closing.push(() => servers.close());
-    return (servers.urls[0] ?? '').replace('nats://', '');
+    return servers;
   }
 
-  async function open(server: string, credentials = '', signal?: AbortSignal): Promise<Bus> {
+  /** A server with this configuration; its address without a scheme. */
+  async function serve(config: string): Promise<string> {
+    return ((await startServer(config)).urls[0] ?? '').replace('nats://', '');
+  }
+
+  async function open(server: string, credentials = '', signal?: AbortSignal, tls?: Tls): Promise<Bus> {
     const say = (_: unknown, message: string): void => {
       said.push(message);
       said$.next(message);
     };
     const log = { debug: say, info: say, warn: say, error: say };
     const bus = await openBus(
-      { servers: [server], credentials },
+      { servers: [server], credentials, tls },
       { name: 'test', log, ...(signal !== undefined && { signal }) },
     );
     closing.push(() => bus.close());
@@ -64,8 +70,8 @@ describe('the connection to NATS servers', function () {
     firstValueFrom(said$.pipe(filter((message) => pattern.test(message))));
 
   /** The message with which it is refused. */
-  async function refused(server: string, credentials?: string): Promise<string> {
-    const [outcome] = await Promise.allSettled([open(server, credentials)]);
+  async function refused(server: string, credentials?: string, tls?: Tls): Promise<string> {
+    const [outcome] = await Promise.allSettled([open(server, credentials, undefined, tls)]);
     expect(outcome).to.have.nested.property('reason.code', 'CONFIG_CREATE');
     const { message } = (outcome as PromiseRejectedResult).reason as Error;
     said.push(message);
@@ -73,11 +79,11 @@ describe('the connection to NATS servers', function () {
   }
 
   /** Until its signal: the last reason why it waits. */
-  async function waits(server: string): Promise<string> {
+  async function waits(server: string, tls?: Tls): Promise<string> {
     const abort = new AbortController();
     const heard = hears(/waiting for the NATS servers/);
     const [outcome] = await Promise.all([
-      Promise.allSettled([open(server, '', abort.signal)]),
+      Promise.allSettled([open(server, '', abort.signal, tls)]),
       heard.then(() => {
         abort.abort();
       }),
@@ -148,6 +154,59 @@ authorization { user: "worker", password: ${JSON.stringify(SECRET)} }`);
     expect(await ended).to.deep.equal([0, null]);
   });
 
+  it('proves itself by a certificate, and says why it is not connected again', async function () {
+    const [authority, other] = ['ours', 'theirs'].map((name) => Authority.create(folder, name));
+    // Without openssl.
+    if (authority === undefined || other === undefined) return this.skip();
+    const identity = authority.issue('server');
+    const quoted = [identity.cert, identity.key, authority.cert].map((file) => JSON.stringify(file));
+    const servers = await startServer(
+      `tls { cert_file: ${String(quoted[0])}, key_file: ${String(quoted[1])}, ca_file: ${String(quoted[2])}, verify: true }`,
+    );
+    const [url = ''] = servers.urls;
+    const ca = authority.cert;
+    const client = authority.issue('client');
+    const tls = { ca, ...client };
+
+    // The server may break off before its reason has arrived.
+    const unproven = /waiting for the NATS servers: .*(alert|certificate required|ECONNRESET|EPIPE)/;
+    expect(await waits(url, { ca })).to.match(unproven);
+    expect(await waits(url, { ca, ...other.issue('stranger') })).to.match(unproven);
+    const late = authority.issue('late', -1);
+    expect(await waits(url, { ca, ...late })).to.match(/the certificate .*late\.pem expired at \d{4}-/);
+    expect(await refused(url, '', { ca, cert: client.cert })).to.contain('needs its private key');
+    expect(await refused(url, '', { ...tls, key: identity.key })).to.match(
+      /cannot be used for TLS .*mismatch/,
+    );
+    expect(await refused(url, '', { ca: join(folder, 'none.pem') })).to.match(/none\.pem cannot be read/);
+
+    const bus = await open(url, '', undefined, tls);
+    await works(bus);
+    const restart = async (): Promise<void> => {
+      await servers.kill(0);
+      await servers.restart(0);
+    };
+    for (const [replace, reason] of [
+      [() => other.issue('server'), /waiting for the NATS servers: .*(self.signed|verify|issuer)/],
+      [() => authority.issue('server', -1), /waiting for the NATS servers: certificate has expired/],
+      [() => other.issue('client'), unproven],
+    ] as const) {
+      said = [];
+      const [lost, waiting] = [hears(/is lost/), hears(reason)];
+      replace();
+      await restart();
+      await Promise.all([lost, waiting]);
+      const again = hears(/connected to NATS again/);
+      authority.issue('server');
+      authority.issue('client');
+      await restart();
+      await again;
+      await works(bus);
+      expect(said.filter((message) => reason.test(message)).length).to.be.at.most(2);
+      expect(said.filter((message) => message.includes('is lost'))).to.have.length(1);
+    }
+  });
+
   it('takes a credentials file, says what is wrong with it, and goes on when it is renewed', async () => {
     const [operator, account, stranger] = [
       nkeys.createOperator(),
@@ -191,6 +250,7 @@ resolver_preload: { ${accountId}: ${jwt(operator, accountId, { type: 'account', 
   });
 });
 
+type Tls = Cluster['with']['tls'];
 type Pair = ReturnType<typeof nkeys.createUser>;
 
 /** A token as `nsc` signs it. Source: docs.nats.io, "JWT". */

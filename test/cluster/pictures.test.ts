@@ -94,12 +94,13 @@ describe('pictures of a cluster', function () {
     const head = start(['head', path, '--once']);
     const client = new ControlClient(join(folder, 'cluster-state'));
     const until = async (is: (films: Map<number, number>) => boolean): Promise<void> => {
-      for (; ; void (await setTimeout(50))) {
+      for (;;) {
         const answer = (await client.json('/api/cluster').catch(() => undefined)) as
           { workers: { name: string; films: number }[] } | undefined;
         const pidOf = (name: string): number => Number(name.slice(name.lastIndexOf(':') + 1));
         if (answer && is(new Map(answer.workers.map(({ name, films }) => [pidOf(name), films])))) return;
         expect([head.exitCode, head.signalCode]).to.deep.equal([null, null]);
+        await setTimeout(50);
       }
     };
     const has = (films: Map<number, number>, { pid = 0 }: ChildProcess): boolean => (films.get(pid) ?? 0) > 0;

@@ -172,6 +172,22 @@ export const clusterSchema = z
         .string()
         .default('')
         .describe('A credentials file of NATS, read at each connection. Default: none.'),
+      tls: z
+        .strictObject({
+          ca: z
+            .string()
+            .min(1)
+            .optional()
+            .describe('Certificates to trust, a PEM file. Default: those of Node.'),
+          cert: z
+            .string()
+            .min(1)
+            .optional()
+            .describe('Our own certificate, a PEM file, if the servers require one (`verify: true`).'),
+          key: z.string().min(1).optional().describe('Its private key, a PEM file.'),
+        })
+        .optional()
+        .describe('Requires encryption, with these files, read at each connection.'),
     }),
     films: z
       .enum(['shared', 'head', 'object'])
