@@ -14,7 +14,9 @@ export function nearest(word: string, known: Iterable<string>): string | undefin
     const [a, b] = [word.toLowerCase(), candidate.toLowerCase()];
     // swapped letters count as one edit
     const edits = letters(a) === letters(b) ? 1 : distance(a, b);
-    if (edits < fewest && edits < candidate.length) [best, fewest] = [candidate, edits];
+    // Of two that are as near, the one that the word begins.
+    const isNearer = edits < fewest || (edits === fewest && best !== undefined && b.startsWith(a));
+    if (isNearer && edits < candidate.length) [best, fewest] = [candidate, edits];
   }
   return best;
 }

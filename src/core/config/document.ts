@@ -171,6 +171,7 @@ export class YamlFile {
       return `\`${key}\` occurs twice in the same mapping`;
     }
     if (code === 'RESOURCE_EXHAUSTION') return 'nested too deeply';
+    if (code === 'MULTILINE_IMPLICIT_KEY') return 'expected `key: value`, with a space after the colon';
     if (this.text[offset - 1] === '$' && this.text[offset] === '{') {
       return 'inside { } an environment variable needs quotes: "${NAME}"';
     }
@@ -180,6 +181,14 @@ export class YamlFile {
   #hasBadAliases(): boolean {
     let first: Issue | undefined;
     visit(this.#document, {
+      Pair: (_, { key, value }) => {
+        if (!isScalar(key) || key.type !== 'PLAIN' || key.source !== '<<') return;
+        const merged = this.#resolved(value);
+        const mappings = isSeq(merged) ? merged.items.map((item) => this.#resolved(item)) : [merged];
+        if (mappings.every((node) => node === undefined || isMap(node))) return;
+        const message = '`<<` takes a mapping with an anchor (`<<: *name`), or a list of them';
+        first ??= { severity: 'error', code: 'CONFIG_SYNTAX', message, ...this.#placeOf(key) };
+      },
       Alias: (_, alias, ancestors) => {
         const target = alias.resolve(this.#document);
         const message =
@@ -203,6 +212,11 @@ export class YamlFile {
         const { text, problems } = substitute(node.value, env);
         for (const problem of problems) {
           this.issues.push({ severity: 'error', ...problem, ...this.#placeOf(node) });
+        }
+        const shell = /^(?:~|\$([A-Za-z_]\w*))(?=[/\\])/.exec(node.value);
+        if (shell !== null) {
+          const message = `\`${shell[0]}\` is not replaced: write "\${${shell[1] ?? 'HOME'}}" for it`;
+          this.issues.push({ severity: 'warning', code: 'CONFIG_INVALID', message, ...this.#placeOf(node) });
         }
         if (text !== node.value) this.#substituted.add(node);
         node.value = text;

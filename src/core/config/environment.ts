@@ -23,6 +23,13 @@ export function substitute(
         });
         return match;
       }
+      if (fallback?.includes('${') === true) {
+        problems.push({
+          code: 'CONFIG_INVALID',
+          message: `the default of \${${name}} has a variable of its own, which is not supported`,
+        });
+        return match;
+      }
       const value = env[name];
       if (value !== undefined && (value !== '' || fallback === undefined)) return value;
       if (fallback !== undefined) return fallback;

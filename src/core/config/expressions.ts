@@ -41,8 +41,8 @@ export function lintExpression(
   }
 }
 
-/** What CEL does not take for the name of a field. */
-const RESERVED = ['in', 'true', 'false', 'null'];
+/** What CEL does not take for the name of a field; `constructor` by its implementation, which tells types by it. */
+const RESERVED = ['in', 'true', 'false', 'null', 'constructor'];
 
 /** What is wrong with an id that expressions cannot name; undefined if nothing is. */
 export function lintId(id: string): string | undefined {
