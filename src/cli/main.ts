@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { Console } from 'node:console';
 import { createRequire } from 'node:module';
 import { Command } from 'commander';
 import { exitCodeOf, messageOf } from '../core/errors.js';
@@ -105,6 +106,9 @@ const COMMANDS: Readonly<Record<string, Listed>> = {
   },
 };
 
+/** Node's exit code when it has nothing left to do and a promise at the top level is not settled. */
+const UNSETTLED = 13;
+
 const program = new Command('rxray')
   .description('A stream processor for medical images. Not a medical device.')
   .version(version)
@@ -135,6 +139,19 @@ process.on('uncaughtException', (error) => {
 
 const asked = first === 'help' ? second : first;
 
+// Standard output is for the results of these: what plugins print goes to standard error.
+if (['run', 'start', 'head', 'work', 'test', 'lint'].includes(asked ?? ''))
+  globalThis.console = new Console(process.stderr);
+
+let hasFinished = false;
+
+// Neither a process.exit() of a plugin nor one that never finishes loading is a success of the command.
+process.on('exit', (code) => {
+  if (hasFinished || (code !== EXIT.fine && code !== UNSETTLED)) return;
+  process.stderr.write('rxray stopped: a plugin called process.exit(), or never finished loading\n');
+  process.exitCode = EXIT.fatal;
+});
+
 try {
   for (const [name, { summary, load }] of Object.entries(COMMANDS)) {
     if (name === asked) (await load())(program);
@@ -151,3 +168,4 @@ try {
     process.exitCode = exitCodeOf(error);
   }
 }
+hasFinished = true;

@@ -66,17 +66,18 @@ export function work(program: Command): void {
       };
       process.on('SIGINT', stop);
       process.on('SIGTERM', stop);
+      let isConnected: boolean;
       try {
         const started = worker.start(nats).then(() => true);
-        const isConnected = await Promise.race([started, worker.finished.then(() => false)]);
+        isConnected = await Promise.race([started, worker.finished.then(() => false)]);
         if (isConnected) host.get(LOG).info({ worker: worker.id }, 'waiting for a head');
         await worker.finished;
         process.exitCode = EXIT.fine;
-        // A connection that is still being made would keep the process running.
-        if (!isConnected) setImmediate(() => process.exit());
       } finally {
         await host.unbindAllAsync();
       }
+      // A connection that is still being made would keep the process running.
+      if (!isConnected) setImmediate(() => process.exit());
     });
 }
 

@@ -59,6 +59,22 @@ const BAD: Record<string, { yaml: string; files?: Record<string, string>; says: 
     },
     says: ['CONFIG_CREATE', 'invert', 'no table for this scanner'],
   },
+  'plugins whose create returns no instance': {
+    yaml: GRAPH.replace('- use: clahe', '- id: invert\n    use: ./stage.ts')
+      .replace('use: csv', 'use: ./sink.ts')
+      .replace('path: ./out.csv', ''),
+    files: {
+      'stage.ts': PLUGIN(`
+        export default defineStage({
+          name: 'invert', summary: 'Inverts.', options: z.strictObject({}),
+          create: () => ({ proces: (frame) => frame }),
+        });`),
+      'sink.ts': PLUGIN(`
+        import { defineSink } from 'rxray';
+        export default defineSink({ name: 'out', summary: 'Writes.', options: z.strictObject({}), create() {} });`),
+    },
+    says: ['CONFIG_PLUGIN_BROKEN', 'returned an object with proces: expected an object with `process`'],
+  },
 };
 
 describe('bad pipeline files', () => {

@@ -126,6 +126,7 @@ describe('bad models and failing stages', () => {
          name: 'small-only', summary: 'Refuses wide films.', options: z.strictObject({}),
          create: () => ({
            process(frame) {
+             console.log('a plugin prints');
              if (imageOf(frame).width > 90) throw new Error('this film is too wide for me');
              return frame;
            },
@@ -135,8 +136,11 @@ describe('bad models and failing stages', () => {
     await lab.write('pipeline.yaml', GRAPH.replace('- use: clahe', '- id: strict\n    use: ./stage.ts'));
     const wide = await film(96, 80).png().toBuffer();
     await lab.write('inbox/wide.png', wide);
-    const { code, stderr } = await lab.run();
+    const { code, stdout, stderr } = await lab.run();
     expect(code, stderr).to.equal(1);
+    // Standard output is for results.
+    expect(stderr).to.contain('a plugin prints');
+    expect(stdout).not.to.contain('a plugin prints');
     expect(stderr).to.match(/wide\.png.*strict: this film is too wide for me.*FRAME_STAGE/);
     expect(await lab.delivered()).to.deep.equal([GOOD]);
     expect((await lab.letters()).get('wide.png')).to.deep.include({ stage: 'strict', copy: wide });

@@ -64,6 +64,16 @@ describe('exit codes', () => {
     expect(command.stderr).to.contain('run');
   });
 
+  it('3: a plugin ends the process, or never finishes loading', async () => {
+    await lab.write('pipeline.yaml', GRAPH.replace('use: csv', 'use: ./plugin.mjs'));
+    for (const text of ['process.exit();', 'await new Promise(() => undefined);']) {
+      await lab.write('plugin.mjs', text);
+      const { code, stderr } = await lab.run();
+      expect(code, stderr).to.equal(3);
+      expect(stderr).to.contain('a plugin called process.exit(), or never finished loading');
+    }
+  });
+
   it('3: another process holds the journal', async () => {
     const running = lab.start();
     await running.until(async () => (await lab.delivered()).length > 0);

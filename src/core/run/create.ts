@@ -20,6 +20,7 @@ import type {
   SourceInstance,
   StageInstance,
 } from '../plugin.js';
+import { checkInstance } from '../plugins/instance.js';
 import type { WorkerPool } from '../workers/pool.js';
 import type { StageSpec } from '../workers/protocol.js';
 import { Segment, type PooledStage } from '../workers/segment.js';
@@ -220,7 +221,8 @@ async function make<N extends Pipeline['sources' | 'stages' | 'sinks'][number], 
   for (const node of nodes) {
     const { id, location } = node;
     try {
-      const plugin = await opened.creating(id, () => create(node));
+      const created = await opened.creating(id, () => create(node));
+      const plugin = checkInstance(node.plugin.kind, node.use, created);
       opened.add(id, plugin);
       made.set(id, plugin);
     } catch (thrown) {
@@ -238,7 +240,7 @@ function all<T>({ made, issues }: Created<T>): ReadonlyMap<string, T> {
 }
 
 async function createOnMain(node: StageNode, services: Services): Promise<StageInstance> {
-  const stage = await node.plugin.create(node.settings as never, services);
+  const stage = checkInstance('stage', node.use, await node.plugin.create(node.settings as never, services));
   const fault = faultOf(node, stage);
   if (fault === undefined) return stage;
   await stage.dispose?.();

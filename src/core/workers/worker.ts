@@ -20,6 +20,7 @@ import { isCode } from '../files.js';
 import { asShadow, checkMade, frameBytes, type Frame } from '../frame.js';
 import { reusingImageMemory } from '../image-memory.js';
 import type { Candidate, FrameStage, Log, Services } from '../plugin.js';
+import { checkInstance } from '../plugins/instance.js';
 import { loadPluginModule } from '../plugins/load.js';
 import { countShared } from './shared-memory.js';
 import {
@@ -43,6 +44,9 @@ import {
   type Task,
   type WorkerData,
 } from './protocol.js';
+
+// Standard output is for results: what stages print goes to standard error.
+globalThis.process.stdout.write = globalThis.process.stderr.write.bind(globalThis.process.stderr);
 
 /** Number of attempts, and waits, for a free file handle. */
 const OPEN_ATTEMPTS = 100;
@@ -298,7 +302,11 @@ function instanceOf(spec: StageSpec): Promise<FrameStage> {
 async function create(spec: StageSpec, signal: AbortSignal): Promise<FrameStage> {
   const plugin = await loadPluginModule(spec.url);
   if (plugin.kind !== 'stage') throw new Error(`${spec.url} exports a ${plugin.kind}, not a stage`);
-  const stage = await plugin.create(spec.settings as never, workerServices(spec, signal));
+  const stage = checkInstance(
+    'stage',
+    plugin.name,
+    await plugin.create(spec.settings as never, workerServices(spec, signal)),
+  );
   if (!('process' in stage)) {
     throw new RxrayError(
       'CONFIG_PLUGIN_BROKEN',
