@@ -146,7 +146,7 @@ export class Worklist {
     this.#out ??= this.#open();
     this.#out.write(line);
     this.#written += line.length;
-    if (this.#written > FILE_BYTES) this.#turnOver();
+    if (this.#written > FILE_BYTES && this.#turning === undefined) this.#turnOver();
     void this.#films?.then((films) => keep(films, film));
   }
 
@@ -169,15 +169,18 @@ export class Worklist {
   #turnOver(): void {
     const full = this.#out;
     this.#written = 0;
-    // An open handle continues to write to the renamed file.
-    this.#turning = rename(this.#path, this.#older).then(
-      () => {
-        this.#out = undefined;
-        full?.end();
-      },
-      (error: unknown) =>
-        this.log.warn({}, `the worklist ${this.#path} cannot be set aside: ${String(error)}`),
-    );
+    // Not before the file exists. An open handle continues to write to the renamed file.
+    this.#turning = new Promise<unknown>((resolve) => full?.write('', resolve))
+      .then(() => rename(this.#path, this.#older))
+      .then(
+        () => {
+          this.#out = undefined;
+          full?.end();
+        },
+        (error: unknown) =>
+          this.log.warn({}, `the worklist ${this.#path} cannot be set aside: ${String(error)}`),
+      )
+      .finally(() => (this.#turning = undefined));
   }
 
   #load(): Promise<Map<string, WorklistFilm>> {

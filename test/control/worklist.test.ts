@@ -57,6 +57,17 @@ describe('Worklist', () => {
     expect(await find()).to.deep.equal(['b', 'a']);
   });
 
+  it('sets a full file aside once, also when more rows come meanwhile', async () => {
+    const warnings: string[] = [];
+    await worklist.close();
+    worklist = new Worklist(dir, monitor, { ...silent, warn: (_, message) => warnings.push(message) });
+    for (const id of ['a', 'b', 'c']) settle(id, { large: { kind: 'test', text: 'x'.repeat(9e6) } });
+    await worklist.close();
+    expect(warnings).to.deep.equal([]);
+    worklist = new Worklist(dir, monitor, silent);
+    expect(await find()).to.deep.equal(['c', 'b', 'a']);
+  });
+
   it('finds the films of a film’s patient: by the header, else by the folder', async () => {
     const study = { dicom: { StudyInstanceUID: '2.25.1' } };
     settle('a', {}, study, 'ward/x/a.dcm');
