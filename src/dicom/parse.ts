@@ -24,6 +24,12 @@ export function isDicom(bytes: Buffer): boolean {
   return bytes.readUInt16BE(0) === 8 && bytes.readUInt16BE(2) <= 0x60 && explicit;
 }
 
+/** Warns if, where the pixels of a file end, another DICOM file begins. */
+export function warnOfAnother(bytes: Buffer, end: number, warnings: string[]): void {
+  if (bytes.toString('latin1', end + 128, end + 132) === 'DICM')
+    warnings.push('another DICOM file follows in the same file and was ignored');
+}
+
 /**
  * Finds the elements of a file, with and without the Part 10 preamble and meta header (PS3.10, 7.1).
  *

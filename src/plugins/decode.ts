@@ -9,6 +9,7 @@ import { decodeDicom, type DicomOptions, isDicom } from './decode/dicom.js';
 import { ATTRIBUTE_NAMES, USUAL } from './decode/dicom/attributes.js';
 import { countFrames } from './decode/dicom/count-frames.js';
 import { uidMap } from '../dicom/uid-map.js';
+import { otherFormat } from './decode/other-formats.js';
 import { decodeRaster } from './decode/raster.js';
 import { decodeTiff } from './decode/tiff.js';
 import type { Decoded } from './decode/decoder.js';
@@ -174,8 +175,9 @@ function decoderOf(bytes: Buffer): (bytes: Buffer, settings: DecodeSettings) => 
     return decodeRaster;
   }
   if (isDicom(bytes)) return decodeDicom;
+  const other = otherFormat(bytes);
   throw new RxrayError(
     'FRAME_NOT_AN_IMAGE',
-    'the file is none of PNG, JPEG, TIFF, WebP, GIF, BMP and DICOM, whatever its name says',
+    `the file is none of PNG, JPEG, TIFF, WebP, GIF, BMP and DICOM, ${other === undefined ? 'whatever its name says' : `it is ${other}`}`,
   );
 }

@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import { crc32 } from 'node:zlib';
+import { crc32, gzipSync } from 'node:zlib';
 import { expect } from 'chai';
 import { encode as encodeBmp } from 'bmp-ts';
 import sharp, { type Sharp } from 'sharp';
@@ -166,7 +166,16 @@ describe('decode: raster images', () => {
     expect([...palette.image.data.subarray(0, 3)]).to.deep.equal([200, 30, 10]);
     const cmyk = await run(await sharp(red).toColourspace('cmyk').jpeg().toBuffer(), { color: 'keep' });
     expect(cmyk.image.channels).to.equal(3);
-    expect(cmyk.image.data[0]).to.be.closeTo(200, 12);
+    expect(cmyk.image.data[0]).to.be.greaterThan(150);
+    expect(cmyk.image.data[1]).to.be.lessThan(60);
+  });
+
+  it('keeps the grey levels of a film stored as CMYK, as OpenCV and Pillow do', async () => {
+    const { image } = await run(readFileSync(fixture('cmyk.jpg')));
+    // Black alone in the left half, equal cyan, magenta and yellow in the right one.
+    for (const [i, level] of [0, 60, 130, 255].entries()) {
+      for (const x of [4, 12]) expect(image.data[(16 * i + 8) * 16 + x]).to.be.closeTo(level, 2);
+    }
   });
 
   it('takes the film of a TIFF file whose first image is a thumbnail', async () => {
@@ -362,6 +371,23 @@ describe('decode: bad files', () => {
     }
   });
 
+  it('names the format of other files', async () => {
+    const nifti = Buffer.alloc(400);
+    nifti.write('n+1\0', 344, 'latin1');
+    for (const [name, bytes] of [
+      ['gzip: unpack it first', gzipSync('film')],
+      ['NIfTI', nifti],
+      ['HEIC', Buffer.from('\0\0\0\x18ftypheic', 'latin1')],
+      ['a web page', Buffer.from('\n<!DOCTYPE html><title>Please log in</title>')],
+      ['JPEG 2000', Buffer.from('\xff\x4f\xff\x51', 'latin1')],
+      ['transfer as text', Buffer.from('\x89PNG\n\x1a\n', 'latin1')],
+    ] as const) {
+      expect(await failure(bytes))
+        .to.match(/^FRAME_NOT_AN_IMAGE/)
+        .and.to.contain(name);
+    }
+  });
+
   it('does not call a file damaged whose coding is not supported', async () => {
     const lossless = [0xff, 0xd8, 0xff, 0xf7, 0, 11, 8, 0, 2, 0, 2, 1, 1, 0x11, 0, 0xff, 0xd9];
     const jpeg2000 = Buffer.from('\0\0\0\x0cjP  \r\n\x87\n', 'latin1');
@@ -457,6 +483,9 @@ describe('decode: TIFF', () => {
     expect([...(await run(planes)).image.data]).to.deep.equal([100, 0]);
     const ycc = { 258: [8, 8, 8], 277: [3], 262: [6], 530: [1, 1] };
     expect(await grey(ycc, [100, 128, 128, 50, 128, 128])).to.deep.equal([100, 50]);
+    // Cyan, magenta, yellow and black: 0 is no ink.
+    const inks = { 258: [8, 8, 8, 8], 277: [4], 262: [5] };
+    expect(await grey(inks, [0, 0, 0, 55, 155, 155, 155, 0])).to.deep.equal([200, 100]);
   });
 
   it('refuses a strip that is missing, short or outside the file, and names unsupported features', async () => {

@@ -1,6 +1,7 @@
 import type { Metadata } from 'sharp';
 import { messageOf, type RxrayError } from '../../core/errors.js';
 import type { Image } from '../../core/frame.js';
+import { cmykToRgb } from './cmyk.js';
 import { checkGifPalette } from './gif-palette.js';
 import { checkSize, damaged, unsupported, type Decoded, type Limits } from './decoder.js';
 import { decodePlainJpeg } from './jpeg.js';
@@ -15,8 +16,8 @@ export interface RasterOptions extends Limits {
 /**
  * PNG, JPEG, WebP, GIF, and the TIFF files that {@link decodeTiff} passes on: plain PNG and JPEG by our own kernels,
  * the rest, and damaged files, by libvips, which takes over a millisecond to start. Grey stays grey and 16 bit stay 16
- * bit; CMYK, palettes and 1 bit are converted to displayed colours; embedded colour profiles are ignored, because the
- * grey levels of a film are data.
+ * bit; CMYK, palettes and 1 bit are converted to displayed colours; colour profiles are ignored, also for CMYK, because
+ * the grey levels of a film are data.
  */
 export async function decodeRaster(bytes: Buffer, limits: RasterOptions): Promise<Decoded> {
   checkPngHeader(bytes);
@@ -69,23 +70,26 @@ async function pixels(bytes: Buffer, { space, depth, hasAlpha }: Metadata, limit
   const sharp = await loadSharp();
   const grey = space === 'b-w' || space === 'grey16';
   const deep = depth === 'ushort';
+  const inks = space === 'cmyk';
   const pipeline = sharp(bytes, {
     autoOrient: true,
-    ignoreIcc: space !== 'cmyk',
+    ignoreIcc: true,
     limitInputPixels: limits.maxPixels,
     // For many damaged JPEGs there is only a warning.
     failOn: 'warning',
   });
   if (hasAlpha) pipeline.flatten({ background: 'black' });
+  if (inks) pipeline.pipelineColourspace('cmyk');
   // Without a colour space, sharp converts everything to three channels of 8 bit.
   const { data, info } = await pipeline
-    .toColourspace(deep ? (grey ? 'grey16' : 'rgb16') : grey ? 'b-w' : 'srgb')
+    .toColourspace(inks ? 'cmyk' : deep ? (grey ? 'grey16' : 'rgb16') : grey ? 'b-w' : 'srgb')
     .raw({ depth: deep ? 'ushort' : 'uchar' })
     .toBuffer({ resolveWithObject: true });
   const samples = deep
     ? new Uint16Array(data.buffer, data.byteOffset, data.byteLength / 2)
     : new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  return { width: info.width, height: info.height, channels: grey ? 1 : 3, data: samples };
+  const { width, height } = info;
+  return { width, height, channels: grey ? 1 : 3, data: inks ? cmykToRgb(samples) : samples };
 }
 
 /** libvips' messages for unsupported features. */

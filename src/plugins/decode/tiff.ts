@@ -5,7 +5,7 @@ import { jpegHeader } from './dicom/jpeg.js';
 import { decodeRaster } from './raster.js';
 import { toPicture } from './tiff/colours.js';
 import { readDirectory } from './tiff/directory.js';
-import { PHOTOMETRIC, readLayout, type Layout } from './tiff/layout.js';
+import { readLayout, type Layout } from './tiff/layout.js';
 import { readSamples } from './tiff/samples.js';
 import { UNPACK } from './tiff/unpack.js';
 
@@ -39,15 +39,15 @@ const NAMES: Readonly<Record<number, string>> = {
 };
 
 /**
- * The first image of a TIFF or BigTIFF file: grey, palette, RGB and YCbCr of 1 to 16 bits per sample, in strips or
- * tiles, in one plane or several. CCITT, JPEG and CMYK are decoded by libvips. Extra samples other than alpha are
+ * The first image of a TIFF or BigTIFF file: grey, palette, RGB, CMYK and YCbCr of 1 to 16 bits per sample, in
+ * strips or tiles, in one plane or several. CCITT and JPEG are decoded by libvips. Extra samples other than alpha are
  * ignored; alpha has a black background. Every strip and tile must be inside the file and unpack to its full size: none
  * is replaced by black. Throws FRAME_DAMAGED, FRAME_UNSUPPORTED, FRAME_TOO_LARGE.
  */
 export async function decodeTiff(bytes: Buffer, limits: Limits): Promise<Decoded> {
   const directory = readDirectory(bytes);
   const layout = readLayout(directory, bytes.length);
-  const { width, height, compression, photometric, bits } = layout;
+  const { width, height, compression, bits } = layout;
   checkSize(width, height, limits);
   const unpack = UNPACK[compression];
   if (unpack === undefined && !BY_LIBVIPS.includes(compression)) {
@@ -57,7 +57,7 @@ export async function decodeTiff(bytes: Buffer, limits: Limits): Promise<Decoded
   const { pages } = directory;
   const meta = { format: 'tiff', bits, ...(pages > 1 && { pages }) };
   let image: Image;
-  if (unpack === undefined || photometric === PHOTOMETRIC.CMYK) {
+  if (unpack === undefined) {
     checkForLibvips(layout);
     if (compression === JPEG) checkJpegSizes(bytes, layout);
     ({ image } = await decodeRaster(directory.reduced(), limits));

@@ -4,7 +4,7 @@ import { metaHeader } from '../../../src/dicom/part10.js';
 import { bytesOf, type Item } from '../../../src/dicom/write.js';
 import { decode, type DecodeSettings } from '../../../src/plugins/decode.js';
 import type { Decoded } from '../../../src/plugins/decode/decoder.js';
-import { CR, dicomFile, testUid } from '../../support/dicom.js';
+import { CR, dicomFile, dicomFilm, testUid } from '../../support/dicom.js';
 import { expectSame, fixture } from '../../support/goldens.js';
 
 const run = (bytes: Buffer, more: Partial<DecodeSettings> = {}): Promise<Decoded> =>
@@ -115,6 +115,23 @@ describe('decode: the structure of DICOM files', () => {
     const found = await run(bytes);
     expectSame(found.image, (await run(source)).image);
     expect(warningsOf(found)).to.match(/it has 2 frames, its header says 1/);
+  });
+
+  it('takes the byte order of the pixels from the data, not from a transfer syntax that contradicts them', async () => {
+    const { sopClass, instance, dataSet } = dicomFilm(1);
+    const found = await run(
+      Buffer.concat([metaHeader({ sopClass, instance, syntax: '1.2.840.10008.1.2.2' }), dataSet]),
+    );
+    expectSame(found.image, (await run(dicomFile(1))).image);
+    expect(warningsOf(found)).to.contain('not encoded as the transfer syntax says');
+  });
+
+  it('warns if another file follows, which is not read', async () => {
+    for (const film of [dicomFile(1), readFileSync(fixture('dicom/jpeg-baseline-multi-frame.dcm'))]) {
+      const found = await run(Buffer.concat([film, dicomFile(2)]));
+      expectSame(found.image, (await run(film)).image);
+      expect(warningsOf(found)).to.contain('another DICOM file follows');
+    }
   });
 
   it('keeps 1-bit pixels of one value as they are', async () => {

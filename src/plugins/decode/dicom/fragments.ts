@@ -1,5 +1,6 @@
 import type { DataSet, Element } from '../../../dicom/data-set.js';
 import { damaged } from '../../../dicom/failures.js';
+import { warnOfAnother } from '../../../dicom/parse.js';
 
 interface Fragment {
   /** Offset of its item, from the first byte after the offset table (PS3.5, A.4). */
@@ -85,7 +86,10 @@ function readFragments(
     const length = encoding.littleEndian
       ? bytes.readUInt32LE(position + 4)
       : bytes.readUInt32BE(position + 4);
-    if (tag === 0xfffee0dd) break;
+    if (tag === 0xfffee0dd) {
+      warnOfAnother(bytes, position + 8, warnings);
+      break;
+    }
     if (tag !== 0xfffee000) throw damaged('its compressed pixels have no fragment where one is expected');
     if (position + 8 + length > end) throw damaged('its compressed pixels end in the middle of a fragment');
     items.push(bytes.subarray(position + 8, position + 8 + length));

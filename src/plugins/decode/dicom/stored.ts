@@ -7,8 +7,8 @@ import { type DataSet, type Element, PIXEL_DATA } from '../../../dicom/data-set.
 import { damaged, unsupported } from '../../../dicom/failures.js';
 import { frameStream } from './fragments.js';
 import { type JpegHeader, jpegHeader, plainJpeg } from './jpeg.js';
-import type { DicomFile } from '../../../dicom/parse.js';
-import { BIG_ENDIAN, type Coding, describeSyntax, GE_PRIVATE, SYNTAXES } from '../../../dicom/syntaxes.js';
+import { type DicomFile, warnOfAnother } from '../../../dicom/parse.js';
+import { type Coding, describeSyntax, GE_PRIVATE, SYNTAXES } from '../../../dicom/syntaxes.js';
 import type { Codec } from './codec-thread.js';
 import { decodeRle } from './rle.js';
 import { interleave, type Photometric, photometricOf, upsample422 } from './photometric.js';
@@ -127,8 +127,10 @@ function native(
   if (element.length > there) {
     throw damaged(`its pixels have ${element.length} bytes, but only ${there} are left`);
   }
+  warnOfAnother(dataSet.bytes, element.offset + element.length, warnings);
   const bytes = dataSet.bytes.subarray(element.offset, element.offset + element.length);
-  const swapped = syntax === BIG_ENDIAN || syntax === GE_PRIVATE;
+  // The byte order is that of the header's elements: what the transfer syntax says may be wrong.
+  const swapped = !dataSet.encoding.littleEndian || syntax === GE_PRIVATE;
   const words = swapped && (format.allocated === 16 || element.vr === 'OW');
   const samples = samplesOf(bytes, format, frame, words);
   const needed = Math.ceil((samplesIn(format, bytes) * format.allocated * format.frames) / 8);

@@ -1,4 +1,5 @@
 import type { Image } from '../../../core/frame.js';
+import { cmykToRgb } from '../cmyk.js';
 import { damaged, unsupported } from '../decoder.js';
 import type { Directory } from './directory.js';
 import { PHOTOMETRIC, type Layout } from './layout.js';
@@ -11,12 +12,13 @@ import type { Samples } from './samples.js';
 export function toPicture(samples: Samples, layout: Layout, directory: Directory): Image {
   const { width, height, photometric, bits } = layout;
   const { data } = photometric === PHOTOMETRIC.Palette ? lookUp(samples, layout, directory) : samples;
-  const channels = photometric === PHOTOMETRIC.Palette ? samples.channels + 2 : samples.channels;
   const colours = photometric === PHOTOMETRIC.WhiteIsZero || photometric === PHOTOMETRIC.BlackIsZero ? 1 : 3;
-  if (photometric === PHOTOMETRIC.YCbCr) toRgb(data, channels, directory);
+  if (photometric === PHOTOMETRIC.YCbCr) toRgb(data, samples.channels, directory);
   else if (photometric !== PHOTOMETRIC.Palette)
-    spread(data, bits, photometric === PHOTOMETRIC.WhiteIsZero, channels - colours);
-  const shown = layout.alpha === undefined ? data : ontoBlack(data, channels, layout.alpha.associated);
+    spread(data, bits, photometric === PHOTOMETRIC.WhiteIsZero, samples.channels - colours);
+  const light = photometric === PHOTOMETRIC.CMYK ? cmykToRgb(data, samples.channels) : data;
+  const channels = colours + (layout.alpha === undefined ? 0 : 1);
+  const shown = layout.alpha === undefined ? light : ontoBlack(light, channels, layout.alpha.associated);
   return { width, height, channels: colours, data: shown };
 }
 
