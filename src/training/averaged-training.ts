@@ -35,8 +35,8 @@ export interface AveragedTraining<Row extends AveragedEpoch, Report extends stri
       readonly sums: Readonly<Record<Report | 'loss', number>>;
     },
   ) => Promise<Row>;
-  /** Higher is better. */
-  readonly scoreOf: (row: Row) => number;
+  /** Higher is better; null where the last epoch is wanted. */
+  readonly scoreOf: (row: Row) => number | null;
 }
 
 /** The common fields of a history's rows. */

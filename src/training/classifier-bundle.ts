@@ -58,7 +58,7 @@ export async function makeClassifier(
       ...settings,
       ...storage,
       ...(start && { init: start.from }),
-      bestEpoch,
+      ...(bestEpoch > 0 && { bestEpoch }),
       history,
     },
   });

@@ -55,9 +55,9 @@ export interface ClassifierSettings {
   readonly augmentation: Augmentation;
   /**
    * What selects the epoch. Default: the balanced accuracy on the validation films. With `shifts`, temperature and
-   * threshold are fitted on shifted films as well.
+   * threshold are fitted on shifted films as well. `last` takes the last epoch.
    */
-  readonly select?: 'shifts';
+  readonly select?: 'shifts' | 'last';
   /** Shows each film also without the chain's CLAHE and with half and twice its clip limit. */
   readonly varyClahe?: true;
 }
@@ -93,6 +93,7 @@ export interface ClassifierOutcome {
   readonly architecture: ResnetOptions;
   /** Averaged weights of the best epoch. */
   readonly parameters: HostTensors;
+  /** 0 with `select: last`. */
   readonly bestEpoch: number;
   readonly history: readonly ClassifierEpoch[];
   /** Validation films × classes, of the best epoch. */
@@ -225,8 +226,10 @@ export async function trainClassifier(
           seconds: time.seconds,
         };
       },
-      scoreOf: ({ valBalancedAccuracy, worst }) =>
-        worst === undefined ? valBalancedAccuracy : suiteScore(valBalancedAccuracy, worst),
+      scoreOf: ({ valBalancedAccuracy, worst }) => {
+        if (settings.select === 'last') return null;
+        return worst === undefined ? valBalancedAccuracy : suiteScore(valBalancedAccuracy, worst);
+      },
     },
     hooks,
   );

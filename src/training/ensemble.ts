@@ -5,6 +5,7 @@ import { readBundle, readBundleFile, type Bundle } from '../models/bundle.js';
 import { initResnet, type ResnetExport, type ResnetOptions } from '../models/index.js';
 import { classifierFilms } from './classifier-bundle.js';
 import { finishClassifier } from './finish-classifier.js';
+import { resolveChain } from './preprocess.js';
 import type { Made, Recipe } from './recipe.js';
 import { shiftedValidation } from './select-shifts.js';
 
@@ -29,8 +30,13 @@ export async function makeEnsemble(
   const bundles = await Promise.all(dirs.map((dir) => readBundle(dir)));
   const [first] = bundles;
   if (first === undefined) throw new RxrayError('TRAINING_DATA', 'expected at least one classifier');
+  // With defaults filled in: one bundle may be of a version that had fewer options.
+  const chains = await Promise.all(
+    bundles.map(({ preprocessing }) => resolveChain(preprocessing, recipe.registry, recipe.baseDir)),
+  );
   bundles.forEach((bundle, i) => {
-    const differs = difference(first, bundle);
+    const differs =
+      difference(first, bundle) ?? (isDeepStrictEqual(chains[0], chains[i]) ? undefined : 'preprocessing');
     if (differs === undefined) return;
     throw new RxrayError('TRAINING_DATA', `${dirs[i] ?? ''} differs from ${dirs[0] ?? ''} in its ${differs}`);
   });
@@ -90,6 +96,5 @@ function difference(a: Bundle, b: Bundle): string | undefined {
     return 'network: a single resnet';
   if (!isDeepStrictEqual(a.architecture, b.architecture)) return 'architecture';
   if (!isDeepStrictEqual(a.labels, b.labels)) return 'labels';
-  if (!isDeepStrictEqual(a.preprocessing, b.preprocessing)) return 'preprocessing';
   return a.data.fingerprint === b.data.fingerprint ? undefined : 'data';
 }

@@ -135,6 +135,20 @@ describe('classifier bundles', function () {
     });
   });
 
+  it('are combined with one of an earlier version, whose stages had fewer options', async () => {
+    await cp(join(dir, 'two'), join(dir, 'earlier'), { recursive: true });
+    const bundle = await readBundle(join(dir, 'earlier'));
+    const preprocessing = bundle.preprocessing.map(({ use, with: settings }) => {
+      const { voi: _later, ...before } = settings;
+      return { use, with: use === 'decode' ? before : settings };
+    });
+    expect(preprocessing).not.to.deep.equal(bundle.preprocessing);
+    await writeFile(join(dir, 'earlier', 'bundle.json'), JSON.stringify({ ...bundle, preprocessing }));
+    const dirs = [join(dir, 'one'), join(dir, 'earlier')];
+    const combined = await makeEnsemble(await recipe('pair'), engine, dirs, {});
+    expect(combined?.architecture).to.include({ members: 2 });
+  });
+
   it('keep their weights and their training when one is calibrated again', async () => {
     const again = await makeEnsemble(await recipe('again'), engine, [join(dir, 'one')], { shifts: true });
     const one = await readBundle(join(dir, 'one'));

@@ -109,6 +109,14 @@ describe('training loops', () => {
       expect(history.at(-1)?.worst?.auroc?.shift).to.equal('inverted');
     });
 
+    it('returns the last epoch without a selection, by option', async () => {
+      const { bestEpoch, history, probabilities } = await run({}, { select: 'last', epochs: 2 });
+      expect(bestEpoch).to.equal(0);
+      expect(history).to.have.length(2);
+      const { balancedAccuracy } = classifierMetrics(probabilities, toy.val.label, toy.classes);
+      expect(balancedAccuracy).to.equal(history.at(-1)?.valBalancedAccuracy);
+    });
+
     it('interrupted within an epoch and resumed, arrives at the same weights', async () => {
       const whole = await run();
       const abort = new AbortController();

@@ -25,7 +25,7 @@ interface Options extends SupervisedOptions {
   readonly labelSmoothing: number;
   readonly mixUp: number;
   readonly classWeights: boolean;
-  readonly select: 'accuracy' | 'shifts';
+  readonly select: 'accuracy' | 'shifts' | 'last';
   readonly varyClahe?: true;
   readonly standardize?: true;
   readonly mirror?: true;
@@ -75,9 +75,9 @@ export function trainResnet(train: Command): void {
     .addOption(
       new Option(
         '--select <name>',
-        'what selects the epoch: the balanced accuracy, or also the worst figures on shifted films, which then also count for temperature and threshold',
+        'what selects the epoch: the balanced accuracy, or also the worst figures on shifted films, which then also count for temperature and threshold; last: no selection',
       )
-        .choices(['accuracy', 'shifts'])
+        .choices(['accuracy', 'shifts', 'last'])
         .default('accuracy'),
     )
     .option('--vary-clahe', 'show each film also without CLAHE and with half and twice its clip limit')
@@ -109,7 +109,7 @@ export function trainResnet(train: Command): void {
           mixUp: options.mixUp,
           classWeights: options.classWeights,
           ...courseOf(options),
-          ...(options.select === 'shifts' && { select: options.select }),
+          ...(options.select !== 'accuracy' && { select: options.select }),
           ...(options.varyClahe === true && { varyClahe: true as const }),
           augmentation: augmentationOf(options.augment, CHEST_AUGMENTATION),
         },
