@@ -124,7 +124,7 @@ sinks: [${sink}]
     for (const sink of sinks('picture: true')) {
       const pipeline = await load(['nats://127.0.0.1'], sink);
       refused(pipeline, '`cluster.serve`, which is missing');
-      checkHead({ ...pipeline, cluster: { ...checkHead(await load([''])), serve } });
+      checkHead({ ...pipeline, cluster: { ...checkHead(await load(['nats://127.0.0.1'])), serve } });
     }
     refused(await load(['nats://127.0.0.1'], '{ use: ./sink.mjs }'), 'its plugin has no `render`');
     for (const sink of sinks('picture: false')) checkHead(await load(['nats://127.0.0.1'], sink));

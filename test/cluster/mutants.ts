@@ -30,8 +30,8 @@ export const MUTANTS: readonly Mutant[] = [
     patches: [
       {
         file: 'cluster/dispatcher.ts',
-        find: 'if (task?.worker?.id !== worker || task.attempt !== attempt || graph !== this.#graph) return;',
-        replace: 'if (task === undefined || worker + graph + String(attempt) === "") return;',
+        find: 'const isLate = task?.worker?.id !== worker || task.attempt !== attempt || graph !== this.#graph;',
+        replace: 'const isLate = task === undefined || worker + graph + String(attempt) === "";',
       },
     ],
     faults: Array<Fault>(4).fill('graph changed while a worker is stopped'),
