@@ -40,7 +40,8 @@ describe('arithmetic in half precision', () => {
     ['chest-patchcore/model.onnx', [2, 64, 64, 1]],
   ] as const) {
     it(`changes ${path} by rounding alone`, async () => {
-      expect(await difference(await shipped(path), dims)).to.be.within(1e-7, 1e-3);
+      // A few units of half precision's last place, 2⁻¹⁰: each of the layers rounds.
+      expect(await difference(await shipped(path), dims)).to.be.within(1e-7, 3e-3);
     }).timeout(60_000);
   }
 
