@@ -12,6 +12,8 @@ export interface DispatcherOptions {
   /** Sends films to a worker. The message may be lost. */
   readonly assign: (worker: string, seq: number, films: readonly Assignment[]) => void;
   readonly log: Log;
+  /** Called after results, just before films are assigned: one write for all messages costs less than several. */
+  readonly onGroup?: () => void;
   /** Films and results that come within this time are handed on together. Default: those of one turn of the event loop. */
   readonly groupMs?: number;
   /** Milliseconds of a monotonic clock. */
@@ -108,9 +110,19 @@ export class Dispatcher {
       this.#films += 1;
       const id = this.#films.toString(16);
       const task: Task = {
-        ...{ id, film, signal, resolve, reject },
-        ...{ attempt: 0, deaths: 0, unseen: 0, unseenBy: undefined, suspect: undefined },
-        ...{ worker: undefined, seq: 0, sentAt: 0 },
+        id,
+        film,
+        signal,
+        resolve,
+        reject,
+        attempt: 0,
+        deaths: 0,
+        unseen: 0,
+        unseenBy: undefined,
+        suspect: undefined,
+        worker: undefined,
+        seq: 0,
+        sentAt: 0,
       };
       this.#tasks.set(id, task);
       this.#waiting.add(task);
@@ -150,15 +162,13 @@ export class Dispatcher {
     const task = this.#tasks.get(id);
     const isLate = task?.worker?.id !== worker || task.attempt !== attempt || graph !== this.#graph;
     if (isLate || outcome.kind !== 'made') release?.();
+    this.#plan();
     if (isLate) return;
     if (outcome.kind === 'unseen') {
       task.unseen += 1;
       task.unseenBy = worker;
       this.#takeBack(task);
-      if (task.unseen < this.options.attempts) {
-        this.#plan();
-        return;
-      }
+      if (task.unseen < this.options.attempts) return;
       this.#forget(task);
       if (outcome.reason === undefined) task.resolve(null);
       else task.reject(new RxrayError('FRAME_UNREADABLE', outcome.reason));
@@ -171,7 +181,6 @@ export class Dispatcher {
       else if (sha256 === undefined) task.reject(fromPlainError(outcome.error));
       else task.resolve({ sha256, error: fromPlainError(outcome.error) });
     });
-    this.#plan();
   }
 
   /** A worker returns films because it ends: the films are not suspected. */
@@ -270,6 +279,7 @@ export class Dispatcher {
     this.#isPlanned = true;
     const flush = (): void => {
       this.#isPlanned = false;
+      this.options.onGroup?.();
       for (const handOn of this.#results.splice(0)) handOn();
       this.#handOver();
     };

@@ -128,6 +128,8 @@ export class ClusterHead implements Remote {
   #memory = new Credit(Infinity);
   #monitor: Monitor | undefined;
   readonly #meters = new WorkerMeters(() => this.#monitor?.meters ?? new Map());
+  /** Results that have arrived since films were last assigned, by worker. */
+  readonly #toConfirm = new Map<string, (readonly [id: string, attempt: number])[]>();
   /** The worker that sends frames for `tap`. */
   #tapped: string | undefined;
   /** Films that workers have finished since the start. */
@@ -148,6 +150,11 @@ export class ClusterHead implements Remote {
       attempts,
       log,
       groupMs: GROUP_MS,
+      onGroup: () => {
+        for (const [worker, results] of this.#toConfirm)
+          this.#say(worker, { kind: 'confirm', epoch, results });
+        this.#toConfirm.clear();
+      },
       assign: (worker, seq, assigned) => {
         const graph = this.#graph?.hash ?? '';
         this.#say(worker, { kind: 'assign', epoch, graph, seq, films: assigned });
@@ -296,11 +303,10 @@ export class ClusterHead implements Remote {
         break;
       case 'results':
         this.#take(message);
-        this.#say(worker, {
-          kind: 'confirm',
-          epoch,
-          results: message.results.map(({ id, attempt }) => [id, attempt] as const),
-        });
+        this.#toConfirm.set(worker, [
+          ...(this.#toConfirm.get(worker) ?? []),
+          ...message.results.map(({ id, attempt }) => [id, attempt] as const),
+        ]);
         break;
       case 'tapped':
         this.#monitor?.meters.get(message.stage)?.show(message.frame);

@@ -143,8 +143,13 @@ export class Worklist {
 
   #add(film: WorklistFilm): void {
     const line = `${JSON.stringify(film)}\n`;
-    this.#out ??= this.#open();
-    this.#out.write(line);
+    const out = (this.#out ??= this.#open());
+    // One write for the films of one turn of the event loop.
+    if (out.writableCorked === 0) {
+      out.cork();
+      setImmediate(() => out.uncork());
+    }
+    out.write(line);
     this.#written += line.length;
     if (this.#written > FILE_BYTES && this.#turning === undefined) this.#turnOver();
     void this.#films?.then((films) => keep(films, film));

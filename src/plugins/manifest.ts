@@ -1,5 +1,5 @@
 import { mkdir, rm, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { concatMap, bufferCount, from } from 'rxjs';
 import { z } from 'zod';
@@ -122,9 +122,15 @@ async function manifestSource(settings: ManifestOptions, services: SourceService
 /** The film of a row. A missing one is offered with its error, so that it gets into the dead letter. */
 async function candidateOf({ path: name, size = 0, mtimeMs = 0 }: Row, base: string): Promise<Candidate> {
   if (/^(https?|s3):/.test(name)) return { path: name, name, size, mtimeMs };
-  const path = name.startsWith('file:') ? fileURLToPath(name) : await existingPath(name, base);
+  const isUrl = name.startsWith('file:');
+  let path = isUrl ? fileURLToPath(name) : resolve(base, name);
   try {
-    const { size: bytes, mtimeMs: changed, ino, ctimeMs } = await stat(path);
+    const info = await stat(path).catch(async (error: unknown) => {
+      if (isUrl) throw error;
+      path = await existingPath(name, base);
+      return stat(path);
+    });
+    const { size: bytes, mtimeMs: changed, ino, ctimeMs } = info;
     return { path, name, size: bytes, mtimeMs: changed, ino, ctimeMs };
   } catch (cause) {
     const why = name.includes('\ufffd') ? 'its name in the list is not UTF-8 text' : messageOf(cause);
