@@ -143,6 +143,13 @@ const asked = first === 'help' ? second : first;
 if (['run', 'start', 'head', 'work', 'test', 'lint'].includes(asked ?? ''))
   globalThis.console = new Console(process.stderr);
 
+try {
+  process.cwd();
+} catch {
+  process.stderr.write('rxray stopped: the current folder does not exist any more: change to another one\n');
+  process.exit(EXIT.usage);
+}
+
 let hasFinished = false;
 
 // Neither a process.exit() of a plugin nor one that never finishes loading is a success of the command.

@@ -144,6 +144,8 @@ export class CommittedFile {
       await mkdir(stateDir, { recursive: true });
       // One lock and one journal per file, whatever links lead to it.
       const path = await realPathOf(options.path);
+      // Reading a pipe would wait for its writer.
+      const size = await sizeOf(path);
       lock = await lockFile(join(dirname(path), `.${basename(path)}.lock`));
       if (lock === undefined) {
         throw unwritable(
@@ -152,7 +154,7 @@ export class CommittedFile {
         );
       }
       const journal = join(stateDir, `${format.name}-${sha256(path).slice(0, 16)}.jsonl`);
-      if (setAside && (await sizeOf(path)) > 0) {
+      if (setAside && size > 0) {
         const kept = await archive(path, timestamp());
         await rm(journal, { force: true });
         log.info(
@@ -637,7 +639,7 @@ function commitIn(line: string): Commit | undefined {
 async function sizeOf(path: string): Promise<number> {
   const found = await statOf(path);
   if (found?.isFile() === false) {
-    throw unwritable(path, 'expected a file, or nothing, but it is a folder or a device');
+    throw unwritable(path, 'expected a file, or nothing, but it is a folder, a pipe or a device');
   }
   return found?.size ?? 0;
 }

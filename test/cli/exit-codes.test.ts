@@ -1,7 +1,8 @@
+import { spawnSync } from 'node:child_process';
 import { chmod } from 'node:fs/promises';
 import { expect } from 'chai';
 import { film } from '../support/films.js';
-import { GRAPH, Lab, rxray } from '../support/lab.js';
+import { CLI, GRAPH, Lab, rxray } from '../support/lab.js';
 
 describe('exit codes', () => {
   let lab: Lab;
@@ -53,6 +54,16 @@ describe('exit codes', () => {
     expect((await lab.run()).code).to.equal(2);
     expect((await rxray('run', lab.path('nowhere.yaml'))).code).to.equal(2);
     expect((await rxray('lint', lab.path('pipeline.yaml'))).code).to.equal(2);
+  });
+
+  it('2: the current folder has been deleted', () => {
+    const { status, stderr } = spawnSync(
+      'sh',
+      ['-c', `mkdir gone && cd gone && rmdir ../gone && exec "$0" "$1" lint`, process.execPath, CLI],
+      { cwd: lab.path('.'), encoding: 'utf8' },
+    );
+    expect(status, stderr).to.equal(2);
+    expect(stderr).to.contain('the current folder does not exist any more');
   });
 
   it('2: wrong usage, with a suggestion', async () => {

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
@@ -12,6 +12,7 @@ import {
   readFile,
   rename,
   rm,
+  rmdir,
   stat,
   writeFile,
 } from 'node:fs/promises';
@@ -368,9 +369,13 @@ describe('the csv sink', () => {
       expect((await refusal(open())).code).to.equal('OUTPUT_UNWRITABLE');
     });
 
-    it('a folder, and a place below a file', async () => {
+    it('a folder, a pipe, and a place below a file', async () => {
       await mkdir(path, { recursive: true });
-      expect((await refusal(open())).message).to.contain('it is a folder or a device');
+      expect((await refusal(open())).message).to.contain('it is a folder, a pipe or a device');
+      await rmdir(path);
+      // Opening a pipe waits for somebody at its other end.
+      execFileSync('mkfifo', [path]);
+      expect((await refusal(open())).message).to.contain('it is a folder, a pipe or a device');
       await writeFile(join(folder, 'file'), '');
       const error = await refusal(open({ path: 'file/results.csv' }));
       expect(error.code).to.equal('OUTPUT_UNWRITABLE');
