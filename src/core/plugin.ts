@@ -261,14 +261,19 @@ export interface FrameStage extends StageCommon {
  */
 export interface BatchStage extends StageCommon {
   processBatch(frames: readonly Frame[]): Promise<readonly Frame[]>;
-  /** The device that executes it: while it is idle, no batch waits for more frames. */
+  /** The device that executes it: while it is free, no batch waits for more frames. */
   readonly device?: Device;
 }
 
 /** A device that executes batches. */
 export interface Device {
+  /** Whether it has nothing to do. */
   readonly idle: boolean;
-  /** Emits each time it becomes idle. */
+  /** How many batches it executes at the same time. Default: 1. */
+  readonly lanes?: number;
+  /** Whether it would execute another batch at once. Default: whether it is idle. */
+  readonly free?: boolean;
+  /** Emits each time it becomes free. */
   readonly idle$: Observable<unknown>;
   /**
    * Gives up its present work. The host calls it when a stage is late while the device is at work: that work may never

@@ -23,8 +23,13 @@ export interface EngineOptions {
    * Unless given, loading may take ten minutes, and a run as long as it needs.
    */
   readonly limitMs?: number;
-  /** Asked at each load: threads of one run; all cores unless given. */
+  /** Asked at each load: threads of all runs at a time; all cores unless given. */
   readonly threads?: () => number;
+  /**
+   * Asked at each load: number of runs on the CPU at the same time, which share the threads. A model is loaded again for
+   * the second when the first has no pause. Default: 1.
+   */
+  readonly lanes?: () => number;
 }
 
 /** Options of `Engine.load`. */

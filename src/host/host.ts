@@ -14,6 +14,8 @@ export function createHost(log: Log): Container {
           // Worker threads need cores too.
           spinning: false,
           threads: () => container.get(CPU).threads,
+          // Threads of one run wait for one another, also while other threads of the process use their cores.
+          lanes: () => Math.min(2, container.get(CPU).threads),
           log: {
             info: (message) => log.info({}, message),
             warn: (message) => log.warn({}, message),

@@ -11,6 +11,7 @@ import {
   NEXT,
   scalar,
   traceToOnnx,
+  type EngineSession,
   type HostTensor,
   type TraceableFunction,
 } from '../../src/engine/index.js';
@@ -27,6 +28,18 @@ async function rejection(promise: Promise<unknown>): Promise<EngineError> {
     throw error;
   }
   throw new Error('Expected a rejection.');
+}
+
+/** Gives the engine no pause until a second lane has the model, and is idle for a moment. */
+async function fillLanes(engine: Engine, session: EngineSession): Promise<void> {
+  let isFull = false;
+  const keepRunning = async (): Promise<void> => {
+    while (!isFull) await session.run({ x: vector(1, 2, 3) });
+  };
+  const runs = [keepRunning(), keepRunning(), keepRunning()];
+  await firstValueFrom(engine.idle$);
+  isFull = true;
+  await Promise.all(runs);
 }
 
 const vector = (...values: number[]): HostTensor => ({
@@ -170,6 +183,40 @@ describe('Engine', () => {
     await idle;
     expect(engine.idle).to.equal(true);
     await Promise.all(runs);
+  });
+
+  it('runs a model in a second lane from the time when the first has no pause', async () => {
+    const two = new Engine({ lanes: () => 2 });
+    try {
+      const session = await two.load(doubling(), { device: 'cpu' });
+      const run = async (value: number): Promise<number[]> =>
+        Array.from((await session.run({ x: vector(value, 0, 0) }))['y']?.data as Float32Array);
+      expect(await run(1)).to.deep.equal([2, 0, 0]);
+      expect([two.free, two.idle]).to.deep.equal([true, true]);
+      await fillLanes(two, session);
+      const long = run(4);
+      expect([two.free, two.idle]).to.deep.equal([true, false]);
+      const short = run(5);
+      expect([two.free, two.idle]).to.deep.equal([false, false]);
+      expect(await Promise.all([long, short])).to.deep.equal([
+        [8, 0, 0],
+        [10, 0, 0],
+      ]);
+      await session.dispose();
+      expect((await rejection(run(6))).code).to.equal('run-failed');
+    } finally {
+      await two.dispose();
+    }
+  });
+
+  it('gives up all lanes together', async () => {
+    const two = new Engine({ lanes: () => 2 });
+    const session = await two.load(doubling(), { device: 'cpu' });
+    await fillLanes(two, session);
+    const waiting = [1, 2, 3].map(() => rejection(session.run({ x: vector(1, 2, 3) })));
+    two.giveUp('It takes too long.');
+    for (const error of await Promise.all(waiting)) expect(error.message).to.equal('It takes too long.');
+    await two.dispose();
   });
 
   it('takes sessions of a higher priority first', async () => {

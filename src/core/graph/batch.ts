@@ -23,7 +23,7 @@ interface Waiting {
 
 /**
  * Runs a batch stage. A batch has frames of one shape (size, channels, sample type). A single frame never waits for an
- * idle device; with many frames a short wait is worthwhile, because a batch costs less than single frames. A batch that
+ * free device; with many frames a short wait is worthwhile, because a batch costs less than single frames. A batch that
  * throws is halved until only the faulty frame fails. If the runtime has no memory for a batch, batches are smaller
  * from then on.
  */
@@ -41,8 +41,8 @@ export function inBatches(
       let completed = false;
       let timer: NodeJS.Timeout | undefined;
 
-      function idle(): boolean {
-        return stage.device?.idle ?? running === 0;
+      function isFree(): boolean {
+        return stage.device?.free ?? stage.device?.idle ?? running === 0;
       }
 
       function pump(): void {
@@ -53,7 +53,7 @@ export function inBatches(
           const first = queue?.[0];
           if (shape === undefined || queue === undefined || first === undefined) break;
           const age = performance.now() - first.since;
-          const waits = !completed && (!idle() || isMoreComing());
+          const waits = !completed && (!isFree() || isMoreComing());
           if (queue.length < size && age < waitMs && waits) {
             timer = setTimeout(pump, Math.ceil(waitMs - age));
             return;

@@ -115,7 +115,7 @@ export function wire(
       const stage = meter.stage(timed(get(stages, id), node));
       if ('operator' in stage) return throughOperator(policy, stage);
       if ('processBatch' in stage) {
-        meter.capacity = concurrency ?? 1;
+        meter.capacity = concurrency ?? stage.device?.lanes ?? 1;
         const options = { ...DEFAULT_BATCH, ...node.batch, concurrency: meter.capacity, isMoreComing };
         return inBatches(policy, stage, options);
       }
