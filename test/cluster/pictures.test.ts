@@ -72,7 +72,10 @@ describe('pictures of a cluster', function () {
         state: `./${name}-state`,
         cluster: { use: 'nats', with: { servers: nats.urls }, leaseMs: 1500, serve },
         sources: [{ use: 'manifest', with: { path: './films.csv' } }],
-        stages: [{ use: 'decode' }, { use: './hold.mjs' }],
+        stages: [
+          { use: 'decode' },
+          { use: './hold.mjs', with: { until: name === 'alone' ? './hold.mjs' : './open' } },
+        ],
         sinks: [
           { use: 'folder', with: { path: `./${name}`, size: 96 } },
           { id: 'some', use: 'folder', when: "file.endsWith('1.png')", with: { path: `./${name}-some` } },
@@ -82,11 +85,7 @@ describe('pictures of a cluster', function () {
       await writeFile(path, JSON.stringify(pipeline));
       return path;
     };
-    const open = join(folder, 'open');
-    await writeFile(open, '');
-    expect(await ended(start(['run', await write('alone'), '--once']))).to.equal(0);
-    await rm(open);
-
+    const alone = start(['run', await write('alone'), '--once']);
     const [first, second] = [work(), work()];
     const path = await write('cluster');
     // After it has accepted the film's result, before it writes the picture.
@@ -110,21 +109,21 @@ describe('pictures of a cluster', function () {
     await until((films) => !films.has(first.pid ?? 0) && !films.has(second.pid ?? 0));
     const third = work();
     await until((films) => has(films, third));
-    await writeFile(open, '');
+    await writeFile(join(folder, 'open'), '');
     // Its pictures are made after another worker has got its films.
     second.kill('SIGCONT');
-    expect(await ended(head)).to.equal(0);
+    expect(await Promise.all([ended(head), ended(alone)])).to.deep.equal([0, 0]);
     second.kill('SIGTERM');
     third.kill('SIGTERM');
     expect(await Promise.all([ended(second), ended(third)])).to.deep.equal([0, 0]);
 
     for (const suffix of ['', '-some']) {
-      const [alone, cluster] = [join(folder, `alone${suffix}`), join(folder, `cluster${suffix}`)];
-      const files = (await readdir(alone)).sort();
+      const [own, cluster] = [join(folder, `alone${suffix}`), join(folder, `cluster${suffix}`)];
+      const files = (await readdir(own)).sort();
       expect((await readdir(cluster)).sort()).to.deep.equal(files);
       expect(files).to.have.length(2 * (suffix === '' ? FILMS : 3));
       for (const file of files) {
-        const [bytes, others] = [await readFile(join(alone, file)), await readFile(join(cluster, file))];
+        const [bytes, others] = [await readFile(join(own, file)), await readFile(join(cluster, file))];
         if (file.endsWith('.png')) expect(others.equals(bytes)).to.equal(true);
         else expect(untimed(others)).to.deep.equal(untimed(bytes));
       }
@@ -142,11 +141,11 @@ import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
 import { defineStage, z } from ${JSON.stringify(INDEX)};
 export default defineStage({
-  name: 'hold', summary: 'Waits.', options: z.strictObject({}), runsIn: 'main',
-  create: (_, { resolve }) => ({
+  name: 'hold', summary: 'Waits.', options: z.strictObject({ until: z.string() }), runsIn: 'main',
+  create: ({ until }, { resolve }) => ({
     async process(frame) {
       if (parseInt(basename(frame.origin.name)) >= ${String(FREE)})
-        while (!existsSync(resolve('open'))) await new Promise((done) => setTimeout(done, 20));
+        while (!existsSync(resolve(until))) await new Promise((done) => setTimeout(done, 20));
       return { ...frame, results: { hold: { kind: 'text', text: frame.origin.name } } };
     },
   }),
