@@ -20,7 +20,7 @@ import type {
   SourceInstance,
   StageInstance,
 } from '../plugin.js';
-import { checkInstance } from '../plugins/instance.js';
+import { checkInstance } from '../plugin-instance.js';
 import type { WorkerPool } from '../workers/pool.js';
 import type { StageSpec } from '../workers/protocol.js';
 import { Segment, type PooledStage } from '../workers/segment.js';

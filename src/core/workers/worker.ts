@@ -20,7 +20,7 @@ import { isCode } from '../files.js';
 import { asShadow, checkMade, frameBytes, type Frame } from '../frame.js';
 import { reusingImageMemory } from '../image-memory.js';
 import type { Candidate, FrameStage, Log, Services } from '../plugin.js';
-import { checkInstance } from '../plugins/instance.js';
+import { checkInstance } from '../plugin-instance.js';
 import { loadPluginModule } from '../plugins/load.js';
 import { countShared } from './shared-memory.js';
 import {

@@ -1,5 +1,5 @@
-import { RxrayError } from '../errors.js';
-import type { Kind } from '../plugin.js';
+import { RxrayError } from './errors.js';
+import type { Kind } from './plugin.js';
 
 /** What an instance must have one of. */
 const MEMBERS: Readonly<Record<Kind, readonly string[]>> = {
