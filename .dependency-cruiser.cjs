@@ -29,7 +29,7 @@ const INSIDE_CORE = {
   outlets: ['journal', 'monitor', 'config'],
   graph: ['flow', 'outlets', 'monitor', 'workers', 'config'],
   intake: ['flow', 'journal', 'monitor', 'workers', 'config'],
-  run: ['intake', 'graph', 'outlets', 'flow', 'journal', 'monitor', 'workers', 'config', 'plugins'],
+  run: ['intake', 'graph', 'outlets', 'flow', 'journal', 'monitor', 'workers', 'config'],
 };
 const SHARED = '^src/core/(?!run[.]|container[.])[^/]+$';
 
