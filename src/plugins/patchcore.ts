@@ -27,7 +27,12 @@ export default defineStage({
   name: 'patchcore',
   summary: 'Scores how far the patches of an image are from those of normal images, with a map.',
   options,
-  examples: [{ title: 'Chest films', with: { bundle: './models/chest-patchcore' } }],
+  examples: [
+    {
+      title: 'Chest films, after `unet` and `crop: { to: lungs }`',
+      with: { bundle: './models/chest-patchcore' },
+    },
+  ],
   runsIn: 'main',
   needs: { engine: Engine },
   keepsPixels: true,
