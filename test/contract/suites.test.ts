@@ -197,7 +197,7 @@ describe('the contract suites catch', () => {
     );
 
   it('nothing in a source that keeps the contract', async () => {
-    expect(await source({ settleMs: 200 })).to.deep.equal([]);
+    expect(await source({ settleMs: 500 })).to.deep.equal([]);
   });
 
   it('a source that offers half a file', async () => {
