@@ -230,7 +230,8 @@ interface Figure {
   readonly ratio: number;
 }
 
-async function compare(work: string, inbox: string, python: Python): Promise<Figure> {
+/** `besideNetwork`: the network alone takes its turn, too. */
+async function compare(work: string, inbox: string, python: Python, besideNetwork = false): Promise<Figure> {
   const names = readdirSync(inbox);
   const trial = join(folder, 'trial');
   await mkdir(trial);
@@ -245,8 +246,10 @@ async function compare(work: string, inbox: string, python: Python): Promise<Fig
   await rm(trial, { recursive: true });
 
   const rounds: { ours: GraphRun; peer: PythonRun }[] = [];
+  const alone: number[] = [];
   let pythonBytes = 0;
   for (let i = 0; i < ROUNDS; i += 1) {
+    if (besideNetwork) alone.push(await graphProcess<number>('network', flags.quick ? '3' : '10'));
     // By turns, and neither always first: the speed of a machine with guests wanders.
     const ours = (): Promise<GraphRun> => graphProcess<GraphRun>('run', inbox);
     const peer = async (): Promise<PythonRun> => {
@@ -281,6 +284,13 @@ async function compare(work: string, inbox: string, python: Python): Promise<Fig
       `CPU a film ${cpu.toFixed(2)} and ${peerCpu.toFixed(2)} ms; peak memory ${mib(peak)} and ${mib(pythonBytes)}`,
   );
   printParts(ourParts, cpu, rounds, peerParts, peerCpu);
+  if (besideNetwork) {
+    const shares = alone.map((rate, i) => (rates[i]?.[0] ?? NaN) / rate);
+    console.log(
+      `the network alone makes ${median(alone).toFixed(1)} films/s: the graph reaches ${percent(median(shares))} ` +
+        `of it (${shares.map(percent).join(', ')})`,
+    );
+  }
   return { work, ours, peer, ratio };
 }
 
@@ -358,8 +368,6 @@ try {
       `${model} (${vectorWidth()}), ${availableParallelism()} threads, Node ${process.version}, ${python.versions}, ` +
         `load ${loadavg()[0]?.toFixed(1) ?? '?'}`,
     );
-    const alone = await graphProcess<number>('network', flags.quick ? '3' : '10');
-    console.log(`the network alone makes ${alone.toFixed(1)} films/s`);
     const figures: Figure[] = [];
     if (flags.data !== undefined)
       figures.push(await compare('data', await copied(resolve(flags.data)), python));
@@ -367,9 +375,7 @@ try {
       for (const kind of KINDS.filter(({ name }) => name.startsWith(flags.only))) {
         const films = flags.quick ? kind.films / 4 : kind.films;
         const inbox = await filmsOf({ ...kind, films });
-        const figure = await compare(kind.name, inbox, python);
-        if (kind === KINDS[0]) console.log(`of the network alone: ${percent(figure.ours / alone)}`);
-        figures.push(figure);
+        figures.push(await compare(kind.name, inbox, python, kind === KINDS[0]));
         await rm(inbox, { recursive: true });
       }
     }
