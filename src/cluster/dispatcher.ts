@@ -10,7 +10,7 @@ export interface DispatcherOptions {
   /** A film fails after this many workers died while it was their only film, or did not find its file. */
   readonly attempts: number;
   /** Sends films to a worker. The message may be lost. */
-  readonly assign: (worker: string, seq: number, films: readonly Assignment[]) => void;
+  readonly assign: (worker: string, seq: number, films: readonly Assignment[], isAlone: boolean) => void;
   readonly log: Log;
   /** Called after results, just before films are assigned: one write for all messages costs less than several. */
   readonly onGroup?: () => void;
@@ -39,6 +39,8 @@ interface Task {
   /** The number and time of the message that assigned it. */
   seq: number;
   sentAt: number;
+  /** Whether the worker has said that it has the film. */
+  hasArrived: boolean;
 }
 
 /** A worker with a valid lease. */
@@ -123,6 +125,7 @@ export class Dispatcher {
         worker: undefined,
         seq: 0,
         sentAt: 0,
+        hasArrived: false,
       };
       this.#tasks.set(id, task);
       this.#waiting.add(task);
@@ -152,6 +155,7 @@ export class Dispatcher {
       const isHeld = held.get(task.id) === task.attempt;
       // The message, or its confirmation, was lost.
       const isLost = task.seq <= seq || this.#now() - task.sentAt > this.options.leaseMs;
+      task.hasArrived ||= isHeld;
       if (!isHeld && isLost) this.#takeBack(task);
     }
     this.#plan();
@@ -228,7 +232,8 @@ export class Dispatcher {
 
   /** The worker stopped responding while it had the film. */
   #suspect(task: Task, worker: Worker): void {
-    if (worker.isAlone) task.deaths += 1;
+    // It may have ended before the film arrived: a worker says so before it begins a film that it has alone.
+    if (worker.isAlone && task.hasArrived) task.deaths += 1;
     this.#takeBack(task);
     if (task.deaths >= this.options.attempts) {
       this.#forget(task);
@@ -325,10 +330,10 @@ export class Dispatcher {
       this.#waiting.delete(task);
       this.#suspects.delete(task);
       task.attempt += 1;
-      Object.assign(task, { worker, seq: worker.seq, sentAt: this.#now() });
+      Object.assign(task, { worker, seq: worker.seq, sentAt: this.#now(), hasArrived: false });
       worker.tasks.add(task);
     }
     const films = tasks.map(({ id, film, attempt }): Assignment => ({ ...film, id, attempt }));
-    this.options.assign(worker.id, worker.seq, films);
+    this.options.assign(worker.id, worker.seq, films, worker.isAlone);
   }
 }

@@ -155,9 +155,9 @@ export class ClusterHead implements Remote {
           this.#say(worker, { kind: 'confirm', epoch, results });
         this.#toConfirm.clear();
       },
-      assign: (worker, seq, assigned) => {
+      assign: (worker, seq, assigned, isAlone) => {
         const graph = this.#graph?.hash ?? '';
-        this.#say(worker, { kind: 'assign', epoch, graph, seq, films: assigned });
+        this.#say(worker, { kind: 'assign', epoch, graph, seq, films: assigned, isAlone });
       },
     });
   }

@@ -13,6 +13,8 @@ export interface Bus {
   /** Maximum size of a message in bytes. */
   readonly maxBytes: number;
   publish(subject: string, message: Beacon | ToHead | ToWorker): void;
+  /** Resolves when the servers have everything that was published. */
+  flush(): Promise<void>;
   /** Returns a function that ends it. */
   subscribe(subject: string, heard: (message: unknown) => void): () => void;
   /** Sends pending messages, and closes. */
@@ -68,6 +70,7 @@ export async function openBus(
         );
       }
     },
+    flush: () => connection.flush(),
     subscribe: (subject, heard) => {
       const subscription = connection.subscribe(subject, {
         callback: (error, message) => {

@@ -7,7 +7,7 @@ import type { HeadAddress } from './film-server.js';
 import type { StageCounts } from './worker-meters.js';
 
 /** The version of these messages. Heads and workers of different versions use different subjects. */
-const VERSION = 5;
+const VERSION = 6;
 
 /** The subjects of one journal: heads to all, workers to the head, the head to one worker. */
 export const subjects = {
@@ -159,6 +159,8 @@ export type ToWorker =
       readonly graph: string;
       readonly seq: number;
       readonly films: readonly Assignment[];
+      /** The film may end the worker, which says that the film has arrived before it begins. */
+      readonly isAlone: boolean;
     }
   /** Asks for frames that come out of these stages, until the next beat but one. */
   | { readonly kind: 'tap'; readonly epoch: number; readonly stages: readonly string[] }

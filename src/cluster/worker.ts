@@ -256,7 +256,7 @@ export class ClusterWorker {
       case 'assign':
         this.#seq = Math.max(this.#seq, message.seq);
         if (this.#stopping || message.graph !== this.#graph || this.#runner === undefined) return;
-        for (const film of message.films) this.#begin(film, this.#runner, message.graph);
+        for (const film of message.films) this.#begin(film, this.#runner, message.graph, message.isAlone);
         break;
       case 'tap':
         this.#tap(message.stages);
@@ -292,7 +292,12 @@ export class ClusterWorker {
     this.#beat();
   }
 
-  #begin(film: Parameters<GraphRunner['process']>[0], runner: GraphRunner, graph: string): void {
+  #begin(
+    film: Parameters<GraphRunner['process']>[0],
+    runner: GraphRunner,
+    graph: string,
+    isAlone: boolean,
+  ): void {
     const { id, attempt } = film;
     const known = this.#holding.get(id);
     if (known !== undefined) {
@@ -305,7 +310,9 @@ export class ClusterWorker {
     this.#holding.set(id, holding);
     if (this.#atWork === 0) this.#sinceMs = performance.now();
     this.#atWork += 1;
-    void runner.process(film).then((outcome) => {
+    const arrived = isAlone ? this.#tellArrival() : Promise.resolve();
+    const processed = arrived.then(() => runner.process(film));
+    void processed.then((outcome) => {
       this.#through += 1;
       this.#busyMs = 1000 * this.#busySeconds();
       this.#sinceMs = performance.now();
@@ -318,6 +325,12 @@ export class ClusterWorker {
         this.#sendResults([...this.#unsent]);
       }, TOGETHER_MS);
     });
+  }
+
+  /** Resolves when the NATS server has been told what is here, or cannot be told. */
+  async #tellArrival(): Promise<void> {
+    this.#beat();
+    await this.#bus?.flush().catch(() => undefined);
   }
 
   /** The largest message of results, in bytes. */

@@ -155,6 +155,14 @@ describe('the dispatcher', () => {
     expect(outcomes.has('poison')).to.equal(false);
     time += LEASE + 1;
     beat('three', hold('three'));
+    beat('five');
+    dispatcher.tick();
+    // `four` may have died before the film arrived.
+    expect(await handed()).to.deep.equal(['five: poison']);
+    expect(outcomes.has('poison')).to.equal(false);
+    beat('five', hold('five'));
+    time += LEASE + 1;
+    beat('three', hold('three'));
     dispatcher.tick();
     await setImmediate();
     expect(outcomes.get('poison')).to.have.property('code', 'FRAME_CRASH');
