@@ -164,8 +164,11 @@ export class Engine {
       onIdle: () => {
         this.#idle.next();
       },
+      onLate: (reason) => {
+        this.giveUp(reason);
+      },
       onGone: (error) => {
-        this.giveUp(error.message);
+        this.#fail(error);
       },
     }));
   }

@@ -25,7 +25,9 @@ interface LaneOptions {
   readonly limitMs: number | undefined;
   /** Called whenever nothing runs and nothing waits. */
   readonly onIdle: () => void;
-  /** Called when the worker has died, or has not answered in time. */
+  /** Called when the worker has not answered in time. */
+  readonly onLate: (reason: string) => void;
+  /** Called when the worker has died. */
   readonly onGone: (error: EngineError) => void;
 }
 
@@ -102,7 +104,7 @@ export class Lane {
     const limit = this.#options.limitMs ?? (envelope.request.type === 'load' ? LOAD_MS : undefined);
     if (limit !== undefined) {
       this.#timer = setTimeout(() => {
-        this.#gone(`The model "${name}" did not answer within ${limit / 1000} s.`);
+        this.#options.onLate(`The model "${name}" did not answer within ${limit / 1000} s.`);
       }, limit);
     }
     try {
@@ -129,6 +131,8 @@ export class Lane {
       this.#gone(`The engine's worker thread failed: ${cause.message}`, cause);
     });
     worker.on('exit', (code: number | string) => {
+      // There is nothing left to end.
+      this.#worker = undefined;
       const what = apart ? 'process' : 'worker thread';
       this.#gone(`The engine's ${what} ended with ${code}.`);
     });

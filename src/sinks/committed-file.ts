@@ -145,7 +145,7 @@ export class CommittedFile {
       // One lock and one journal per file, whatever links lead to it.
       const path = await realPathOf(options.path);
       // Reading a pipe would wait for its writer.
-      const size = await sizeOf(path);
+      await sizeOf(path);
       lock = await lockFile(join(dirname(path), `.${basename(path)}.lock`));
       if (lock === undefined) {
         throw unwritable(
@@ -154,7 +154,7 @@ export class CommittedFile {
         );
       }
       const journal = join(stateDir, `${format.name}-${sha256(path).slice(0, 16)}.jsonl`);
-      if (setAside && size > 0) {
+      if (setAside && (await sizeOf(path)) > 0) {
         const kept = await archive(path, timestamp());
         await rm(journal, { force: true });
         log.info(
