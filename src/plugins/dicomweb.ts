@@ -258,7 +258,9 @@ class DicomwebSource implements SourceInstance {
         // Unchanged since the last query of the journal for its films.
         if (count !== undefined && this.#counts.get(series) === count) continue;
         let some: Candidate[] = [];
+        let listed = 0;
         for await (const place of this.#archive.instances({ study, series })) {
+          listed += 1;
           some.push(this.#candidate(place));
           if (some.length === AT_ONCE) {
             for (const candidate of await this.services.unsettled(some)) offer(candidate);
@@ -266,7 +268,8 @@ class DicomwebSource implements SourceInstance {
           }
         }
         for (const candidate of await this.services.unsettled(some)) offer(candidate);
-        if (count !== undefined) this.#counts.set(series, count);
+        // An archive may count an object that it does not list yet.
+        if (listed === count) this.#counts.set(series, count);
       }
     }
   }

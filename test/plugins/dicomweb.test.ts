@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { firstValueFrom, lastValueFrom, ReplaySubject, skip, toArray } from 'rxjs';
+import { filter, firstValueFrom, lastValueFrom, ReplaySubject, skip, toArray } from 'rxjs';
 import type { Candidate, SourceInstance } from '../../src/core/plugin.js';
 import dicomweb from '../../src/plugins/dicomweb.js';
 import { testServices, type TestServices, type TestServicesOptions } from '../../src/testing.js';
@@ -102,6 +102,27 @@ describe('dicomweb source', () => {
     expect(late.name).to.contain(testUid('film', 900));
     // The first series has not changed: its films were not listed again.
     expect(lists()).to.have.length(4);
+  });
+
+  it('lists a series again whose archive counts a film that it does not list yet', async () => {
+    for (const i of [2, 4]) put(i);
+    let lists = 0;
+    archive.trick = (request) => {
+      if (request.url?.includes('/instances?') !== true) return false;
+      lists += 1;
+      if (lists > 1) return false;
+      const [late] = archive.objects.splice(1);
+      setImmediate(() => {
+        if (late !== undefined) archive.objects.push(late);
+      });
+      return false;
+    };
+    const source = await open({ modalities: ['CR'] });
+    const seen = new ReplaySubject<Candidate>();
+    source.candidates$.subscribe(seen);
+    expect((await firstValueFrom(seen)).name).to.contain(testUid('film', 2));
+    await firstValueFrom(seen.pipe(filter(({ name }) => name.includes(testUid('film', 4)))));
+    expect(lists).to.equal(2);
   });
 
   it('waits while the archive is down, reports it, and continues', async () => {
