@@ -12,6 +12,7 @@ import { readDataset, type Dataset } from '../training/dataset.js';
 import type { AnomalyFigures } from '../training/evaluation/anomaly-figures.js';
 import type { BinaryFigures } from '../training/evaluation/binary-figures.js';
 import type { Interval } from '../training/evaluation/bootstrap.js';
+import type { ShiftedMasks } from '../training/evaluation/segmentation.js';
 import type { ShiftSuite } from '../training/evaluation/shifts.js';
 import type { ClassifierFigures } from '../training/evaluation/classifier-figures.js';
 import {
@@ -215,9 +216,9 @@ async function segmenterText(
 ): Promise<{ text: string; code: number }> {
   const { evaluateSegmenter } = await import('../training/evaluation/segmentation.js');
   const evaluation = await evaluateSegmenter(request, services);
-  const { split, figures, unreadable, bootstrap } = evaluation;
+  const { split, figures, shifts, unreadable, bootstrap } = evaluation;
   const { name } = request.bundle;
-  const summary = { model: name, split, ...figures, unreadable, bootstrap };
+  const summary = { model: name, split, ...figures, ...(shifts && { shifts }), unreadable, bootstrap };
   if (options.report !== undefined) {
     const { writeSegmentationReport } = await import('../training/report/index.js');
     const command = ['rxray', ...process.argv.slice(2)].join(' ');
@@ -231,7 +232,24 @@ async function segmenterText(
     row('IoU', figures.iou, 'iou'),
     row("HD95, in % of the film's diagonal", figures.hd95, 'hd95'),
     row("ASSD, in % of the film's diagonal", figures.assd, 'assd'),
+    ...(shifts === undefined ? [] : shiftedMasksLines(shifts)),
   ]);
+}
+
+function shiftedMasksLines(shifts: readonly ShiftedMasks[]): string[] {
+  return [
+    '',
+    ALTERED,
+    columns([
+      ['shift', 'Dice', 'fifth percentile', 'HD95'],
+      ...shifts.map(({ name, dice, diceFifthPercentile, hd95, intervals }) => [
+        name,
+        cell(dice, intervals.dice),
+        cell(diceFifthPercentile),
+        cell(hd95),
+      ]),
+    ]),
+  ];
 }
 
 /** The same for a model that answers with boxes. */
@@ -360,11 +378,13 @@ function shortcutLines({ figures, shortcuts, lungEnergy }: Evaluation): string[]
   return [...lines, `${parts.join(', ')}; lungs: ${found}`];
 }
 
+const ALTERED = 'The same films, altered as other machines would produce them:';
+
 /** A row per shift, then the worst of all. */
 function suiteLines({ shifts, worst }: ShiftSuite): string[] {
   return [
     '',
-    'The same films, altered as other machines would produce them:',
+    ALTERED,
     columns([
       ['shift', 'AUROC', 'sensitivity', 'specificity', 'ECE'],
       ...shifts.map(({ name, intervals, ...of }) => [

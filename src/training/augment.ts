@@ -307,7 +307,7 @@ export interface AffineMap {
  * Samples `source` bilinearly at the position of each pixel of `target` by `map`; outside it is black, or the edge is
  * repeated.
  */
-function warp(
+export function warp(
   source: Float32Array,
   width: number,
   height: number,

@@ -3,7 +3,14 @@ import { readFile } from 'node:fs/promises';
 import { messageOf, RxrayError } from '../core/errors.js';
 import type { PreprocessingStep } from '../models/bundle.js';
 import type { Film } from './film.js';
-import { named, prepareFilms, resolveChain, type IntegerSamples, type PreparedFilms } from './preprocess.js';
+import {
+  named,
+  prepareFilms,
+  resolveChain,
+  type IntegerSamples,
+  type PreparedFilms,
+  type ResolvedStep,
+} from './preprocess.js';
 import type { Recipe } from './recipe.js';
 
 /** Stages that move pixels: they are applied to masks too. */
@@ -13,7 +20,7 @@ const GREY_LEVELS = new Set(['clahe', 'normalize']);
 
 /**
  * The masks of films (`details.mask`) through the same geometry as the films: N × H × W, 8 bit, in the films' order.
- * Throws `TRAINING_DATA` where one cannot be read, or where a stage is not known to leave pixels in their places.
+ * `moved`: a step that the films get behind `decode`. Throws `TRAINING_DATA` where one cannot be read, or where a stage is not known to leave pixels in their places.
  */
 export async function prepareMasks(
   films: readonly Film[],
@@ -24,9 +31,13 @@ export async function prepareMasks(
     cacheDir,
     log,
     rxray,
-  }: Pick<Recipe, 'registry' | 'baseDir' | 'cacheDir' | 'log' | 'rxray'>,
+    moved,
+  }: Pick<Recipe, 'registry' | 'baseDir' | 'cacheDir' | 'log' | 'rxray'> & {
+    readonly moved?: ResolvedStep | undefined;
+  },
 ): Promise<PreparedFilms> {
-  const steps = await resolveChain([{ use: 'decode', with: {} }, ...geometryOf(chain)], registry, baseDir);
+  const unmoved = await resolveChain([{ use: 'decode', with: {} }, ...geometryOf(chain)], registry, baseDir);
+  const steps = moved === undefined ? unmoved : unmoved.toSpliced(1, 0, moved);
   const masks = await Promise.all(films.map(maskOf));
   const { prepared, unreadable } = await prepareFilms(masks, steps, { cacheDir, baseDir, log, rxray });
   if (unreadable.length > 0) {

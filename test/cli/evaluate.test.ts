@@ -156,6 +156,39 @@ describe('rxray evaluate', function () {
       .and.match(/worst specificity: \d\.\d{3} \(.+\)/);
   });
 
+  it('evaluates a segmenter on altered films, whose masks move with them', async () => {
+    await toySegmenter(join(dir, 'dark'), 0.4);
+    for (const folder of ['images', 'masks']) await mkdir(join(dir, 'pairs', folder), { recursive: true });
+    // A dark block at the left, which is what the model finds.
+    const [width, height] = [64, 64];
+    for (const [folder, inside, outside] of [
+      ['images', 50, 200],
+      ['masks', 255, 0],
+    ] as const) {
+      const data = Uint8Array.from({ length: width * height }, (_, i) =>
+        i % width >= 8 && i % width < 28 && i >= 16 * width && i < 48 * width ? inside : outside,
+      );
+      const film = sharp(data, { raw: { width, height, channels: 1 } }).toColourspace('b-w');
+      for (const name of ['1', '2'])
+        await film
+          .clone()
+          .png()
+          .toFile(join(dir, 'pairs', folder, `${name}.png`));
+    }
+    const options = { split: 'all', shifts: true, report: join(dir, 'dark-report') };
+    const { shifts } = (await judged('dark', 'pairs', options)) as unknown as {
+      shifts: { name: string; dice: number }[];
+    };
+    const dice = Object.fromEntries(shifts.map((shift) => [shift.name, shift.dice]));
+    expect(dice['chest wider: 15 % less width']).to.be.above(0.95);
+    expect(dice['farther: 10 % more on every side']).to.be.above(0.95);
+    // The black corners and border are found too.
+    expect(dice['rotated by 15° clockwise']).to.be.within(0.7, 0.95);
+    expect(dice['black border of 8 %']).to.be.below(0.7);
+    expect(await readFile(join(dir, 'dark-report/report.html'), 'utf8')).to.include('rotated by 15°');
+    expect((await evaluate('dark', 'pairs', options)).text).to.match(/half the resolution +\d\.\d{3}/);
+  });
+
   it('uses the test films by default, and says so', async () => {
     const { code, text } = await evaluate('classifier', 'films/manifest.csv');
     expect(code).to.equal(0);

@@ -182,7 +182,8 @@ class Lab {
     const names = await this.#write();
     this.#started = performance.now();
     for (let i = 0; i < plan.workers; i += 1) this.#workers.push(this.#startWorker(i));
-    this.#startHead();
+    // Some moments, such as the creation of a file, come in the first head only.
+    this.#startHead(this.#nextMoment());
 
     let stallSeconds = 0;
     let [last, moved, next] = [0, performance.now(), 0];
@@ -225,7 +226,9 @@ class Lab {
       lineBytes ??= await lineBytesOf(join(this.folder, 'out.jsonl'));
       const share = lineBytes === undefined ? 0 : bytes / lineBytes / plan.films;
       const due = plan.faults[next];
-      if (due !== undefined && !this.#isBusy && share * (plan.faults.length + 1) > next + 1) {
+      // Four in five wait for films at workers; the fifth hits whatever state the last one has left.
+      const mayHit = this.#filmsAtWork > 0 || next % 5 === 4;
+      if (due !== undefined && !this.#isBusy && mayHit && share * (plan.faults.length + 1) > next + 1) {
         next += 1;
         this.#isBusy = true;
         fault = FAULTS[due](this).then(

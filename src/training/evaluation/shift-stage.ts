@@ -4,15 +4,23 @@ import { imageOf, type Image } from '../../core/frame.js';
 import { defineStage } from '../../core/plugin.js';
 import { blankLike, cropTo, fullScale } from '../../imaging/image.js';
 import { resize } from '../../imaging/kernels.js';
+import { warp } from '../augment.js';
 import { normalNoise, seededRandom } from '../../models/random.js';
 
 const options = z.strictObject({
-  kind: z.enum(['contrast', 'gamma', 'extend', 'border', 'crop', 'blur', 'noise', 'jpeg', 'resolution']),
+  kind: z.enum([
+    ...['contrast', 'gamma', 'extend', 'border', 'crop', 'rotate'],
+    ...['blur', 'noise', 'jpeg', 'resolution'],
+  ] as const),
   amount: z.number().describe('How much of it; what it counts depends on the kind.'),
   across: z.boolean().default(true).describe('`crop`: left and right.'),
   down: z.boolean().default(true).describe('`crop`: above and below.'),
 });
 export type ShiftOptions = z.output<typeof options>;
+
+/** Whether it moves pixels: a mask of the film then needs the same. */
+export const movesPixels = (kind: unknown): boolean =>
+  kind === 'extend' || kind === 'border' || kind === 'crop' || kind === 'rotate';
 
 /** Alters a film as another scanner, viewer or export would. Only for evaluations, not for graphs. */
 export default defineStage({
@@ -30,6 +38,7 @@ export default defineStage({
  * - `contrast`: the factor about mid grey; `gamma`: the exponent;
  * - `extend`, `border`: what is added on every side, as a share of it: the edge repeated, or black;
  * - `crop`: what is cut off altogether, as a share of the width and height;
+ * - `rotate`: degrees clockwise, of a film that keeps its size; corners from outside are black;
  * - `blur`: the standard deviation, and `noise`: the same of normal noise, as shares of the shorter side and of full scale;
  * - `jpeg`: the quality of an 8-bit JPEG; `resolution`: the factor by which the film is reduced and enlarged again.
  */
@@ -49,6 +58,8 @@ export async function shift(image: Image, { kind, amount, across, down }: ShiftO
       const [width, height] = [image.width - 2 * left, image.height - 2 * top];
       return cropTo(image, { x: left, y: top, width, height });
     }
+    case 'rotate':
+      return rotated(image, amount);
     case 'blur':
       return blurred(image, amount * Math.min(image.width, image.height));
     case 'noise':
@@ -90,6 +101,23 @@ function framed(image: Image, share: number, black: boolean): Image {
     }
   }
   return { width, height, channels: image.channels, data };
+}
+
+/** About the centre. */
+function rotated(image: Image, degrees: number): Image {
+  const { width, height, channels } = image;
+  const [cos, sin] = [Math.cos((degrees * Math.PI) / 180), Math.sin((degrees * Math.PI) / 180)];
+  const map = { xx: cos, xy: sin, yx: -sin, yy: cos, dx: 0, dy: 0 };
+  const data = blankLike(image.data, image.data.length);
+  const target = new Float32Array(width * height);
+  for (let c = 0; c < channels; c++) {
+    const plane = Float32Array.from(target, (_, p) => image.data[p * channels + c] ?? 0);
+    warp(plane, width, height, map, true, target);
+    target.forEach((level, p) => {
+      data[p * channels + c] = Math.round(level);
+    });
+  }
+  return { ...image, data };
 }
 
 /** A Gaussian, edge pixels repeated outside. */

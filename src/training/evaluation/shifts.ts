@@ -34,20 +34,31 @@ export const SHIFTS: readonly Shift[] = [
   { name: 'half the resolution', by: { kind: 'resolution', amount: 0.5 } },
 ];
 
+/** Of how a film lies: for segmenters, which must follow. */
+export const ROTATIONS: readonly Shift[] = [
+  { name: 'rotated by 15° clockwise', by: { kind: 'rotate', amount: 15 } },
+  { name: 'rotated by 15° counterclockwise', by: { kind: 'rotate', amount: -15 } },
+];
+
 const STAGE = new URL(`./shift-stage${extname(import.meta.url)}`, import.meta.url).href;
 
+interface ShiftedChain {
+  readonly name: string;
+  readonly chain: readonly ResolvedStep[];
+  /** What was put in. */
+  readonly step?: ResolvedStep;
+}
+
 /** The chain with each shift after `decode`, except shifts that change nothing. */
-export function shiftedChains(
-  chain: readonly ResolvedStep[],
-): { readonly name: string; readonly chain: readonly ResolvedStep[] }[] {
+export function shiftedChains(chain: readonly ResolvedStep[], shifts = SHIFTS): ShiftedChain[] {
   const behind = chain.findIndex(({ use }) => use === 'decode') + 1;
-  return SHIFTS.flatMap(({ name, by }) => {
+  return shifts.flatMap(({ name, by }) => {
     if (by === 'no clahe') {
       const without = chain.filter(({ use }) => use !== 'clahe');
       return without.length === chain.length ? [] : [{ name, chain: without }];
     }
     const step = { use: 'shift', with: { across: true, down: true, ...by }, url: STAGE };
-    return [{ name, chain: chain.toSpliced(behind, 0, step) }];
+    return [{ name, chain: chain.toSpliced(behind, 0, step), step }];
   });
 }
 
@@ -56,12 +67,13 @@ export async function* shiftedFilms(
   films: readonly Film[],
   chain: readonly ResolvedStep[],
   options: PreprocessOptions,
-): AsyncGenerator<Preparation<Film> & { readonly name: string; readonly total: number }> {
+  shifts = SHIFTS,
+): AsyncGenerator<Preparation<Film> & Omit<ShiftedChain, 'chain'> & { readonly total: number }> {
   const pool = new WorkerPool(options.log, options.threads ?? availableParallelism());
   try {
-    const chains = shiftedChains(chain);
-    for (const { name, chain: shifted } of chains) {
-      yield { name, total: chains.length, ...(await prepareFilms(films, shifted, { ...options, pool })) };
+    const chains = shiftedChains(chain, shifts);
+    for (const { chain: shifted, ...shift } of chains) {
+      yield { ...shift, total: chains.length, ...(await prepareFilms(films, shifted, { ...options, pool })) };
     }
   } finally {
     await pool.dispose();

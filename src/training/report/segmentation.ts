@@ -17,7 +17,7 @@ const WORST = 12;
 export async function writeSegmentationReport(
   dir: string,
   name: string,
-  { split, films, figures, groups }: SegmenterEvaluation,
+  { split, films, figures, groups, shifts = [] }: SegmenterEvaluation,
   { summary, command }: { readonly summary: object; readonly command: string },
 ): Promise<void> {
   const worst = [...films].sort((a, b) => a.agreement.dice - b.agreement.dice).slice(0, WORST);
@@ -29,6 +29,35 @@ export async function writeSegmentationReport(
       of,
     ]),
   ];
+  const body = html`
+    <h1>${name}</h1>
+    <p class="muted">Masks of ${films.length} films${split === 'all' ? '' : ` of the split “${split}”`}</p>
+    <p class="warning">${NOTICE}</p>
+    <h2>How well the masks agree</h2>
+    <p class="note">HD95 and ASSD are in percent of the film's diagonal.</p>
+    ${agreementTable('films', judged)}
+    ${
+      shifts.length === 0
+        ? null
+        : html`<h2>Films from other sources</h2>
+            <p>The same films, altered as other machines would produce them.</p>
+            ${agreementTable(
+              'shift',
+              shifts.map((shift) => [shift.name, shift]),
+            )}`
+    }
+    <h2>The worst films</h2>
+    <p class="note">Given outline green, found outline red, yellow where both are.</p>
+    <div class="films">${shown}</div>
+    <footer><code>${command}</code></footer>
+  `;
+  await mkdir(dir, { recursive: true });
+  const perFilm = films.map(({ film, agreement }) => ({ film: film.name, ...agreement }));
+  await writeFile(join(dir, 'report.json'), `${JSON.stringify({ ...summary, groups, perFilm }, null, 2)}\n`);
+  await writeFile(join(dir, 'report.html'), page(`${name}: evaluation`, body));
+}
+
+function agreementTable(what: string, judged: readonly [string, SegmentationFigures][]): Html {
   const rows = judged.map(
     ([label, of]) =>
       html`<tr>
@@ -39,22 +68,7 @@ export async function writeSegmentationReport(
         )}
       </tr>`,
   );
-  const body = html`
-    <h1>${name}</h1>
-    <p class="muted">Masks of ${films.length} films${split === 'all' ? '' : ` of the split “${split}”`}</p>
-    <p class="warning">${NOTICE}</p>
-    <h2>How well the masks agree</h2>
-    <p class="note">HD95 and ASSD are in percent of the film's diagonal.</p>
-    ${table(['films', 'n', 'Dice', '5th percentile', 'IoU', 'HD95', 'ASSD'], rows)}
-    <h2>The worst films</h2>
-    <p class="note">Given outline green, found outline red, yellow where both are.</p>
-    <div class="films">${shown}</div>
-    <footer><code>${command}</code></footer>
-  `;
-  await mkdir(dir, { recursive: true });
-  const perFilm = films.map(({ film, agreement }) => ({ film: film.name, ...agreement }));
-  await writeFile(join(dir, 'report.json'), `${JSON.stringify({ ...summary, groups, perFilm }, null, 2)}\n`);
-  await writeFile(join(dir, 'report.html'), page(`${name}: evaluation`, body));
+  return table([what, 'n', 'Dice', '5th percentile', 'IoU', 'HD95', 'ASSD'], rows);
 }
 
 async function figureOf({ film, image, found, truth, agreement }: SegmentedFilm): Promise<Html> {

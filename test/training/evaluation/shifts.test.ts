@@ -50,6 +50,18 @@ describe('a shift', () => {
     expect((await shifted('border', 0.1)).data.slice(0, 6)).to.deep.equal(new Uint8Array(6));
   });
 
+  it('turns the film about its centre, with black corners and within its size', async () => {
+    const square: Image = { ...film, width: 5, height: 5, data: new Uint8Array(25).fill(100) };
+    square.data[2 * 5 + 4] = 200;
+    const turned = await shifted('rotate', 90, square);
+    expect(turned).to.include({ width: 5, height: 5 });
+    // From the right to the bottom: clockwise.
+    expect([...turned.data.keys()].filter((p) => turned.data[p] === 200)).to.deep.equal([4 * 5 + 2]);
+    const slanted = await shifted('rotate', 45, deep);
+    expect([slanted.data[0], slanted.data.at(-1)]).to.deep.equal([0, 0]);
+    expect(slanted.data[10 * width + 20]).to.be.above(100 * 257);
+  });
+
   it('blurs, adds noise, compresses and coarsens: near the film, not the film', async () => {
     for (const [kind, amount] of [
       ['blur', 0.1],
