@@ -20,7 +20,6 @@ import { builtInRegistry } from '../../src/host/builtins.js';
 import { createHost } from '../../src/host/host.js';
 import { setEnvironment } from '../support/s3-server.js';
 import { NatsServers, natsVersion } from './nats-servers.js';
-import { summary, trial, type Fault } from './trial.js';
 
 const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const version = natsVersion();
@@ -193,24 +192,6 @@ sinks: [${sink}]
         await Promise.all(heads.map((head) => head.close()));
         await servers.close();
       }
-    });
-
-    it('lose no film and deliver none twice, whatever ends in between', async function () {
-      this.timeout(240_000);
-      const faults: readonly Fault[] = [
-        // While there are films for both graphs.
-        'graph changed',
-        'worker killed',
-        'node killed',
-        'worker stopped for longer than its lease',
-        'all nodes killed',
-        'head killed',
-        'worker ended by SIGTERM',
-      ];
-      const report = await trial({ films: 1200, poison: 1, workers: 3, leaseMs: 1500, sleepMs: 20, faults });
-      expect(summary(report)).to.contain('1200 films, 0 lost, 0 double, 7 faults');
-      // Each film has the result of the graph that the journal has for it.
-      expect(report).to.include({ wronged: 0, mixed: 0, graphs: 2 });
     });
   });
 });

@@ -7,7 +7,7 @@ import { buildProgram } from '../chaos/program.js';
 import { Random } from '../chaos/random.js';
 import { natsVersion } from './nats-servers.js';
 import { MUTANTS } from './mutants.js';
-import { FAULTS, summary, trial, type Fault, type Plan, type Report } from './trial.js';
+import { FAULTS, faultsOf, summary, trial, type Fault, type Plan, type Report } from './trial.js';
 
 const { values } = parseArgs({
   options: {
@@ -35,18 +35,6 @@ const { values } = parseArgs({
   allowNegative: true,
 });
 
-/** How often a kind comes among a round's faults; once without a number. */
-const WEIGHTS: Partial<Record<Fault, number>> = {
-  'worker killed': 6,
-  'worker killed, its disk wiped': 2,
-  'worker stopped for longer than its lease': 5,
-  'worker ended by SIGTERM': 3,
-  'node killed': 5,
-  'all nodes killed': 2,
-  'head killed': 6,
-  'worker cut off': 2,
-};
-
 // What is left of the machines goes with the process.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
 
@@ -60,20 +48,7 @@ const say = (line: string): void => {
 };
 const complaints: string[] = [];
 const random = new Random(Number(values.seed));
-const kinds = values.kinds
-  .split(',')
-  .filter((kind): kind is Fault => kind in FAULTS)
-  .flatMap((kind) => Array<Fault>(WEIGHTS[kind] ?? 1).fill(kind));
-
-/** All kinds in turns, in a random order. */
-function faultsOf(count: number): Fault[] {
-  const faults: Fault[] = [];
-  while (faults.length < count) {
-    const left = [...kinds];
-    while (left.length > 0) faults.push(...left.splice(random.below(left.length), 1));
-  }
-  return faults.slice(0, count);
-}
+const kinds = values.kinds.split(',').filter((kind): kind is Fault => kind in FAULTS);
 
 const plan: Omit<Plan, 'films' | 'faults'> = {
   poison: Number(values.poison),
@@ -104,7 +79,7 @@ try {
     const report = await trial({
       ...plan,
       films: Number(values.round),
-      faults: faultsOf(Number(values.faults)),
+      faults: faultsOf(Number(values.faults), random, kinds),
       moments: [...moments].filter((moment) => !diedAt.has(moment)),
       main: program.main,
     });

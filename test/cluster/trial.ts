@@ -10,6 +10,7 @@ import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import Database from 'libsql';
 import { ControlClient } from '../../src/control/client.js';
+import type { Random } from '../chaos/random.js';
 import { Machines, type Cut } from './machines.js';
 import { NatsServers } from './nats-servers.js';
 
@@ -39,6 +40,33 @@ export const FAULTS = {
   'graph changed while a worker is stopped': (lab: Lab) => lab.changeGraphBehindAWorker(),
 } as const;
 export type Fault = keyof typeof FAULTS;
+
+/** How often a kind comes among {@link faultsOf}; once without a number. */
+const WEIGHTS: Partial<Record<Fault, number>> = {
+  'worker killed': 6,
+  'worker killed, its disk wiped': 2,
+  'worker stopped for longer than its lease': 5,
+  'worker ended by SIGTERM': 3,
+  'node killed': 5,
+  'all nodes killed': 2,
+  'head killed': 6,
+  'worker cut off': 2,
+};
+
+/** All kinds in turns, in a random order. */
+export function faultsOf(
+  count: number,
+  random: Random,
+  kinds: readonly Fault[] = Object.keys(FAULTS) as Fault[],
+): Fault[] {
+  const weighted = kinds.flatMap((kind) => Array<Fault>(WEIGHTS[kind] ?? 1).fill(kind));
+  const faults: Fault[] = [];
+  while (faults.length < count) {
+    const left = [...weighted];
+    while (left.length > 0) faults.push(...left.splice(random.below(left.length), 1));
+  }
+  return faults.slice(0, count);
+}
 export const isCut = (fault: Fault): boolean => fault.includes('cut off');
 
 export interface Plan {
