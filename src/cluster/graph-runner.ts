@@ -8,7 +8,7 @@ import { createRunContainer, stageHostOf } from '../core/container.js';
 import { errorKind, messageOf } from '../core/errors.js';
 import { isAnswered } from '../core/fate.js';
 import { frameId, sealed, withoutPixels, type Frame } from '../core/frame.js';
-import { Admission } from '../core/intake/admission.js';
+import { Admission, unstagedFrames } from '../core/intake/admission.js';
 import type { Candidate, Copy, Fetcher } from '../core/plugin.js';
 import { createFetchers, createStages, OpenPlugins, type StageHost } from '../core/run/create.js';
 import type { Findings } from '../core/flow/elsewhere.js';
@@ -46,7 +46,8 @@ export class GraphRunner {
     private readonly close: () => Promise<void>,
   ) {
     this.#opened = new OpenPlugins(host.log);
-    this.#admission = new Admission({ ...pipeline.limits, frames: Infinity }, 2 * host.pool.threads);
+    const unstaged = unstagedFrames(pipeline, host.pool.threads);
+    this.#admission = new Admission({ ...pipeline.limits, frames: Infinity }, unstaged);
   }
 
   /**
@@ -73,12 +74,19 @@ export class GraphRunner {
     }
   }
 
-  /** Maximum number of films at a time: enough to fill the largest batch while another is processed. */
-  get room(): number {
-    const batches = this.pipeline.stages.map(
-      ({ batch, concurrency = 1 }) => (batch?.size ?? 16) * (concurrency + 1),
-    );
-    return Math.max(4 * this.host.pool.threads, ...batches);
+  /**
+   * How many films to have at a time: as many as take a second, but at least enough to fill the largest batch while
+   * another is processed, and no more than hide the time that messages take. Another worker may be idle.
+   */
+  room(filmsPerSecond: number): number {
+    const { threads } = this.host.pool;
+    const ofStages = (unbatched: number): number[] =>
+      this.pipeline.stages.map(
+        ({ batch, concurrency = 1 }) => (batch?.size ?? unbatched) * (concurrency + 1),
+      );
+    const least = Math.max(2 * threads, ...ofStages(1));
+    const most = Math.max(4 * threads, ...ofStages(16));
+    return Math.min(most, Math.max(least, Math.ceil(filmsPerSecond)));
   }
 
   /** Processes a film. Never rejects. */

@@ -91,6 +91,8 @@ export class ClusterWorker {
   #busyMs = 0;
   #atWork = 0;
   #sinceMs = 0;
+  /** Finished films and busy seconds at an earlier moment, and the films per second up to it. */
+  #pace = { through: 0, seconds: 0, filmsPerSecond: 0 };
   #stopping = false;
   readonly #abort = new AbortController();
   /** The temporary folder of its graphs, made with the first one. */
@@ -186,6 +188,14 @@ export class ClusterWorker {
     return (this.#busyMs + (this.#atWork === 0 ? 0 : performance.now() - this.#sinceMs)) / 1000;
   }
 
+  /** While it works, lately; 0 before a second of work with this graph. */
+  #filmsPerSecond(): number {
+    const seconds = this.#busySeconds();
+    const [films, time] = [this.#through - this.#pace.through, seconds - this.#pace.seconds];
+    if (time >= 1) this.#pace = { through: this.#through, seconds, filmsPerSecond: films / time };
+    return this.#pace.filmsPerSecond;
+  }
+
   /** Its complete state, and results that the head has not confirmed. */
   #beat(): void {
     this.#sendResults([...this.#holding.values()]);
@@ -197,7 +207,10 @@ export class ClusterWorker {
       holding: [...this.#holding].map(([id, { attempt }]) => [id, attempt] as const),
       ...{ name: NAME, through: this.#through, busySeconds: this.#busySeconds() },
       stages: this.#stages(),
-      room: this.#stopping || this.#graph !== this.#head?.graph ? 0 : (this.#runner?.room ?? 0),
+      room:
+        this.#stopping || this.#graph !== this.#head?.graph
+          ? 0
+          : (this.#runner?.room(this.#filmsPerSecond()) ?? 0),
     });
     this.#followGraph();
   }
@@ -282,6 +295,7 @@ export class ClusterWorker {
       const pipeline = await pipelineOf(graph, this.options.registry, this.#stateDir);
       this.#runner = await GraphRunner.open(pipeline, this.host, this.#monitor, films);
       this.#graph = graph.hash;
+      this.#pace = { through: this.#through, seconds: this.#busySeconds(), filmsPerSecond: 0 };
       this.#log.info({ graph: pipeline.hash }, 'the graph is ready');
     } catch (error) {
       this.#refused = graph.hash;

@@ -1,5 +1,5 @@
 import { Observable } from 'rxjs';
-import type { Limits } from '../config/pipeline.js';
+import type { Limits, Pipeline } from '../config/pipeline.js';
 import type { Load } from '../monitor/monitor.js';
 import type { Candidate, Copy } from '../plugin.js';
 import type { Ticket } from '../flow/ticket.js';
@@ -23,6 +23,16 @@ export interface Admitted extends Offer {
   copy?: Copy | undefined;
   /** {@link Processed.release}. */
   release?: (() => void) | undefined;
+}
+
+/** Two for each thread; more where a first stage is to process more at a time. */
+export function unstagedFrames({ stages }: Pick<Pipeline, 'stages'>, threads: number): number {
+  const ids = new Set(stages.map(({ id }) => id));
+  const first = stages.filter(({ from }) => !from.some((id) => ids.has(id)));
+  return Math.max(
+    2 * threads,
+    ...first.map(({ concurrency = 1, batch }) => concurrency * (batch?.size ?? 1)),
+  );
 }
 
 /** A frame that waits to enter the graph. */
@@ -50,7 +60,7 @@ export class Admission {
   #waiting = 0;
   #pump: () => void = () => undefined;
 
-  /** `unstaged`: how many frames may be in the graph before their first stage has finished. */
+  /** `unstaged`: how many frames may be in the graph before their first stage has finished, as of {@link unstagedFrames}. */
   constructor(
     private readonly limits: Limits,
     private readonly unstaged: number,

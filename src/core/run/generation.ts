@@ -25,7 +25,7 @@ import type { Conclusion, FilmFile, JournalRecord, Policy } from '../journal/pro
 import type { Load, Monitor } from '../monitor/monitor.js';
 import type { Candidate, Outcome, StageInstance } from '../plugin.js';
 import { Outlet } from '../outlets/outlet.js';
-import { Admission } from '../intake/admission.js';
+import { Admission, unstagedFrames } from '../intake/admission.js';
 import {
   createConnectors,
   createStages,
@@ -206,7 +206,7 @@ export class Generation {
     const late = new Subject<Settled>();
     const admission =
       remote === undefined
-        ? new Admission(limits, 2 * pool.threads)
+        ? new Admission(limits, unstagedFrames(pipeline, pool.threads))
         : new Admission({ ...limits, frames: remote.frames, bytes: Infinity }, Infinity);
     this.#admission = admission;
     monitor.attach(pipeline, pool.threads);

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { from, Subject } from 'rxjs';
-import { Admission, type Admitted, type Offer } from '../../../src/core/intake/admission.js';
+import { Admission, unstagedFrames, type Admitted, type Offer } from '../../../src/core/intake/admission.js';
 import { token } from '../graph/support.js';
 
 const image = { width: 12, height: 12, channels: 1 as const };
@@ -70,6 +70,15 @@ describe('Admission', () => {
     }
     await settle();
     expect(inGraph).to.deep.equal(['a', 'b', 'c', 'd']);
+  });
+
+  it('lets as many frames in as a first stage is to process at a time', () => {
+    const stage = (id: string, from: string, more = {}) => ({ id, from: [from], ...more }) as never;
+    const unstaged = (more: object) =>
+      unstagedFrames({ stages: [stage('a', 'source', more), stage('b', 'a', { concurrency: 99 })] }, 2);
+    expect(unstaged({})).to.equal(4);
+    expect(unstaged({ concurrency: 16 })).to.equal(16);
+    expect(unstaged({ concurrency: 2, batch: { size: 8 } })).to.equal(16);
   });
 
   it('drops waiting files when it is closed, and completes', () => {
