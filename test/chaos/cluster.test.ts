@@ -10,7 +10,7 @@ describe('a head and its workers over NATS, in trouble', function () {
     // .ci/run installs the server.
     if (natsVersion() === undefined) this.skip();
     const report = await trial({
-      ...{ films: 20_000, poison: 1, workers: 3, leaseMs: 1500, sleepMs: 20 },
+      ...{ films: 20_000, poison: 1, workers: 3, leaseMs: 1500, sleepMs: 120 },
       faults: faultsOf(60, new Random(1)),
     });
     expect(summary(report)).to.contain('20000 films, 0 lost, 0 double');

@@ -24,7 +24,7 @@ const { values } = parseArgs({
     lease: { type: 'string', default: '2000' },
     /** Seconds without a film after which a round is given up. */
     patience: { type: 'string', default: '60' },
-    sleep: { type: 'string', default: '20' },
+    sleep: { type: 'string', default: '80' },
     /** Kinds of faults, with semicolons between, since their names have commas; all by default. */
     kinds: { type: 'string', default: Object.keys(FAULTS).join(';') },
     seed: { type: 'string', default: '1' },
