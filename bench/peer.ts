@@ -51,7 +51,7 @@ interface Kind {
   readonly films: number;
 }
 const KINDS: readonly Kind[] = [
-  { name: '224×224 JPEG', width: 224, height: 224, format: 'jpeg', films: 1600 },
+  { name: '224×224 JPEG', width: 224, height: 224, format: 'jpeg', films: 5216 },
   { name: '1024×1024 JPEG', width: 1024, height: 1024, format: 'jpeg', films: 800 },
   { name: '2500×2048 JPEG', width: 2500, height: 2048, format: 'jpeg', films: 240 },
   { name: '1024×1024 PNG, 16 bit', width: 1024, height: 1024, format: 'png16', films: 400 },

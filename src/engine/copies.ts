@@ -12,7 +12,7 @@ interface CopiesOptions {
 }
 
 /** For so long a model's lanes must have had no pause before it is loaded again, which takes memory. */
-const BUSY_MS = 1000;
+const BUSY_MS = 250;
 
 /** The copies of a model: the first, and one in each other lane from the time when these have no pause. */
 export class Copies {

@@ -35,6 +35,8 @@ export interface Augmentation {
   readonly noise: number;
   /** Greatest standard deviation of a Gaussian blur, in pixels. */
   readonly blur: number;
+  /** Probability that the film takes the grey levels of another film of its batch. */
+  readonly histogram: number;
   /** Probability that CLAHE is applied, with a clip limit of 1 … 4 and 8 tiles a side. */
   readonly clahe: number;
   /** Probability that pixels from outside the film are black instead of the repeated edge. */
@@ -56,6 +58,7 @@ export const augmentationSchema = z.strictObject({
   cutOut: z.number().min(0).max(1),
   noise: z.number().min(0).max(1),
   blur: z.number().min(0).max(8),
+  histogram: z.number().min(0).max(1),
   clahe: z.number().min(0).max(1),
   border: z.number().min(0).max(1),
 });
@@ -74,6 +77,7 @@ export const NO_AUGMENTATION: Augmentation = {
   cutOut: 0,
   noise: 0,
   blur: 0,
+  histogram: 0,
   clahe: 0,
   border: 0,
 };

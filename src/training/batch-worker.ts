@@ -2,6 +2,7 @@ import { move, workerData } from 'piscina';
 import { seededRandom } from '../models/random.js';
 import { augment, mix, mixShares, movedBox, type Augmentation } from './augment.js';
 import { BOX_NUMBERS, mostBoxes, type BoxInImage } from './batch-layout.js';
+import { filmOfBatch } from './match-histogram.js';
 import { filmAt, type PreparedFilms } from './preprocess.js';
 
 /** The data of every thread. The films' samples are in shared memory. */
@@ -48,7 +49,8 @@ export default function makeBatch({ epoch, step, films: chosen }: BatchTask): Fl
     };
     const random = seededRandom(seed, epoch, film);
     const version = variants.length === 0 ? films : versions[Math.floor(random() * versions.length)];
-    const map = augment(filmAt(version ?? films, film), width, height, augmentation, random, pixels, mask);
+    const source = filmOfBatch(version ?? films, film, chosen, augmentation, random);
+    const map = augment(source, width, height, augmentation, random, pixels, mask);
     const moved = (boxes?.[film] ?? []).flatMap(({ label, ...box }) => {
       const to = movedBox(box, width, height, map);
       return to === undefined ? [] : [to.x, to.y, to.x + to.width, to.y + to.height, label];

@@ -4,7 +4,8 @@ import { seededRandom, shuffled, type Random } from '../models/random.js';
 import { augment, type Augmentation } from './augment.js';
 import { startOrResume, trainEpochs, type EpochOutcome } from './epochs.js';
 import type { TrainingHooks } from './hooks.js';
-import { filmAt, type PreparedFilms } from './preprocess.js';
+import { filmOfBatch } from './match-histogram.js';
+import type { PreparedFilms } from './preprocess.js';
 import { learningRateAt } from './schedule.js';
 
 export interface PretextSettings {
@@ -117,7 +118,8 @@ export function pretextBatch(
   const pixelsOf = (i: number): Float32Array => images.subarray(i * area, (i + 1) * area);
   const random = chosen.map((film, i) => {
     const own = randomOf(film);
-    augment(filmAt(films, film), width, height, augmentation, own, pixelsOf(i));
+    const source = filmOfBatch(films, film, chosen, augmentation, own);
+    augment(source, width, height, augmentation, own, pixelsOf(i));
     return own;
   });
   random.forEach((own, i) => {
