@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { constants, createReadStream } from 'node:fs';
 import { open, realpath, rename, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { buffer } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 
 /** Makes the creation, renaming or removal of files in `dir` durable, where the system supports it. */
@@ -36,6 +37,21 @@ export async function writeWhole(path: string, bytes: Uint8Array): Promise<void>
 export async function replaceFile(path: string, bytes: Uint8Array): Promise<void> {
   await writeWhole(path, bytes);
   await syncFolder(dirname(path));
+}
+
+/** The bytes of a file, pipe or device. Throws if there are more than `most`, of which it reads no more. */
+export async function readAtMost(path: string, most: number): Promise<Buffer> {
+  const handle = await open(path, 'r');
+  try {
+    const { size } = await handle.stat();
+    if (size > most) throw new Error(`it has ${size} bytes, expected at most ${most}`);
+    // Pipes and devices have no size.
+    const bytes = await buffer(handle.createReadStream({ end: most, autoClose: false }));
+    if (bytes.length > most) throw new Error(`it has more than ${most} bytes`);
+    return bytes;
+  } finally {
+    await handle.close();
+  }
 }
 
 /** SHA-256 of a file's bytes, in hexadecimal. */

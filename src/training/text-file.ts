@@ -1,13 +1,15 @@
-import { readFile } from 'node:fs/promises';
 import { CsvError, parse } from 'csv-parse/sync';
 import { delimiterOf, namedDelimiter } from '../core/delimiter.js';
+import { readAtMost } from '../core/files.js';
+
+const MAX_BYTES = 256 * 1024 * 1024;
 
 /**
  * The text of a file as people's programs write it: UTF-8 with or without a byte order mark, or UTF-16 of either byte
- * order (Excel's "Unicode text"), also without its mark. Throws where the bytes are none of these.
+ * order (Excel's "Unicode text"), also without its mark. Throws where the bytes are none of these, or more than 256 MiB.
  */
 export async function readText(path: string): Promise<string> {
-  return decodeText(await readFile(path));
+  return decodeText(await readAtMost(path, MAX_BYTES));
 }
 
 export function decodeText(bytes: Uint8Array): string {

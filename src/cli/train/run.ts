@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, resolve } from 'node:path';
 import { parse } from 'yaml';
 import { z } from 'zod';
@@ -11,6 +10,7 @@ import { metricLines, NOT_STATED, UNKNOWN, type About } from '../../training/car
 import { readDataset } from '../../training/dataset.js';
 import { THUMBNAIL_CHAIN } from '../../training/near-duplicates.js';
 import { prepareFilms, resolveChain } from '../../training/preprocess.js';
+import { readText } from '../../training/text-file.js';
 import { requireBundlePlace } from '../../training/write-bundle.js';
 import type { Made, Recipe } from '../../training/recipe.js';
 import { builtInRegistry } from '../../host/builtins.js';
@@ -262,7 +262,7 @@ async function aboutOf({ about, data }: DataOptions): Promise<About> {
 async function yamlOf<T>(path: string, schema: z.ZodType<T>): Promise<T> {
   let value: unknown;
   try {
-    value = parse(await readFile(path, 'utf8'));
+    value = parse(await readText(path));
   } catch (cause) {
     throw new RxrayError('TRAINING_DATA', `${path} cannot be read: ${messageOf(cause)}`, { cause });
   }

@@ -1,9 +1,8 @@
 import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
-import { open } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { messageOf, type ErrorCode } from '../errors.js';
-import { isCode, realPathOf } from '../files.js';
+import { isCode, readAtMost, realPathOf } from '../files.js';
 import { partOutput, partStateDir, type Part, type PartOutput } from '../part.js';
 import type { Column } from '../plugin.js';
 import type { PluginRegistry } from '../plugins/registry.js';
@@ -435,16 +434,9 @@ function sorted(_: string, value: unknown): unknown {
 
 /** The text of a pipeline file. Throws if it is too large or not UTF-8. */
 export async function readText(file: string): Promise<string> {
-  const handle = await open(file, 'r');
-  try {
-    const { size } = await handle.stat();
-    if (size > MAX_BYTES) throw new Error(`it has ${size} bytes, expected at most ${MAX_BYTES}`);
-    const bytes = await handle.readFile();
-    if (!isUtf8(bytes)) throw new Error('it is not UTF-8 text');
-    return bytes.toString('utf8').replace(/^\uFEFF/, '');
-  } finally {
-    await handle.close();
-  }
+  const bytes = await readAtMost(file, MAX_BYTES);
+  if (!isUtf8(bytes)) throw new Error('it is not UTF-8 text');
+  return bytes.toString('utf8').replace(/^\uFEFF/, '');
 }
 
 /** The message for a pipeline file that {@link readText} could not read. */

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { formatIssues } from '../../../src/core/config/format.js';
@@ -229,6 +229,11 @@ sinks: [{ use: table }]`);
       expect(await load('large.yaml', '#'.repeat(1024 * 1024 + 1))).to.contain(
         'it has 1048577 bytes, expected at most 1048576',
       );
+    });
+    it('reports that it has no end', async function () {
+      if (!existsSync('/dev/zero')) this.skip();
+      const { issues } = await loadPipeline('/dev/zero', registry);
+      expect(formatIssues(issues, { file: '/dev/zero' })).to.contain('it has more than 1048576 bytes');
     });
     it('takes its name from the file when it has none, and accepts CRLF and a byte order mark', async () => {
       const file = join(folder, 'ward-3.yaml');
