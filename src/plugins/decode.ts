@@ -144,20 +144,22 @@ const FLAT = 0.99;
 
 /** Whether more than {@link FLAT} of the samples have the same level; a sample of up to 4096 is checked first. */
 function isFlat({ data }: Image): boolean {
-  const share = (step: number): number => {
-    let level: number | undefined;
-    let votes = 0;
-    for (let i = 0; i < data.length; i += step) {
-      if (votes === 0) level = data[i];
-      votes += data[i] === level ? 1 : -1;
-    }
-    let same = 0;
-    for (let i = 0; i < data.length; i += step) if (data[i] === level) same++;
-    return same / Math.ceil(data.length / step);
-  };
   // Six standard deviations of the share in a sample of that size.
   const step = Math.ceil(data.length / 4096);
-  return share(step) > FLAT - 0.01 && share(1) > FLAT;
+  return largestShare(data, step) > FLAT - 0.01 && largestShare(data, 1) > FLAT;
+}
+
+/** The share of one level among every `step`-th sample, if it is more than half. */
+function largestShare(data: Image['data'], step: number): number {
+  let level: number | undefined;
+  let votes = 0;
+  for (let i = 0; i < data.length; i += step) {
+    if (votes === 0) level = data[i];
+    votes += data[i] === level ? 1 : -1;
+  }
+  let same = 0;
+  for (let i = 0; i < data.length; i += step) if (data[i] === level) same++;
+  return same / Math.ceil(data.length / step);
 }
 
 /** By the file's first bytes, not by its name. */
