@@ -13,7 +13,7 @@ export function filmOfBatch(
   random: Random,
 ): IntegerSamples {
   const samples = filmAt(films, film);
-  if (histogram === 0 || random() >= histogram) return samples;
+  if (!(histogram > 0 && random() < histogram)) return samples;
   const other = batch[Math.floor(random() * batch.length)] ?? film;
   return matchHistogram(samples, filmAt(films, other));
 }
