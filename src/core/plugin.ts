@@ -303,6 +303,11 @@ export interface StageDefinition<O extends Options = Options, N extends Needs = 
    * and puts neither into its results: a worker thread then uses their memory again. Default false.
    */
   readonly retainsNothing?: boolean;
+  /**
+   * True for a stage in worker threads whose native code must not be interrupted: ONNX Runtime aborts the process if
+   * its thread is ended during a run. Beyond `timeoutMs`, it has five more seconds to return, and its result counts. Default false.
+   */
+  readonly runsNativeCode?: boolean;
   /** Options that can only refuse an image, never change it (`maxPixels`). They may differ from training. */
   readonly limits?: readonly (keyof z.output<O> & string)[];
   /**

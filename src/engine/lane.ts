@@ -41,6 +41,8 @@ export class Lane {
   #running: Pending | undefined;
   #timer: NodeJS.Timeout | undefined;
   #busySince = 0;
+  /** Whether the worker has not answered yet. */
+  #isAtWork = false;
   #worker: Worker | EngineProcess | undefined;
   #closed: EngineError | undefined;
   #ids = 0;
@@ -82,7 +84,7 @@ export class Lane {
     for (const pending of lost) pending.reject(error);
   }
 
-  /** Ends the worker. One that is inside native code when the limit is over goes on, and is ended with the process. */
+  /** Ends the worker. A thread that is at work when the limit is over goes on, and is ended after it or with the process. */
   async end(limitMs: number): Promise<void> {
     const worker = this.#worker;
     if (worker === undefined) return;
@@ -91,8 +93,16 @@ export class Lane {
     };
     process.once('exit', kill);
     worker.once('exit', () => process.off('exit', kill));
-    await Promise.race([worker.terminate(), delay(limitMs, undefined, { ref: false })]);
+    await Promise.race([this.#endBetweenCalls(worker), delay(limitMs, undefined, { ref: false })]);
     worker.unref();
+  }
+
+  /** ONNX Runtime's binding aborts the process if its thread is ended during a call. */
+  async #endBetweenCalls(worker: Worker | EngineProcess): Promise<void> {
+    if (this.#isAtWork && !this.#options.apart) {
+      await new Promise((resolve) => worker.once('message', resolve).once('exit', resolve));
+    }
+    await worker.terminate();
   }
 
   #next(): void {
@@ -111,6 +121,7 @@ export class Lane {
       this.#worker ??= this.#start();
       this.#worker.ref();
       this.#worker.postMessage(pending.envelope, pending.transfer);
+      this.#isAtWork = true;
     } catch (cause) {
       this.#gone("The engine's worker thread could not be reached.", cause);
     }
@@ -125,6 +136,7 @@ export class Lane {
       ? new EngineProcess()
       : new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url));
     worker.on('message', (reply: Reply) => {
+      this.#isAtWork = false;
       this.#settle(reply);
     });
     worker.on('error', (cause: Error) => {

@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import type { Bundle } from '../../src/models/bundle.js';
 import { writeBundle } from '../../src/training/write-bundle.js';
@@ -115,6 +116,17 @@ describe('bad models and failing stages', () => {
     expect([...(await lab.letters()).keys()]).to.deep.equal(['white.png']);
     expect((await lab.delivered()).sort()).to.deep.equal([GOOD, 'zoe.png']);
     expect(code).to.equal(null);
+  });
+
+  it('a network in a worker thread that is slower than its limit does not end the process', async () => {
+    const bundle = fileURLToPath(new URL('../../models/chest-lungs', import.meta.url));
+    const stage = `- use: unet\n    with: { bundle: ${JSON.stringify(bundle)} }\n    timeoutMs: 1`;
+    await lab.write('pipeline.yaml', GRAPH.replace('- use: clahe', stage));
+    const names = Array.from({ length: 40 }, (_, i) => `film-${i}.png`);
+    for (const name of names) await lab.write(`inbox/${name}`, await film(128, 128).png().toBuffer());
+    const { code, stderr } = await lab.run();
+    expect(code, stderr).to.equal(0);
+    expect((await lab.delivered()).sort()).to.deep.equal([GOOD, ...names].sort());
   });
 
   it('a stage that throws fails only the film it threw on, which can be repeated', async () => {

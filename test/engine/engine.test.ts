@@ -3,6 +3,8 @@ import { expect } from 'chai';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { firstValueFrom } from 'rxjs';
 import {
   compile,
@@ -240,6 +242,19 @@ describe('Engine', () => {
     for (const error of await Promise.all(waiting)) expect(error.code).to.equal('worker-gone');
     expect((await rejection(engine.load(doubling()))).code).to.equal('worker-gone');
     await engine.dispose();
+  });
+
+  it('lets a run end when it is disposed of, since ONNX Runtime would abort the process', async () => {
+    const network = fileURLToPath(new URL('../../models/chest-resnet/model.onnx', import.meta.url));
+    const films = { data: new Float32Array(16 * 128 * 128), dims: [16, 128, 128, 1] };
+    for (const lanes of [1, 2]) {
+      const busy = new Engine({ lanes: () => lanes });
+      const session = await busy.load(network, { device: 'cpu' });
+      const runs = [1, 2, 3].map(() => rejection(session.run({ images: films })));
+      await delay(20);
+      await busy.dispose();
+      for (const error of await Promise.all(runs)) expect(error.code).to.equal('worker-gone');
+    }
   });
 
   it('compiles a function into a callable', async () => {

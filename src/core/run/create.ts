@@ -268,8 +268,9 @@ async function createInWorkers(
     throw new RxrayError('CONFIG_INVALID', `"${use}" takes frames one by one: leave out \`batch:\``);
   }
   const key = `${graph}:${id}`;
-  const retainsNothing = plugin.retainsNothing === true;
-  const spec: StageSpec = { key, id, url, settings, baseDir, stateDir, timeoutMs, retainsNothing };
+  const { retainsNothing = false, runsNativeCode = false } = plugin;
+  const kind = { retainsNothing, runsNativeCode };
+  const spec: StageSpec = { key, id, url, settings, baseDir, stateDir, timeoutMs, ...kind };
   const alone = new Segment([spec]);
   signal.addEventListener('abort', () => {
     pool.abort(key);

@@ -34,6 +34,8 @@ import {
 const DISPOSE_TIMEOUT_MS = 2000;
 /** How long threads may take to end: one that is inside native code does not. */
 const END_MS = 5000;
+/** How much longer than its `timeoutMs` a stage in native code may take before its thread is ended. */
+const RETURN_MS = 5000;
 /** Reading larger files is never quick. */
 const SMALL_BYTES = 32 * 1024;
 /** How often time limits of stages are checked. */
@@ -287,7 +289,7 @@ export class WorkerPool {
       const since = underway.notes[NOTES.since] ?? 0;
       const { job, stage } = presentOf(underway);
       if (since === 0 || job === undefined || stage?.timeoutMs === undefined) continue;
-      if (Date.now() - since <= stage.timeoutMs) continue;
+      if (Date.now() - since <= stage.timeoutMs + (stage.runsNativeCode === true ? RETURN_MS : 0)) continue;
       this.log.error(
         { stage: stage.id },
         `the stage took longer than ${String(stage.timeoutMs)} ms: its worker thread is ended, and another takes its place`,

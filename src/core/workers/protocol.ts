@@ -64,6 +64,8 @@ export interface StageSpec {
   readonly timeoutMs?: number;
   /** Whether it keeps no image: the thread uses the memory again. */
   readonly retainsNothing?: boolean;
+  /** Whether ending its thread while it works may abort the process. */
+  readonly runsNativeCode?: boolean;
   /** A frame for which this CEL condition is false does not reach the stage. */
   readonly when?: string | undefined;
   /** Whether its results are left out of the verdict. */
