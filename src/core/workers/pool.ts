@@ -9,6 +9,7 @@ import { imageBytes, type Frame } from '../frame.js';
 import { messageOf, RxrayError } from '../errors.js';
 import { tookTooLong } from '../time-limit.js';
 import type { Candidate, Column, Log } from '../plugin.js';
+import { IMPORTING } from './importing.js';
 import { movingAverage, QUICK_MS, type Segment } from './segment.js';
 import { countShared } from './shared-memory.js';
 import {
@@ -131,6 +132,7 @@ export class WorkerPool {
     };
     this.#piscina = new Piscina({
       filename: new URL(`./worker${extname(import.meta.url)}`, import.meta.url).href,
+      execArgv: IMPORTING,
       minThreads: 1,
       maxThreads: threads,
       // Threads have stages to dispose of, so none ends by itself.
