@@ -1,8 +1,8 @@
 /**
  * The demo graph beside the Python script that does the same job (`bench/peers/pipeline.py`), by turns:
  *
- *     npm run bench:peer                           four kinds of films, about ten minutes on two cores
- *     npm run bench:peer -- --quick                the same with fewer films, about three minutes
+ *     npm run bench:peer                           four kinds of films, about a quarter of an hour on two cores
+ *     npm run bench:peer -- --quick                the same with fewer films, about four minutes
  *     npm run bench:peer -- --data FOLDER          the PNG and JPEG films of a folder instead
  *     npm run bench:peer -- --only 224             the kinds whose name begins so
  *     npm run bench:peer -- --json figures.json    [{ work, ours, peer, ratio }] in films per second
