@@ -15,7 +15,10 @@ export class TensorflowRuntime implements SearchNetworks {
 
   private constructor() {
     this.#thread = new Piscina({
-      filename: new URL(`./tensorflow-worker${extname(import.meta.url)}`, import.meta.url).href,
+      filename: new URL(
+        `./tensorflow-worker-entry${extname(import.meta.url).replace('.', '.c')}`,
+        import.meta.url,
+      ).href,
       minThreads: 1,
       maxThreads: 1,
     });

@@ -1,7 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { extname } from 'node:path';
 import { Piscina } from 'piscina';
-import { IMPORTING } from '../core/workers/importing.js';
 import { BOX_NUMBERS, mostBoxes } from './batch-layout.js';
 import type { BatchTask, BatchWorkerData } from './batch-worker.js';
 import type { IntegerSamples } from './preprocess.js';
@@ -34,8 +33,8 @@ export class Batches {
     const masks = data.masks && { ...data.masks, data: shared(data.masks.data) };
     const variants = data.variants?.map((each) => ({ ...each, data: shared(each.data) }));
     this.#threads = new Piscina({
-      filename: new URL(`./batch-worker${extname(import.meta.url)}`, import.meta.url).href,
-      execArgv: IMPORTING,
+      filename: new URL(`./batch-worker-entry${extname(import.meta.url).replace('.', '.c')}`, import.meta.url)
+        .href,
       minThreads: 1,
       maxThreads: threads,
       workerData: {

@@ -34,26 +34,29 @@ if (isMainThread && process.argv[1]?.startsWith(compiled) !== true) {
 /** Compiles what has changed: the compiled file has the time of its source. */
 async function compile() {
   const stale = readdirSync(source, { recursive: true }).filter(
-    (name) => name.endsWith('.ts') && !/^(page|imaging.wasm)\b/.test(name) && !isCurrent(name),
+    (name) => /[.]c?ts$/.test(name) && !/^(page|imaging.wasm)\b/.test(name) && !isCurrent(name),
   );
   if (stale.length === 0) return;
   const { build } = await import('esbuild');
-  const { outputFiles } = await build({
-    entryPoints: stale.map((name) => join(source, name)),
-    outbase: source,
-    outdir: compiled,
-    write: false,
-    format: 'esm',
-    target: 'node20',
-    sourcemap: true,
-    sourcesContent: false,
-  });
+  const compile = (extension, format) =>
+    build({
+      entryPoints: stale.filter((name) => name.endsWith(extension)).map((name) => join(source, name)),
+      outbase: source,
+      outdir: compiled,
+      outExtension: { '.js': extension.replace('ts', 'js') },
+      write: false,
+      format,
+      target: 'node20',
+      sourcemap: true,
+      sourcesContent: false,
+    });
+  const built = await Promise.all([compile('.ts', 'esm'), compile('.cts', 'cjs')]);
   // Maps come before their files. Under a name of its own until it is complete: others may read, or compile, meanwhile.
-  for (const { path, contents } of outputFiles) {
+  for (const { path, contents } of built.flatMap(({ outputFiles }) => outputFiles)) {
     mkdirSync(dirname(path), { recursive: true });
     const part = `${path}.${process.pid}`;
     writeFileSync(part, contents);
-    if (path.endsWith('.js')) {
+    if (path.endsWith('js')) {
       const time = new Date(timeOf(join(source, path.slice(compiled.length).replace(/js$/, 'ts'))));
       utimesSync(part, time, time);
     }

@@ -9,7 +9,6 @@ import { imageBytes, type Frame } from '../frame.js';
 import { messageOf, RxrayError } from '../errors.js';
 import { tookTooLong } from '../time-limit.js';
 import type { Candidate, Column, Log } from '../plugin.js';
-import { IMPORTING } from './importing.js';
 import { movingAverage, QUICK_MS, type Segment } from './segment.js';
 import { countShared } from './shared-memory.js';
 import {
@@ -131,8 +130,7 @@ export class WorkerPool {
       else if (message.kind === 'disposed') this.#onDisposed.get(message.key)?.();
     };
     this.#piscina = new Piscina({
-      filename: new URL(`./worker${extname(import.meta.url)}`, import.meta.url).href,
-      execArgv: IMPORTING,
+      filename: new URL(`./worker-entry${extname(import.meta.url).replace('.', '.c')}`, import.meta.url).href,
       minThreads: 1,
       maxThreads: threads,
       // Threads have stages to dispose of, so none ends by itself.
