@@ -18,6 +18,7 @@ export const builtIns: BuiltIns = {
     'decode',
     'clahe',
     'resize',
+    'equalize',
     'normalize',
     'crop',
     'join',

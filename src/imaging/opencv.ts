@@ -47,6 +47,16 @@ export function clahe(image: Image, clipLimit: number, tileGridSize: number): Im
   });
 }
 
+/** Histogram equalisation of 8-bit grey, as `cv2.equalizeHist`. */
+export function equalizeHist(image: Image): Image {
+  return withOpenCv((cv, own) => {
+    const source = own(toMat(cv, image));
+    const result = own(new cv.Mat());
+    cv.equalizeHist(source, result);
+    return fromMat(result, image);
+  });
+}
+
 /** The image at another size, as `cv2.resize`: any sample type, any channel count. */
 export function resize(image: Image, width: number, height: number, interpolation: Interpolation): Image {
   return withOpenCv((cv, own) => {
@@ -105,6 +115,7 @@ interface OpenCv {
   readonly COLOR_Lab2RGB: number;
   readonly [type: `CV_${string}`]: number;
   cvtColor(from: Mat, to: Mat, code: number): void;
+  equalizeHist(from: Mat, to: Mat): void;
   resize(from: Mat, to: Mat, size: object, fx: number, fy: number, flag: number): void;
   split(from: Mat, planes: MatVector): void;
   merge(planes: MatVector, to: Mat): void;

@@ -16,6 +16,28 @@ export function smoothLabels(targets: tf.Tensor2D, smoothing: number): tf.Tensor
 }
 
 /**
+ * Supervised contrastive loss per sample, [N] (Khosla et al. 2020, L_out, with one view of each film): the features of films of the same
+ * class are to be more similar than those of others. 0 for a film that is alone in its class.
+ *
+ * @param features [N,C].
+ * @param targets [N,classes]; rows sum to 1. With soft ones, two films count as far as they are of one class.
+ */
+export function supervisedContrastiveLoss(
+  features: tf.Tensor2D,
+  targets: tf.Tensor2D,
+  temperature = 0.1,
+): tf.Tensor1D {
+  const length = tf.sqrt(tf.add(tf.sum(tf.square(features), 1, true), 1e-12));
+  const directions = tf.div(features, length);
+  const self = tf.eye(features.shape[0]);
+  const similarity = tf.div(tf.matMul(directions, directions, false, true), temperature);
+  const logProbability = tf.logSoftmax(tf.sub(similarity, tf.mul(self, 1e4)));
+  const positive = tf.mul(tf.matMul(targets, targets, false, true), tf.sub(1, self));
+  const sum = tf.sum(tf.mul(positive, logProbability), 1);
+  return tf.neg(tf.div(sum, tf.maximum(tf.sum(positive, 1), 1e-6)));
+}
+
+/**
  * Cross-entropy of sigmoid(logits) against one constant label, mean over all elements:
  * softplus(x) − label·x, stable for large |x|.
  */

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { traceToOnnx, type HostTensors, type TensorMap, type TracedModel } from '../engine/index.js';
 import { batchNormParameters, ForwardPass, heFanOut, isMovingStatistic } from './layers.js';
-import { smoothLabels, softmaxCrossEntropy } from './losses.js';
+import { smoothLabels, softmaxCrossEntropy, supervisedContrastiveLoss } from './losses.js';
 import { optimize, zeroMoments, type OptimizerOptions } from './optimizers.js';
 import { filled, normalNoise, seededRandom } from './random.js';
 import { asNext, differentiate, makeTrainStep, type TrainStep } from './train-step.js';
@@ -42,6 +42,8 @@ export interface ResnetTraining {
   readonly optimizer: OptimizerOptions;
   /** 0 unless given. */
   readonly labelSmoothing?: number;
+  /** Weight of {@link supervisedContrastiveLoss} of the last stage's mean. 0 unless given. */
+  readonly contrastive?: number;
   /** Trains the head alone, on a base that is run as in inference. False unless given. */
   readonly frozenBase?: boolean;
 }
@@ -235,7 +237,7 @@ export function resnetStagesAfter(
  * Returns: `loss` [] (weighted mean), `correct` [] (right answers with a weight above 0), `logits` [N,classes].
  */
 export function resnetTrainStep(options: ResnetOptions, training: ResnetTraining): TrainStep {
-  const { batchSize, optimizer, labelSmoothing = 0, frozenBase = false } = training;
+  const { batchSize, optimizer, labelSmoothing = 0, contrastive = 0, frozenBase = false } = training;
   const { inputSize, classes } = options;
   const parameters = initResnet(options, 0);
   const trained = Object.keys(parameters).filter(
@@ -261,8 +263,13 @@ export function resnetTrainStep(options: ResnetOptions, training: ResnetTraining
       >;
       const { loss, outputs, gradients } = differentiate(trained, state, (current) => {
         const pass = new ForwardPass(current, !frozenBase);
-        const logits = resnetForward(options, pass, images as tf.Tensor4D, inputs['dropout']);
-        const losses = softmaxCrossEntropy(logits, smoothLabels(targets as tf.Tensor2D, labelSmoothing));
+        const last = resnetStages(options, pass, images as tf.Tensor4D).at(-1) as tf.Tensor4D;
+        const logits = resnetHead(options, pass, last, inputs['dropout']);
+        let losses = softmaxCrossEntropy(logits, smoothLabels(targets as tf.Tensor2D, labelSmoothing));
+        if (contrastive > 0) {
+          const contrast = supervisedContrastiveLoss(tf.mean(last, [1, 2]), targets as tf.Tensor2D);
+          losses = tf.add(losses, tf.mul(contrast, contrastive));
+        }
         return {
           loss: tf.div(tf.sum(tf.mul(losses, sampleWeights)), tf.maximum(tf.sum(sampleWeights), 1e-6)),
           outputs: { logits, ...asNext(pass.moving) },

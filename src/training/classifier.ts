@@ -45,6 +45,8 @@ export interface ClassifierSettings {
   readonly weightDecay: number;
   readonly warmupEpochs: number;
   readonly labelSmoothing: number;
+  /** Weight of the supervised contrastive loss; none unless given. */
+  readonly contrastive?: number;
   /** Mixes each film with another, by a share from Beta(α, α) (Zhang et al. 2018); 0 mixes none. */
   readonly mixUp: number;
   /** Weighs each film by the rarity of its class. */
@@ -130,6 +132,7 @@ export async function trainClassifier(
   const trainStep = resnetTrainStep(architecture, {
     batchSize,
     labelSmoothing: settings.labelSmoothing,
+    ...(settings.contrastive !== undefined && { contrastive: settings.contrastive }),
     frozenBase: settings.frozenBase,
     optimizer:
       settings.optimizer === 'sgd'

@@ -16,7 +16,7 @@ import type { Recipe } from './recipe.js';
 /** Stages that move pixels: they are applied to masks too. */
 const GEOMETRY = new Set(['crop', 'resize']);
 /** Stages that only change grey levels: they are not applied to masks. */
-const GREY_LEVELS = new Set(['clahe', 'normalize']);
+const GREY_LEVELS = new Set(['clahe', 'equalize', 'normalize']);
 
 /**
  * The masks of films (`details.mask`) through the same geometry as the films: N × H × W, 8 bit, in the films' order.

@@ -5,6 +5,7 @@ import { loadPluginModule } from '../../src/core/plugins/load.js';
 import type { PluginOf } from '../../src/core/plugin.js';
 import clahe from '../../src/plugins/clahe.js';
 import crop from '../../src/plugins/crop.js';
+import equalize from '../../src/plugins/equalize.js';
 import decode from '../../src/plugins/decode.js';
 import mask from '../../src/plugins/mask.js';
 import join from '../../src/plugins/join.js';
@@ -35,6 +36,13 @@ for (const type of ['uint8', 'uint16'] as const) {
     frame: films({ type }),
   }));
 }
+
+stageContract('equalize', () => ({
+  plugin: equalize,
+  with: {},
+  refused: [{ clipLimit: 2 }],
+  frame: films({ type: 'uint16' }),
+}));
 
 stageContract('crop', () => ({
   plugin: crop,

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import type { Image, Samples } from '../../src/core/frame.js';
+import { equalizeHist } from '../../src/imaging/equalize-hist.js';
 import * as kernels from '../../src/imaging/kernels.js';
 import * as opencv from '../../src/imaging/opencv.js';
 import { expectSame, noise } from '../support/goldens.js';
@@ -36,6 +37,42 @@ const limits = fc.oneof(
   fc.double({ min: 0.01, max: 1e6, noNaN: true }),
   fc.constantFrom(1e-9, 2, 1e12),
 );
+
+describe('histogram equalisation', () => {
+  it('gives the bits of opencv-wasm, for any size and depth', () => {
+    fc.assert(
+      fc.property(
+        films(90).filter(({ data }) => data instanceof Uint8Array),
+        (image) => {
+          expectSame(equalizeHist(image), opencv.equalizeHist(image));
+        },
+      ),
+      { numRuns: 200 },
+    );
+  });
+
+  it('gives 16 bit the same levels as 8 bit, in its own range', () => {
+    const image = film(90, 70, '8', 8, 0.05);
+    const deep = equalizeHist({ ...image, data: Uint16Array.from(image.data, (level) => 3 * level + 7) });
+    const { data } = equalizeHist(image);
+    deep.data.forEach((level, i) => {
+      expect(level / 257).to.be.closeTo(data[i] ?? NaN, 0.51);
+    });
+  });
+
+  it('does not depend on an increasing change of the grey levels', () => {
+    const image = film(90, 70, '16', 12, 0.05);
+    const gamma = { ...image, data: image.data.map((level) => 65535 * (level / 65535) ** 0.5) };
+    expectSame(equalizeHist(gamma), equalizeHist(image));
+  });
+
+  it('keeps an image of one grey level, and refuses colour and floating point', () => {
+    const one = { width: 3, height: 2, channels: 1, data: new Uint8Array(6).fill(9) } as const;
+    expectSame(equalizeHist(one), one);
+    expect(() => equalizeHist({ ...one, width: 1, channels: 3 })).to.throw(/`color: grey`/);
+    expect(() => equalizeHist({ ...one, data: new Float32Array(6) })).to.throw(/8 or 16-bit samples/);
+  });
+});
 
 describe('clahe gives the bits of opencv-wasm', () => {
   const same = (image: Image, limit: number, tiles: number): void => {

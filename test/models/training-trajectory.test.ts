@@ -120,6 +120,7 @@ describe('training trajectories', () => {
           batchSize,
           optimizer: { kind, weightDecay: 1e-3 },
           labelSmoothing: 0.1,
+          ...(kind === 'sgd' && { contrastive: 0.2 }),
         });
         const runs = new TwoRuns(engine);
         await runs.begin(step.initialState(initResnet({ ...options, zeroInitGamma: false }, 7)));
