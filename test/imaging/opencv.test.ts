@@ -23,7 +23,11 @@ for (const [title, module] of Object.entries({ 'opencv-wasm': opencv, 'the kerne
   });
 }
 
-function apply(module: Pick<typeof opencv, 'clahe' | 'resize' | 'toGrey'>, operation: string, film: Image): Image {
+function apply(
+  module: Pick<typeof opencv, 'clahe' | 'resize' | 'toGrey'>,
+  operation: string,
+  film: Image,
+): Image {
   const [kernel, first = '', second = ''] = operation.split('-');
   if (kernel === 'grey') return module.toGrey(film);
   if (kernel === 'clahe') return module.clahe(film, Number(first), Number(second));

@@ -14,6 +14,9 @@ export const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.u
 /** nobody:nogroup. Root reads and writes whatever its permissions say. */
 const NOBODY = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
 
+/** Shortly before mocha's time limit, which does not say what the program was doing. */
+const LATE_MS = 110_000;
+
 /** A small graph: whatever lies in ./inbox is decoded, equalised and written to ./out.csv. */
 export const GRAPH = `
 version: 1
@@ -151,7 +154,13 @@ export class Running {
 
   /** Resolves when the condition holds; it is asked again after each output of the program, and every `everyMs`. */
   async until(condition: () => boolean | Promise<boolean>, everyMs = 200): Promise<void> {
+    const late = performance.now() + LATE_MS;
+    let told = false;
     while (!(await condition())) {
+      if (!told && performance.now() > late) {
+        told = true;
+        console.log(`still waiting; the program has said: ${this.#stdout}${this.#stderr}`);
+      }
       if (this.child.exitCode !== null) throw new Error(`ended too early: ${this.#stdout}${this.#stderr}`);
       const waiting = new AbortController();
       const event = (emitter: EventEmitter, name: string) => once(emitter, name, { signal: waiting.signal });
