@@ -202,8 +202,16 @@ class DicomwebSource implements SourceInstance {
     const film = await this.#retrieve(place, maxBytes);
     const part = join(this.root, PARTS, `${randomBytes(8).toString('hex')}.part`);
     await writeFile(part, film, { mode: 0o600 });
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-    await rename(part, path);
+    // Another film of its series may be settled meanwhile, and their folders be removed.
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+        await rename(part, path);
+        return;
+      } catch (error) {
+        if (attempt >= ATTEMPTS || (error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      }
+    }
   }
 
   /** While the archive is down, films wait; while it answers, a film that cannot be fetched fails. */

@@ -80,6 +80,21 @@ describe('dicomweb source', () => {
     expect(await source.look?.('../../etc/passwd')).to.equal(undefined);
   });
 
+  it('fetches a film while the last one of its series is settled', async () => {
+    for (const i of [1, 3]) put(i);
+    const source = await open({ modalities: ['CR'] }, { once: true });
+    const [one, other] = await all(source);
+    if (one === undefined || other === undefined) throw new Error('two films were to be offered');
+    for (let round = 0; round < 200; round++) {
+      const [settled, fetched] = round % 2 === 0 ? [one, other] : [other, one];
+      const [copy] = await Promise.all([
+        source.fetch?.(fetched, MOST),
+        round > 0 && source.settle?.(settled, 'done', ''),
+      ]);
+      await rm(copy?.path ?? '');
+    }
+  });
+
   it('searches again, for new films only, and by pages', async () => {
     for (let i = 0; i < 230; i++) put(i, 'CR', 0);
     const settled: string[] = [];
