@@ -46,6 +46,25 @@ export function padTo(image: Image, canvas: Box, level: number): Image {
   return { width, height, channels: image.channels, data };
 }
 
+/** The pixels inside `box`, which may reach beyond the image: there the nearest pixel of its edge, as OpenCV's `BORDER_REPLICATE`. */
+export function cropReplicated(image: Image, box: Box): Image {
+  const { width, height } = box;
+  const { channels } = image;
+  const data = blankLike(image.data, width * height * channels);
+  for (let y = 0, to = 0; y < height; y++) {
+    const row = within(box.y + y, image.height) * image.width;
+    for (let x = 0; x < width; x++) {
+      const from = (row + within(box.x + x, image.width)) * channels;
+      for (let c = 0; c < channels; c++) data[to++] = image.data[from + c] ?? 0;
+    }
+  }
+  return { width, height, channels, data };
+}
+
+function within(at: number, length: number): number {
+  return Math.min(length - 1, Math.max(0, at));
+}
+
 /** Turns and mirrors an image that was stored with this EXIF or TIFF orientation (1–8; 1: as it is) upright. */
 export function orient(image: Image, orientation: number): Image {
   if (orientation === 1) return image;

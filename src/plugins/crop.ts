@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { type Image, imageOf } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
-import { cropTo, padTo, type Box } from '../imaging/image.js';
+import { cropReplicated, cropTo, padTo, type Box } from '../imaging/image.js';
 import { viewOfPart } from '../imaging/view.js';
 import { lungsOf } from './shared/lungs.js';
 import type { Segmentation } from './unet.js';
@@ -28,7 +28,13 @@ const options = z
       .boolean()
       .default(true)
       .describe(
-        'With `to`: crop to a square, so that a resize keeps the proportions. Pixels outside the film are black.',
+        'With `to`: crop to a square, so that a resize keeps the proportions. It may reach beyond the film.',
+      ),
+    border: z
+      .enum(['constant', 'replicate'])
+      .default('constant')
+      .describe(
+        "With `to`: pixels outside the film. `constant`: black; `replicate`: as the film's nearest edge.",
       ),
     unit: z
       .enum(['pixels', 'fraction'])
@@ -71,7 +77,10 @@ export default defineStage({
       const result = { kind: 'crop', cropped: box !== undefined, box: box ?? null, reason: found.reason };
       return {
         ...frame,
-        ...(box !== undefined && { image: cutOut(image, box), view: viewOfPart(box, image, frame.view) }),
+        ...(box !== undefined && {
+          image: cutOut(image, box, settings.border),
+          view: viewOfPart(box, image, frame.view),
+        }),
         results: { ...frame.results, [id]: result },
       };
     },
@@ -79,7 +88,7 @@ export default defineStage({
 });
 
 /** The square (or rectangle) around both lungs and their margin, in whole pixels; it may reach beyond the film. */
-export function lungBox(
+function lungBox(
   { left, right }: Pick<Segmentation, 'left' | 'right'>,
   { margin, square }: Pick<CropOptions, 'margin' | 'square'>,
 ): Box | undefined {
@@ -100,8 +109,9 @@ export function lungBox(
   };
 }
 
-/** The pixels inside `box`, black outside the image; the two must overlap. */
-export function cutOut(image: Image, box: Box): Image {
+/** The pixels inside `box`, which may reach beyond the image; the two must overlap. */
+function cutOut(image: Image, box: Box, border: CropOptions['border']): Image {
+  if (border === 'replicate') return cropReplicated(image, box);
   const left = Math.max(0, box.x);
   const top = Math.max(0, box.y);
   const inside = {

@@ -67,7 +67,10 @@ const withLungs = (index: number): Frame => {
 stageContract('crop to the lungs', () => ({
   plugin: crop,
   with: { to: 'lungs' },
-  refused: [{ to: 'lungs', margin: -1 }],
+  refused: [
+    { to: 'lungs', margin: -1 },
+    { to: 'lungs', border: 'mirror' },
+  ],
   frame: withLungs,
 }));
 

@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import crop, { cropPart } from '../../src/plugins/crop.js';
+import { cropReplicated } from '../../src/imaging/image.js';
 import { noise } from '../support/goldens.js';
 
 describe('crop', () => {
@@ -27,6 +28,14 @@ describe('crop', () => {
     expect([part.width, part.height, part.channels]).to.deep.equal([40, 20, 3]);
     expect(part.data).to.be.instanceOf(Uint16Array);
     expect(part.data[0]).to.equal(noise(50, 40, '16', 3).data[(4 * 50 + 5) * 3]);
+  });
+
+  it('repeats the pixels of the edge outside the film', () => {
+    const box = { x: -1, y: -2, width: 6, height: 4 };
+    const rows = [0, 0, 0, 4].map((first) => [first, first, first + 1, first + 2, first + 3, first + 3]);
+    expect([...cropReplicated(image, box).data]).to.deep.equal(rows.flat());
+    const colour = noise(9, 7, '16', 3);
+    expect(cropReplicated(colour, { x: 0, y: 0, width: 9, height: 7 })).to.deep.equal(colour);
   });
 
   it('refuses a region that is not inside the image', () => {
