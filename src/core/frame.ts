@@ -208,8 +208,10 @@ export function asShadow(frame: Frame, stage: string): Frame {
   return { ...frame, results: { ...frame.results, [stage]: { ...result, shadow: true } } };
 }
 
-function checkImage({ width, height, channels, data }: Partial<Record<keyof Image, unknown>>): void {
+function checkImage(image: Partial<Record<keyof Image, unknown>> | null): void {
   const malformed = (what: string): Error => new Error(`the stage returned a malformed image: ${what}`);
+  if (image === null) throw malformed('null; leave `image` out of a frame without pixels');
+  const { width, height, channels, data } = image;
   if (!(data instanceof Uint8Array || data instanceof Uint16Array || data instanceof Float32Array)) {
     const got = (data as object | undefined)?.constructor.name ?? 'nothing';
     throw malformed(`its samples are ${got}, not Uint8Array, Uint16Array or Float32Array`);

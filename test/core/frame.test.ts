@@ -55,6 +55,7 @@ describe('what a stage made of a frame', () => {
       [{ width: -2, height: -4, channels: 1, data: samples }, /whole numbers/],
       [{ width: 2, height: 2, channels: 1, data: samples }, /8 samples for 2 × 2 × 1/],
       [{ width: 2, height: 2, channels: 1, data: [0, 0, 0, 0] }, /samples are Array/],
+      [null, /malformed image: null/],
     ] as const) {
       expect(thrownBy({ ...given, image })).to.match(message);
     }
