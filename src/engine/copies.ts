@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import type { Done, Lane } from './lane.js';
 import type { Request } from './protocol.js';
 
@@ -13,12 +14,18 @@ interface CopiesOptions {
 
 /** For so long a model's lanes must have had no pause before it is loaded again, which takes memory. */
 const BUSY_MS = 250;
+/** Share of all processors from which this process uses them fully: another copy could not add anything. */
+const FULL = 0.95;
 
-/** The copies of a model: the first, and one in each other lane from the time when these have no pause. */
+/**
+ * The copies of a model: the first, and one in each other lane from the time when these have no pause although the
+ * processors have.
+ */
 export class Copies {
   readonly #options: CopiesOptions;
   readonly #loaded: Lane[];
   #loading: Promise<void> | undefined;
+  #sample = sampleNow();
   #isReleased = false;
 
   constructor(options: CopiesOptions) {
@@ -38,8 +45,18 @@ export class Copies {
 
   #quietest(): Lane {
     const quietest = this.#loaded.reduce((best, lane) => (lane.calls < best.calls ? lane : best));
-    if (quietest.busyMs >= BUSY_MS && !this.#isReleased) this.#loading ??= this.#loadAgain();
+    if (this.#loading === undefined && !this.#isReleased && this.#isWorthwhile(quietest)) {
+      this.#loading = this.#loadAgain();
+    }
     return quietest;
+  }
+
+  #isWorthwhile({ calls, busyMs }: Lane): boolean {
+    const [before, now] = [this.#sample, sampleNow()];
+    if (calls > 0 && now.ms - before.ms < BUSY_MS) return false;
+    this.#sample = now;
+    const most = FULL * availableParallelism() * (now.ms - before.ms);
+    return busyMs >= BUSY_MS && now.cpuMs - before.cpuMs < most;
   }
 
   async #loadAgain(): Promise<void> {
@@ -53,4 +70,10 @@ export class Copies {
       onFailure(error instanceof Error ? error.message : String(error));
     }
   }
+}
+
+/** Processor time of all threads of this process. */
+function sampleNow(): { readonly ms: number; readonly cpuMs: number } {
+  const { user, system } = process.cpuUsage();
+  return { ms: performance.now(), cpuMs: (user + system) / 1000 };
 }

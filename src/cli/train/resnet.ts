@@ -1,7 +1,7 @@
 import { Option, type Command } from 'commander';
 import { CHEST_AUGMENTATION } from '../../training/augment.js';
 import { originalPreset } from '../../training/original.js';
-import { positive, share } from '../numbers.js';
+import { number, share } from '../numbers.js';
 import {
   augmentationOf,
   bundleOptionsOf,
@@ -23,7 +23,7 @@ interface Options extends SupervisedOptions {
   readonly optimizer: 'sgd' | 'adam';
   readonly nesterov?: true;
   readonly labelSmoothing: number;
-  readonly contrastive?: number;
+  readonly contrastive: number;
   readonly mixUp: number;
   readonly classWeights: boolean;
   readonly select: 'accuracy' | 'shifts' | 'last';
@@ -73,8 +73,9 @@ export function trainResnet(train: Command): void {
     .option('--label-smoothing <0..1>', 'probability that is spread over all labels', share, 0.1)
     .option(
       '--contrastive <weight>',
-      'weight of the supervised contrastive loss, by which films of one class get similar features (default: none)',
-      positive,
+      'weight of the supervised contrastive loss, by which films of one class get similar features; 0: off',
+      number,
+      0,
     )
     .option('--mix-up <alpha>', 'mix pairs of films by a share from Beta(alpha, alpha); 0: off', share, 0)
     .option('--no-class-weights', 'weight all films equally instead of by class frequency')
@@ -112,7 +113,7 @@ export function trainResnet(train: Command): void {
           optimizer: options.optimizer,
           nesterov: options.nesterov === true,
           labelSmoothing: options.labelSmoothing,
-          ...(options.contrastive !== undefined && { contrastive: options.contrastive }),
+          ...(options.contrastive > 0 && { contrastive: options.contrastive }),
           mixUp: options.mixUp,
           classWeights: options.classWeights,
           ...courseOf(options),
