@@ -35,7 +35,7 @@ function equalised(data: Uint8Array | Uint16Array): Uint8Array | Uint16Array {
   let sum = 0;
   for (let level = darkest + 1; level < levels.length; level++) {
     sum += counts[level] as number;
-    levels[level] = roundToEven(Math.fround(sum * scale));
+    levels[level] = roundToEven(Math.fround(Math.fround(sum) * scale));
   }
   return levels;
 }

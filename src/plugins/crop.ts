@@ -111,7 +111,6 @@ function lungBox(
 
 /** The pixels inside `box`, which may reach beyond the image; the two must overlap. */
 function cutOut(image: Image, box: Box, border: CropOptions['border']): Image {
-  if (border === 'replicate') return cropReplicated(image, box);
   const left = Math.max(0, box.x);
   const top = Math.max(0, box.y);
   const inside = {
@@ -120,9 +119,9 @@ function cutOut(image: Image, box: Box, border: CropOptions['border']): Image {
     width: Math.min(image.width, box.x + box.width) - left,
     height: Math.min(image.height, box.y + box.height) - top,
   };
-  const part = cropTo(image, inside);
-  if (inside.width === box.width && inside.height === box.height) return part;
-  return padTo(part, { ...box, x: left - box.x, y: top - box.y }, 0);
+  if (inside.width === box.width && inside.height === box.height) return cropTo(image, inside);
+  if (border === 'replicate') return cropReplicated(image, box);
+  return padTo(cropTo(image, inside), { ...box, x: left - box.x, y: top - box.y }, 0);
 }
 
 /** The region of the image given by the options; throws if it is not inside the image. */
