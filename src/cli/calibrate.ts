@@ -12,6 +12,7 @@ import { readDataset } from '../training/dataset.js';
 import { requireBundlePlace } from '../training/write-bundle.js';
 import { columnsOf } from './columns.js';
 import { EXIT } from './exit.js';
+import { overlaps } from '../training/evaluation/overlap.js';
 import { createLog } from './log.js';
 import { share } from './numbers.js';
 import { usageErrorText } from './usage-error.js';
@@ -101,6 +102,7 @@ export async function calibrateFiles(
       { registry: builtInRegistry(), engine, log: createLog(), stateDir },
     );
     const warnings = [
+      ...overlaps(bundle, dataset, options.split, 'The threshold is too good for other films: use others.'),
       ...unreadable.map(({ film, reason }) => `left out: ${film}: ${reason}`),
       ...(own.normals < ENOUGH_NORMALS
         ? [`${own.normals} normal films are few: use ${ENOUGH_NORMALS} or more for a reliable threshold`]

@@ -157,6 +157,6 @@ function nextSteps(kind: Kind, name: string, target: string): string[] {
     case 'sink':
       return [`${rxray} test ${at(`${name}.test.ts`)}`, `${rxray} lint ${at(`${name}.yaml`)}`];
     case 'package':
-      return [`cd ${target}`, 'npm install', 'npm test'];
+      return [`cd ${target}`, 'npm install --ignore-scripts', 'npm test'];
   }
 }

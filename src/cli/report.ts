@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import pc from 'picocolors';
 import sharp from 'sharp';
 import { driftOf, modelsOf, type Drift } from '../control/models.js';
@@ -49,7 +49,11 @@ export function report(program: Command): void {
   program
     .command('report')
     .argument('[pipeline]', 'the pipeline file', 'pipeline.yaml')
-    .option('--since <time>', 'the films since then: 90m, 24h, 7d, or a date', sinceOf, sinceOf('24h'))
+    .addOption(
+      new Option('--since <time>', 'the films since then: 90m, 24h, 7d, or a date')
+        .argParser(sinceOf)
+        .default(sinceOf('24h'), '24h'),
+    )
     .option('--out <file>', 'the HTML file to write', 'rxray-report.html')
     .option('--pictures <n>', 'how many of the most suspicious films are shown', whole, 24)
     .addHelpText('after', EXAMPLES)

@@ -92,5 +92,7 @@ function wordsOf(result: object): string {
   if (typeof label === 'string') return `${label} ${Number(probability).toFixed(2)}${flag}`;
   if (typeof percentile === 'number') return `percentile ${percentile.toFixed(0)}${flag}`;
   if (typeof anomalyScore === 'number') return `score ${anomalyScore.toPrecision(4)}`;
-  return JSON.stringify(result);
+  // Masks and lists are for `--json`.
+  const plain = Object.entries(result).filter(([key, value]) => key !== 'kind' && typeof value !== 'object');
+  return plain.map(([key, value]) => `${key} ${printable(String(value))}`).join(', ');
 }

@@ -82,6 +82,8 @@ export interface LintContext {
 }
 
 export interface PrecedingStage {
+  /** In a graph, every stage has one. */
+  readonly id?: string;
   readonly use: string;
   /** Its settings, parsed. */
   readonly with: unknown;

@@ -3,7 +3,7 @@ import { type Image, imageOf } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
 import { cropReplicated, cropTo, padTo, type Box } from '../imaging/image.js';
 import { viewOfPart } from '../imaging/view.js';
-import { lungsOf } from './shared/lungs.js';
+import { lintLungs, lungsOf } from './shared/lungs.js';
 import type { Segmentation } from './unet.js';
 
 const options = z
@@ -49,6 +49,10 @@ const options = z
     ({ to, x, y, width, height }) =>
       to === undefined || (x === 0 && y === 0 && (width ?? height) === undefined),
     'either `to`, or x, y, width and height',
+  )
+  .refine(
+    ({ to, border }) => to !== undefined || border === 'constant',
+    '`border` needs `to`: other regions lie inside the image',
   );
 export type CropOptions = z.output<typeof options>;
 
@@ -65,6 +69,7 @@ export default defineStage({
     { title: 'The lungs', with: { to: 'lungs', margin: 0.08 } },
   ],
   retainsNothing: true,
+  lint: ({ to }, context) => (to === undefined ? [] : lintLungs('to', to, context)),
   create: (settings, { id }) => ({
     process: (frame) => {
       const image = imageOf(frame);

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { imageOf, type Image } from '../core/frame.js';
 import { defineStage } from '../core/plugin.js';
 import { resize } from '../imaging/kernels.js';
-import { lungsOf } from './shared/lungs.js';
+import { lintLungs, lungsOf } from './shared/lungs.js';
 
 const options = z.strictObject({
   with: z.string().describe('The id of the `unet` stage with the mask.'),
@@ -19,6 +19,7 @@ export default defineStage({
   options,
   examples: [{ title: 'Lungs alone', with: { with: 'lungs' } }],
   retainsNothing: true,
+  lint: ({ with: source }, context) => lintLungs('with', source, context),
   create: ({ with: source, keep }, { id }) => ({
     process: (frame) => {
       const { plausible, reason, mask } = lungsOf(frame, source);

@@ -53,7 +53,9 @@ export function modelCard(bundle: Omit<Bundle, 'files'>, limits: readonly string
     (each) => typeof each === 'string',
   );
   const training = Array.isArray(members) ? { ...rest, members: members.map(withoutHistory) } : rest;
-  const chain = preprocessing.map(({ use, with: settings }) => `- \`${use}\` ${inlineYaml(settings)}`);
+  const chain = preprocessing.map(({ id, use, with: settings }) =>
+    `- \`${use}\`${id === undefined ? '' : ` (\`id: ${id}\`)`} ${inlineYaml(settings)}`.trimEnd(),
+  );
   const counts = Object.entries(data.counts).map(
     ([split, classes]) =>
       `- ${split}: ${Object.entries(classes)

@@ -27,8 +27,8 @@ export interface DetectorSettings {
   /** Channels of the pyramid and the heads. */
   readonly channels: number;
   readonly headLayers: number;
-  /** Side of the smallest anchor in pixels. */
-  readonly anchorSize: number;
+  /** Side of the smallest anchor in pixels. Default: 32, or an eighth of a smaller image. */
+  readonly anchorSize?: number;
   readonly boxLoss: BoxLoss;
   readonly epochs: number;
   readonly batchSize: number;
@@ -79,7 +79,13 @@ export function architectureOf(
   inputSize: number,
   classes: number,
 ): RetinanetOptions {
-  const { depth, width, channels, headLayers, anchorSize } = settings;
+  const {
+    depth,
+    width,
+    channels,
+    headLayers,
+    anchorSize = Math.min(32, Math.round(inputSize / 8)),
+  } = settings;
   return { depth, width, channels, headLayers, anchorSize, inputSize, classes };
 }
 
@@ -99,7 +105,7 @@ export async function trainDetector(
     ...architectureOf(settings, side, labels.length),
     ...(start?.statistics ?? statisticsOf(films, train)),
   };
-  const anchors = anchorsOf(side, settings.anchorSize);
+  const anchors = anchorsOf(side, architecture.anchorSize);
   const trainStep = retinanetTrainStep(architecture, {
     batchSize,
     boxLoss: settings.boxLoss,

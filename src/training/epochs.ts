@@ -1,3 +1,4 @@
+import { RxrayError } from '../core/errors.js';
 import type { HostTensors, StateStore } from '../engine/index.js';
 import { averageInto } from './average.js';
 import { loadCheckpoint, saveCheckpoint, type Checkpoint } from './checkpoint.js';
@@ -124,7 +125,9 @@ export async function trainEpochs<Row, Report extends string, Batch = Step>(
       if (averaging !== undefined && (progress.step % averaging.every === 0 || progress.step === steps)) {
         averageInto(average, await averaging.weights(), averaging.decay, progress.updates++);
       }
-      hooks.onStep?.(progress.step, steps, epoch, loop.loss(sums as Sums<Report>) / progress.step);
+      const loss = loop.loss(sums as Sums<Report>) / progress.step;
+      if (!Number.isFinite(loss)) throw diverged(epoch);
+      hooks.onStep?.(progress.step, steps, epoch, loss);
     }
     progress.secondsBefore = (performance.now() - began) / 1000;
     if (progress.step < steps) break;
@@ -150,4 +153,11 @@ export async function trainEpochs<Row, Report extends string, Batch = Step>(
     history: progress.history,
     interrupted: hooks.signal?.aborted === true,
   };
+}
+
+function diverged(epoch: number): RxrayError {
+  return new RxrayError(
+    'TRAINING_DATA',
+    `the training diverged in epoch ${epoch}: its loss is no number any more; lower the learning rate (--lr)`,
+  );
 }

@@ -1,4 +1,5 @@
 import { EigenvalueDecomposition, Matrix } from 'ml-matrix';
+import { RxrayError } from '../core/errors.js';
 import type { Engine, HostTensors } from '../engine/index.js';
 import {
   exportPatchcore,
@@ -113,6 +114,12 @@ function whitening(
   features.forEach((value, i) => {
     mean[i % channels] = (mean[i % channels] ?? 0) + value / n;
   });
+  if (!mean.every(Number.isFinite)) {
+    throw new RxrayError(
+      'TRAINING_DATA',
+      'the features are no numbers: the training of the network diverged; lower the learning rate (--lr)',
+    );
+  }
   const covariance = Matrix.zeros(channels, channels);
   for (let from = 0; from < n; from += AT_ONCE * channels) {
     const count = Math.min(AT_ONCE * channels, n - from);

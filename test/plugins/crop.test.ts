@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import type { PrecedingStage } from '../../src/core/plugin.js';
 import crop, { cropPart } from '../../src/plugins/crop.js';
 import { cropReplicated } from '../../src/imaging/image.js';
 import { noise } from '../support/goldens.js';
@@ -43,5 +44,24 @@ describe('crop', () => {
       'cannot crop 3 × 1 pixels at (2, 0) out of an image of 4 × 3',
     );
     expect(crop.options.safeParse({ x: 0.5, width: 0.6, unit: 'fraction' }).success).to.equal(false);
+  });
+
+  it('says before a run where the mask of no `unet` stage fits', async () => {
+    const lint = (...preceding: PrecedingStage[]): unknown =>
+      crop.lint?.(crop.options.parse({ to: 'lungs' }), { baseDir: '/', preceding });
+    const stage = (use: string, id = use): PrecedingStage => ({ id, use, with: {} });
+    const error = (message: string): object[] => [{ severity: 'error', option: ['to'], message }];
+    expect(lint(stage('decode'), stage('unet', 'lungs'))).to.deep.equal([]);
+    expect(lint(stage('unet', 'a'), stage('join'))).to.deep.equal([]);
+    expect(lint(stage('decode'))).to.deep.equal(error('no stage `unet` before this one has the id "lungs"'));
+    expect(lint(stage('unet'))).to.deep.equal(
+      error('no stage `unet` before this one has the id "lungs" (there is `unet`)'),
+    );
+    expect(lint(stage('unet', 'lung'))).to.deep.equal(
+      error('no stage `unet` before this one has the id "lungs", did you mean `lung`?'),
+    );
+    expect(lint(stage('unet', 'lungs'), stage('resize'))).to.deep.equal(
+      error('the mask of "lungs" does not fit any more behind `resize`: put this stage before it'),
+    );
   });
 });

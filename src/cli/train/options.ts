@@ -80,7 +80,7 @@ export function common(
     .option('--lr <number>', 'learning rate at its peak', number, usual.lr)
     .option(
       '--augment <key=value,…|name|file>',
-      'augmentation, e.g. flip=0.5,rotate=20; chest, gentle or original; or a YAML file',
+      'augmentation, e.g. flip=0.5,rotate=20; chest, gentle, elsewhere or original; or a YAML file',
       augmentation,
     )
     .option('--no-augment', 'no augmentation')

@@ -63,7 +63,7 @@ export function trainRetinanet(train: Command): void {
             width: options.width,
             channels: options.channels ?? 4 * options.width,
             headLayers: options.headLayers,
-            anchorSize: options.anchorSize ?? Math.min(32, Math.round(options.size / 8)),
+            ...(options.anchorSize !== undefined && { anchorSize: options.anchorSize }),
             boxLoss: options.boxLoss,
             ...courseOf(options),
             augmentation: augmentationOf(options.augment, DETECTION_AUGMENTATION),

@@ -33,6 +33,7 @@ const chainSchema = z
         with: z.record(z.string(), z.unknown()).default({}),
       }),
     ]),
+    'expected a list of stages, such as `- decode`',
   )
   .min(1);
 

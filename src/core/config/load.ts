@@ -313,8 +313,9 @@ async function lintSettings(
   const before = precedingOf(entry, stages);
   // The error of a faulty entry before it is enough.
   if (before.some((stage) => stage.settings === undefined)) return;
-  const preceding = before.map(({ use, settings: options, plugin: stage }) => ({
+  const preceding = before.map(({ id, use, settings: options, plugin: stage }) => ({
     ...(stage?.kind === 'stage' && { keepsPixels: stage.keepsPixels, limits: stage.limits }),
+    id,
     use,
     with: options,
   }));

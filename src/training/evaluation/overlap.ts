@@ -15,11 +15,15 @@ export function validationFilms({ films }: Pick<Dataset, 'films'>): string[] {
 
 /**
  * Why figures on these films are too good, one sentence each: the model was trained on them, or they selected its epoch
- * or its threshold. Only what the bundle records is found: bundles of earlier versions keep the fingerprint alone.
+ * or its threshold. `advice` ends each sentence. Only what the bundle records is found: bundles of earlier versions keep the fingerprint alone.
  */
-export function overlaps(bundle: Bundle, dataset: Dataset, asked: string | undefined): string[] {
+export function overlaps(
+  bundle: Bundle,
+  dataset: Dataset,
+  asked: string | undefined,
+  advice = 'The figures are too good: evaluate it on films of other patients (`--split test`).',
+): string[] {
   const { films, split } = chosen(dataset, asked);
-  const advice = 'The figures are too good: evaluate it on films of other patients (`--split test`).';
   const { data, ownCalibration } = bundle;
   const warnings: string[] = [];
   const known = new Set(data.validation);
@@ -31,7 +35,7 @@ export function overlaps(bundle: Bundle, dataset: Dataset, asked: string | undef
     );
   } else if (shared > 0 || (isTraining && split === 'val')) {
     const which = shared > 0 && shared < films.length ? `${shared} of these ${films.length}` : 'These';
-    warnings.push(`${which} films selected the model's epoch and its threshold in the training. ${advice}`);
+    warnings.push(`${which} films helped to choose the model in the training. ${advice}`);
   }
   if (ownCalibration?.fingerprint === dataset.fingerprint) {
     warnings.push(`The threshold was calibrated on these films (${ownCalibration.data}). ${advice}`);
