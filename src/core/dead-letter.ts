@@ -95,8 +95,7 @@ export class DeadLetter {
     try {
       await rm(part, { recursive: true, force: true });
       await mkdir(part, { recursive: true });
-      // The film may itself be called reason.json.
-      const name = basename(origin.name).replace(/^reason\.json$/, 'film-$&');
+      const name = fileNameOf(origin.name);
       const isLinked = await this.#linkOther(film, join(part, name));
       const bytes = isLinked ? null : await this.#readAgain(film);
       await durably('deadletter.write', async () => {
@@ -135,7 +134,7 @@ export class DeadLetter {
       const name = partName({ ...part, number });
       const id = frameId(origin.source, name, origin.sha256);
       if (name === origin.name || !this.#ids.has(id)) continue;
-      if (await succeeds(link(join(this.dir, id, basename(name)), to))) return true;
+      if (await succeeds(link(join(this.dir, id, fileNameOf(name)), to))) return true;
     }
     return false;
   }
@@ -146,12 +145,22 @@ export class DeadLetter {
     const reply = await this.pool.read(candidate, candidate.copy?.size ?? candidate.size).catch(() => null);
     if (reply?.sha256 === origin.sha256) return reply.encoded;
     if (!this.#ids.has(id)) return null;
-    const { kept } = await readEntry(this.stateDir, id);
-    const bytes = kept === null ? null : await readFile(kept);
+    // The user may have removed the entry meanwhile.
+    const { kept } = await readEntry(this.stateDir, id).catch(() => ({ kept: null }));
+    const bytes = kept === null ? null : await readFile(kept).catch(() => null);
     return bytes !== null && createHash('sha256').update(bytes).digest('hex') === origin.sha256
       ? bytes
       : null;
   }
+}
+
+/** File systems take 255 bytes; an address may be longer. */
+const NAME_BYTES = 200;
+
+/** The name of the copy. The film may itself be called reason.json. */
+function fileNameOf(film: string): string {
+  const name = basename(film).replace(/^reason\.json$/, 'film-$&');
+  return Buffer.from(name).subarray(0, NAME_BYTES).toString();
 }
 
 function causeOf(thrown: unknown): string | null {

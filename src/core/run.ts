@@ -125,6 +125,7 @@ export async function startPipeline(
   const counts = { otherGraph: 0, unread: 0 };
   let stopping = false;
   let swap: Swap | undefined;
+  let isOver = false;
 
   let parts: RunParts;
   let generationOptions: GenerationOptions;
@@ -254,8 +255,9 @@ export async function startPipeline(
       await exchange(wanted);
     }
     const { frames: unfinished, waiting } = generation.load;
-    // Every file was processed before a stop was requested.
-    if (unfinished === 0 && waiting === 0 && !replaysOnly) await journal.note(AGAIN, null);
+    // Every file was processed. With `once` a stop comes before the sources have offered all.
+    if (unfinished === 0 && waiting === 0 && !replaysOnly && !(once && stopping))
+      await journal.note(AGAIN, null);
     const parked = Object.values(await journal.parkedCounts());
     if (hasTooManyErrors()) {
       const { maxErrors = 0, stateDir } = generation.pipeline;
@@ -287,7 +289,19 @@ export async function startPipeline(
     );
   }
 
+  /** Throws CONFIG_REFUSED if no other graph can take over now. */
+  function requireFree(): void {
+    if (!isOver && !stopping && swap === undefined) return;
+    const why = isOver
+      ? 'the run has ended'
+      : stopping
+        ? 'the run is being stopped'
+        : 'another graph is taking over';
+    throw new RxrayError('CONFIG_REFUSED', why);
+  }
+
   async function close(): Promise<void> {
+    isOver = true;
     swap?.reject(new RxrayError('CONFIG_REFUSED', 'the run has ended'));
     void swap?.next.dispose();
     await generation.dispose();
@@ -329,13 +343,15 @@ export async function startPipeline(
         const message = `\`${key}:\` cannot be changed while the graph runs: restart it`;
         throw new RxrayError('CONFIG_REFUSED', message);
       }
-      if (stopping || swap !== undefined) {
-        throw new RxrayError(
-          'CONFIG_REFUSED',
-          stopping ? 'the run is being stopped' : 'another graph is taking over',
-        );
-      }
+      requireFree();
       const next = await Generation.open(changed, parts, generationOptions);
+      // The run may have been stopped, or another graph been opened, while the stages were made.
+      try {
+        requireFree();
+      } catch (error) {
+        await next.dispose();
+        throw error;
+      }
       await new Promise<void>((resolve, reject) => {
         swap = { next, resolve, reject };
         generation.stop();

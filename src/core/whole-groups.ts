@@ -1,7 +1,18 @@
 import type { OperatorFunction } from 'rxjs';
+import { messageOf } from './errors.js';
 import type { Frame } from './frame.js';
 import type { FilmGroup } from './plugin.js';
 import { rxjs } from './rxjs.js';
+
+/** The error of a group: the other groups inside the operator are not at fault. */
+export class GroupFailure extends Error {
+  constructor(
+    readonly ids: ReadonlySet<string>,
+    override readonly cause: unknown,
+  ) {
+    super(messageOf(cause), { cause });
+  }
+}
 
 /**
  * An operator for stages that need all films of a study or series at once (`groups` of the source `dimse`): calls
@@ -26,7 +37,14 @@ export function wholeGroups(
           ),
       }),
       mergeMap((group$) => group$.pipe(toArray())),
-      mergeMap(async (frames) => process(frames.sort((a, b) => (a.origin.name < b.origin.name ? -1 : 1)))),
+      mergeMap(async (frames) => {
+        const ids = new Set(frames.map(({ id }) => id));
+        try {
+          return await process(frames.sort((a, b) => (a.origin.name < b.origin.name ? -1 : 1)));
+        } catch (thrown) {
+          throw new GroupFailure(ids, thrown);
+        }
+      }),
       mergeMap((frames) => from(frames)),
     );
 }

@@ -37,7 +37,7 @@ export function patchScores(
       rowOf(patch).reduce((a, b) => Math.min(a, b)),
     );
     const rawSum = map.reduce((a, b) => a + b, 0);
-    if (by === 'mean') return { anomalyScore: rawSum / patches, rawSum, map };
+    if (by === 'mean' || Number.isNaN(rawSum)) return { anomalyScore: rawSum / patches, rawSum, map };
     const farthest = map.indexOf(map.reduce((a, b) => Math.max(a, b)));
     return { anomalyScore: weighed(rowOf(farthest), memory, farthest), rawSum, map };
   });

@@ -51,6 +51,8 @@ export default defineStage({
         const { probabilities } = await network.run(inputTensor([prepare(image)], bundle.input));
         if (!(probabilities?.data instanceof Float32Array))
           throw new Error('the network returns no "probabilities"');
+        if (!probabilities.data.every(Number.isFinite))
+          throw new Error('the network answered with values that are not numbers');
         const result = segmentation(probabilities.data, bundle, image, threshold);
         return { ...frame, results: { ...frame.results, [id]: result } };
       },

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { DeadLetter } from '../../src/core/dead-letter.js';
-import { listEntries } from '../../src/core/dead-letter-entries.js';
+import { discardEntry, listEntries } from '../../src/core/dead-letter-entries.js';
 import { WorkerPool } from '../../src/core/workers/pool.js';
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
@@ -21,17 +21,40 @@ describe('the dead letter', () => {
     await rm(dir, { recursive: true });
   });
 
-  it('keeps a complete film that several sinks refuse at the same time', async () => {
+  async function filmOf(name: string, id: string): Promise<Parameters<DeadLetter['keep']>[0]> {
     const path = join(dir, 'film.png');
     await writeFile(path, 'film');
     const { size, mtimeMs } = await stat(path);
     const sha256 = createHash('sha256').update('film').digest('hex');
-    const place = { name: 'film.png', path, size, mtimeMs };
-    const film = {
-      id: 'f'.repeat(32),
-      candidate: place,
-      origin: { ...place, source: 'watch', sha256, receivedAt: new Date(0).toISOString() },
-    };
+    const place = { name, path, size, mtimeMs };
+    const origin = { ...place, source: 'watch', sha256, receivedAt: new Date(0).toISOString() };
+    return { id, candidate: place, origin };
+  }
+
+  it('keeps a film whose name is an address longer than names of files may be', async () => {
+    const name = `https://bucket.s3.amazonaws.com/film.png?X-Amz-Signature=${'é'.repeat(300)}`;
+    const letters = new DeadLetter(dir, 'graph', pool);
+    const film = await filmOf(name, 'b'.repeat(32));
+    await letters.keep(film, { code: 'FRAME_STAGE', component: 'one', message: 'no' });
+    const [letter] = await listEntries(dir);
+    expect(letter?.file).to.equal(name);
+    expect(await readFile(letter?.kept ?? '', 'utf8')).to.equal('film');
+    await letters.forget(film.id);
+  });
+
+  it('keeps the reason of a film that is gone, with its entry, when it is refused again', async () => {
+    const film = await filmOf('film.png', 'a'.repeat(32));
+    const letters = new DeadLetter(dir, 'graph', pool);
+    await letters.keep(film, { code: 'FRAME_SINK', component: 'one', message: 'no' });
+    await rm(film.candidate.path);
+    await discardEntry(dir, film.id);
+    await letters.keep(film, { code: 'FRAME_SINK', component: 'two', message: 'no' });
+    expect((await listEntries(dir)).map(({ stage, kept }) => [stage, kept])).to.deep.equal([['two', null]]);
+    await letters.forget(film.id);
+  });
+
+  it('keeps a complete film that several sinks refuse at the same time', async () => {
+    const film = await filmOf('film.png', 'f'.repeat(32));
     const letters = new DeadLetter(dir, 'graph', pool);
     const sinks = Array.from({ length: 8 }, (_, i) => `sink-${String(i)}`);
     await Promise.all(

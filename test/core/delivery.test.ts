@@ -1,6 +1,7 @@
 import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'chai';
 import type { Container } from 'inversify';
 import { concat, defer, filter, firstValueFrom, from, mergeMap, NEVER, Subject, type Observable } from 'rxjs';
@@ -416,6 +417,39 @@ describe('delivery', () => {
       running.stop();
       expect(await running.finished).to.include({ done: 1, failed: 0 });
     }).timeout(30_000);
+
+    it('is refused while another takes over, or when the run is stopped meanwhile', async () => {
+      await put('a');
+      const held = new Subject<void>();
+      const receiver = new Receiver();
+      let disposed = 0;
+      const pipeline = (createMs: number, stage = work()) => {
+        const create = async () => {
+          await delay(createMs);
+          return { process: (frame: Frame) => frame, dispose: () => void (disposed += 1) };
+        };
+        const stages = [
+          createMs === 0 ? stage : { ...stage, plugin: { ...stage.plugin, create } as StageNode['plugin'] },
+        ];
+        return graph(files(['a'], NEVER), [receiver.node('one')], { stages });
+      };
+      const holding = work(async (frame) => (await firstValueFrom(held, { defaultValue: undefined }), frame));
+      const running = await startPipeline(pipeline(0, holding), host);
+      const taken = settled(running, 'a');
+      const first = running.reload(pipeline(20));
+      const second = running.reload(pipeline(40)).catch((error: unknown) => String(error));
+      expect(await second).to.match(/another graph is taking over/);
+      expect(disposed).to.equal(1);
+      held.complete();
+      await taken;
+      await first;
+      const late = running.reload(pipeline(200)).catch((error: unknown) => String(error));
+      await delay(50);
+      running.stop();
+      await running.finished;
+      expect(await late).to.match(/the run (has ended|is being stopped)/);
+      expect(disposed).to.equal(3);
+    });
 
     it('is refused, and the old one continues, if one of its stages or sinks cannot be created', async () => {
       await put('a', 'b');

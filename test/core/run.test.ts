@@ -287,6 +287,21 @@ describe('startPipeline', () => {
     expect(frames.map((f) => f.origin.name)).to.deep.equal(['a.png', 'a.png']);
   });
 
+  it('goes on with `again` after a stop before the source had offered everything', async () => {
+    await put({ 'a.png': 'a', 'b.png': 'b' });
+    const { write } = memory();
+    const slow = defer(() => new Promise<void>((resolve) => setTimeout(resolve, 600))).pipe(
+      mergeMap(() => from([]) as Observable<Candidate>),
+    );
+    const graph = async (names: readonly string[], extra?: Observable<Candidate>): Promise<Pipeline> =>
+      pipeline({ sources: [source(names, extra)], stages: [await counting()], sinks: [sink('one', write)] });
+    await run(await graph(['a.png', 'b.png']));
+    const running = await startPipeline(await graph([], slow), host, { once: true, again: true });
+    setTimeout(() => running.stop(), 50);
+    expect(await running.finished).to.include({ done: 0 });
+    expect((await run(await graph(['a.png', 'b.png']))).summary).to.include({ done: 2, already: 0 });
+  });
+
   it('recognises a file that was only touched, and takes one that was overwritten', async () => {
     await put({ 'a.png': 'a' });
     const { frames, write } = memory();

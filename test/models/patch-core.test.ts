@@ -95,6 +95,14 @@ describe('the score of a film', () => {
     expect(numbers({ data: score?.map as Float32Array, dims: [2] })).to.deep.equal([2, 4]);
   });
 
+  it('is no number where the distances are none, whichever film of the batch it is', () => {
+    const two = { data: Float32Array.of(2, 3, 8, 5, 4, 5, ...Array<number>(6).fill(NaN)), dims: [2, 2, 3] };
+    for (const by of ['mean', 'max'] as const) {
+      const [, broken] = patchScores(two, memory, by);
+      expect(broken?.anomalyScore).to.be.NaN;
+    }
+  });
+
   it('or the farthest patch, weighed as in equation 7 of the paper', () => {
     const [score] = patchScores(distances, memory, 'max');
     // The farthest patch is 4 from the one at 1, and 5 from both of its neighbours.

@@ -43,6 +43,14 @@ describe('a native session', () => {
     expect(opened).to.equal(2);
   });
 
+  it('ends the run when it cannot be created again', async () => {
+    const once = (): ReturnType<typeof open> =>
+      opened === 0 ? open() : Promise.reject(new EngineError('bad-model', 'bad allocation'));
+    const sessions = await RebuiltOnce.open(once, log, 'classes');
+    const error = await sessions.use(failing('run-failed', 9)).catch((thrown: unknown) => thrown);
+    expect(error).to.include({ code: 'RUN_STOPPED', component: 'classes' });
+  });
+
   it('is not created again for a film that does not fit', async () => {
     const sessions = await RebuiltOnce.open(open, log, 'classes');
     const error = await sessions.use(failing('bad-feed', 9)).catch((thrown: unknown) => thrown);

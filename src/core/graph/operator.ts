@@ -10,6 +10,7 @@ import {
 import type { Frame } from '../frame.js';
 import type { OperatorStage } from '../plugin.js';
 import type { FailurePolicy } from './failure-policy.js';
+import { GroupFailure } from '../whole-groups.js';
 import { absent, advance, isLive, type LiveToken, type Token } from '../flow/ticket.js';
 
 /**
@@ -63,6 +64,16 @@ export function throughOperator(
             },
             error: (thrown: unknown) => {
               const suspects = leave();
+              if (thrown instanceof GroupFailure) {
+                // The films of other groups stay together.
+                for (const token of suspects) {
+                  if (thrown.ids.has(token.frame.id)) fail(token, thrown.cause);
+                  else enter(token);
+                }
+                if (completed) entry?.complete();
+                finish();
+                return;
+              }
               recovering += 1;
               void retryAlone(suspects, thrown).finally(() => {
                 recovering -= 1;

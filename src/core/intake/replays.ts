@@ -67,7 +67,10 @@ async function candidateOf(entry: DeadLetterEntry, source: SourceInstance): Prom
     const found = await source.look?.(part?.file ?? name);
     return found && { ...found, name, replay: { entry: id } };
   }
-  const { size, mtimeMs } = await stat(kept);
+  const info = await stat(kept).catch(() => null);
+  // The entry was removed meanwhile.
+  if (info === null) return undefined;
+  const { size, mtimeMs } = info;
   const copy = { path: kept, size, mtimeMs };
   return {
     ...copy,

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { EventEmitter } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { extname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -14,6 +14,7 @@ import { countShared } from './shared-memory.js';
 import {
   NOTES,
   fromPlainError,
+  monotonicMs,
   type TaskBatch,
   type CreateReply,
   type ChannelMessage,
@@ -181,14 +182,22 @@ export class WorkerPool {
     return this.#process(segment, frame, from, to, segment.isQuick(from, to));
   }
 
-  async #process(segment: Segment, frame: Frame, from: number, to: number, quick: boolean): Promise<Worked> {
+  async #process(
+    segment: Segment,
+    frame: Frame,
+    from: number,
+    to: number,
+    quick: boolean,
+    isAlone = false,
+  ): Promise<Worked> {
     const sent = performance.now();
     let reply: ProcessReply;
     try {
       const task: Task = { kind: 'process', segment: segment.packed, from, to, frame };
       reply = await this.#run<ProcessReply>(task, quick, segment);
     } catch (thrown) {
-      if (thrown instanceof Breakdown) return this.#withoutThread(segment, frame, from, to, thrown, sent);
+      if (thrown instanceof Breakdown)
+        return this.#withoutThread(segment, frame, from, to, thrown, sent, isAlone);
       return failed(frame, thrown as Error, sent);
     }
     const { reports, output, stopped } = reply;
@@ -214,8 +223,10 @@ export class WorkerPool {
     to: number,
     { cause, why, stage = from }: Breakdown,
     sent: number,
+    isAlone: boolean,
   ): Promise<Worked> {
-    if (why === 'disposed' || to - from === 1) return failed(frame, cause, sent);
+    if (why === 'disposed' || isAlone || (why === 'late' && to - from === 1))
+      return failed(frame, cause, sent);
     let worked: Worked = { started: sent, reports: [], frame };
     for (const [first = 0, end = 0] of [
       [from, stage],
@@ -226,7 +237,7 @@ export class WorkerPool {
       const next =
         why === 'late' && first === stage
           ? failed(worked.frame, cause, performance.now() - (segment.stages[stage]?.timeoutMs ?? 0))
-          : await this.#process(segment, worked.frame, first, end, false);
+          : await this.#process(segment, worked.frame, first, end, false, first === stage);
       const { started } = first === from ? next : worked;
       worked = { ...next, started, reports: [...worked.reports, ...next.reports] };
       if (worked.stopped !== undefined) break;
@@ -254,7 +265,7 @@ export class WorkerPool {
   async #send(jobs: readonly Job[]): Promise<void> {
     let results: readonly TaskResult<Reply>[];
     const notes =
-      this.#notes.pop() ?? new Float64Array(new SharedArrayBuffer(3 * Float64Array.BYTES_PER_ELEMENT));
+      this.#notes.pop() ?? new Float64Array(new SharedArrayBuffer(4 * Float64Array.BYTES_PER_ELEMENT));
     const underway: Underway = { jobs, notes, end: new EventEmitter() };
     this.#underway.add(underway);
     try {
@@ -289,7 +300,8 @@ export class WorkerPool {
       const since = underway.notes[NOTES.since] ?? 0;
       const { job, stage } = presentOf(underway);
       if (since === 0 || job === undefined || stage?.timeoutMs === undefined) continue;
-      if (Date.now() - since <= stage.timeoutMs + (stage.runsNativeCode === true ? RETURN_MS : 0)) continue;
+      if (monotonicMs() - since <= stage.timeoutMs + (stage.runsNativeCode === true ? RETURN_MS : 0))
+        continue;
       this.log.error(
         { stage: stage.id },
         `the stage took longer than ${String(stage.timeoutMs)} ms: its worker thread is ended, and another takes its place`,
@@ -334,12 +346,35 @@ export class WorkerPool {
 
   /** Disposes of the stage in all threads; a thread that is still at work in it is ended then. */
   async disposeStage(key: string): Promise<void> {
+    const isFor = ({ segment }: Job): boolean => segment?.stages.some((stage) => stage.key === key) === true;
+    const concerned = [...this.#underway].filter(({ jobs }) => jobs.some(isFor));
+    for (const underway of concerned) {
+      // Tasks of other segments may share the message.
+      if (!underway.jobs.every(isFor)) continue;
+      underway.isDisposed = true;
+      underway.notes[NOTES.disposed] = 1;
+    }
     await this.#disposeInThreads(key);
-    for (const underway of this.#underway) {
-      if (presentOf(underway).stage?.key !== key) continue;
+    // A thread that is in no stage, but perhaps loads a model, stops by its note.
+    await this.#answered(concerned, RETURN_MS, ({ notes }) => (notes[NOTES.since] ?? 0) === 0);
+    const native = concerned.filter((underway) => presentOf(underway).stage?.runsNativeCode === true);
+    await this.#answered(native, RETURN_MS);
+    for (const underway of concerned) {
+      if (!this.#underway.has(underway) || presentOf(underway).stage?.key !== key) continue;
       underway.isDisposed = true;
       this.#end(underway);
     }
+  }
+
+  /** Waits for the answers of threads, of those that `isFor`, at most `ms` milliseconds. */
+  async #answered(
+    all: Iterable<Underway>,
+    ms: number,
+    isFor: (underway: Underway) => boolean = () => true,
+  ): Promise<void> {
+    const end = performance.now() + ms;
+    while (performance.now() < end && [...all].some((each) => this.#underway.has(each) && isFor(each)))
+      await delay(10);
   }
 
   #disposeInThreads(key: string): Promise<void> {
@@ -364,8 +399,15 @@ export class WorkerPool {
   async dispose(): Promise<void> {
     clearInterval(this.#watch);
     this.#channel.close();
+    for (const { notes } of this.#underway) notes[NOTES.disposed] = 1;
+    await this.#answered(this.#underway, DISPOSE_TIMEOUT_MS);
     for (const thread of this.#piscina.threads) this.#awaitEnd(thread);
-    await Promise.race([this.#piscina.destroy(), delay(END_MS, undefined, { ref: false })]);
+    // Also of those that were ended before: at the exit of the process they would be killed with it.
+    const ended = Promise.all([...this.#ending].map((thread) => once(thread, 'exit')));
+    await Promise.race([
+      Promise.all([this.#piscina.destroy(), ended]),
+      delay(END_MS, undefined, { ref: false }),
+    ]);
     // Piscina refers to threads that it ends.
     for (const thread of this.#ending) thread.unref();
   }

@@ -28,10 +28,15 @@ export interface TaskBatch {
 }
 
 /**
- * Indices in a batch's notes: start of the stage's work (milliseconds since 1970; 0: not in a stage), number of the
- * task, number of the stage in its segment.
+ * Indices in a batch's notes: start of the stage's work (by {@link monotonicMs}; 0: not in a stage), number of the
+ * task, number of the stage in its segment; and from the pool: 1 when a stage of the tasks has been disposed of.
  */
-export const NOTES = { since: 0, task: 1, stage: 2 } as const;
+export const NOTES = { since: 0, task: 1, stage: 2, disposed: 3 } as const;
+
+/** Milliseconds on a clock that all threads share and that nobody sets: `performance.timeOrigin` is of the wall clock. */
+export function monotonicMs(): number {
+  return Number(process.hrtime.bigint()) / 1e6;
+}
 
 /** The reply to a task. */
 export type Reply = ReadReply | HashReply | CreateReply | ProcessReply;

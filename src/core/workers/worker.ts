@@ -25,6 +25,7 @@ import { loadPluginModule } from '../plugins/load.js';
 import { countShared } from './shared-memory.js';
 import {
   NOTES,
+  monotonicMs,
   shareImage,
   toPlainError,
   type TaskBatch,
@@ -226,10 +227,12 @@ async function throughSteps(
     if (stopped !== undefined) break;
     let started = performance.now();
     try {
+      // It would be created again, and the thread ended during that.
+      if (notes[NOTES.disposed] === 1) throw new Error('the stage has been disposed of');
       const stage = await instanceOf(spec);
       started = performance.now();
       notes[NOTES.stage] = first + reports.length;
-      notes[NOTES.since] = performance.timeOrigin + started;
+      notes[NOTES.since] = monotonicMs();
       const out = checkMade(await stage.process(made), made);
       made = spec.shadow === true ? asShadow(out, spec.id) : out;
       reports.push({ ms: performance.now() - started, bytes: frameBytes(made) });

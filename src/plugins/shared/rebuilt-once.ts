@@ -1,4 +1,4 @@
-import { RxrayError } from '../../core/errors.js';
+import { messageOf, RxrayError } from '../../core/errors.js';
 import type { Log } from '../../core/plugin.js';
 import { EngineError } from '../../engine/errors.js';
 
@@ -54,7 +54,12 @@ export class RebuiltOnce<S extends Disposable> {
   async #rebuild(error: EngineError): Promise<S> {
     this.log.warn({ stage: this.stage }, `the model failed and is loaded again: ${error.message}`);
     await this.#first.dispose().catch(() => undefined);
-    this.session = await this.open();
+    try {
+      this.session = await this.open();
+    } catch (cause) {
+      const message = `the model failed and cannot be loaded again: ${messageOf(cause)}`;
+      throw new RxrayError('RUN_STOPPED', message, { component: this.stage, cause });
+    }
     return this.session;
   }
 

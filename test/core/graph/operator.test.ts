@@ -19,6 +19,7 @@ import {
 import type { Frame } from '../../../src/core/frame.js';
 import { throughOperator } from '../../../src/core/graph/operator.js';
 import type { Token } from '../../../src/core/flow/ticket.js';
+import { wholeGroups } from '../../../src/core/whole-groups.js';
 import { stageNode, token, withResult } from './support.js';
 
 const warnings: string[] = [];
@@ -69,6 +70,49 @@ describe('throughOperator', () => {
       );
     });
   }
+
+  it('fails the group that an operator of whole groups refuses, and keeps the others together', async () => {
+    const calls: string[] = [];
+    const grouped = (id: string, group: string, films: number): Token => {
+      const sent = token(id);
+      const meta = { group: { by: 'study', id: group, films, complete: true } };
+      return { ...sent, frame: { ...sent.frame, meta } };
+    };
+    const operator = wholeGroups(
+      (frames) => {
+        calls.push(frames.map(({ id }) => id).join());
+        if (frames.some(({ id }) => id === 'b1')) throw new Error('b1 is bad');
+        return frames.map((each) => withResult(each, 's', frames.length));
+      },
+      { afterMs: 5000 },
+    );
+    const input = new Subject<Token>();
+    const done = lastValueFrom(input.pipe(throughOperator(stageNode({}, log), { operator }), toArray()));
+    for (const [id, group, films] of [
+      ['a1', 'a', 3],
+      ['a2', 'a', 3],
+      ['b1', 'b', 2],
+      ['b2', 'b', 2],
+    ] as const)
+      input.next(grouped(id, group, films));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    input.next(grouped('a3', 'a', 3));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    input.complete();
+    const results = (await done).map(({ ticket, frame }) => [
+      ticket.id,
+      frame === null ? ticket.failure?.message : frame.results,
+    ]);
+    const together = { s: { kind: 'test', value: 3 } };
+    expect(calls).to.deep.equal(['b1,b2', 'a1,a2,a3']);
+    expect(results).to.have.deep.members([
+      ['a1', together],
+      ['a2', together],
+      ['a3', together],
+      ['b1', 'b1 is bad'],
+      ['b2', 'b1 is bad'],
+    ]);
+  });
 
   it('fails frames that never come out', async () => {
     const out = await run(

@@ -90,6 +90,17 @@ describe('a segment in a worker thread', () => {
     }
   });
 
+  it('has its time limit by a clock that nobody sets', async () => {
+    const now = Date.now;
+    try {
+      Date.now = () => now() + 3_600_000;
+      const worked = await pool.process(segment('a', { a: { waitMs: 600, timeoutMs: 600_000 } }), frame);
+      expect(worked.stopped).to.equal(undefined);
+    } finally {
+      Date.now = now;
+    }
+  });
+
   it('stops at the stage that fails, with the frame as it was before it', async () => {
     const given = makeFrame({ width: 4, height: 3 });
     const stages = segment('abc', { a: { changes: true }, b: { refuses: given.origin.name } });
