@@ -128,12 +128,17 @@ async function bounded<T>(
   { timeoutMs, teardown }: Omit<Attempt, 'headers'>,
   exchange: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-  const signal = AbortSignal.any([teardown, AbortSignal.timeout(timeoutMs)]);
+  const timeout = AbortSignal.timeout(timeoutMs);
+  // `any` refers to it only weakly, and once collected it never aborts (nodejs/node#57736); a listener keeps it.
+  timeout.addEventListener('abort', () => undefined, { once: true });
+  const signal = AbortSignal.any([teardown, timeout]);
   try {
     return await exchange(signal);
   } catch (error) {
     if (teardown.aborted) throw error;
-    throw new Unavailable(signal.aborted ? `it did not answer within ${timeoutMs} ms` : networkReason(error));
+    throw new Unavailable(
+      timeout.aborted ? `it did not answer within ${timeoutMs} ms` : networkReason(error),
+    );
   }
 }
 

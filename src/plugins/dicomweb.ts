@@ -115,6 +115,8 @@ const AT_ONCE = 64;
 /** Longest wait between attempts; number of attempts after which a film fails while the archive answers other requests. */
 const MAX_WAIT_MS = 30_000;
 const ATTEMPTS = 5;
+/** A series with the same count is listed again after this time: a film may have been replaced by another. */
+const LIST_AGAIN_MS = 3_600_000;
 /** Films that are being written, and copies that are being read. */
 const PARTS = '.incoming';
 
@@ -122,8 +124,8 @@ class DicomwebSource implements SourceInstance {
   readonly candidates$: Observable<Candidate>;
   readonly #again = new Subject<Candidate>();
   readonly #archive: Archive;
-  /** The number of objects in each series at the last search. */
-  readonly #counts = new Map<string, number>();
+  /** The number of objects in each series when it was last listed, and when (monotonic, ms). */
+  readonly #counts = new Map<string, { readonly count: number; readonly at: number }>();
   #outage: string | null = null;
 
   private constructor(
@@ -264,7 +266,9 @@ class DicomwebSource implements SourceInstance {
       for await (const { study, series, count } of this.#archive.series({ ...since, ...query, Modality })) {
         if (ended.aborted) return;
         // Unchanged since the last query of the journal for its films.
-        if (count !== undefined && this.#counts.get(series) === count) continue;
+        const last = this.#counts.get(series);
+        if (last !== undefined && last.count === count && performance.now() - last.at < LIST_AGAIN_MS)
+          continue;
         let some: Candidate[] = [];
         let listed = 0;
         for await (const place of this.#archive.instances({ study, series })) {
@@ -277,7 +281,7 @@ class DicomwebSource implements SourceInstance {
         }
         for (const candidate of await this.services.unsettled(some)) offer(candidate);
         // An archive may count an object that it does not list yet.
-        if (listed === count) this.#counts.set(series, count);
+        if (listed === count) this.#counts.set(series, { count, at: performance.now() });
       }
     }
   }

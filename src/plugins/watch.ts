@@ -440,7 +440,7 @@ class FolderWatch {
         const path = join(dir, entry.name);
         if (!entry.isDirectory()) yield path;
         else if (this.#enters(path)) yield* this.#walk(path);
-        else if (await isAbandoned(path, this.#tag)) yield* await restore(path);
+        else if (await isAbandoned(path, this.#tag)) yield* await this.#restored(path);
       }
     } catch (error) {
       const name = this.#nameOf(dir);
@@ -449,6 +449,17 @@ class FolderWatch {
       if (await isMisnamed(dir)) this.#unread(name, 'a folder has a name that is not UTF-8: rename it');
       // A folder deleted while being read is not worth a warning.
       else if (!isCode(error, 'ENOENT')) this.#unread(name, 'a folder cannot be read', error);
+    }
+  }
+
+  /** The films in a folder of {@link putAway}, moved back; it may be gone by now. The scan goes on in any case. */
+  async #restored(dir: string): Promise<string[]> {
+    try {
+      return await restore(dir);
+    } catch (error) {
+      if (!isCode(error, 'ENOENT'))
+        this.#unread(this.#nameOf(dir), 'films cannot be moved back out of a folder', error);
+      return [];
     }
   }
 

@@ -250,9 +250,15 @@ export class CommittedFile {
       this.#rows.cut(this.#rows.length);
     }
     if (isOwn) return;
-    const { length } = this.#rows;
-    await this.#rows.close();
-    this.#rows = await DurableFile.open(this.#path, length);
+    await this.#reopen(this.#rows.length);
+  }
+
+  /** Opens the file at the path. If that fails, the old one stays open, so that the next write can try again. */
+  async #reopen(length: number): Promise<void> {
+    const rows = await DurableFile.open(this.#path, length);
+    const old = this.#rows;
+    this.#rows = rows;
+    await old.close();
   }
 
   /** Whether the file at the path begins with all committed bytes. */
@@ -281,9 +287,8 @@ export class CommittedFile {
 
   async #begin(): Promise<void> {
     const { header, name } = this.#options.format;
-    await this.#rows.close();
     await durably(`${name}.create`, () => replaceFile(this.#path, Buffer.from(header)));
-    this.#rows = await DurableFile.open(this.#path, Buffer.byteLength(header));
+    await this.#reopen(Buffer.byteLength(header));
     this.#crc = crc32(header);
     this.#ids = new Set();
     await this.#compact();

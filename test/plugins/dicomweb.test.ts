@@ -140,6 +140,19 @@ describe('dicomweb source', () => {
     expect(lists).to.equal(2);
   });
 
+  it('reads on where an archive gives fewer entries than were asked for, and warns', async () => {
+    for (let i = 0; i < 80; i++) put(i, 'CR', 0);
+    archive.trick = (request, response) => {
+      const url = new URL(request.url ?? '', archive.url);
+      if (Number(url.searchParams.get('limit')) <= 50) return false;
+      url.searchParams.set('limit', '50');
+      request.url = url.pathname + url.search;
+      response.setHeader('warning', '299 archive "There are more results."');
+      return false;
+    };
+    expect(await all(await open({ modalities: ['CR'] }, { once: true }))).to.have.length(80);
+  });
+
   it('waits while the archive is down, reports it, and continues', async () => {
     put(1);
     const { port } = archive;

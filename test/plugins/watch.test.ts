@@ -439,6 +439,20 @@ describe('watch', () => {
         () => false,
       );
 
+    it('is offered all files of a folder while those before them are deleted', async () => {
+      const films = 1200;
+      for (let i = 0; i < films; i++) await putOld(`${String(i)}.png`);
+      const { source, all } = await open({ onDone: 'delete' }, { once: true });
+      const settling: Promise<void>[] = [];
+      all.subscribe((file) => {
+        const settled = sleep(5 + Math.random() * 30).then(() => source.settle?.(file, 'done', sha256('x')));
+        settling.push(settled);
+      });
+      expect(await lastValueFrom(all.pipe(toArray()))).to.have.length(films);
+      await Promise.all(settling);
+      expect(await readdir(inbox())).to.deep.equal([]);
+    }).timeout(60_000);
+
     it('keeps it by default', async () => {
       await putOld('a.png');
       await settle({}, 'a.png');

@@ -561,6 +561,21 @@ describe('the csv sink', () => {
       expect(await torn()).to.deep.equal(['by,hand,,\r\n']);
     });
 
+    it('waits while its folder is away, and goes on', async () => {
+      const away = `${folder}-away`;
+      const sink = await open();
+      await sink.write([film('a.png')]);
+      await rename(folder, away);
+      for (let attempt = 0; attempt < 2; attempt++) {
+        const error = await sink.write([film('b.png')]).catch((thrown: unknown) => thrown);
+        expect(error).to.include({ code: 'SINK_UNAVAILABLE' });
+      }
+      await rename(away, folder);
+      await sink.write([film('b.png')]);
+      await sink.dispose?.();
+      expect(await names()).to.deep.equal(['a.png', 'b.png']);
+    });
+
     it('begins a new file when its own is moved away, and says so', async () => {
       const logged: string[] = [];
       const log = {

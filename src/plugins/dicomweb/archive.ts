@@ -89,10 +89,13 @@ export class Archive {
     return film;
   }
 
-  /** Whether it answers at all. */
+  /** Whether it answers, other than that it may do so later. */
   async isUp(): Promise<boolean> {
     try {
-      await this.#get(new URL(`${this.#root}/series?limit=1`), 'application/dicom+json', MAX_ANSWER_BYTES);
+      const url = new URL(`${this.#root}/series?limit=1`);
+      const { response } = await this.#get(url, 'application/dicom+json', MAX_ANSWER_BYTES);
+      // A proxy answers 502 or 503 for an archive that is down.
+      if (!response.ok) refusalOf(response);
       return true;
     } catch {
       return false;
@@ -104,7 +107,7 @@ export class Archive {
     query: Readonly<Record<string, string>>,
   ): AsyncGenerator<z.output<typeof entries>[number]> {
     const seen = new Set<string>();
-    for (let offset = 0; ; offset += PAGE) {
+    for (let offset = 0; ;) {
       const url = new URL(`${this.#root}${path}`);
       for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
       url.searchParams.set('limit', String(PAGE));
@@ -122,8 +125,11 @@ export class Archive {
         seen.add(key);
         yield entry;
       }
+      offset += page.length;
+      // PS3.18, 8.3.4.4: an archive may give fewer than were asked for, and warns that there are more.
+      const isCut = /^299\b/.test(response.headers.get('warning') ?? '');
       // An archive may ignore `limit` and `offset`: then nothing is new on the second page.
-      if (page.length < PAGE || seen.size === before) return;
+      if ((page.length < PAGE && !isCut) || seen.size === before) return;
     }
   }
 
