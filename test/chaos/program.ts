@@ -1,6 +1,6 @@
 import { copyFile, mkdir, mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, relative } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { build, type Plugin } from 'esbuild';
 
@@ -9,6 +9,8 @@ const SOURCES = join(ROOT, 'src');
 
 /** What is started, or loaded by its path. */
 const ENTRIES = ['cli/main', 'index', 'core/workers/worker', 'core/journal/*', 'plugins/*', 'sinks/*'];
+/** Taken from the build: no ES modules. */
+const COPIED = ['imaging/kernels.wasm', 'core/workers/worker-entry.cjs'];
 /** Native code, or found by the paths of their own files. */
 const EXTERNAL = [
   '@nats-io/*',
@@ -81,9 +83,10 @@ export async function buildProgram(patches: readonly Patch[] = []): Promise<Prog
       js: "import { createRequire as $createRequire } from 'node:module'; const require = $createRequire(import.meta.url);",
     },
   });
-  const kernels = 'dist/imaging/kernels.wasm';
-  await mkdir(join(folder, 'dist/imaging'), { recursive: true });
-  await copyFile(join(ROOT, kernels), join(folder, kernels));
+  for (const file of COPIED) {
+    await mkdir(dirname(join(folder, 'dist', file)), { recursive: true });
+    await copyFile(join(ROOT, 'dist', file), join(folder, 'dist', file));
+  }
   for (const { file, find } of left) {
     throw new Error(`src/${file} has changed: expected to find there once, to replace it: ${find}`);
   }
