@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import { durably } from './durable.js';
 import { RxrayError, messageOf } from './errors.js';
 import { partName, partOf, wholeFile } from './file-part.js';
-import { succeeds, syncFolder } from './files.js';
+import { shortened, succeeds, syncFolder } from './files.js';
 import { frameId, type Origin } from './frame.js';
 import type { Failure } from './flow/ticket.js';
 import { entryIds, deadLetterDir, readEntry, removeEntry, type Reason } from './dead-letter-entries.js';
@@ -154,13 +154,12 @@ export class DeadLetter {
   }
 }
 
-/** File systems take 255 bytes; an address may be longer. */
+/** Length of a copy's name; the name of a film may be an address. */
 const NAME_BYTES = 200;
 
 /** The name of the copy. The film may itself be called reason.json. */
 function fileNameOf(film: string): string {
-  const name = basename(film).replace(/^reason\.json$/, 'film-$&');
-  return Buffer.from(name).subarray(0, NAME_BYTES).toString();
+  return shortened(basename(film).replace(/^reason\.json$/, 'film-$&'), NAME_BYTES);
 }
 
 function causeOf(thrown: unknown): string | null {

@@ -93,6 +93,16 @@ export function isCode(error: unknown, code: string): boolean {
   return codeOf(error) === code;
 }
 
+/** The characters of a name that fit into so many bytes: file systems take 255. */
+export function shortened(name: string, bytes: number): string {
+  let short = '';
+  for (const character of name) {
+    if (Buffer.byteLength(short + character) > bytes) break;
+    short += character;
+  }
+  return short;
+}
+
 /** The path with symbolic links resolved, also for a file that does not exist yet; the path itself if that fails. */
 export async function realPathOf(path: string): Promise<string> {
   try {

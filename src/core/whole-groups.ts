@@ -38,11 +38,10 @@ export function wholeGroups(
       }),
       mergeMap((group$) => group$.pipe(toArray())),
       mergeMap(async (frames) => {
-        const ids = new Set(frames.map(({ id }) => id));
         try {
           return await process(frames.sort((a, b) => (a.origin.name < b.origin.name ? -1 : 1)));
         } catch (thrown) {
-          throw new GroupFailure(ids, thrown);
+          throw new GroupFailure(new Set(frames.map(({ id }) => id)), thrown);
         }
       }),
       mergeMap((frames) => from(frames)),

@@ -5,6 +5,7 @@ import { setTimeout } from 'node:timers/promises';
 import { Observable, Subject } from 'rxjs';
 import { z } from 'zod';
 import { messageOf, RxrayError, Unavailable } from '../core/errors.js';
+import { isCode } from '../core/files.js';
 import { addressFaults, headerFaults, logRoute } from '../core/http.js';
 import {
   type Candidate,
@@ -211,7 +212,7 @@ class DicomwebSource implements SourceInstance {
         await rename(part, path);
         return;
       } catch (error) {
-        if (attempt >= ATTEMPTS || (error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+        if (attempt >= ATTEMPTS || !isCode(error, 'ENOENT')) throw error;
       }
     }
   }

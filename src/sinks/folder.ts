@@ -3,7 +3,7 @@ import { dirname, join, parse, sep } from 'node:path';
 import { z } from 'zod';
 import { durably } from '../core/durable.js';
 import { messageOf, RxrayError } from '../core/errors.js';
-import { isCode, syncFolder, writeWhole } from '../core/files.js';
+import { isCode, shortened, syncFolder, writeWhole } from '../core/files.js';
 import { renderedOf, type Frame } from '../core/frame.js';
 import { NOTICE } from '../core/notice.js';
 import { defineSink, type LintMessage, type SinkInstance, type SinkServices } from '../core/plugin.js';
@@ -68,9 +68,12 @@ export default defineSink({
   create: folderSink,
 });
 
+/** Room for the id and an extension is left in the 255 bytes that a name may have. */
+const STEM_BYTES = 120;
+
 const PLACEHOLDERS: Readonly<Record<string, (frame: Frame) => string>> = {
   id: ({ id }) => id,
-  stem: ({ origin }) => shortened(parse(origin.name).name),
+  stem: ({ origin }) => shortened(parse(origin.name).name, STEM_BYTES),
   folder: ({ origin }) => parse(origin.name).dir,
   source: ({ origin }) => origin.source,
   day: ({ origin }) => origin.receivedAt.slice(0, 10),
@@ -170,14 +173,4 @@ export function nameOf(template: string, frame: Frame): string {
         .replace(/^(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)/i, '_$1'),
     )
     .join(sep);
-}
-
-/** Shortens a film's name to leave room for the id and an extension: names have at most 255 bytes. */
-function shortened(text: string): string {
-  let short = '';
-  for (const character of text) {
-    if (Buffer.byteLength(short + character) > 120) break;
-    short += character;
-  }
-  return short;
 }
