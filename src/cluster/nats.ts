@@ -116,15 +116,17 @@ async function persist(
   log: Log,
   signal?: AbortSignal,
 ): Promise<NatsConnection> {
-  for (let said = ''; ;) {
+  /** A server that ends the connection is seen now by one error, now by another. */
+  const said = new Set<string>();
+  for (;;) {
     try {
       return await attempt();
     } catch (cause) {
       const refused = refusal(cause);
       if (refused !== undefined) throw new RxrayError('CONFIG_CREATE', refused, { cause });
       const reason = reasonOf(cause);
-      if (reason !== said) log.warn({ servers: hosts }, `waiting for the NATS servers: ${reason}`);
-      said = reason;
+      if (!said.has(reason)) log.warn({ servers: hosts }, `waiting for the NATS servers: ${reason}`);
+      said.add(reason);
     }
     await setTimeout(RETRY_MS, undefined, { signal });
   }
@@ -137,7 +139,7 @@ async function watch(
   log: Log,
   onConnected: (isConnected: boolean) => void,
 ): Promise<void> {
-  /** The errors of this connection: each is repeated with each message, or attempt. */
+  /** What was said of this connection since it was made: errors are repeated with each message, or attempt. */
   const said = new Set<string>();
   const { tls_available: offersTls, tls_required: needsTls } = connection.info ?? {};
   const isEncrypted = offersTls === true || needsTls === true;
@@ -145,12 +147,14 @@ async function watch(
   const isLost = (): boolean => !isConnected && !connection.isClosed();
   /** Shows why there is no connection; the servers' own errors are shown as they come. */
   const explain = async (): Promise<void> => {
-    for (let last = ''; isLost();) {
+    while (isLost()) {
       const error: unknown = await probe().catch((thrown: unknown) => thrown);
-      const message = error === undefined || refusal(error) !== undefined ? last : reason(error);
-      if (message !== last && isLost())
+      if (!isLost()) return;
+      const message = error === undefined || refusal(error) !== undefined ? undefined : reason(error);
+      if (message !== undefined && !said.has(message)) {
         log.warn({ servers: hosts }, `waiting for the NATS servers: ${message}`);
-      last = message;
+        said.add(message);
+      }
       await setTimeout(RETRY_MS, undefined, { ref: false });
     }
   };
