@@ -66,7 +66,7 @@ async function writeSamples(bundle: string, flags: SampleFlags): Promise<number>
 }
 
 /** One PNG per film; its name tells whether it has an opacity. */
-export async function writeFilms(films: readonly SampleFilm[], dir: string): Promise<string[]> {
+async function writeFilms(films: readonly SampleFilm[], dir: string): Promise<string[]> {
   await mkdir(dir, { recursive: true });
   const digits = String(films.length).length;
   return Promise.all(

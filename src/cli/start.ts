@@ -1,22 +1,15 @@
-import { mkdir, readdir } from 'node:fs/promises';
+import { cp, mkdir, readdir } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import pc from 'picocolors';
-import { Engine } from '../engine/engine.js';
-import { sampleFilms } from '../training/samples.js';
 import { createHost } from '../host/host.js';
 import { createLog } from './log.js';
 import { PAGE, parseListen } from './observer.js';
 import { addRunOptions, runFile, type RunFlags } from './run.js';
-import { writeFilms } from './sample.js';
 
-/** The folder of the package, with pipeline.yaml, inbox/ and models/. */
+/** The folder of the package, with pipeline.yaml, inbox/, models/ and samples/. */
 const HOME = fileURLToPath(new URL('../../', import.meta.url));
-const GENERATOR = join(HOME, 'models', 'chest-anogan');
-const SAMPLES = 6;
-/** A fixed seed, so that every first run shows the same films. */
-const SEED = 1;
 
 const EXAMPLES = `
 Examples:
@@ -32,18 +25,19 @@ export function start(program: Command): void {
     .action(async (flags: RunFlags) => {
       const host = createHost(createLog());
       // A folder given with --input gets no films.
-      if (flags.input === undefined) await fillInbox(join(HOME, 'inbox'), host.get(Engine));
+      if (flags.input === undefined) await fillInbox(join(HOME, 'inbox'));
       const page = flags.once === undefined && { page: { ...parseListen(PAGE), orAnother: true } };
       process.exitCode = await runFile(join(HOME, 'pipeline.yaml'), { ...page, ...flags }, host);
     });
 }
 
-/** Writes films of the shipped generator to the folder if it is empty. */
-async function fillInbox(inbox: string, engine: Engine): Promise<void> {
+/** Copies the synthetic films of the package to the folder if it is empty. */
+async function fillInbox(inbox: string): Promise<void> {
   await mkdir(inbox, { recursive: true });
   if ((await readdir(inbox)).length > 0) return;
-  const films = await sampleFilms(engine, GENERATOR, SAMPLES, SEED, { opacities: true });
-  await writeFilms(films, inbox);
+  const samples = join(HOME, 'samples');
+  const films = (await readdir(samples)).filter((name) => name.endsWith('.jpg'));
+  for (const film of films) await cp(join(samples, film), join(inbox, film));
   const where = relative(process.cwd(), inbox) || inbox;
-  process.stderr.write(pc.dim(`${where} was empty, so rxray added ${String(SAMPLES)} synthetic films\n`));
+  process.stderr.write(pc.dim(`${where} was empty, so rxray added ${films.length} synthetic films\n`));
 }

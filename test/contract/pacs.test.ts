@@ -1,12 +1,15 @@
 import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { tmpdir } from 'node:os';
+import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { referenceOf } from '../../src/models/reference.js';
 import { toyAnogan } from '../support/bundles.js';
 import { dicomFile, execute, freePort } from '../support/dicom.js';
 import { Lab } from '../support/lab.js';
 import { Orthanc } from '../support/orthanc.js';
+
+const LUNGS = fileURLToPath(new URL('../../models/chest-lungs', import.meta.url));
 
 describe('examples/pacs', () => {
   it('routes films from Orthanc to rxray, and reports back by STOW and by C-STORE', async function () {
@@ -18,6 +21,7 @@ describe('examples/pacs', () => {
       .replace('11112', String(port))
       .replace('8042', String(orthanc.http))
       .replace('4242', String(orthanc.dicom))
+      .replace('../../models/chest-lungs', LUNGS)
       .replace('../../models/chest-anogan', './model');
     const lab = await Lab.open(yaml);
     const films = await mkdtemp(join(tmpdir(), 'rxray-pacs-'));

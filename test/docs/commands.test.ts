@@ -125,8 +125,8 @@ const LIST: Readonly<Record<string, typeof asShown | { more: string[] } | { why:
   'rxray test ward.test.yaml --watch': untilCtrlC,
   'rxray test brightness.test.ts': asShown,
   'rxray test brightness.test.yaml': asShown,
-  'rxray sample models/chest-anogan -n 6 --opacities --out inbox': asShown,
-  'rxray sample models/chest-anogan -n 4 --out films': asShown,
+  'rxray phantoms chests -n 4 --size 256': asShown,
+  'rxray sample models/chest-anogan -n 4 --out lungs': asShown,
   'rxray sample models/chest-anogan -n 9 --seed 7 --opacities': asShown,
   'rxray deadletter ls': asShown,
   'rxray shadow --since 7d': needsShadow,
@@ -265,7 +265,7 @@ async function prepared(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'rxray-docs-'));
   for (const name of ['pipeline.yaml', 'examples']) await cp(name, join(folder, name), { recursive: true });
   await mkdir(join(folder, 'models'));
-  for (const name of ['chest-resnet', 'chest-anogan']) {
+  for (const name of ['chest-resnet', 'chest-anogan', 'chest-lungs']) {
     await symlink(resolve('models', name), join(folder, 'models', name));
   }
   await writeFile(join(folder, 'small.yaml'), '- decode\n- use: resize\n  with: { width: 16, height: 16 }\n');

@@ -9,6 +9,7 @@ import { readBundle } from '../../src/models/bundle.js';
 import { serve } from '../../src/training/evaluation/verify.js';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const MODEL = join(ROOT, 'models', 'chest-resnet');
 const PYTHON = '/usr/bin/python3';
 
 /** The same chain in OpenCV's own Python binding and numpy; writes one raw float32 tensor after another. */
@@ -41,51 +42,45 @@ describe('the tensors that a running graph feeds its models', function () {
   });
   after(() => rm(dir, { recursive: true }));
 
-  for (const model of ['chest-resnet', 'chest-anogan']) {
-    it(`are those of cv2 and numpy, bit for bit: ${model}, films of 8 and 16 bit`, async function () {
-      if (spawnSync(PYTHON, ['-c', 'import cv2']).status !== 0) {
-        console.log('      skipped: needs python3-opencv');
-        this.skip();
-      }
-      const bundle = await readBundle(join(ROOT, 'models', model));
-      const { width, height, mean, std } = bundle.input;
-      expect([width, mean.length, std.length]).to.deep.equal([height, 1, 1]);
-      const films = ['film-8bit.png', 'film-16bit.png'].map((name) => {
-        const path = join(ROOT, 'fixtures', name);
-        return { path, name, class: '', split: 'test', patient: name, sha256: '' } as const;
-      });
-      const out = join(dir, `${model}.raw`);
-      const paths = films.map(({ path }) => path);
-      const args = [
-        '-c',
-        SCRIPT,
-        JSON.stringify(bundle.preprocessing),
-        String(mean[0]),
-        String(std[0]),
-        out,
-        ...paths,
-      ];
-      const { status, stderr } = spawnSync(PYTHON, args, { encoding: 'utf8' });
-      expect(status, stderr).to.equal(0);
-      const all = await readFile(out);
-      const bytes = width * height * 4;
-      const expected = films.map((_, i) => all.subarray(i * bytes, (i + 1) * bytes).toString('base64'));
-
-      const log = { debug: nothing, info: nothing, warn: nothing, error: nothing };
-      const scratch = await mkdtemp(join(dir, 'run-'));
-      const { tensors, scores } = await serve(
-        join(ROOT, 'models', model),
-        bundle,
-        films,
-        { device: 'cpu' },
-        scratch,
-        { registry: builtInRegistry(), log },
-      );
-      expect(scores.every((score) => score !== undefined)).to.equal(true);
-      const seen = tensors.map((tensor) => Buffer.from(new Uint8Array(tensor.buffer)).toString('base64'));
-      expect([...new Set(seen)].sort()).to.deep.equal([...expected].sort());
+  it('are those of cv2 and numpy, bit for bit, for films of 8 and 16 bit', async function () {
+    if (spawnSync(PYTHON, ['-c', 'import cv2']).status !== 0) {
+      console.log('      skipped: needs python3-opencv');
+      this.skip();
+    }
+    const bundle = await readBundle(MODEL);
+    const { width, height, mean, std } = bundle.input;
+    expect([width, mean.length, std.length]).to.deep.equal([height, 1, 1]);
+    const films = ['film-8bit.png', 'film-16bit.png'].map((name) => {
+      const path = join(ROOT, 'fixtures', name);
+      return { path, name, class: '', split: 'test', patient: name, sha256: '' } as const;
     });
-  }
+    const out = join(dir, 'tensors.raw');
+    const paths = films.map(({ path }) => path);
+    const args = [
+      '-c',
+      SCRIPT,
+      JSON.stringify(bundle.preprocessing),
+      String(mean[0]),
+      String(std[0]),
+      out,
+      ...paths,
+    ];
+    const { status, stderr } = spawnSync(PYTHON, args, { encoding: 'utf8' });
+    expect(status, stderr).to.equal(0);
+    const all = await readFile(out);
+    const bytes = width * height * 4;
+    const expected = films.map((_, i) => all.subarray(i * bytes, (i + 1) * bytes).toString('base64'));
+
+    const log = { debug: nothing, info: nothing, warn: nothing, error: nothing };
+    const scratch = await mkdtemp(join(dir, 'run-'));
+    const { tensors, scores } = await serve(MODEL, bundle, films, { device: 'cpu' }, scratch, {
+      registry: builtInRegistry(),
+      log,
+    });
+    expect(scores.every((score) => score !== undefined)).to.equal(true);
+    const seen = tensors.map((tensor) => Buffer.from(new Uint8Array(tensor.buffer)).toString('base64'));
+    expect([...new Set(seen)].sort()).to.deep.equal([...expected].sort());
+  });
 });
 
 const nothing = (): void => undefined;
