@@ -12,6 +12,16 @@ const cel = (): Cel => require('@bufbuild/cel') as Cel;
 /** The variables of expressions. */
 export const VARIABLES = ['id', 'file', 'origin', 'meta', 'results', 'verdict'] as const;
 
+/** Their values for a frame. */
+export function variablesOf({
+  id,
+  origin,
+  meta,
+  results,
+}: Frame): Readonly<Record<(typeof VARIABLES)[number], unknown>> {
+  return { id, file: origin.name, origin, meta, results, verdict: verdictOf(results) };
+}
+
 /** A syntax error in an expression, `offset` characters from its start. */
 export class ExpressionSyntaxError extends RxrayError {
   constructor(
@@ -34,16 +44,8 @@ export function compileExpression(text: string): (frame: Frame) => unknown {
   const { celEnv, isCelError, plan } = cel();
   const evaluate = plan(celEnv(), parsed(text));
   return (frame) => {
-    const { id, origin, meta, results } = frame;
     // CEL reports an evaluation error by returning it, and an error object is truthy
-    const value = evaluate({
-      id,
-      file: origin.name,
-      origin,
-      meta,
-      results,
-      verdict: verdictOf(results),
-    } as never);
+    const value = evaluate(variablesOf(frame) as never);
     if (isCelError(value)) {
       throw new RxrayError('FRAME_EXPRESSION', `\`${text}\` failed: ${value.message}`, { cause: value });
     }

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { YamlFile } from '../core/config/document.js';
 import type { Issue } from '../core/config/pipeline.js';
 import { parseAt, schemaIssues } from '../core/config/problems.js';
-import { compileCondition, expressionFault } from '../core/expression.js';
+import { compileCondition, expressionFault, variablesOf } from '../core/expression.js';
 import { messageOf } from '../core/errors.js';
 import { valueAt } from '../core/value-at.js';
 import type { Frame } from '../core/frame.js';
@@ -44,7 +44,7 @@ const caseSchema = z.strictObject({
   expect: z
     .record(z.string(), expectation)
     .default({})
-    .describe('Values by their path in the frame: `results.classes.label: normal`.'),
+    .describe('Values by their path: `results.classes.label: normal`, `verdict.abnormal: false`.'),
   that: z.array(condition).default([]).describe('CEL expressions that must be true.'),
   sinks: z.array(z.string()).optional().describe('The ids of exactly those sinks that must get it.'),
   fails: z
@@ -99,8 +99,9 @@ export function faultsOf(expected: GraphCase, film: TestedFilm): string[] {
   const faults = expected.sinks === undefined ? [] : sinkFaults(expected.sinks, sinks);
   const asks = Object.keys(expected.expect).length + expected.that.length > 0;
   if (frame === null) return asks ? [...faults, 'reached no sink: there are no results to check'] : faults;
+  const known = { ...frame, ...variablesOf(frame) };
   for (const [path, wanted] of Object.entries(expected.expect)) {
-    faults.push(...valueFaults(path, wanted, valueAt(frame, path.split('.'))));
+    faults.push(...valueFaults(path, wanted, valueAt(known, path.split('.'))));
   }
   for (const text of expected.that) faults.push(...conditionFaults(text, frame));
   return faults;

@@ -71,6 +71,21 @@ describe('rxray test', () => {
     expect(existsSync(lab.path('.rxray')), 'a journal was written').to.equal(false);
   });
 
+  it('takes the verdict and the name of a film, as conditions do', async () => {
+    const mock = 'mock: { anomaly: { kind: anomaly, percentile: 3, abnormal: true, suspicion: 0.8 } }';
+    const { code, stdout, stderr } = await test(`
+- film: films/good.png
+  as: ward-3/good.png
+  ${mock}
+  expect: { verdict.abnormal: true, verdict.stage: anomaly, verdict.suspicion: { above: 0.5 }, file: ward-3/good.png }
+- film: films/good.png
+  ${mock}
+  expect: { verdict.abnormal: false }
+`);
+    expect(stdout, stderr).to.match(/^✓ .*\n✗ .*\n {4}verdict\.abnormal: expected false, got true\n1 passed/);
+    expect(code).to.equal(1);
+  });
+
   it('prints for each failing test what was expected and what came, and exits with 1', async () => {
     const { code, stdout } = await test(`
 - film: films/good.png
