@@ -227,6 +227,21 @@ describe('rxray train', function () {
     expect(data.counts).to.deep.equal({ train: { dark: 9, light: 9 }, val: { dark: 3, light: 3 } });
   });
 
+  it('refuses a --size that is not that of the --preprocess file, and takes the same one', async () => {
+    const other = await train([...resnet('sized'), '--size', '64']);
+    expect(other.code).to.equal(2);
+    expect(other.stderr)
+      .to.include('--size 64: ')
+      .and.include('chain.yaml resizes to 32×32: leave out --size');
+    for (const args of [
+      ['--size', '32'],
+      ['--preset', 'original'],
+    ]) {
+      const same = await train([...resnet('sized'), ...args, '--data', join(dir, 'nowhere')]);
+      expect(same.stderr).to.include('TRAINING_DATA expected a manifest');
+    }
+  });
+
   it('ends with 2 and the reason when the data or the options are wrong', async () => {
     const nowhere = await train(['resnet', '--data', join(dir, 'nowhere'), '--out', join(dir, 'x')]);
     expect(nowhere.code).to.equal(2);

@@ -88,9 +88,25 @@ export function common(
     .option('--max-minutes <n>', 'stop after this many minutes and write the best model so far', number);
 }
 
+/** The default of `--size`. */
+export const USUAL_SIDE = 128;
+
+/** Of the commands whose network takes images of any size. Absent: the default, or what `--preprocess` says. */
+export interface SizeOption {
+  readonly size?: number;
+}
+
+/** Adds it. */
+export function sizeOption(command: Command): Command {
+  return command.option(
+    '--size <pixels>',
+    `side of the image that the network sees (default: ${USUAL_SIDE}, or as --preprocess says)`,
+    positive,
+  );
+}
+
 /** Options of the commands that train a network with labels, masks or boxes. */
-export interface SupervisedOptions extends CommonOptions {
-  readonly size: number;
+export interface SupervisedOptions extends CommonOptions, SizeOption {
   readonly schedule: 'cosine' | 'step' | 'constant';
   readonly warmUp: number;
   readonly weightDecay: number;
@@ -105,8 +121,7 @@ export function supervised(
   usual: { weightDecay: number; patience: number },
   init: string,
 ): Command {
-  return command
-    .option('--size <pixels>', 'side of the image that the network sees', positive, 128)
+  return sizeOption(command)
     .addOption(
       new Option('--schedule <name>', 'how the learning rate falls')
         .choices(['cosine', 'step', 'constant'])

@@ -3,15 +3,21 @@ import { resolve } from 'node:path';
 import type { PatchLayer } from '../../models/patch-core.js';
 import { PRETEXT_AUGMENTATION } from '../../training/augment.js';
 import { positive, share } from '../numbers.js';
-import { augmentationOf, common, listOf, type CommonOptions } from './options.js';
+import {
+  augmentationOf,
+  common,
+  listOf,
+  sizeOption,
+  type CommonOptions,
+  type SizeOption,
+} from './options.js';
 import { run, usualChain } from './run.js';
 
 /** Of a ResNet, and of an AnoGAN's discriminator. */
 const LAYERS = ['stage1', 'stage2', 'stage3', 'stage4', 'down1', 'down2', 'down3', 'down4'] as const;
 
-interface Options extends CommonOptions {
+interface Options extends CommonOptions, SizeOption {
   readonly normal: string;
-  readonly size: number;
   readonly features?: string;
   readonly layers: PatchLayer[];
   readonly axes: number;
@@ -23,10 +29,9 @@ interface Options extends CommonOptions {
 
 /** `rxray train patchcore`. */
 export function trainPatchcore(train: Command): void {
-  common(train.command('patchcore'), { width: 16, epochs: 20, batch: 32, lr: 0.05 })
+  sizeOption(common(train.command('patchcore'), { width: 16, epochs: 20, batch: 32, lr: 0.05 }))
     .description('Fills a memory with patches of the normal films (PatchCore).')
     .option('--normal <class>', 'the class that is normal', 'normal')
-    .option('--size <pixels>', 'side of the image that the network sees', positive, 128)
     .option(
       '--features <bundle>',
       "a bundle to take the network from, instead of training one: an AnoGAN's, or (supervised) a classifier's",

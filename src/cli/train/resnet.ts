@@ -93,8 +93,10 @@ export function trainResnet(train: Command): void {
     .addHelpText('after', EXAMPLES);
   command.action(async () => {
     if (command.opts<Options>().preset === 'original') {
+      const isGiven = (name: string): boolean => command.getOptionValueSource(name) === 'cli';
       for (const [name, value] of Object.entries(originalPreset)) {
-        if (command.getOptionValueSource(name) !== 'cli') command.setOptionValue(name, value);
+        if (!isGiven(name) && !(name === 'size' && isGiven('preprocess')))
+          command.setOptionValue(name, value);
       }
     }
     const options = command.opts<Options>();

@@ -17,7 +17,7 @@ import { builtInRegistry } from '../../host/builtins.js';
 import { Bar } from '../bar.js';
 import { columnsOf } from '../columns.js';
 import { EXIT } from '../exit.js';
-import type { CommonOptions, DataOptions } from './options.js';
+import { USUAL_SIDE, type CommonOptions, type DataOptions, type SizeOption } from './options.js';
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
   version: string;
@@ -57,7 +57,9 @@ export interface Stop {
 
 /** Reads the data, lets `make` train on them, and reports. */
 export async function run(
-  options: DataOptions & Partial<CommonOptions> & { readonly masked?: boolean; readonly boxed?: boolean },
+  options: DataOptions &
+    Partial<CommonOptions> &
+    SizeOption & { readonly masked?: boolean; readonly boxed?: boolean },
   usual: PreprocessingStep[] | (() => Promise<PreprocessingStep[]>),
   make: (recipe: Recipe, engine: Engine, stop: Stop, report: Report) => Promise<Made>,
 ): Promise<void> {
@@ -74,7 +76,7 @@ export async function run(
   try {
     // Files named by options are read before the films, so that mistakes show at once.
     const about = await aboutOf(options);
-    const chain = await chainOf(options.preprocess, usual);
+    const chain = await chainOf(options, usual);
     await requireBundlePlace(out);
     const dataset = await readDataset(options.data, {
       validation: options.validation,
@@ -218,7 +220,7 @@ const warningsOnly: Log = {
 };
 
 /** The default of `--preprocess`. */
-export function usualChain(side: number): PreprocessingStep[] {
+export function usualChain(side = USUAL_SIDE): PreprocessingStep[] {
   return [
     { use: 'decode', with: {} },
     { use: 'clahe', with: {} },
@@ -227,7 +229,7 @@ export function usualChain(side: number): PreprocessingStep[] {
 }
 
 /** The default where the network sees the film as it is. */
-export function plainChain(side: number): PreprocessingStep[] {
+export function plainChain(side = USUAL_SIDE): PreprocessingStep[] {
   return [
     { use: 'decode', with: {} },
     { use: 'resize', with: { width: side, height: side } },
@@ -240,11 +242,19 @@ export function chainFile(path: string): Promise<PreprocessingStep[]> {
 }
 
 async function chainOf(
-  path: string | undefined,
+  { preprocess: path, size }: Pick<CommonOptions, 'preprocess'> & SizeOption,
   usual: PreprocessingStep[] | (() => Promise<PreprocessingStep[]>),
 ): Promise<PreprocessingStep[]> {
-  if (path !== undefined) return chainFile(path);
-  return Array.isArray(usual) ? usual : usual();
+  if (path === undefined) return Array.isArray(usual) ? usual : usual();
+  const chain = await chainFile(path);
+  const last = chain.findLast(({ use }) => use === 'resize')?.with;
+  const sides = [last?.['width'], last?.['height']];
+  if (size === undefined || sides.every((side) => side === size)) return chain;
+  const found = last === undefined ? 'has no `resize`' : `resizes to ${sides.join('×')}`;
+  throw new RxrayError(
+    'TRAINING_DATA',
+    `--size ${size}: ${path} ${found}: leave out --size, or change the file`,
+  );
 }
 
 /** The command for the model card, without the folders of this machine. */
