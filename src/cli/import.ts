@@ -201,7 +201,7 @@ async function chainOf(
   height: number,
   interpolation: Interpolation,
 ): Promise<readonly PreprocessingStep[]> {
-  if (preprocess !== undefined) return chainFile(preprocess);
+  if (preprocess !== undefined) return chainFile(preprocess, builtInRegistry(), process.cwd());
   return [
     { use: 'decode', with: {} },
     { use: 'resize', with: { width, height, interpolation } },

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { from, lastValueFrom, mergeMap } from 'rxjs';
 import { RxrayError, messageOf } from '../core/errors.js';
 import { frameId, imageOf, type Frame, type Image, type View } from '../core/frame.js';
-import type { Log } from '../core/plugin.js';
+import type { Log, PrecedingStage } from '../core/plugin.js';
 import type { PluginRegistry } from '../core/plugins/registry.js';
 import { WorkerPool } from '../core/workers/pool.js';
 import { Segment } from '../core/workers/segment.js';
@@ -87,7 +87,8 @@ const CACHE_VERSION = 3;
 
 /**
  * The chain with every default filled in, which is what a bundle records: so it stays what it was when
- * a default changes. Throws `TRAINING_DATA` for an unknown stage or a wrong setting.
+ * a default changes. Throws `TRAINING_DATA` for an unknown stage, a wrong setting, a stage that would fail on every film,
+ * and a model.
  */
 export async function resolveChain(
   chain: readonly PreprocessingStep[],
@@ -95,16 +96,27 @@ export async function resolveChain(
   baseDir: string,
 ): Promise<ResolvedStep[]> {
   const resolved: ResolvedStep[] = [];
+  const preceding: PrecedingStage[] = [];
   for (const { id, use, with: settings } of chain) {
     try {
       const { plugin, url } = await registry.load('stage', use, baseDir);
+      if (plugin.runsIn === 'main') throw new Error('a model cannot be a step before another one: remove it');
       const { data: parsed, error } = plugin.options.safeParse(settings);
       if (error !== undefined) throw new Error(z.prettifyError(error), { cause: error });
+      const found = (await plugin.lint?.(parsed, { baseDir, preceding })) ?? [];
+      const fault = found.find(({ severity }) => severity === 'error');
+      if (fault !== undefined) {
+        const { message, option } = fault;
+        throw new Error(option.length === 0 ? message : `${message}: correct \`${option.join('.')}\``);
+      }
+      const { keepsPixels, limits } = plugin;
+      preceding.push({ id: id ?? use, use, with: parsed, keepsPixels, limits });
       // As readBundle gives it: a path that means the same wherever the chain is run.
       const nested = typeof parsed.bundle === 'string' && { bundle: resolve(baseDir, parsed.bundle) };
       resolved.push({ ...(id !== undefined && { id }), use, with: { ...parsed, ...nested }, url });
     } catch (cause) {
-      throw new RxrayError('TRAINING_DATA', `preprocessing step "${use}": ${messageOf(cause)}`, { cause });
+      const step = `preprocessing step ${resolved.length + 1} "${use}"`;
+      throw new RxrayError('TRAINING_DATA', `${step}: ${messageOf(cause)}`, { cause });
     }
   }
   return resolved;

@@ -242,6 +242,14 @@ describe('rxray train', function () {
     }
   });
 
+  it('names the file and the step of a faulty chain before the films are read', async () => {
+    await writeFile(join(dir, 'lost.yaml'), '- decode\n- use: unet\n  with: { bundle: ./lost }\n');
+    const args = [...usual('x', 'lost.yaml'), '--data', join(dir, 'nowhere')];
+    const { code, stderr } = await train(['resnet', ...args]);
+    expect(code).to.equal(2);
+    expect(stderr).to.match(/^TRAINING_DATA .*lost\.yaml: preprocessing step 2 "unet": no model bundle at /);
+  });
+
   it('ends with 2 and the reason when the data or the options are wrong', async () => {
     const nowhere = await train(['resnet', '--data', join(dir, 'nowhere'), '--out', join(dir, 'x')]);
     expect(nowhere.code).to.equal(2);

@@ -106,7 +106,22 @@ describe('preprocessing for training', function () {
   it('explains what is wrong with a step', async () => {
     const steps = chain('decode', ['resize', { width: 40_000, height: 8 }]);
     const said = await refused(resolveChain(steps, builtInRegistry(), dir));
-    expect(said).to.contain('step "resize"').and.contain('Too big').and.not.contain('"code"');
+    expect(said).to.contain('step 2 "resize"').and.contain('Too big').and.not.contain('"code"');
+  });
+
+  it('refuses a bundle that is not there, a mask that is not made, and a model', async () => {
+    const nowhere = chain('decode', ['unet', { bundle: './nowhere' }]);
+    expect(await refused(resolveChain(nowhere, builtInRegistry(), dir)))
+      .to.contain(`step 2 "unet": no model bundle at ${join(dir, 'nowhere')}`)
+      .and.match(/: correct `bundle`$/);
+    const maskless = chain('decode', ['crop', { to: 'lungs' }]);
+    expect(await refused(resolveChain(maskless, builtInRegistry(), dir)))
+      .to.contain('step 2 "crop"')
+      .and.match(/: correct `to`$/);
+    const model = chain('decode', ['resnet', { bundle: './nowhere' }]);
+    expect(await refused(resolveChain(model, builtInRegistry(), dir))).to.equal(
+      'preprocessing step 2 "resnet": a model cannot be a step before another one: remove it',
+    );
   });
 
   it('makes the same tensor of a 16-bit film as the model stages, also beside 8-bit ones', async () => {
@@ -253,9 +268,9 @@ describe('preprocessing for training', function () {
     });
 
     it('an unknown stage and a wrong setting', async () => {
-      expect(await refused(prepare([], chain('claeh')))).to.include('preprocessing step "claeh"');
+      expect(await refused(prepare([], chain('claeh')))).to.include('preprocessing step 1 "claeh"');
       expect(await refused(prepare([], chain(['clahe', { clipLimit: -1 }])))).to.include(
-        'preprocessing step "clahe"',
+        'preprocessing step 1 "clahe"',
       );
     });
   });

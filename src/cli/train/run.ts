@@ -4,6 +4,7 @@ import { parse } from 'yaml';
 import { z } from 'zod';
 import { errorKind, messageOf, RxrayError } from '../../core/errors.js';
 import type { Log } from '../../core/plugin.js';
+import type { PluginRegistry } from '../../core/plugins/registry.js';
 import { Engine } from '../../engine/index.js';
 import type { Bundle, PreprocessingStep } from '../../models/bundle.js';
 import { metricLines, NOT_STATED, UNKNOWN, type About } from '../../training/card.js';
@@ -76,7 +77,9 @@ export async function run(
   try {
     // Files named by options are read before the films, so that mistakes show at once.
     const about = await aboutOf(options);
-    const chain = await chainOf(options, usual);
+    const { preprocess } = options;
+    const baseDir = preprocess === undefined ? process.cwd() : dirname(resolve(preprocess));
+    const chain = await chainOf(options, usual, registry, baseDir);
     await requireBundlePlace(out);
     const dataset = await readDataset(options.data, {
       validation: options.validation,
@@ -127,7 +130,7 @@ export async function run(
       rxray: version,
       command: commandLine(),
       registry,
-      baseDir: options.preprocess === undefined ? process.cwd() : dirname(resolve(options.preprocess)),
+      baseDir,
       cacheDir: resolve(options.cache),
       log: warningsOnly,
       onPhase: (phase, done, total) => {
@@ -236,17 +239,29 @@ export function plainChain(side = USUAL_SIDE): PreprocessingStep[] {
   ];
 }
 
-/** A YAML list of stages. Throws `TRAINING_DATA`. */
-export function chainFile(path: string): Promise<PreprocessingStep[]> {
-  return yamlOf(path, chainSchema);
+/** A YAML list of stages whose paths are relative to `baseDir`. Throws `TRAINING_DATA`. */
+export async function chainFile(
+  path: string,
+  registry: PluginRegistry,
+  baseDir: string,
+): Promise<PreprocessingStep[]> {
+  const chain = await yamlOf(path, chainSchema);
+  try {
+    await resolveChain(chain, registry, baseDir);
+  } catch (cause) {
+    throw new RxrayError('TRAINING_DATA', `${path}: ${messageOf(cause)}`, { cause });
+  }
+  return chain;
 }
 
 async function chainOf(
   { preprocess: path, size }: Pick<CommonOptions, 'preprocess'> & SizeOption,
   usual: PreprocessingStep[] | (() => Promise<PreprocessingStep[]>),
+  registry: PluginRegistry,
+  baseDir: string,
 ): Promise<PreprocessingStep[]> {
   if (path === undefined) return Array.isArray(usual) ? usual : usual();
-  const chain = await chainFile(path);
+  const chain = await chainFile(path, registry, baseDir);
   const last = chain.findLast(({ use }) => use === 'resize')?.with;
   const sides = [last?.['width'], last?.['height']];
   if (size === undefined || sides.every((side) => side === size)) return chain;
