@@ -10,22 +10,20 @@ import { calibrationInForce, ENOUGH_NORMALS } from '../models/calibration-in-for
 import { calibrateBundle } from '../training/calibrate-bundle.js';
 import { readDataset } from '../training/dataset.js';
 import { requireBundlePlace } from '../training/write-bundle.js';
-import { columnsOf } from './columns.js';
 import { EXIT } from './exit.js';
 import { overlaps } from '../training/evaluation/overlap.js';
 import { createLog } from './log.js';
+import { manifestOptions, manifestOptionsOf, type ManifestOptions } from './manifest-options.js';
 import { share } from './numbers.js';
 import { usageErrorText } from './usage-error.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
-interface CalibrateOptions {
+interface CalibrateOptions extends ManifestOptions {
   readonly out: string;
   readonly normals?: string;
   readonly data?: string;
   readonly split?: string;
-  readonly columns?: string;
-  readonly directory?: string;
   readonly normal?: string;
   readonly falsePositives?: number;
   readonly cache: string;
@@ -44,15 +42,15 @@ Examples:
 Exit codes: 0 fine, 1 some films could not be read, 2 usage, unsuitable films or bundle, 3 fatal.`;
 
 export function calibrate(program: Command): void {
-  program
-    .command('calibrate')
-    .argument('<bundle>', "the model's folder")
-    .requiredOption('--out <dir>', "the new bundle's folder")
-    .addOption(new Option('--normals <dir>', 'a folder of normal films').conflicts('data'))
-    .option('--data <path>', 'a manifest (CSV) or a folder of classes')
-    .option('--split <name>', 'train, val, test or all', 'all')
-    .option('--columns <names>', "the manifest's columns, e.g. path=file,class=label,patient=id")
-    .option('--directory <dir>', "what the manifest's paths are relative to (default: the manifest's folder)")
+  manifestOptions(
+    program
+      .command('calibrate')
+      .argument('<bundle>', "the model's folder")
+      .requiredOption('--out <dir>', "the new bundle's folder")
+      .addOption(new Option('--normals <dir>', 'a folder of normal films').conflicts('data'))
+      .option('--data <path>', 'a manifest (CSV) or a folder of classes')
+      .option('--split <name>', 'train, val, test or all', 'all'),
+  )
     .option('--normal <class>', "the class of healthy films (default: the bundle's)")
     .option('--false-positives <0..1>', 'share of the normal films that may be called abnormal', share, 0.05)
     .option('--cache <dir>', 'folder for preprocessed films', '.rxray/cache')
@@ -80,12 +78,10 @@ export async function calibrateFiles(
     if (dir === out) throw new RxrayError('BUNDLE_PLACE', `--out must be another folder than ${path}`);
     const bundle = await readBundle(dir);
     await requireBundlePlace(out);
-    const { directory } = options;
     const dataset = await readDataset(data, {
       validation: 0,
-      columns: columnsOf(options.columns),
       ...(options.normals !== undefined && { allOf: options.normal ?? healthyLabels(bundle)[0] ?? 'normal' }),
-      ...(directory !== undefined && { directory }),
+      ...manifestOptionsOf(options),
     });
     const stateDir = resolve(options.cache);
     const {

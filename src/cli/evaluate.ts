@@ -25,22 +25,20 @@ import { overlaps } from '../training/evaluation/overlap.js';
 import type { ModelServices } from '../training/evaluation/score.js';
 import { builtInRegistry } from '../host/builtins.js';
 import { Bar } from './bar.js';
-import { columnsOf } from './columns.js';
 import { EXIT } from './exit.js';
 import { latestOf, manifestOf, NONE_REVIEWED } from './reviews.js';
 import { createLog } from './log.js';
+import { manifestOptions, manifestOptionsOf, type ManifestOptions } from './manifest-options.js';
 import { columns } from './table.js';
 import { usageErrorText } from './usage-error.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
-interface EvaluateOptions {
+interface EvaluateOptions extends ManifestOptions {
   readonly data?: string;
   /** The pipeline file; `true`: pipeline.yaml. */
   readonly reviews?: string | true;
   readonly split?: string;
-  readonly columns?: string;
-  readonly directory?: string;
   readonly normal?: string;
   readonly method?: string;
   readonly cache: string;
@@ -68,17 +66,17 @@ A film that cannot be read is named and not counted.
 Exit codes: 0 fine, 1 some films could not be read, 2 usage, unsuitable films or bundle, 3 fatal.`;
 
 export function evaluate(program: Command): void {
-  program
-    .command('evaluate')
-    .argument('<bundle>', "the model's folder")
-    .option('--data <path>', 'a manifest (CSV) or a folder of classes')
-    .option(
-      '--reviews [pipeline]',
-      'instead of --data: the films of a pipeline that people have reviewed (default: pipeline.yaml)',
-    )
-    .option('--split <name>', 'train, val, test or all')
-    .option('--columns <names>', "the manifest's columns, e.g. path=file,class=label,patient=id")
-    .option('--directory <dir>', "what the manifest's paths are relative to (default: the manifest's folder)")
+  manifestOptions(
+    program
+      .command('evaluate')
+      .argument('<bundle>', "the model's folder")
+      .option('--data <path>', 'a manifest (CSV) or a folder of classes')
+      .option(
+        '--reviews [pipeline]',
+        'instead of --data: the films of a pipeline that people have reviewed (default: pipeline.yaml)',
+      )
+      .option('--split <name>', 'train, val, test or all'),
+  )
     .option('--normal <class>', "the class of healthy films (default: the bundle's)")
     .addOption(new Option('--method <name>', 'how an AnoGAN scores').choices(['search', 'encoder', 'refine']))
     .option('--cache <dir>', 'folder for preprocessed films', '.rxray/cache')
@@ -111,14 +109,12 @@ export async function evaluateFiles(
     const dir = resolve(path);
     const bundle = await readBundle(dir);
     // No split is drawn: films without a split all belong to one.
-    const { directory } = options;
     const read = (data: string): Promise<Dataset> =>
       readDataset(data, {
         validation: 0,
-        columns: columnsOf(options.columns),
         masked: bundle.kind === 'segmenter',
         boxed: bundle.kind === 'detector',
-        ...(directory !== undefined && { directory }),
+        ...manifestOptionsOf(options),
       });
     const dataset = await (options.reviews === undefined
       ? read(dataOf(options))

@@ -7,6 +7,7 @@ import { BundleError, readBundle } from '../models/bundle.js';
 import { verifyBundle, type Verification } from '../training/evaluation/verify.js';
 import { EXIT } from './exit.js';
 import { createLog } from './log.js';
+import { manifestOptions, manifestOptionsOf, type ManifestOptions } from './manifest-options.js';
 import { positive } from './numbers.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
@@ -15,6 +16,7 @@ const EXAMPLES = `
 Examples:
   $ rxray verify models/chest-resnet --data films
   $ rxray verify models/chest-anogan --data films/manifest.csv --limit 20 --json
+  $ rxray verify models/chest-resnet --data films.csv --directory films --split test
 
 Each film is processed in four ways: by the training's preprocessing, by an evaluation, by a running graph that
 watches a folder, and by ONNX Runtime without the engine. All of them must feed the model the same tensor, bit
@@ -24,18 +26,22 @@ A film that cannot be read is named and left out.
 
 Exit codes: 0 no differences, 1 differences or unreadable films, 2 usage or no readable film, 3 fatal.`;
 
-interface VerifyOptions {
+interface VerifyOptions extends ManifestOptions {
   readonly data: string;
+  readonly split?: string;
   readonly limit?: number;
   readonly method?: string;
   readonly json?: boolean;
 }
 
 export function verify(program: Command): void {
-  program
-    .command('verify')
-    .argument('<bundle>', "the model's folder")
-    .requiredOption('--data <path>', 'a folder of films, or a manifest (CSV)')
+  manifestOptions(
+    program
+      .command('verify')
+      .argument('<bundle>', "the model's folder")
+      .requiredOption('--data <path>', 'a folder of films, or a manifest (CSV)')
+      .option('--split <name>', 'train, val, test or all (default: all)'),
+  )
     .option('--limit <n>', 'verify at most this many films, spread evenly over all', positive)
     .addOption(new Option('--method <name>', 'how an AnoGAN scores').choices(['search', 'encoder', 'refine']))
     .option('--json', 'print one JSON object')
@@ -56,7 +62,8 @@ async function verifyFiles(
   try {
     const bundle = await readBundle(dir);
     const services = { registry: builtInRegistry(), log: createLog(), rxray: version };
-    const found = await verifyBundle(dir, bundle, options, services);
+    const request = { ...options, ...manifestOptionsOf(options) };
+    const found = await verifyBundle(dir, bundle, request, services);
     const same = found.differences.length === 0 && found.phantom !== false;
     const text = json ? JSON.stringify({ model: bundle.name, same, ...found }) : describe(bundle.name, found);
     return { text, code: same && found.unreadable.length === 0 ? EXIT.fine : EXIT.filmsFailed };

@@ -92,6 +92,22 @@ describe('rxray verify', function () {
     expect(found.unreadable.map(({ film }) => film)).to.deep.equal(['bad.png']);
   });
 
+  it('takes columns, folder and split of a manifest as an evaluation does', async () => {
+    const rows = [
+      'file,class,part',
+      'one.png,normal,train',
+      'ward/two.png,normal,test',
+      'gone.png,normal,train',
+    ];
+    await writeFile(join(dir, 'named.csv'), rows.join('\n'));
+    const { code, stdout, stderr } = await verify(
+      ...[join(dir, 'classifier'), '--data', join(dir, 'named.csv'), '--directory', join(dir, 'films')],
+      ...['--columns', 'path=file,split=part', '--split', 'test', '--json'],
+    );
+    expect(code, stdout + stderr).to.equal(0);
+    expect(JSON.parse(stdout)).to.deep.include({ films: 1, unreadable: [] });
+  });
+
   it('ends with 2 if there are no films', async () => {
     const { code, stderr } = await verify(join(dir, 'classifier'), '--data', join(dir, 'nowhere'));
     expect(code).to.equal(2);

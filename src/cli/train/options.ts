@@ -10,14 +10,13 @@ import {
   NO_AUGMENTATION,
   type Augmentation,
 } from '../../training/augment.js';
+import { manifestOptions, type ManifestOptions } from '../manifest-options.js';
 import { number, positive, share, whole } from '../numbers.js';
 
 /** Options of every `rxray train …`. */
-export interface DataOptions {
+export interface DataOptions extends ManifestOptions {
   readonly data: string;
   readonly out: string;
-  readonly directory?: string;
-  readonly columns?: string;
   readonly validation: number;
   readonly about?: string;
   readonly seed: number;
@@ -41,11 +40,11 @@ export interface CommonOptions extends DataOptions {
 
 /** Adds the options for the films and the bundle. */
 export function dataOptions(command: Command): Command {
-  return command
-    .requiredOption('--data <path>', 'a manifest (CSV) or a folder of classes')
-    .requiredOption('--out <dir>', "the bundle's folder; the checkpoint is beside it")
-    .option('--directory <dir>', "what the manifest's paths are relative to (default: the manifest's folder)")
-    .option('--columns <names>', "the manifest's columns, e.g. path=file,class=label,patient=id")
+  return manifestOptions(
+    command
+      .requiredOption('--data <path>', 'a manifest (CSV) or a folder of classes')
+      .requiredOption('--out <dir>', "the bundle's folder; the checkpoint is beside it"),
+  )
     .option(
       '--validation <0..1>',
       'share of the films for validation, if the data name no split',

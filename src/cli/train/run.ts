@@ -16,8 +16,8 @@ import { requireBundlePlace } from '../../training/write-bundle.js';
 import type { Made, Recipe } from '../../training/recipe.js';
 import { builtInRegistry } from '../../host/builtins.js';
 import { Bar } from '../bar.js';
-import { columnsOf } from '../columns.js';
 import { EXIT } from '../exit.js';
+import { manifestOptionsOf } from '../manifest-options.js';
 import { USUAL_SIDE, type CommonOptions, type DataOptions, type SizeOption } from './options.js';
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
@@ -84,10 +84,9 @@ export async function run(
     const dataset = await readDataset(options.data, {
       validation: options.validation,
       seed: options.seed,
-      columns: columnsOf(options.columns),
       masked: options.masked === true,
       boxed: options.boxed === true,
-      ...(options.directory !== undefined && { directory: options.directory }),
+      ...manifestOptionsOf(options),
       thumbnails: async (films) => {
         const steps = await resolveChain(THUMBNAIL_CHAIN, registry, process.cwd());
         return prepareFilms(films, steps, {

@@ -11,7 +11,7 @@ import type { PluginRegistry } from '../../core/plugins/registry.js';
 import { startPipeline } from '../../core/run.js';
 import { Engine } from '../../engine/index.js';
 import type { Bundle } from '../../models/bundle.js';
-import { readDataset } from '../dataset.js';
+import { readDataset, type DatasetOptions } from '../dataset.js';
 import { phantomCheck } from '../phantom-check.js';
 import {
   byName,
@@ -21,6 +21,7 @@ import {
   resolveChain,
   type UnreadableByName,
 } from '../preprocess.js';
+import { chosen } from './films.js';
 import { PlainRuntime, RecordingEngine, type Recorder } from './recording-runtime.js';
 import { openModel, stageOf } from './score.js';
 
@@ -44,9 +45,11 @@ export interface Verification {
   readonly phantom: boolean | null;
 }
 
-export interface VerifyOptions {
+export interface VerifyOptions extends Pick<DatasetOptions, 'columns' | 'directory'> {
   /** A folder of films, or a manifest. */
   readonly data: string;
+  /** Default: all films. */
+  readonly split?: string;
   /** At most this many films, spread evenly over all. */
   readonly limit?: number;
   /** How an AnoGAN scores. Default: as the bundle says. */
@@ -262,12 +265,16 @@ const IMAGE = /\.(jpe?g|png|tiff?|webp|bmp|gif|dcm)$/i;
 
 /** A manifest has the columns that this kind of model is trained on. */
 async function filmsOf(
-  { data, limit = Infinity }: VerifyOptions,
+  { data, split, limit = Infinity, method: _method, ...manifest }: VerifyOptions,
   kind: Bundle['kind'],
 ): Promise<{ films: VerifiedFilm[]; unreadable: UnreadableByName[] }> {
+  // Without a split, the films of a folder need no classes.
   const isFolder = (await stat(data).catch(() => undefined))?.isDirectory() === true;
   const labelled = { validation: 0, masked: kind === 'segmenter', boxed: kind === 'detector' };
-  const dataset = isFolder ? undefined : await readDataset(data, labelled);
+  const dataset =
+    isFolder && split === undefined
+      ? undefined
+      : chosen(await readDataset(data, { ...labelled, ...manifest }), split ?? 'all');
   const all =
     dataset?.films ??
     (await readdir(data, { recursive: true }))
