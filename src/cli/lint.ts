@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import pc from 'picocolors';
-import { formatIssues } from '../core/config/format.js';
+import { formatIssues, inOrder } from '../core/config/format.js';
 import { loadPipeline } from '../core/config/load.js';
 import { builtInRegistry } from '../host/builtins.js';
 import { modelsOf } from '../control/models.js';
@@ -56,7 +56,7 @@ export async function lintFile(
         {
           file: resolve(file),
           fine: pipeline !== undefined,
-          issues,
+          issues: inOrder(issues),
           ...(calibrations.length > 0 && { calibrations }),
           ...found,
         },

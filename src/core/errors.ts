@@ -147,6 +147,16 @@ export const ERRORS = {
     'A stage whose output reaches no sink (a warning).',
     'Name it in a `from:`, or remove it.',
   ),
+  CONFIG_PREPROCESSING: row(
+    'config',
+    'The stages before a model differ from those of its training (a warning).',
+    "Take the stages from the bundle's card: a model whose input differs from training gives other scores.",
+  ),
+  CONFIG_ADVICE: row(
+    'config',
+    'A plugin advises against its settings or its place in the graph (a warning).',
+    "The message is the plugin's own.",
+  ),
   CONFIG_REFUSED: row(
     'config',
     'A plugin refused its settings or its place in the graph.',

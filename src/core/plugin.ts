@@ -94,8 +94,10 @@ export interface PrecedingStage {
 
 export interface LintMessage {
   readonly severity: 'error' | 'warning';
-  /** Default: CONFIG_REFUSED. */
+  /** Default: CONFIG_REFUSED for an error, CONFIG_ADVICE for a warning. */
   readonly code?: ErrorCode;
+  /** The id of a preceding stage, if the message is about that one. Default: the plugin's own entry. */
+  readonly stage?: string | undefined;
   /** The path of the option inside `with:`; empty for the entry as a whole. */
   readonly option: readonly string[];
   readonly message: string;

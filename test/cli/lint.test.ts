@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { lintFile } from '../../src/cli/lint.js';
+import { toyClassifier } from '../support/bundles.js';
 
 describe('rxray lint', () => {
   let folder: string;
@@ -44,6 +45,35 @@ describe('rxray lint', () => {
     );
     expect(code).to.equal(2);
     expect(text).to.match(/missing\.yaml:8:21 error BUNDLE_NOT_FOUND .*none/);
+  });
+
+  it('warns at each stage that differs from training, in the order of the file', async () => {
+    const preprocessing = [
+      { use: 'decode', with: { color: 'grey' } },
+      { use: 'resize', with: { width: 32, height: 32 } },
+      { use: 'invert', with: {} },
+      { use: 'blur', with: {} },
+    ];
+    await toyClassifier(join(folder, 'toy'), { preprocessing });
+    const stages =
+      '\n    with: { color: keep }\n  - use: clahe\n  - use: resize\n    with: { width: 32, height: 32 }';
+    const path = file(
+      'skew.yaml',
+      graph('resnet\n    with: { bundle: ./toy }').replace('decode', `decode${stages}`),
+    );
+    const { code, text } = await lintFile(path);
+    expect(code).to.equal(0);
+    const warned = 'warning CONFIG_PREPROCESSING other preprocessing than in training:';
+    expect(text.split('\n').filter((line) => line.includes('warning '))).to.deep.equal([
+      `${path}:7:20 ${warned} decode.color is "keep" here and was "grey" for "toy"`,
+      `${path}:8:10 ${warned} "toy" was trained without \`clahe\` (or with it in another order)`,
+      `${path}:11:10 ${warned} "toy" was trained after \`invert\`, which is missing here (or is in another order)`,
+      `${path}:11:10 ${warned} "toy" was trained after \`blur\`, which is missing here (or is in another order)`,
+    ]);
+    const { issues } = JSON.parse((await lintFile(path, { json: true })).text) as {
+      issues: { location: { line: number } }[];
+    };
+    expect(issues.map(({ location }) => location.line)).to.deep.equal([7, 8, 11, 11]);
   });
 
   it('lists the films that a run would take, and changes nothing', async () => {

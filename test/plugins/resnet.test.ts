@@ -355,10 +355,10 @@ sinks: [{ use: console }]`;
         { use: 'crop', with: {} },
         { use: 'resize', with: { width: 32, height: 32 } },
       ]);
-      expect(messages.map(({ severity, message }) => `${severity}: ${message}`)).to.have.members([
+      expect(messages.map(({ severity, message }) => `${severity}: ${message}`)).to.deep.equal([
         'warning: other preprocessing than in training: decode.color is "keep" here and was "grey" for "toy"',
-        'warning: other preprocessing than in training: "toy" was trained without `crop` (or with it in another order)',
         'warning: other preprocessing than in training: "toy" was trained after `clahe`, which is missing here (or is in another order)',
+        'warning: other preprocessing than in training: "toy" was trained without `crop` (or with it in another order)',
       ]);
     });
 

@@ -13,16 +13,22 @@ export interface FormatOptions {
   readonly color?: boolean;
 }
 
-/**
- * Issues as text: in the order of the file (issues at one place, which anchors can cause, by message), each with
- * `file:line:column`, code, message, source line and a caret.
- */
+/** Issues in the order of the file. At one place: those of an entry as they were found, others by message. */
+export function inOrder(issues: readonly Issue[]): Issue[] {
+  const owner = ({ component, message }: Issue): string => component ?? message;
+  return issues.toSorted((a, b) => order(a) - order(b) || compare(owner(a), owner(b)));
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : Number(a > b);
+}
+
+/** Issues as text: {@link inOrder}, each with `file:line:column`, code, message, source line and a caret. */
 export function formatIssues(issues: readonly Issue[], { file, text, color = false }: FormatOptions): string {
   const colors = pc.createColors(color);
   const name = shortest(file);
   const lines = text === undefined ? [] : printableLines(text.replaceAll('\r\n', '\n')).split('\n');
-  return [...issues]
-    .sort((a, b) => order(a) - order(b) || (a.message < b.message ? -1 : 1))
+  return inOrder(issues)
     .map((issue) => {
       const paint = issue.severity === 'error' ? colors.red : colors.yellow;
       const { location } = issue;

@@ -322,8 +322,10 @@ async function lintSettings(
   try {
     const columns = (): ReturnType<typeof columnsOf> => columnsOf(stages, baseDir);
     for (const found of await plugin.lint(settings as never, { baseDir, preceding, columns })) {
-      const { severity, code = 'CONFIG_REFUSED', message, option } = found;
-      const place = yaml.place([...entry.path, ...(option.length === 0 ? ['use'] : ['with', ...option])]);
+      const { severity, message, stage, option } = found;
+      const { code = severity === 'error' ? 'CONFIG_REFUSED' : 'CONFIG_ADVICE' } = found;
+      const { path } = before.find(({ id }) => id === stage) ?? entry;
+      const place = yaml.place([...path, ...(option.length === 0 ? ['use'] : ['with', ...option])]);
       report({ severity, code, message, ...place, component: entry.id });
     }
   } catch (error) {

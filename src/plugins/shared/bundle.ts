@@ -133,10 +133,12 @@ function skew(
         `${input.width}×${input.height}`,
     });
   }
-  const warn = (message: string): void => {
+  const warn = (message: string, stage?: Step, option: readonly string[] = []): void => {
     messages.push({
       severity: 'warning',
-      option: [],
+      code: 'CONFIG_PREPROCESSING',
+      stage: stage?.id,
+      option,
       message: `other preprocessing than in training: ${message}`,
     });
   };
@@ -144,7 +146,7 @@ function skew(
     if (here === undefined) {
       warn(`"${name}" was trained after \`${trained?.use}\`, which is missing here (or is in another order)`);
     } else if (trained === undefined) {
-      warn(`"${name}" was trained without \`${here.use}\` (or with it in another order)`);
+      warn(`"${name}" was trained without \`${here.use}\` (or with it in another order)`, here);
     } else {
       const settings = here.with as Readonly<Record<string, unknown>>;
       for (const [option, value] of Object.entries(trained.with)) {
@@ -152,7 +154,7 @@ function skew(
         if (isDeepStrictEqual(settings[option], value)) continue;
         if (option === 'bundle' && resolve(baseDir, String(settings.bundle)) === value) continue;
         const [is, was] = [settings[option], value].map((each) => JSON.stringify(each));
-        warn(`${here.use}.${option} is ${is} here and was ${was} for "${name}"`);
+        warn(`${here.use}.${option} is ${is} here and was ${was} for "${name}"`, here, [option]);
       }
     }
   }
