@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import * as tf from '@tensorflow/tfjs-core';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parsePipeline } from '../../src/core/config/load.js';
@@ -12,7 +12,7 @@ import { builtInRegistry } from '../../src/host/builtins.js';
 import { writeBundle } from '../../src/training/write-bundle.js';
 import resnet, { classify, softmax } from '../../src/plugins/resnet.js';
 import { makeFrame, stageContract } from '../../src/testing.js';
-import { bundleOf, toyAnogan, toyClassifier, withEngine } from '../support/bundles.js';
+import { bundleOf, toyAnogan, toyClassifier, toySegmenter, withEngine } from '../support/bundles.js';
 import { tinyModel } from '../support/onnx-models.js';
 import { tensorflowOnCpu } from '../support/tensorflow-on-cpu.js';
 
@@ -360,6 +360,23 @@ sinks: [{ use: console }]`;
         'warning: other preprocessing than in training: "toy" was trained after `clahe`, which is missing here (or is in another order)',
         'warning: other preprocessing than in training: "toy" was trained without `crop` (or with it in another order)',
       ]);
+    });
+
+    it('compares the models that a `bundle` names, not the paths', async () => {
+      await toySegmenter(join(dir, 'lungs'));
+      await cp(join(dir, 'lungs'), join(dir, 'ward', 'lungs'), { recursive: true });
+      await toySegmenter(join(dir, 'other-lungs'), 0.5);
+      const unetOf = (bundle: string) => [{ id: 'lungs', use: 'unet', with: { bundle } }];
+      await toyClassifier(join(dir, 'cut'), { preprocessing: unetOf(join(dir, 'lungs')) });
+      expect(await lint(unetOf('ward/lungs'), 'cut')).to.deep.equal([]);
+      const [other] = await lint(unetOf('other-lungs'), 'cut');
+      expect(other).to.include({ severity: 'warning', code: 'CONFIG_PREPROCESSING', stage: 'lungs' });
+      expect(other?.message).to.include('unet.bundle has another model than in training');
+      await toyClassifier(join(dir, 'alone'), { preprocessing: unetOf(join(dir, 'nowhere')) });
+      const [unknown] = await lint(unetOf('ward/lungs'), 'alone');
+      expect(unknown?.message)
+        .to.include('unet.bundle cannot be compared with the one in training')
+        .and.include('nowhere');
     });
 
     it('names the missing stages of a model directly after the source', async () => {

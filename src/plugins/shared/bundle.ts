@@ -110,11 +110,11 @@ export async function lintBundle(
   return skew(preceding, bundle, baseDir);
 }
 
-function skew(
+async function skew(
   preceding: LintContext['preceding'],
   { kind, name, input, preprocessing: recorded }: Bundle,
   baseDir: string,
-): LintMessage[] {
+): Promise<LintMessage[]> {
   // A stage that only adds results counts if training used its results, as `crop` uses a mask.
   const trainedOn = new Set(recorded.map(({ use }) => use));
   const graph = preceding.filter(({ use, keepsPixels }) => keepsPixels !== true || trainedOn.has(use));
@@ -152,13 +152,36 @@ function skew(
       for (const [option, value] of Object.entries(trained.with)) {
         if (here.limits?.includes(option) === true) continue;
         if (isDeepStrictEqual(settings[option], value)) continue;
-        if (option === 'bundle' && resolve(baseDir, String(settings.bundle)) === value) continue;
         const [is, was] = [settings[option], value].map((each) => JSON.stringify(each));
-        warn(`${here.use}.${option} is ${is} here and was ${was} for "${name}"`, here, [option]);
+        const difference =
+          typeof value === 'string' && option === 'bundle'
+            ? await differenceOf(resolve(baseDir, String(settings.bundle)), value)
+            : `is ${is} here and was ${was} for "${name}"`;
+        if (difference !== undefined) warn(`${here.use}.${option} ${difference}`, here, [option]);
       }
     }
   }
   return messages;
+}
+
+/** How the bundle of a stage differs from the one in training; undefined if it is the same model, in any folder. */
+async function differenceOf(here: string, trained: string): Promise<string | undefined> {
+  try {
+    const [mine, theirs] = await Promise.all(
+      [here, trained].map(async (dir) => modelIn(await readBundle(dir))),
+    );
+    if (isDeepStrictEqual(mine, theirs)) return undefined;
+    return `has another model than in training: ${here} here, ${trained} there`;
+  } catch (error) {
+    const { message } = asRxrayError(error, '');
+    return `cannot be compared with the one in training: ${message}`;
+  }
+}
+
+/** What a bundle makes of an image, without names, paths and figures. */
+function modelIn({ files, input, preprocessing }: Bundle): object {
+  const hashes = new Map(Object.entries(files).map(([role, { sha256 }]) => [role, sha256]));
+  return { hashes, input, preprocessing };
 }
 
 function sizeOf(settings: unknown): { width: number; height: number } | undefined {
