@@ -303,6 +303,11 @@ export interface StageDefinition<O extends Options = Options, N extends Needs = 
    */
   readonly keepsPixels?: boolean;
   /**
+   * True for a stage that fails on a frame without an image. The linter then refuses a graph in which no stage before it
+   * can have decoded the film. Default false.
+   */
+  readonly needsPixels?: boolean;
+  /**
    * True for a stage that, once it has returned, keeps neither its input image nor its output image,
    * and puts neither into its results: a worker thread then uses their memory again. Default false.
    */

@@ -106,6 +106,7 @@ export default defineStage({
   runsIn: 'main',
   needs: { engine: Engine },
   keepsPixels: true,
+  needsPixels: true,
   columns: () => ANOMALY_COLUMNS,
   async lint(settings, context) {
     const messages = await lintBundle(settings.bundle, 'anogan', context);

@@ -27,6 +27,7 @@ export default defineStage({
     { title: 'Chest film', with: { clipLimit: 2, tileGridSize: 8 } },
     { title: 'Gentle', with: { clipLimit: 1.2, tileGridSize: 4 } },
   ],
+  needsPixels: true,
   retainsNothing: true,
   create: ({ clipLimit, tileGridSize }) => ({
     process: (frame) => ({ ...frame, image: clahe(imageOf(frame), clipLimit, tileGridSize) }),

@@ -68,6 +68,7 @@ export default defineStage({
     },
     { title: 'The lungs', with: { to: 'lungs', margin: 0.08 } },
   ],
+  needsPixels: true,
   retainsNothing: true,
   lint: ({ to }, context) => (to === undefined ? [] : lintLungs('to', to, context)),
   create: (settings, { id }) => ({

@@ -8,6 +8,7 @@ export default defineStage({
   summary: "Spreads a film's grey levels evenly, bit for bit as OpenCV's equalizeHist does.",
   options: z.strictObject({}),
   examples: [{ title: 'Grey levels that do not depend on contrast or gamma', with: {} }],
+  needsPixels: true,
   retainsNothing: true,
   create: () => ({
     process: (frame) => ({ ...frame, image: equalizeHist(imageOf(frame)) }),

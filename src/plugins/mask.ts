@@ -18,6 +18,7 @@ export default defineStage({
     'Blackens everything except the lungs, or the lungs. A film without plausible lungs is not changed.',
   options,
   examples: [{ title: 'Lungs alone', with: { with: 'lungs' } }],
+  needsPixels: true,
   retainsNothing: true,
   lint: ({ with: source }, context) => lintLungs('with', source, context),
   create: ({ with: source, keep }, { id }) => ({

@@ -33,6 +33,7 @@ export default defineStage({
     },
     { title: "Each film's own mean and spread", with: { mode: 'zScore' } },
   ],
+  needsPixels: true,
   retainsNothing: true,
   create: (settings) => ({
     process: (frame) => ({ ...frame, image: normalize(imageOf(frame), settings) }),

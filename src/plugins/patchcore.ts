@@ -36,6 +36,7 @@ export default defineStage({
   runsIn: 'main',
   needs: { engine: Engine },
   keepsPixels: true,
+  needsPixels: true,
   columns: () => ANOMALY_COLUMNS,
   lint: (settings, context) => lintBundle(settings.bundle, 'patchcore', context),
   async create(settings, { id, engine, log, resolve: absolute }) {

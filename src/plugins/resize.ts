@@ -45,6 +45,7 @@ export default defineStage({
     },
     { title: 'Proportions kept, padded with black', with: { width: 512, height: 512, fit: 'contain' } },
   ],
+  needsPixels: true,
   retainsNothing: true,
   create: (settings) => ({
     process: (frame) => {

@@ -38,6 +38,7 @@ export default defineStage({
   runsIn: 'main',
   needs: { engine: Engine },
   keepsPixels: true,
+  needsPixels: true,
   lint: ({ bundle }, context) => lintBundle(bundle, 'classifier', context),
   columns: async ({ bundle }, { resolve }) => columnsOf(await readBundle(resolve(bundle))),
   async create({ bundle: path, device, runtime, precision, topK }, { id, log, engine, resolve }) {

@@ -57,6 +57,7 @@ export default defineStage({
   runsIn: 'main',
   needs: { engine: Engine },
   keepsPixels: true,
+  needsPixels: true,
   columns: () => COLUMNS,
   lint: ({ bundle }, context) => lintBundle(bundle, 'detector', context),
   async create(settings, { id, log, engine, resolve }) {

@@ -32,6 +32,7 @@ export default defineStage({
   options,
   examples: [{ title: 'Chest films', with: { bundle: './models/chest-lungs' } }],
   keepsPixels: true,
+  needsPixels: true,
   runsNativeCode: true,
   lint: ({ bundle }, context) => lintBundle(bundle, 'segmenter', context),
   columns: () => COLUMNS,

@@ -94,6 +94,14 @@ describe('rxray lint', () => {
   });
 
   const refused: Readonly<Record<string, readonly [string, string]>> = {
+    'a stage that needs pixels without `decode` before it, once': [
+      'sources: [{ use: watch, with: { path: in } }]\nstages: [{ use: clahe }, { use: equalize }]\nsinks: [{ use: console }]',
+      '3:10 error CONFIG_REFUSED `clahe` needs the pixels of the film, which no stage before it decodes: put `use: decode` before it',
+    ],
+    'a sink that writes pictures without `decode` before it': [
+      'sources: [{ use: watch, with: { path: in } }]\nsinks: [{ use: folder, with: { path: out } }]',
+      '3:9 error CONFIG_REFUSED `folder` needs the pixels of the film',
+    ],
     'an archive that is the watched folder': [
       'sources: [{ use: watch, with: { path: in, onDone: move, moveTo: ./in/ } }]\nsinks: [{ use: console }]',
       '2:65 error CONFIG_REFUSED',
@@ -130,6 +138,20 @@ describe('rxray lint', () => {
       expect(code).to.equal(2);
     });
   }
+
+  it('accepts a stage of the user that may decode, and a sink that writes no pictures', async () => {
+    writeFileSync(
+      join(folder, 'raw.mjs'),
+      `import { defineStage, z } from 'rxray';
+      export default defineStage({
+        name: 'raw', summary: 'Decodes raw files.', options: z.strictObject({}), create: () => ({ process: (frame) => frame }),
+      });`,
+    );
+    const lines =
+      'sources: [{ use: watch, with: { path: in } }]\nstages: [{ use: ./raw.mjs }, { use: clahe }]\nsinks: [{ use: folder, with: { path: out } }, { id: plain, use: folder, from: watch, with: { path: plain, picture: false } }]';
+    const { code, text } = await lintFile(file('raw.yaml', `version: 1\n${lines}\n`));
+    expect(code, text).to.equal(0);
+  });
 
   it('prints the same as JSON, too', async () => {
     const path = file('json.yaml', graph('clahhe'));

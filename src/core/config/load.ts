@@ -12,6 +12,7 @@ import { lintExpression, lintId } from './expressions.js';
 import { connect } from './graph.js';
 import {
   DUPLICATE,
+  needsPixels,
   type Pipeline,
   type Issue,
   type SinkNode,
@@ -103,6 +104,7 @@ export async function parsePipeline(
   if (lint) {
     const all = [...sources, ...stages, ...sinks];
     await Promise.all(all.map((entry) => lintSettings(entry, entries, yaml, baseDir, report)));
+    for (const entry of [...stages, ...sinks]) lintPixels(entry, entries, refuse);
     const state = whole.success ? whole.data.state : undefined;
     await lintOutputs(sources, sinks, yaml, baseDir, state, refuse);
     await lintSharedFiles(sinks, yaml, baseDir, [path, ...recordsIn(state)], refuse);
@@ -199,6 +201,25 @@ function lintShadow(
     }
     before = stages.get(before.from[0] ?? '');
   }
+}
+
+/** Refuses what needs pixels where no stage has decoded the film: it would fail on every film. */
+function lintPixels(entry: Entry, stages: ReadonlyMap<string, Entry>, refuse: Refuse): void {
+  if (!usesPixels(entry)) return;
+  // A stage that is not known may decode; one that fails itself is enough to name.
+  const before = precedingOf(entry, stages);
+  if (before.some((stage) => usesPixels(stage) || mayDecode(stage))) return;
+  const message = `\`${entry.id}\` needs the pixels of the film, which no stage before it decodes: put \`use: decode\` before it`;
+  refuse('CONFIG_REFUSED', message, entry.place, entry.id);
+}
+
+function usesPixels({ plugin, settings }: Entry): boolean {
+  if (plugin?.kind === 'stage') return plugin.needsPixels === true;
+  return plugin?.kind === 'sink' && settings !== undefined && needsPixels({ plugin, settings });
+}
+
+function mayDecode({ plugin }: Entry): boolean {
+  return plugin?.kind !== 'stage' || plugin.keepsPixels !== true;
 }
 
 /** The results of a duplicate film have a reserved name. */

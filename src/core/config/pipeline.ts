@@ -45,7 +45,10 @@ export interface Pipeline {
 export type Cluster = z.output<typeof clusterSchema>;
 
 /** Whether a sink needs the pixels of its frames. */
-export function needsPixels({ plugin: { pixels = false }, settings }: SinkNode): boolean {
+export function needsPixels({
+  plugin: { pixels = false },
+  settings,
+}: Pick<SinkNode, 'plugin' | 'settings'>): boolean {
   return typeof pixels === 'function' ? pixels(settings as never) : pixels;
 }
 
