@@ -225,7 +225,7 @@ export async function prepareTrial(
 ): Promise<{ readonly prepared: PreparedFilms; readonly chain: PreprocessingStep[] }> {
   const path = film === undefined ? await savePhantom(temporary) : resolve(film);
   const steps = await resolveChain(wanted, registry, process.cwd());
-  const chain = steps.map(({ use, with: options }) => ({ use, with: options }));
+  const chain = steps.map(({ url: _url, ...step }) => step);
   const sha256 = createHash('sha256')
     .update(await readFile(path))
     .digest('hex');

@@ -63,6 +63,16 @@ describe('rxray import', function () {
     ]);
   });
 
+  it('records the ids of the steps of --preprocess, by which later ones name them', async () => {
+    const chain = join(dir, 'chain.yaml');
+    await writeFile(chain, '- decode\n- id: small\n  use: resize\n  with: { width: 32, height: 32 }\n');
+    const given = ['--labels', 'dark,bright,negative', '--range', '0,1', '--preprocess', chain, '--json'];
+    const { code, stderr } = await rxray(...model('model.onnx', 'named'), ...given);
+    expect(code, stderr).to.equal(0);
+    const { preprocessing } = await readBundle(join(dir, 'named'));
+    expect(preprocessing.map(({ id }) => id)).to.deep.equal([undefined, 'small']);
+  });
+
   it('writes a bundle whose mean and std are those of samples from 0 to 1, and tries it on a film', async () => {
     const given = ['--labels', 'dark,bright,negative', '--range=-1024,1024', '--mean', '512', '--std', '256'];
     const { code, stdout, stderr } = await rxray(...model('model.onnx', 'wide'), ...given, '--json');
