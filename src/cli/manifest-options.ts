@@ -19,7 +19,10 @@ export function manifestOptions(command: Command): Command {
     );
 }
 
-const schema = z.partialRecord(z.enum(['path', 'class', 'split', 'patient', 'duplicateOf']), z.string());
+const schema = z.partialRecord(
+  z.enum(['path', 'class', 'split', 'patient', 'duplicateOf', 'mask']),
+  z.string(),
+);
 
 /** Reads them. Throws `TRAINING_DATA` for `--columns` that are not `path=file,class=label`. */
 export function manifestOptionsOf({
