@@ -4,12 +4,15 @@ import type { AddressInfo } from 'node:net';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { gzipSync } from 'node:zlib';
 import { expect } from 'chai';
 import { lastValueFrom, toArray } from 'rxjs';
 import type { Part } from '../../src/core/part.js';
 import type { Candidate, SourceInstance } from '../../src/core/plugin.js';
 import manifest from '../../src/plugins/manifest.js';
+import { FilmFetcher } from '../../src/plugins/manifest/fetch.js';
 import { testServices, type TestServices } from '../../src/testing.js';
 
 describe('the manifest source', () => {
@@ -199,6 +202,42 @@ describe('the manifest source', () => {
     expect(outcomes).to.have.nested.property('[1].reason.message').that.contains('404');
     expect(await readdir(join(services.stateDir, 'fetched-tested'))).to.deep.equal([]);
   });
+
+  it('gives up on a server that does not answer or sends nothing more, not on a slow one, also after garbage collections', async () => {
+    const host = await serve(({ url }, response) => {
+      if (url === '/answer') return;
+      response.writeHead(200).write('x');
+      if (url !== '/slow') return;
+      const sending = setInterval(() => response.write('x'), 100);
+      setTimeout(() => {
+        clearInterval(sending);
+        response.end();
+      }, 1200);
+    });
+    setFlagsFromString('--expose-gc');
+    const collecting = setInterval(runInNewContext('gc') as () => void, 20);
+    const options = { headers: {}, s3: { pathStyle: false }, attempts: 1 };
+    services = testServices({ baseDir: folder });
+    const fetcher = new FilmFetcher(folder, options, services.signal, 600);
+    const fetched = async (path: string): Promise<unknown> =>
+      fetcher.fetch({ path: `http://${host}/${path}`, name: path, size: 0, mtimeMs: 0 }, 1000);
+    try {
+      const outcomes = await Promise.allSettled(['answer', 'bytes', 'slow'].map(fetched));
+      const failed = 'the film could not be fetched: the server';
+      expect(outcomes).to.have.nested.property(
+        '[0].reason.message',
+        `${failed} did not answer within 600 ms`,
+      );
+      expect(outcomes).to.have.nested.property(
+        '[1].reason.message',
+        `${failed} sent nothing more for 600 ms`,
+      );
+      expect(outcomes).to.have.nested.property('[2].value.size').that.is.greaterThan(6);
+    } finally {
+      clearInterval(collecting);
+      server?.closeAllConnections();
+    }
+  }).timeout(10_000);
 
   it('fetches s3: films with the AWS client, whatever their key looks like', async () => {
     const asked: (string | undefined)[] = [];

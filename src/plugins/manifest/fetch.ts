@@ -14,7 +14,7 @@ import type { ManifestOptions } from '../manifest.js';
 
 export const S3_INSTALL = 'npm install @aws-sdk/client-s3';
 
-/** Time limits for a response, and for an idle connection. */
+/** Time limit for a response, and for the next bytes of it. */
 const TIMEOUT_MS = 60_000;
 
 /** A response that is not worth a retry. `isMissing`: the server does not have the film. */
@@ -44,6 +44,7 @@ export class FilmFetcher {
     private readonly folder: string,
     private readonly options: Pick<ManifestOptions, 'headers' | 's3' | 'attempts'>,
     private readonly signal: AbortSignal,
+    private readonly timeoutMs = TIMEOUT_MS,
   ) {
     // Each film that is being fetched has one.
     setMaxListeners(0, signal);
@@ -77,7 +78,8 @@ export class FilmFetcher {
         const { body, offset, ...found } = await this.#open(address, { have, version });
         ({ version } = found);
         const file = createWriteStream(path, { flags: offset === 0 ? 'w' : 'a' });
-        await pipeline(body, bounded(maxBytes - offset, maxBytes), file, { signal: this.signal });
+        const bounded = boundedTo(maxBytes - offset, maxBytes, this.timeoutMs);
+        await pipeline(body, bounded, file, { signal: this.signal });
       }, this.signal);
       const { size: bytes, mtimeMs } = await stat(path);
       return { path, size: bytes, mtimeMs };
@@ -102,7 +104,7 @@ export class FilmFetcher {
   ): Promise<Download> {
     const { protocol, hostname, pathname } = new URL(address);
     if (protocol !== 's3:') {
-      return { body: await get(address, this.options.headers, this.signal), offset: 0 };
+      return { body: await get(address, this.options.headers, this.timeoutMs, this.signal), offset: 0 };
     }
     this.#s3 ??= openS3(this.options.s3);
     const s3 = await this.#s3;
@@ -131,10 +133,22 @@ function reasonOf(thrown: unknown): string {
   return messageOf(first ?? thrown);
 }
 
-async function get(address: string, headers: Record<string, string>, signal: AbortSignal): Promise<Readable> {
+async function get(
+  address: string,
+  headers: Record<string, string>,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<Readable> {
+  // Its timer holds it: `any` alone would let an AbortSignal.timeout be collected (nodejs/node#57736).
+  const late = new AbortController();
+  const timer = setTimeout(() => {
+    late.abort(new Error(`the server did not answer within ${timeoutMs} ms`));
+  }, timeoutMs);
   const response = await proxiedFetch(new URL(address), {
     headers,
-    signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
+    signal: AbortSignal.any([signal, late.signal]),
+  }).finally(() => {
+    clearTimeout(timer);
   });
   if (response.ok && response.body !== null) return Readable.fromWeb(response.body);
   await response.body?.cancel();
@@ -208,16 +222,25 @@ function isPassing(status: number): boolean {
   return status >= 500 || status === 408 || status === 429;
 }
 
-/** Passes so many bytes on, and throws for more. */
-function bounded(bytes: number, maxBytes: number): Transform {
+/** Passes so many bytes on. Fails for more, and when none have arrived for `idleMs` milliseconds. */
+function boundedTo(bytes: number, maxBytes: number, idleMs: number): Transform {
   let left = bytes;
-  return new Transform({
+  const bounded = new Transform({
     transform(chunk: Buffer, _, done) {
+      timer.refresh();
       left -= chunk.length;
       if (left < 0) done(tooLarge(maxBytes));
       else done(null, chunk);
     },
+    destroy(error, done) {
+      clearTimeout(timer);
+      done(error);
+    },
   });
+  const timer = setTimeout(() => {
+    bounded.destroy(new Error(`the server sent nothing more for ${idleMs} ms`));
+  }, idleMs);
+  return bounded;
 }
 
 function tooLarge(maxBytes: number): RxrayError {
