@@ -191,6 +191,38 @@ describe('delivery', () => {
     expect([never.asked, broken.asked]).to.deep.equal([2, 6]);
   });
 
+  describe('a film that two sinks refuse', () => {
+    const refuse = (): Promise<void> => Promise.reject(new RxrayError('FRAME_SINK', 'no'));
+    const late = (): Receiver => {
+      const receiver: Receiver = new Receiver(() => (receiver.asked === 1 ? down() : refuse()));
+      return receiver;
+    };
+
+    it('fails once when both refuse it late', async () => {
+      await put('a');
+      const [one, two] = [late(), late()];
+      const summary = await run(graph(files(['a']), [one.node('one'), two.node('two')]));
+      expect(summary).to.include({ done: 0, failed: 1, waiting: 0 });
+      expect([one.asked, two.asked]).to.deep.equal([2, 2]);
+    });
+
+    it('fails once when one refuses it late, while the other has it', async () => {
+      await put('a');
+      const settled = new Subject<void>();
+      const other = new Receiver(() => firstValueFrom(settled).then(refuse));
+      const running = await startPipeline(
+        graph(files(['a']), [late().node('late'), other.node('other')]),
+        host,
+        once,
+      );
+      running.settled$.subscribe(() => {
+        settled.next();
+      });
+      expect(await running.finished).to.include({ done: 0, failed: 1, waiting: 0 });
+      expect(other.asked).to.equal(1);
+    });
+  });
+
   it('ends the run with `onError: stop`, and takes the film again at the next start', async () => {
     await put('a');
     const broken = new Receiver(() => Promise.reject(new RxrayError('FRAME_SINK', 'no')));

@@ -137,10 +137,10 @@ export class Journal {
   }
 
   /**
-   * A sink has refused a parked film; resolves when that is on the disk. The film has failed, but other sinks still get
-   * it.
+   * A sink has refused a parked film; resolves when that is on the disk, with the film's status before. The film has
+   * failed, but other sinks still get it.
    */
-  refuse(refusal: Refusal): Promise<void> {
+  refuse(refusal: Refusal): Promise<Status> {
     return durably('journal.refuse', () => this.#request('refuse', refusal));
   }
 

@@ -340,9 +340,9 @@ export class Store {
 
   /**
    * A sink has refused a parked film. While the film is in the graph, or was when the process ended, it does not fail
-   * yet: other sinks still have to get it.
+   * yet: other sinks still have to get it. Returns its status before.
    */
-  refuse({ id, sink, code, message, graph, at }: Refusal): void {
+  refuse({ id, sink, code, message, graph, at }: Refusal): Status {
     const known = this.#stored(id);
     const fate = next(known.fate, { kind: 'refuse', sink, code });
     if (known.fate.code === null)
@@ -352,6 +352,7 @@ export class Store {
       if (fate.status === 'failed') this.#count('failed', false, at);
     }
     this.#save(id, known, fate, at);
+    return known.fate.status;
   }
 
   /** The film leaves the graph with this fate: it is done, unless it waits for a sink, or has failed meanwhile. */

@@ -86,6 +86,8 @@ export class Generation {
     { readonly opened: OpenPlugins; readonly parts: Connectors; readonly abort: AbortController } | undefined;
   #outlets: ReadonlyMap<string, Outlet> = new Map();
   #admission: Admission | undefined;
+  /** Films in the graph that have settled as failed: a sink refused them late. */
+  readonly #refusedLate = new Set<string>();
 
   private constructor(
     readonly pipeline: Pipeline,
@@ -324,11 +326,11 @@ export class Generation {
     if (status === outcome) await this.#putAway(origin.source, candidate, outcome, origin.sha256);
     ticket.release();
     const spans = this.options.monitor.leave(id);
-    if (status !== outcome) return undefined;
+    if (this.#refusedLate.delete(id) || status !== outcome) return undefined;
     return this.#settled(ticket, delivery, failure, spans);
   }
 
-  /** Records the answer of a sink for a parked film. */
+  /** Records the answer of a sink for a parked film. Returns undefined if that does not settle it. */
   async #concludeLate(
     sink: string,
     film: FilmFile,
@@ -349,7 +351,16 @@ export class Generation {
     const failed: Failed = { id, candidate, origin: frame.origin };
     await this.#deadLetter.keep(failed, failure);
     const { code, message } = failure;
-    await journal.refuse({ id, sink, code, message, graph: this.pipeline.hash, at: Date.now() });
+    const before = await journal.refuse({
+      id,
+      sink,
+      code,
+      message,
+      graph: this.pipeline.hash,
+      at: Date.now(),
+    });
+    if (before === 'failed' || this.#refusedLate.has(id)) return undefined;
+    if (before === 'admitted') this.#refusedLate.add(id);
     await this.#putAway(source, candidate, 'failed', sha256);
     return this.#settled(failed, frame, failure, []);
   }
