@@ -37,6 +37,8 @@ const DISPOSE_TIMEOUT_MS = 2000;
 const END_MS = 5000;
 /** How much longer than its `timeoutMs` a stage in native code may take before its thread is ended. */
 const RETURN_MS = 5000;
+/** Maximum number of threads in which a file is read or hashed. */
+const READ_ATTEMPTS = 3;
 /** Reading larger files is never quick. */
 const SMALL_BYTES = 32 * 1024;
 /** How often time limits of stages are checked. */
@@ -151,7 +153,7 @@ export class WorkerPool {
   /** Reads a complete file and hashes it; null if it changed meanwhile or is gone. */
   async read(candidate: Candidate, maxBytes: number): Promise<ReadReply> {
     const isSmall = candidate.size <= SMALL_BYTES;
-    const reply = await this.#run<ReadReply>(
+    const reply = await this.#runHarmless<ReadReply>(
       { kind: 'read', candidate, maxBytes },
       isSmall && this.#readMs < QUICK_MS,
     );
@@ -162,7 +164,7 @@ export class WorkerPool {
 
   /** Hashes a complete file; null if it changed meanwhile or is gone. Small files share messages. */
   hash(candidate: Candidate, maxBytes: number): Promise<HashReply> {
-    return this.#run<HashReply>({ kind: 'hash', candidate, maxBytes }, candidate.size <= SMALL_BYTES);
+    return this.#runHarmless<HashReply>({ kind: 'hash', candidate, maxBytes }, candidate.size <= SMALL_BYTES);
   }
 
   /** Creates the stage in one thread, to check its settings and to get its columns. */
@@ -243,6 +245,18 @@ export class WorkerPool {
       if (worked.stopped !== undefined) break;
     }
     return worked;
+  }
+
+  /** Runs a task that does not break its thread: if it breaks, an earlier film is the cause, and another thread takes over. */
+  async #runHarmless<T extends ReadReply | HashReply>(task: Task, quick: boolean): Promise<T> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.#run<T>(task, quick);
+      } catch (error) {
+        // Without a thread that has loaded its program, none may ever do.
+        if (!(error instanceof Breakdown) || attempt === READ_ATTEMPTS || this.#ready === 0) throw error;
+      }
+    }
   }
 
   async #run<T extends Reply>(task: Task, quick = false, segment?: Segment): Promise<T> {

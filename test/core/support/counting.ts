@@ -7,16 +7,22 @@ import { Segment } from '../../../src/core/workers/segment.js';
 
 /** Counts its calls; waits, adds 1 to each pixel, fails, hangs or ends its thread at the films that it is told to. */
 const COUNT = `
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, existsSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { defineStage, z } from 'rxray';
+async function endAfterAnswer(file) {
+  // More turns than the answer takes, and no message is received between them.
+  for (let turn = 0; turn < 1000; turn += 1) await null;
+  while (!existsSync(file));
+  process.exit(1);
+}
 export default defineStage({
   name: 'count', summary: 'Counts its calls.',
   options: z.strictObject({
     id: z.string(), refuses: z.string(), times: z.number(), endsAt: z.string(), hangsAt: z.string(), waitMs: z.number(),
-    log: z.string(), changes: z.boolean(),
+    endsWhen: z.string(), log: z.string(), changes: z.boolean(),
   }),
-  create({ id, refuses, times = Infinity, endsAt, hangsAt, waitMs = 5, log, changes }) {
+  create({ id, refuses, times = Infinity, endsAt, hangsAt, endsWhen, waitMs = 5, log, changes }) {
     let calls = 0;
     let refused = 0;
     return {
@@ -26,6 +32,7 @@ export default defineStage({
         if (waitMs > 0) await setTimeout(waitMs);
         if (frame.origin.name === refuses && (refused += 1) <= times) throw new Error(id + ' does not like it');
         if (frame.origin.name === endsAt) process.exit(1);
+        if (endsWhen !== undefined) void endAfterAnswer(endsWhen);
         if (frame.origin.name === hangsAt) for (;;) await new Promise(() => {});
         const image = changes ? { ...frame.image, data: frame.image.data.map((value) => value + 1) } : frame.image;
         return { ...frame, image, results: { ...frame.results, [id]: { kind: 'count', calls } } };
@@ -41,6 +48,8 @@ export interface Counting extends Pick<StageSpec, 'timeoutMs' | 'when' | 'shadow
   readonly times?: number;
   readonly endsAt?: string;
   readonly hangsAt?: string;
+  /** The file that its thread waits for after its answer, busy, and then ends. */
+  readonly endsWhen?: string;
   readonly waitMs?: number;
   /** The file that gets the names of the films. */
   readonly log?: string;

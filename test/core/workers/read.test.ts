@@ -1,11 +1,14 @@
 import { execFileSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { mkdir, mkdtemp, realpath, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { expect } from 'chai';
 import type { Candidate } from '../../../src/core/plugin.js';
 import { WorkerPool } from '../../../src/core/workers/pool.js';
+import { makeFrame } from '../../../src/testing.js';
+import { counting } from '../support/counting.js';
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 
@@ -57,6 +60,19 @@ describe('a file that is read in a worker thread', () => {
       .and.not.have.property('encoded');
     expect((await pool.read(large, bytes.length))?.sha256).to.equal(sha256);
     expect(await pool.hash({ ...large, size: large.size + 1 }, 3_000_000)).to.equal(null);
+  });
+
+  it('is read or hashed by another thread if an earlier film ends the one that has it', async () => {
+    const segment = await counting(folder);
+    const offered = await candidate('ward/film');
+    for (const task of [() => read(offered), async () => (await pool.hash(offered, 1000)) !== null]) {
+      const endsWhen = join(folder, randomUUID());
+      await pool.make(segment('a', { a: { endsWhen, waitMs: 0 } }), makeFrame({ image: null }));
+      const reply = task();
+      await setImmediate();
+      await writeFile(endsWhen, '');
+      expect(await reply).to.be.oneOf(['film', true]);
+    }
   });
 
   it('is refused if a link out of the folder has replaced it since it was offered', async () => {
