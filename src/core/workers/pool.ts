@@ -58,6 +58,18 @@ export interface Worked {
   readonly stopped?: Stopped<Error> | undefined;
 }
 
+/** The stages `from` to `to` (exclusive) of a segment, and the frame for them. */
+interface Work {
+  readonly segment: Segment;
+  readonly frame: Frame;
+  readonly from: number;
+  readonly to: number;
+  /** Whether it shares a message with other tasks. */
+  readonly isQuick: boolean;
+  /** Whether it is one stage, tried again because its thread broke down. */
+  readonly isRetry: boolean;
+}
+
 /** A thread broke down, or was ended. */
 class Breakdown extends Error {
   constructor(
@@ -181,25 +193,19 @@ export class WorkerPool {
 
   /** Runs the stages `from` to `to` (exclusive) of the segment, until one fails or excludes the frame. Never rejects. */
   process(segment: Segment, frame: Frame, from = 0, to = segment.stages.length): Promise<Worked> {
-    return this.#process(segment, frame, from, to, segment.isQuick(from, to));
+    const isQuick = segment.isQuick(from, to);
+    return this.#process({ segment, frame, from, to, isQuick, isRetry: false });
   }
 
-  async #process(
-    segment: Segment,
-    frame: Frame,
-    from: number,
-    to: number,
-    quick: boolean,
-    isAlone = false,
-  ): Promise<Worked> {
+  async #process(work: Work): Promise<Worked> {
+    const { segment, frame, from, to, isQuick } = work;
     const sent = performance.now();
     let reply: ProcessReply;
     try {
       const task: Task = { kind: 'process', segment: segment.packed, from, to, frame };
-      reply = await this.#run<ProcessReply>(task, quick, segment);
+      reply = await this.#run<ProcessReply>(task, isQuick, segment);
     } catch (thrown) {
-      if (thrown instanceof Breakdown)
-        return this.#withoutThread(segment, frame, from, to, thrown, sent, isAlone);
+      if (thrown instanceof Breakdown) return this.#withoutThread(work, thrown, sent);
       return failed(frame, thrown as Error, sent);
     }
     const { reports, output, stopped } = reply;
@@ -219,28 +225,26 @@ export class WorkerPool {
 
   /** The frames between the stages are lost with the thread: runs the stages again, the one in which it ended alone. */
   async #withoutThread(
-    segment: Segment,
-    frame: Frame,
-    from: number,
-    to: number,
-    { cause, why, stage = from }: Breakdown,
+    work: Work,
+    { cause, why, stage = work.from }: Breakdown,
     sent: number,
-    isAlone: boolean,
   ): Promise<Worked> {
-    if (why === 'disposed' || isAlone || (why === 'late' && to - from === 1))
+    const { segment, frame, from, to, isRetry } = work;
+    if (why === 'disposed' || isRetry || (why === 'late' && to - from === 1))
       return failed(frame, cause, sent);
     let worked: Worked = { started: sent, reports: [], frame };
-    for (const [first = 0, end = 0] of [
-      [from, stage],
-      [stage, stage + 1],
-      [stage + 1, to],
-    ]) {
-      if (first === end) continue;
+    const parts = [
+      { from, to: stage, isRetry: false },
+      { from: stage, to: stage + 1, isRetry: true },
+      { from: stage + 1, to, isRetry: false },
+    ];
+    for (const part of parts) {
+      if (part.from === part.to) continue;
       const next =
-        why === 'late' && first === stage
+        why === 'late' && part.isRetry
           ? failed(worked.frame, cause, performance.now() - (segment.stages[stage]?.timeoutMs ?? 0))
-          : await this.#process(segment, worked.frame, first, end, false, first === stage);
-      const { started } = first === from ? next : worked;
+          : await this.#process({ segment, frame: worked.frame, ...part, isQuick: false });
+      const { started } = part.from === from ? next : worked;
       worked = { ...next, started, reports: [...worked.reports, ...next.reports] };
       if (worked.stopped !== undefined) break;
     }
