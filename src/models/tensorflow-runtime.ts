@@ -1,4 +1,3 @@
-import { extname } from 'node:path';
 import { Piscina } from 'piscina';
 import type { HostTensor, HostTensors } from '../engine/index.js';
 import type { SearchNetworks } from './anomaly-scorer.js';
@@ -15,10 +14,7 @@ export class TensorflowRuntime implements SearchNetworks {
 
   private constructor() {
     this.#thread = new Piscina({
-      filename: new URL(
-        `./tensorflow-worker-entry${extname(import.meta.url).replace('.', '.c')}`,
-        import.meta.url,
-      ).href,
+      filename: new URL('./tensorflow-worker-entry.cjs', import.meta.url).href,
       minThreads: 1,
       maxThreads: 1,
     });

@@ -1,5 +1,4 @@
 import { availableParallelism } from 'node:os';
-import { extname } from 'node:path';
 import { Piscina } from 'piscina';
 import { BOX_NUMBERS, mostBoxes } from './batch-layout.js';
 import type { BatchTask, BatchWorkerData } from './batch-worker.js';
@@ -33,8 +32,7 @@ export class Batches {
     const masks = data.masks && { ...data.masks, data: shared(data.masks.data) };
     const variants = data.variants?.map((each) => ({ ...each, data: shared(each.data) }));
     this.#threads = new Piscina({
-      filename: new URL(`./batch-worker-entry${extname(import.meta.url).replace('.', '.c')}`, import.meta.url)
-        .href,
+      filename: new URL('./batch-worker-entry.cjs', import.meta.url).href,
       minThreads: 1,
       maxThreads: threads,
       workerData: {

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
 import { availableParallelism } from 'node:os';
-import { extname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BroadcastChannel, type Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
@@ -145,7 +144,7 @@ export class WorkerPool {
       else if (message.kind === 'disposed') this.#onDisposed.get(message.key)?.();
     };
     this.#piscina = new Piscina({
-      filename: new URL(`./worker-entry${extname(import.meta.url).replace('.', '.c')}`, import.meta.url).href,
+      filename: new URL('./worker-entry.cjs', import.meta.url).href,
       minThreads: 1,
       maxThreads: threads,
       // Threads have stages to dispose of, so none ends by itself.
