@@ -29,7 +29,7 @@ interface Tags {
 }
 
 /**
- * Reads a table; undefined if there is none. `signed`: whether its input, and so the first value of its domain, may be
+ * Reads a table; undefined if its descriptor or its data are missing. `signed`: whether its input, and so the first value of its domain, may be
  * negative. Throws FRAME_DAMAGED if it is shorter than its descriptor says.
  */
 export function readTable(
@@ -43,24 +43,24 @@ export function readTable(
   const declared = dataSet.uint16(tags.descriptor, 2);
   const segments = tags.segments === undefined ? undefined : dataSet.value(tags.segments);
   const bytes = segments ?? dataSet.value(tags.data);
-  if (count === undefined || first === undefined || declared === undefined || bytes === undefined)
+  if (count === undefined || first === undefined || declared === undefined || !bytes?.length)
     return undefined;
   if (bytes.length > MAX_BYTES) throw damaged('a lookup table has more entries than one can have');
   // 0 means 65536, which 16 bits cannot hold.
   const length = count === 0 ? 65536 : count;
+  // Entries of 8 bits may be packed into bytes, of an even number. Data of another length are cut off.
+  const isPacked = segments === undefined && length > 1 && bytes.length === length + (length % 2);
   let entries: ArrayLike<number>;
   if (segments !== undefined) {
     // What the descriptor says of the bits holds for the segments, too.
     entries = unfold(declared === 8 ? segments : wordsOf(segments, dataSet.encoding), length);
-  } else if (bytes.length >= 2 * length) entries = wordsOf(bytes, dataSet.encoding);
-  // 8-bit tables may be packed into bytes.
-  else entries = bytes;
+  } else entries = isPacked ? bytes : wordsOf(bytes, dataSet.encoding);
   if (entries.length < length) {
     throw damaged(`a lookup table has ${entries.length} entries, its descriptor says ${length}`);
   }
   let highest = 0;
   for (let i = 0; i < length; i++) highest = Math.max(highest, entries[i] ?? 0);
-  const bits = bitsOf(declared, highest, warnings);
+  const bits = bitsOf(declared, isPacked ? 8 : 16, highest, warnings);
   const negative = first >= 0x8000 && (signed || dataSet.elements.get(tags.descriptor)?.vr === 'SS');
   const start = negative ? first - 0x10000 : first;
   return {
@@ -72,8 +72,8 @@ export function readTable(
 }
 
 /** The bits that a descriptor declares, if the entries match. */
-function bitsOf(declared: number, highest: number, warnings: string[]): number {
-  if (declared >= 1 && declared <= 16 && highest < 2 ** declared) return declared;
+function bitsOf(declared: number, most: number, highest: number, warnings: string[]): number {
+  if (declared >= 1 && declared <= most && highest < 2 ** declared) return declared;
   warnings.push('a lookup table declares another number of bits than its entries have');
   return highest < 256 ? 8 : 16;
 }

@@ -119,10 +119,10 @@ function greyLevels(film: SourceFilm, frame: number): Item {
   ];
 }
 
-/** The first VOI LUT, else the first window. */
+/** The first VOI LUT that has a table, else the first window. */
 function windowOf(group: DataSet, signed: boolean): Item {
-  const [voi] = group.items(VOI_LUT);
-  const lut = voi && tableItem(voi, signed);
+  const luts = group.items(VOI_LUT).map((item) => tableItem(item, signed));
+  const lut = luts.find((item) => item !== undefined);
   if (lut !== undefined) return [[VOI_LUT, 'SQ', [lut]]];
   const [center, width] = [group.string(0x00281050), group.string(0x00281051)];
   const shape = group.string(0x00281056);

@@ -3,7 +3,7 @@ import sharp from 'sharp';
 import type { Image } from '../../../src/core/frame.js';
 import { metaHeader } from '../../../src/dicom/part10.js';
 import type { Item } from '../../../src/dicom/write.js';
-import { decode } from '../../../src/plugins/decode.js';
+import { decode, type DecodeSettings } from '../../../src/plugins/decode.js';
 import { CR, dicomFile, dicomFilm, testUid } from '../../support/dicom.js';
 import { expectSame } from '../../support/goldens.js';
 
@@ -63,6 +63,88 @@ describe('decode: DICOM values and colours, by the formulas of PS3.3', () => {
     });
     const at = (value: number): number => ramp[Math.min(1999, Math.max(0, value - 1024 + 500))] ?? 0;
     expectSame(await pictureOf(film), deep(STORED.map((value) => at(value) / 4095)), 1);
+  });
+
+  describe('a VOI LUT', () => {
+    const descriptor = [0x00283002, 'US', [4096, 0, 12]] as const;
+    const inverse = Buffer.from(Uint16Array.from({ length: 4096 }, (_, i) => 4095 - i).buffer);
+    const data = [0x00283006, 'OW', inverse] as const;
+    const window: Item = [
+      [0x00281050, 'DS', '1000'],
+      [0x00281051, 'DS', '2000'],
+    ];
+    const film = (luts: readonly Item[], others: Item = window): Buffer =>
+      dicomFile(1, { others: [...others, [0x00283010, 'SQ', luts]] });
+    const rendered = async (bytes: Buffer, voi: DecodeSettings['voi'] = 'auto') => {
+      const { image, meta } = await decode(bytes, { color: 'keep', maxPixels: 1e6, maxBytes: 1e7, voi });
+      return { image, warnings: meta.warnings };
+    };
+    const byLut = deep(STORED.map((value) => (4095 - value) / 4095));
+    const byWindow = deep(STORED.map((value) => (value - 999.5) / 1999 + 0.5));
+    const missing = 'a VOI LUT has no LUTDescriptor or no LUTData and was ignored';
+
+    for (const [what, lut] of [
+      ['data', [descriptor]],
+      ['bytes in its data', [descriptor, [0x00283006, 'OW', Buffer.alloc(0)]]],
+      ['descriptor', [data]],
+      ['complete descriptor', [[0x00283002, 'US', [4096, 0]], data]],
+    ] as const) {
+      it(`without ${what} is ignored with a warning, in favour of the next one, the window, or the range of the data`, async () => {
+        const used = [
+          [film([lut, [descriptor, data]]), byLut],
+          [film([lut]), byWindow],
+          [film([lut], []), deep(STORED.map((value) => value / 4095))],
+        ] as const;
+        for (const [bytes, expected] of used) {
+          const { image, warnings } = await rendered(bytes);
+          expectSame(image, expected, 1);
+          expect(warnings).to.deep.equal([missing]);
+        }
+      });
+    }
+
+    it('keeps its number when one before it is ignored', async () => {
+      const { image, warnings } = await rendered(film([[descriptor], [descriptor, data]]), { index: 1 });
+      expectSame(image, byLut, 1);
+      expect(warnings).to.deep.equal([missing]);
+      const other = await rendered(film([[descriptor]]), { index: 0 });
+      expectSame(other.image, byWindow, 1);
+      expect(other.warnings).to.include('the file has no usable window 0, its first one was used');
+    });
+
+    it('fails the film if it is cut off, wherever', async () => {
+      for (const bytes of [2, 4094, 4098, 5000, 8190]) {
+        const cut = [0x00283006, 'OW', inverse.subarray(0, bytes)] as const;
+        const error: unknown = await rendered(film([[descriptor, cut]])).catch((thrown: unknown) => thrown);
+        expect(error, String(bytes)).to.have.property('code', 'FRAME_DAMAGED');
+        expect(error)
+          .to.have.property('message')
+          .that.contains(`has ${bytes / 2} entries, its descriptor says 4096`);
+      }
+    });
+
+    it('may be packed into bytes, also with another number of bits in its descriptor', async () => {
+      const bytes = Uint8Array.from({ length: 4096 }, (_, i) => 255 - (i >> 4));
+      for (const bits of [8, 16]) {
+        const lut: Item = [
+          [0x00283002, 'US', [4096, 0, bits]],
+          [0x00283006, 'OW', bytes],
+        ];
+        const { image, warnings } = await rendered(film([lut]));
+        expectSame(image, deep(STORED.map((value) => (255 - (value >> 4)) / 255)), 1);
+        expect(warnings ?? []).to.have.length(bits === 8 ? 0 : 1);
+      }
+    });
+  });
+
+  it('says so when it ignores a modality LUT without data', async () => {
+    const lut: Item = [[0x00283002, 'US', [4096, 0, 12]]];
+    const { meta } = await decode(dicomFile(1, { others: [[0x00283000, 'SQ', [lut]]] }), {
+      ...{ color: 'keep', maxPixels: 1e6, maxBytes: 1e7 },
+    });
+    expect(meta.warnings).to.deep.equal([
+      'the modality LUT has no LUTDescriptor or no LUTData and was ignored',
+    ]);
   });
 
   it('takes rescale and window of an Enhanced object from its functional groups', async () => {

@@ -70,7 +70,7 @@ function modalityCurve(
   warnings: string[],
 ): Curve {
   const item = dataSet.items(MODALITY_LUT)[0];
-  const table = item && readTable(item, TABLE, signed, warnings);
+  const table = item && tableOf(item, 'the modality LUT', signed, warnings);
   if (table !== undefined) return (value) => table.at(value);
   const group = groupOf(dataSet, frame, 'pixelValues');
   const slope = decimal(group, 0x00281053, 'RescaleSlope', warnings) ?? 1;
@@ -99,22 +99,27 @@ function voiCurve(
   const kind = group.string(0x00281056) ?? 'LINEAR';
   if (typeof voi === 'object' && 'center' in voi) return windowCurve(voi.center, voi.width, 'LINEAR');
   const lowest = modality.reduce((a, b) => Math.min(a, b), Infinity);
-  const tables = group
-    .items(VOI_LUT)
-    .map((item) => readTable(item, TABLE, lowest < 0, warnings))
-    .filter((table) => table !== undefined);
-  const windows = windowsOf(group, warnings).map(([center, width]) => windowCurve(center, width, kind));
-  const curves = [...tables.map(tableCurve), ...windows];
-  const index = voi === 'auto' ? 0 : voi.index;
-  if (voi !== 'auto' && index >= curves.length) {
-    warnings.push(`the file has no window ${index}, its first one was used`);
-    return curves[0];
-  }
-  return curves[index];
+  const curves = [
+    ...group.items(VOI_LUT).map((item) => tableCurve(tableOf(item, 'a VOI LUT', lowest < 0, warnings))),
+    ...windowsOf(group, warnings).map(([center, width]) => windowCurve(center, width, kind)),
+  ];
+  const first = curves.find((curve) => curve !== undefined);
+  if (voi === 'auto') return first;
+  const chosen = curves[voi.index];
+  if (chosen === undefined)
+    warnings.push(`the file has no usable window ${voi.index}, its first one was used`);
+  return chosen ?? first;
 }
 
-function tableCurve(table: Table): Curve {
-  return (value) => table.at(value) / (2 ** table.bits - 1);
+/** The table of a sequence's item; undefined, with a warning, if it has none. Source: PS3.3, C.11.2: others may be used. */
+function tableOf(item: DataSet, name: string, signed: boolean, warnings: string[]): Table | undefined {
+  const table = readTable(item, TABLE, signed, warnings);
+  if (table === undefined) warnings.push(`${name} has no LUTDescriptor or no LUTData and was ignored`);
+  return table;
+}
+
+function tableCurve(table: Table | undefined): Curve | undefined {
+  return table && ((value) => table.at(value) / (2 ** table.bits - 1));
 }
 
 /** Centre and width of each window that has both. */
