@@ -2,8 +2,8 @@
 
     python3 rxray_bundle.py models/chest-resnet film.png
 
-Needs numpy, opencv-python and onnxruntime. It knows the stages decode (PNG and other files that OpenCV reads), clahe and
-resize with `interpolation: area`, and refuses a bundle with others: a wrong tensor would give a wrong answer in silence.
+Needs numpy, opencv-python and onnxruntime. It knows the stages decode (PNG and other files that OpenCV reads), clahe,
+equalize and resize with `interpolation: area`, and refuses a bundle with others: a wrong tensor would give a wrong answer in silence.
 """
 
 import json
@@ -20,6 +20,19 @@ def load(folder):
     return {**bundle, "folder": Path(folder)}
 
 
+def equalize(image):
+    """Histogram equalisation; 16 bit, which OpenCV does not support, by the same formula."""
+    if image.dtype == np.uint8:
+        return cv2.equalizeHist(image)
+    counts = np.bincount(image.ravel(), minlength=65536)
+    darkest = counts[image.min()]
+    if darkest == image.size:
+        return image
+    scale = np.float32(65535 / (image.size - darkest))
+    brighter = np.clip(np.cumsum(counts) - darkest, 0, None).astype(np.float32)
+    return np.rint(brighter * scale).astype(np.uint16)[image]
+
+
 def tensor(bundle, film):
     """The network's input for one film (a path): float32, 1 x H x W x C, or 1 x C x H x W."""
     image = None
@@ -32,6 +45,8 @@ def tensor(bundle, film):
         elif use == "clahe":
             side = options["tileGridSize"]
             image = cv2.createCLAHE(options["clipLimit"], (side, side)).apply(image)
+        elif use == "equalize":
+            image = equalize(image)
         elif use == "resize" and options["interpolation"] == "area" and options["fit"] == "stretch":
             image = cv2.resize(image, (options["width"], options["height"]), interpolation=cv2.INTER_AREA)
         else:

@@ -15,6 +15,8 @@ const PYTHON = '/usr/bin/python3';
 /** The same chain in OpenCV's own Python binding and numpy; writes one raw float32 tensor after another. */
 const SCRIPT = `
 import sys, json, cv2, numpy as np
+sys.path.append('examples/python')
+from rxray_bundle import equalize
 steps, mean, std, out = json.loads(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
 with open(out, 'wb') as file:
     for path in sys.argv[5:]:
@@ -26,6 +28,8 @@ with open(out, 'wb') as file:
             if use == 'clahe':
                 tiles = options['tileGridSize']
                 film = cv2.createCLAHE(clipLimit=options['clipLimit'], tileGridSize=(tiles, tiles)).apply(film)
+            elif use == 'equalize':
+                film = equalize(film)
             elif use == 'resize':
                 assert options['fit'] == 'stretch' and options['interpolation'] == 'area'
                 film = cv2.resize(film, (options['width'], options['height']), interpolation=cv2.INTER_AREA)
@@ -65,7 +69,7 @@ describe('the tensors that a running graph feeds its models', function () {
       out,
       ...paths,
     ];
-    const { status, stderr } = spawnSync(PYTHON, args, { encoding: 'utf8' });
+    const { status, stderr } = spawnSync(PYTHON, args, { cwd: ROOT, encoding: 'utf8' });
     expect(status, stderr).to.equal(0);
     const all = await readFile(out);
     const bytes = width * height * 4;
