@@ -26,6 +26,9 @@ export const { decode } = (await import(
 export const { clahe, resize } = (await import(
   built('imaging/kernels')
 )) as typeof import('../src/imaging/kernels.js');
+export const { equalizeHist } = (await import(
+  built('imaging/equalize-hist')
+)) as typeof import('../src/imaging/equalize-hist.js');
 export const { phantomFilm } = (await import(
   built('imaging/phantom')
 )) as typeof import('../src/imaging/phantom.js');

@@ -24,6 +24,7 @@ import {
   createHost,
   createLog,
   decode,
+  equalizeHist,
   Engine,
   inputTensor,
   loadPipeline,
@@ -133,7 +134,7 @@ async function measureLoop(data: string): Promise<Timing> {
     const settings = { color: 'grey', maxPixels: 1e8, maxBytes: 1e9 } as const;
     const { image } = await decode(await readFile(each), settings);
     const small = resize(clahe(image, 2, 8), input.width, input.height, 'area');
-    const { data: pixels, dims } = inputTensor([small], input);
+    const { data: pixels, dims } = inputTensor([equalizeHist(small)], input);
     await session.run({ [name]: new Tensor('float32', pixels as Float32Array, dims) });
   }
   return {
