@@ -14,6 +14,12 @@ describe('the tutorial', () => {
       registry: builtInRegistry(),
     });
     expect(issues).to.deep.equal([]);
-    expect(pipeline?.stages.map(({ id }) => id)).to.deep.equal(['decode', 'clahe', 'resize', 'classes']);
+    expect(pipeline?.stages.map(({ id }) => id)).to.deep.equal([
+      'decode',
+      'clahe',
+      'resize',
+      'equalize',
+      'classes',
+    ]);
   });
 });
