@@ -19,9 +19,8 @@ export const SAMPLE_SIDE = 256;
 const TRUNCATION = 0.6;
 
 /**
- * Two opacities in each lung, together denser than most pneumonias: of 24 such films the shipped classifier
- * calls none normal, and the shipped AnoGAN puts all above the 95th percentile. What is smaller or fainter,
- * or in one lung only, they often miss.
+ * Two opacities in each lung, together denser than most pneumonias: the search of the shipped AnoGAN puts all such
+ * films of its own generator above the 95th percentile. What is smaller or fainter, or in one lung only, it often misses.
  */
 const OPACITIES = [
   { x: 0.3, y: 0.55 },
